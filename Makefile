@@ -1,0 +1,60 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help venv tree lock demo test lint fleet-up fleet-down clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+N ?= 3
+
+# The checkout, importable as ansible_collections.connectomics.cave.
+export PYTHONPATH := $(CURDIR)/.tree:$(CURDIR)/tests
+export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.tree
+
+help:  ## show this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: .venv/.stamp  ## the pinned development tools, in .venv
+
+# uv is fast, pip knows every index that a lab's pip.conf names: the second does it where the first cannot.
+.venv/.stamp: requirements/dev.txt requirements/uv.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo 'Python 3.11 or later is needed: make venv PYTHON=python3.12'; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null \
+	  || { echo '$(PYTHON) cannot make virtual environments: apt-get install python3-venv'; exit 1; }
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt \
+	  || $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@
+
+tree:  ## link .tree/ansible_collections/connectomics/cave to this folder
+	@mkdir -p .tree/ansible_collections/connectomics
+	@ln -sfn ../../.. .tree/ansible_collections/connectomics/cave
+
+lock: venv  ## lock requirements/dev.in anew (newest versions: UPGRADE=--upgrade)
+	$(BIN)/python requirements/lock.py $(UPGRADE)
+
+demo: venv tree  ## provision, verify and rescue three pretend workstations here
+	@$(BIN)/python tests/demo.py
+
+test: venv tree  ## all that this machine can run (some of it: STAGES="lint unit")
+	@$(BIN)/python tests/run.py $(STAGES)
+
+lint: venv tree  ## the linters alone
+	@$(BIN)/python tests/run.py lint
+
+fleet-up: venv tree  ## N real SSH hosts on this machine (needs root)
+	$(BIN)/python tests/fleet/fleet.py up --hosts $(N)
+
+fleet-down: venv  ## take them down
+	$(BIN)/python tests/fleet/fleet.py down
+
+clean:  ## remove all that these targets made
+	rm -rf .ansible .cache .coverage* .hypothesis .mypy_cache .nox .pytest_cache .ruff_cache .tree .venv
+	rm -rf changelogs/.plugin-cache.yaml connectomics-cave-*.tar.gz tests/output
+	rm -f tests/integration/inventory tests/integration/integration_config.yml
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
