@@ -1,0 +1,95 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Server addresses, datastacks, and the public deployments that are known."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Iterable, NamedTuple
+from urllib.parse import urlsplit
+
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+
+DEFAULT_SERVER = "https://global.daf-apis.com"
+"""The auth server that caveclient takes when none is named."""
+
+_HOST_AND_PORT = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
+_DATASTACK_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+
+KNOWN_LOCAL_SERVERS: dict[str, dict[str, str]] = {
+    "https://global.daf-apis.com": {
+        "minnie65_public": "https://minnie.microns-daf.com",
+        "minnie65_phase3_v1": "https://minnie.microns-daf.com",
+        "flywire_fafb_public": "https://prod.flywire-daf.com",
+        "flywire_fafb_production": "https://prod.flywire-daf.com",
+        "brain_and_nerve_cord": "https://cave.fanc-fly.com",
+        "fanc_production_mar2021": "https://cave.fanc-fly.com",
+    },
+    "https://global.brain-wire-test.org": {"h01_c3_flat": "https://local.brain-wire-test.org"},
+    "https://global.em.brain.allentech.org": {"v1dd_public": "https://api.em.brain.allentech.org"},
+    "https://proofreading.zetta.ai": {
+        "kronauer_ant": "https://data.proofreading.zetta.ai",
+        "prieto_godino_fly_larva": "https://data.proofreading.zetta.ai",
+    },
+}
+"""Auth server -> datastack -> local server, as publicly documented. A datastack's own ``local_server`` overrides it."""
+
+
+class Datastack(NamedTuple):
+    """A datastack of one auth server; ``local_server`` is empty where it is not known."""
+
+    name: str
+    local_server: str
+
+
+def server_address(value: object) -> str:
+    """Return a server's address in the one form that is written and compared: ``scheme://host[:port]``.
+
+    The letter case of the host is kept, because caveclient names the secrets file after the host as it is typed.
+
+    Raises:
+        CaveError: it is not the address of a server.
+    """
+    text = value.strip().rstrip("/") if isinstance(value, str) else ""
+    if "://" not in text:
+        hint = " Did you mean https://%s?" % text if _HOST_AND_PORT.fullmatch(text) else ""
+        raise CaveError("The server address %r has no https:// in front.%s" % (value, hint))
+    scheme, _separator, rest = text.partition("://")
+    if scheme not in ("https", "http"):
+        raise CaveError("The server address %r begins with %r; expected https://." % (value, scheme + "://"))
+    if not _HOST_AND_PORT.fullmatch(rest):
+        raise CaveError(
+            "The server address %r is not of the form https://HOST or https://HOST:PORT "
+            "(no path, user name, question mark or white space)." % (value,)
+        )
+    return text
+
+
+def host_of(address: str) -> str:
+    """Return host and port of an address as they stand: what the names of secrets files begin with."""
+    return urlsplit(address).netloc
+
+
+def parse_datastacks(value: Iterable[Any], server: str) -> list[Datastack]:
+    """Return the datastacks of ``server`` that the user named.
+
+    Args:
+        value: names, or mappings with ``name`` and, optionally, ``local_server``.
+        server: the canonical address of the auth server, to look up the local servers that are known.
+
+    Raises:
+        CaveError: an item is neither, or a name or address is impossible.
+    """
+    datastacks = []
+    for item in value:
+        entry = {"name": item} if isinstance(item, str) else item
+        if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or set(entry) - {"name", "local_server"}:
+            raise CaveError("A datastack is its name, or a mapping with 'name' and 'local_server'; found %r." % (item,))
+        name = entry["name"].strip()
+        if not _DATASTACK_NAME.fullmatch(name):
+            raise CaveError("%r is not the name of a datastack (letters, digits and _ . - only)." % (entry["name"],))
+        local_server = entry.get("local_server") or KNOWN_LOCAL_SERVERS.get(server, {}).get(name, "")
+        datastacks.append(Datastack(name, server_address(local_server) if local_server else ""))
+    return datastacks
