@@ -1,0 +1,74 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Documentation that the modules share."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """Options that mean the same in every module."""
+
+    SERVER = r"""
+options:
+  server:
+    description:
+      - The address of the auth server, as caveclient's C(server_address).
+      - Write it as the people who use it write it, since caveclient names a secrets file after it.
+    type: str
+    default: https://global.daf-apis.com
+"""
+
+    DATASTACKS = r"""
+options:
+  datastacks:
+    description:
+      - The datastacks of O(server) that the host's users work with.
+      - Each is a name (V(minnie65_public)), or a mapping with C(name) and C(local_server), the address of the server that
+        holds the datastack's segmentation. Local servers of the public datastacks are known to the collection.
+    type: list
+    elements: raw
+    default: []
+"""
+
+    HTTP = r"""
+options:
+  ca_path:
+    description:
+      - A file on the host with the certificate authorities to trust, for a server whose certificate the host's own store
+        does not cover.
+    type: path
+  timeout:
+    description: The time that the server's answers may take for one user, in seconds, retries included.
+    type: int
+    default: 30
+  retries:
+    description:
+      - How often a request is tried again when the server is overloaded (429, 502, 503, 504) or cannot be reached.
+      - A C(Retry-After) of the server is honoured within O(timeout).
+    type: int
+    default: 2
+"""
+
+    ATTRIBUTES = r"""
+options: {}
+attributes:
+  check_mode:
+    description: Predicts what a run would do, and changes nothing.
+  diff_mode:
+    description: Says what changed (or would change) in detail, by fingerprint.
+  platform:
+    description: The systems on which it runs.
+    platforms: posix
+"""
+
+    ACTION_GROUP = r"""
+options: {}
+attributes:
+  action_group:
+    description: Use C(group/connectomics.cave.cave) in C(module_defaults) to set defaults for all of these modules.
+    support: full
+    membership:
+      - connectomics.cave.cave
+"""
