@@ -9,15 +9,18 @@ up a run or move a token to another host:
 * a redirect is an answer, it is never followed;
 * the deadline is for everything together: name lookup, connection, TLS, every byte;
 * no more of a body than asked for is read, and nothing is decompressed;
-* failures are one exception, HttpFailure, whose ``kind`` says what went wrong.
+* failures are one exception, HttpError, whose ``kind`` says what went wrong.
 
 Proxies and certificate bundles are taken from the environment, as other HTTP programs do.
 """
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
+import functools
 import http.client
+import itertools
 import json
 import os
 import random
@@ -28,6 +31,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
@@ -39,10 +43,12 @@ RETRY_STATUSES = frozenset((429, 502, 503, 504))
 REFUSED_BEFORE_WORK = frozenset((429, 503))
 """Statuses after which the server has certainly not acted, so that even a POST may be sent again."""
 NOT_CONNECTED = frozenset(("dns", "refused", "unreachable"))
-BACKOFF_FIRST = 0.5
-BACKOFF_MOST = 8.0
+BACKOFF_FIRST = 0.5  # seconds
+BACKOFF_MOST = 8.0  # seconds
 LONGEST_NUMBER = 400
 """Digits. Longer JSON numbers take quadratic time to convert and mean nothing here."""
+
+_random = random.SystemRandom()  # not seeded alike on cloned hosts, whose pauses would then be the same
 
 # Where distributions keep the system's bundle: an OpenSSL that was built elsewhere (a
 # relocatable Python) looks in the directories of the machine it was built on.
@@ -54,7 +60,7 @@ SYSTEM_BUNDLES = (
 )
 
 
-class HttpFailure(CaveError):
+class HttpError(CaveError):
     """There was no usable answer.
 
     ``kind`` is one of: ``dns`` (the name is unknown), ``refused`` (nobody listens), ``unreachable`` (no route and
@@ -119,7 +125,7 @@ _contexts_lock = threading.Lock()
 def trust_bundle(ca_path: str | None) -> str | None:
     """The bundle of CA certificates to trust: the one named, else what the environment names, else None (system)."""
     if ca_path:
-        return os.path.expanduser(ca_path)
+        return str(Path(ca_path).expanduser())
     return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE") or None
 
 
@@ -130,7 +136,7 @@ def tls_context(ca_path: str | None = None) -> ssl.SSLContext:
     Raises OSError (ssl.SSLError is one) when the bundle cannot be used.
     """
     bundle = trust_bundle(ca_path)
-    info = os.stat(bundle) if bundle else None
+    info = Path(bundle).stat() if bundle else None
     key = (bundle or "", info.st_mtime_ns if info else 0, info.st_size if info else 0)
     with _contexts_lock:
         if key not in _contexts:
@@ -139,7 +145,7 @@ def tls_context(ca_path: str | None = None) -> ssl.SSLContext:
 
 
 def _new_context(bundle: str | None) -> ssl.SSLContext:
-    if bundle and os.path.isdir(bundle):
+    if bundle and Path(bundle).is_dir():
         context = ssl.create_default_context(capath=bundle)
     elif bundle:
         context = ssl.create_default_context(cafile=bundle)
@@ -148,7 +154,7 @@ def _new_context(bundle: str | None) -> ssl.SSLContext:
         paths = ssl.get_default_verify_paths()
         if not paths.cafile and not paths.capath:
             for candidate in SYSTEM_BUNDLES:
-                if os.path.isfile(candidate):
+                if Path(candidate).is_file():
                     context.load_verify_locations(cafile=candidate)
                     break
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -176,17 +182,15 @@ class _Exchange:
         """The thread's body. Keeps whatever is raised: a traceback printed by a thread could show a header."""
         try:
             self.answer = self._exchange()
-        except BaseException as error:  # pylint: disable=broad-except
+        except BaseException as error:  # noqa: BLE001
             self.error = error
 
     def abandon(self) -> None:
         """Cut the connection, so that an endless answer stops arriving. Called from outside of the thread."""
         sock = self._socket
         if sock is not None:
-            try:
+            with contextlib.suppress(OSError, ValueError, AttributeError):
                 sock.shutdown(socket.SHUT_RDWR)
-            except (OSError, ValueError, AttributeError):
-                pass
 
     def _remaining(self) -> float:
         remaining = self.deadline - time.monotonic()
@@ -217,7 +221,7 @@ class _Exchange:
             parts.append(part)
             size += len(part)
             if size > self.max_bytes:
-                raise _TooLarge()
+                raise _TooLargeError()
         if response.length:
             # read1 doesn't report a body that is shorter than announced.
             raise http.client.IncompleteRead(b"", response.length)
@@ -232,7 +236,7 @@ class _Exchange:
         self.stage = "answer"
 
 
-class _TooLarge(Exception):
+class _TooLargeError(Exception):
     """The body goes on after the largest size that anybody asked for."""
 
 
@@ -263,7 +267,7 @@ class _PlainHandler(urllib.request.AbstractHTTPHandler):
         return self.do_request_(message)
 
     def http_open(self, message: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_PlainConnection, message, exchange=self._exchange)  # type: ignore[arg-type]
+        return self.do_open(functools.partial(_PlainConnection, exchange=self._exchange), message)
 
 
 class _TlsHandler(urllib.request.AbstractHTTPHandler):
@@ -279,9 +283,7 @@ class _TlsHandler(urllib.request.AbstractHTTPHandler):
             context = tls_context(self._exchange.ca_path)
         except OSError as error:
             raise _BundleError(error) from error
-        return self.do_open(  # type: ignore[arg-type]
-            _TlsConnection, message, exchange=self._exchange, context=context
-        )
+        return self.do_open(functools.partial(_TlsConnection, exchange=self._exchange, context=context), message)
 
 
 class _BundleError(Exception):
@@ -304,7 +306,7 @@ def request(
     everything; it holds also when a name lookup or a TLS handshake hangs, because the work is done by a thread that
     is left behind then (a daemon thread: it doesn't keep the process from ending).
 
-    Raises HttpFailure. Neither its text nor an abandoned thread ever shows the token.
+    Raises HttpError. Neither its text nor an abandoned thread ever shows the token.
     """
     _check_url(url)
     headers = {
@@ -318,10 +320,10 @@ def request(
     if json_body is not None:
         data = json.dumps(json_body).encode("utf-8")
         headers["Content-Type"] = "application/json"
-    message = urllib.request.Request(url, data=data, headers=headers, method=method)
+    message = urllib.request.Request(url, data=data, headers=headers, method=method)  # noqa: S310 (http or https: checked)
     if token is not None:
         if not token.isascii() or not token.isprintable():
-            raise HttpFailure("bad_request", url, "the token has characters that cannot be sent in an HTTP header")
+            raise HttpError("bad_request", url, "the token has characters that cannot be sent in an HTTP header")
         message.add_unredirected_header("Authorization", f"Bearer {token}")
 
     exchange = _Exchange(message, time.monotonic() + timeout, max_bytes, ca_path)
@@ -332,20 +334,20 @@ def request(
         return exchange.answer
     if exchange.error is None:
         exchange.abandon()
-        raise HttpFailure("timeout", url, _timeout_text(exchange.stage, timeout))
+        raise HttpError("timeout", url, _timeout_text(exchange.stage, timeout))
     raise _failure(exchange.error, url, exchange.stage, timeout, max_bytes, ca_path) from None
 
 
 def _check_url(url: str) -> None:
     if not url.isascii() or not url.isprintable() or " " in url:
-        raise HttpFailure("bad_url", "(address not shown)", "it has spaces or characters that no address has")
+        raise HttpError("bad_url", "(address not shown)", "it has spaces or characters that no address has")
     try:
         parts = urllib.parse.urlsplit(url)
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and "@" not in parts.netloc
     except ValueError:
         usable = False
     if not usable:
-        raise HttpFailure("bad_url", url, "this is not an address like https://global.daf-apis.com")
+        raise HttpError("bad_url", url, "this is not an address like https://global.daf-apis.com")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -359,12 +361,12 @@ def _timeout_text(stage: str, timeout: float) -> str:
 
 def _failure(
     error: BaseException, url: str, stage: str, timeout: float, max_bytes: int, ca_path: str | None
-) -> HttpFailure:
+) -> HttpError:
     """Sort an exception of urllib, http.client, ssl or the socket into a kind with a reason."""
     if isinstance(error, urllib.error.URLError) and isinstance(error.reason, BaseException):
         error = error.reason
     kind, reason = _kind_and_reason(error, url, stage, timeout, max_bytes, ca_path)
-    return HttpFailure(kind, url, reason)
+    return HttpError(kind, url, reason)
 
 
 def _kind_and_reason(
@@ -390,7 +392,7 @@ def _kind_and_reason(
         return "refused", f"connection refused{through}"
     if isinstance(error, http.client.InvalidURL):
         return "bad_url", "this is not a valid address"
-    if isinstance(error, _TooLarge):
+    if isinstance(error, _TooLargeError):
         return "too_large", f"the answer is larger than {max_bytes} bytes"
     if isinstance(error, (http.client.IncompleteRead, http.client.RemoteDisconnected, ConnectionError)):
         return "cut", f"the connection broke off before the answer was complete{through}"
@@ -444,46 +446,41 @@ def request_with_retries(
     """
     deadline = time.monotonic() + timeout
     changes = method.upper() not in ("GET", "HEAD")
-    attempt = 0
-    while True:
-        answer: Answer | None = None
-        failure: HttpFailure | None = None
-        remaining = deadline - time.monotonic()
+    for attempt in itertools.count():
+        remaining = max(0.0, deadline - time.monotonic())
+        outcome: Answer | HttpError
         try:
-            answer = request(
+            outcome = request(
                 method, url, token, timeout=remaining, ca_path=ca_path, json_body=json_body, max_bytes=max_bytes
             )
-        except HttpFailure as error:
-            failure = error
-        if attempt < retries and _worth_another_try(answer, failure, changes):
-            pause = _pause(answer, attempt)
-            if time.monotonic() + pause < deadline:
-                sleep(pause)
-                attempt += 1
-                continue
-        if failure is not None:
-            raise failure
-        assert answer is not None
-        return answer
+        except HttpError as error:
+            outcome = error
+        pause = _pause(outcome, attempt)
+        out_of_time = time.monotonic() + pause >= deadline
+        if attempt >= retries or out_of_time or not _worth_another_try(outcome, changes):
+            break
+        sleep(pause)
+    if isinstance(outcome, HttpError):
+        raise outcome
+    return outcome
 
 
-def _worth_another_try(answer: Answer | None, failure: HttpFailure | None, changes: bool) -> bool:
-    if answer is not None:
-        return answer.status in (REFUSED_BEFORE_WORK if changes else RETRY_STATUSES)
-    assert failure is not None
-    return failure.kind in NOT_CONNECTED or (failure.kind in ("cut", "timeout") and not changes)
+def _worth_another_try(outcome: Answer | HttpError, changes: bool) -> bool:
+    if isinstance(outcome, Answer):
+        return outcome.status in (REFUSED_BEFORE_WORK if changes else RETRY_STATUSES)
+    return outcome.kind in NOT_CONNECTED or (outcome.kind in ("cut", "timeout") and not changes)
 
 
-def _pause(answer: Answer | None, attempt: int) -> float:
-    asked = retry_after(answer.headers.get("retry-after", "")) if answer is not None else None
+def _pause(outcome: Answer | HttpError, attempt: int) -> float:
+    asked = retry_after(outcome.headers.get("retry-after", "")) if isinstance(outcome, Answer) else None
     if asked is not None:
         # A little more than asked for, and never the same for two hosts.
-        return asked + random.uniform(0.0, 0.25 * BACKOFF_FIRST)
-    return random.uniform(0.5, 1.0) * min(BACKOFF_MOST, BACKOFF_FIRST * 2.0**attempt)
+        return asked + _random.uniform(0.0, 0.25 * BACKOFF_FIRST)
+    return _random.uniform(0.5, 1.0) * min(BACKOFF_MOST, BACKOFF_FIRST * 2.0**attempt)
 
 
 def retry_after(value: str, now: float | None = None) -> float | None:
-    """Seconds that a ``Retry-After`` header asks for (RFC 9110, 10.2.3: seconds or a date); None when it says nothing."""
+    """Return the seconds that a ``Retry-After`` header asks for, or None (RFC 9110, 10.2.3: seconds or a date)."""
     value = value.strip()
     if value.isascii() and value.isdigit():
         return float(value[:9])
