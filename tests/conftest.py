@@ -7,7 +7,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+import pytest
+
+import caveclient_environments
+from cave_server import CaveServer
 
 ROOT = Path(__file__).resolve().parent.parent
 TREE = ROOT / ".tree"
@@ -15,3 +21,35 @@ TREE = ROOT / ".tree"
 # Modules and playbooks run as processes of their own: what pyproject.toml tells pytest, the environment tells them.
 os.environ["ANSIBLE_COLLECTIONS_PATH"] = str(TREE)
 os.environ["PYTHONPATH"] = os.pathsep.join([str(TREE), str(ROOT / "tests")])
+
+
+@pytest.fixture(scope="session")
+def _cave_process() -> Iterator[CaveServer]:
+    with CaveServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def _cave_tls_process() -> Iterator[CaveServer]:
+    with CaveServer(tls=True) as server:
+        yield server
+
+
+@pytest.fixture
+def cave(_cave_process: CaveServer) -> CaveServer:
+    """A stand-in CAVE server over plain HTTP, with the public datastacks and nobody in it."""
+    _cave_process.reset()
+    return _cave_process
+
+
+@pytest.fixture
+def cave_tls(_cave_tls_process: CaveServer) -> CaveServer:
+    """The same over TLS; `cave_tls.ca` is the bundle that trusts it."""
+    _cave_tls_process.reset()
+    return _cave_tls_process
+
+
+@pytest.fixture(scope="session")
+def caveclient_python() -> Callable[..., Path]:
+    """`caveclient_python("8.2.1", "cv", packages=("cloud-files",))` returns a Python that has them, built once."""
+    return caveclient_environments.caveclient_python

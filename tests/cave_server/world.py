@@ -1,0 +1,634 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a CAVE deployment knows and decides: people, keys, terms of service, datastacks, and what is remembered of them.
+
+Plain Python without HTTP. `World` is the auth server, `InfoService` the info service, which asks the auth server about
+a token and remembers the answer. Both follow middle_auth 2.30.3, middle_auth_client 3.19 and the info service 4.3.3.
+Times are seconds since the epoch.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import hashlib
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .faults import Faults
+
+LONGEST_DESCRIPTION = 120
+"""Characters: the width of the auth server's column."""
+LOGIN_SECONDS = 7 * 24 * 3600
+REASK_LIMIT = 20
+REASK_WINDOW = 300.0
+MAPPING_SECONDS = 300.0
+LOG_LENGTH = 200_000
+LEVELS = {"none": 0, "view": 1, "edit": 2}
+
+
+class CaveError(Exception):
+    """The request is understood and refused; the subclasses say why."""
+
+
+class DatabaseError(CaveError):
+    """The auth server's database refuses a row: the server breaks with status 500."""
+
+
+class SeveralKeysError(CaveError):
+    """`refresh_token` serves accounts with at most one key."""
+
+
+class NotFoundError(CaveError):
+    """What is asked for doesn't exist, or belongs to somebody else."""
+
+
+class AlreadyExistsError(CaveError):
+    """A service account of this name exists."""
+
+
+class AuthDownError(CaveError):
+    """The info service has to ask the auth server, which is down."""
+
+
+class UnknownDatastackError(CaveError):
+    """The auth server has no dataset for this datastack."""
+
+
+class TermsOwedError(CaveError):
+    """The person may see the dataset once terms of service are accepted; `terms` is the row of `missing_tos`."""
+
+    def __init__(self, terms: dict[str, Any]) -> None:
+        super().__init__(terms["tos_name"])
+        self.terms = terms
+
+
+class MissingPermissionError(CaveError):
+    """The person may not see the dataset; `dataset` is its name."""
+
+    def __init__(self, dataset: str) -> None:
+        super().__init__(dataset)
+        self.dataset = dataset
+
+
+def fingerprint(token: str) -> str:
+    """Return the first 8 hex digits of the token's SHA-256: a name for it that may be shown."""
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+
+
+def date(seconds: float | None) -> str | None:
+    """Return a moment as the auth server writes it, to the second: `Sun, 22 Nov 2026 12:55:55 GMT`."""
+    return None if seconds is None else email.utils.formatdate(seconds, usegmt=True)
+
+
+@dataclass
+class Person:
+    """A person or, with a parent, a service account."""
+
+    id: int
+    name: str
+    email: str
+    created: float
+    admin: bool = False
+    parent_id: int | None = None
+    permissions: dict[str, list[str]] = field(default_factory=dict)
+    accepted: set[int] = field(default_factory=set)
+
+
+@dataclass
+class Key:
+    """A token that is in its owner's list."""
+
+    id: int
+    user_id: int
+    token: str
+    description: str | None
+    created: float
+    updated: float
+    last_used: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as `GET user/token` lists it, with the token in clear."""
+        return {
+            "id": self.id,
+            "user_id": self.user_id,
+            "token": self.token,
+            "description": self.description,
+            "created": date(self.created),
+            "updated": date(self.updated),
+            "last_used": date(self.last_used),
+        }
+
+
+@dataclass
+class Dataset:
+    """What permissions are given for. `terms_id` names the terms of service that must be accepted first."""
+
+    id: int
+    name: str
+    group: str
+    terms_id: int | None = None
+
+
+@dataclass
+class Terms:
+    """Terms of service."""
+
+    id: int
+    name: str
+    text: str
+
+
+@dataclass
+class Datastack:
+    """A datastack as the auth server maps it (`dataset`) and as the info service describes it (`record`, or None)."""
+
+    name: str
+    dataset: str
+    record: dict[str, Any] | None
+
+
+class World:
+    """The auth server.
+
+    Args:
+        cache_ttl: for how many seconds the info service remembers a token.
+        legacy: making a key kills the person's other keys, as older servers do.
+        latency: seconds that every answer takes.
+        auth_down_delay: seconds after which the info service gives up on an auth server that is down.
+        clock: the time now.
+    """
+
+    def __init__(
+        self,
+        *,
+        cache_ttl: float = 300.0,
+        legacy: bool = False,
+        latency: float = 0.0,
+        auth_down_delay: float = 3.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.legacy = legacy
+        self.latency = latency
+        self.auth_down = False
+        self.auth_down_delay = auth_down_delay
+        self.faults = Faults()
+        self.log: deque[dict[str, Any]] = deque(maxlen=LOG_LENGTH)
+        self._clock = clock
+        self._ahead = 0.0
+        self._people: dict[int, Person] = {}
+        # A real server's first two accounts are its operator and the info service.
+        self._next_person = 3
+        self._next_key = 1
+        self._keys: dict[int, Key] = {}
+        # Which tokens open the door: the keys, those that are in no list, and logins with their end.
+        self._owners: dict[str, int] = {}
+        self._key_ids: dict[str, int] = {}
+        self._logins: dict[str, float] = {}
+        self.terms: dict[int, Terms] = {}
+        self.datasets: dict[str, Dataset] = {}
+        self.datastacks: dict[str, Datastack] = {}
+        self.info = InfoService(self, cache_ttl)
+
+    # Time
+
+    def now(self) -> float:
+        """Return the time of this world."""
+        return self._clock() + self._ahead
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass at once: caches and logins age, dates move."""
+        self._ahead += seconds
+
+    # People
+
+    def add_person(
+        self,
+        name: str,
+        *,
+        permissions: Iterable[str] | Mapping[str, Iterable[str]] = (),
+        accepted_tos: bool = True,
+        admin: bool = False,
+        token: str | None = None,
+        description: str | None = None,
+        with_key: bool = True,
+        parent_id: int | None = None,
+    ) -> Person:
+        """Add a person who has one key (`with_key`), and has accepted all terms of service or none.
+
+        Args:
+            name: must be new.
+            permissions: names of datasets to view, or a mapping of these to `view` and `edit`.
+            token: the value of the key; 32 hex digits are made up if it isn't given.
+            description: of the key.
+
+        Raises:
+            ValueError: the name is taken or a dataset doesn't exist.
+        """
+        if any(person.name == name for person in self._people.values()):
+            raise ValueError(f"there is a person {name!r} already")
+        person = Person(
+            id=self._next_person,
+            name=name,
+            email=f"{name.lower()}@serviceaccount" if parent_id else f"{name}@example.org",
+            created=self.now(),
+            admin=admin,
+            parent_id=parent_id,
+            permissions=self._grants(permissions),
+            accepted=set(self.terms) if accepted_tos else set(),
+        )
+        self._next_person += 1
+        self._people[person.id] = person
+        if with_key:
+            self.make_key(person, description, token=token)
+        return person
+
+    def person(self, name: str) -> Person:
+        """Return the person of this name, or raise ValueError."""
+        for person in self._people.values():
+            if person.name == name:
+                return person
+        raise ValueError(f"there is no person {name!r}")
+
+    def person_of_id(self, person_id: int) -> Person | None:
+        """Return the person of this id."""
+        return self._people.get(person_id)
+
+    def people(self) -> list[Person]:
+        """Return everybody who can log in."""
+        return [person for person in self._people.values() if person.parent_id is None]
+
+    def set_permissions(self, name: str, permissions: Iterable[str] | Mapping[str, Iterable[str]]) -> None:
+        """Give a person these permissions and no others (as in `add_person`)."""
+        self.person(name).permissions = self._grants(permissions)
+
+    def _grants(self, permissions: Iterable[str] | Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
+        if isinstance(permissions, str):
+            raise ValueError("permissions are a list of datasets, or a mapping")
+        grants = {
+            dataset: list(permissions[dataset]) if isinstance(permissions, Mapping) else ["view"]
+            for dataset in permissions
+        }
+        for dataset, allowed in grants.items():
+            if dataset not in self.datasets:
+                raise ValueError(f"there is no dataset {dataset!r}; there are {', '.join(self.datasets)}")
+            if not allowed or not set(allowed) <= {"view", "edit"}:
+                raise ValueError(f"permissions for {dataset!r} are view and edit, not {allowed!r}")
+        return grants
+
+    def accept_terms(self, person: Person, terms_id: int) -> None:
+        """Let a person accept terms of service."""
+        person.accepted.add(terms_id)
+
+    def describe(self, person: Person) -> dict[str, Any]:
+        """Return what `user/cache` tells."""
+        accepted = self._people[person.parent_id].accepted if person.parent_id in self._people else person.accepted
+        owed = []
+        granted = {}
+        for name, allowed in person.permissions.items():
+            dataset = self.datasets[name]
+            if dataset.terms_id is None or dataset.terms_id in accepted:
+                granted[name] = list(allowed)
+                continue
+            terms = self.terms[dataset.terms_id]
+            owed.append({"dataset_id": dataset.id, "dataset_name": name, "tos_id": terms.id, "tos_name": terms.name})
+        return {
+            "id": person.id,
+            "parent_id": person.parent_id,
+            "service_account": person.parent_id is not None,
+            "name": person.name,
+            "email": person.email,
+            "admin": person.admin,
+            "pi": "",
+            "affiliations": [[]],
+            "groups": ["default", *dict.fromkeys(self.datasets[name].group for name in person.permissions)],
+            "permissions": {name: max(LEVELS[level] for level in allowed) for name, allowed in granted.items()},
+            "permissions_v2": granted,
+            "permissions_v2_ignore_tos": {name: list(allowed) for name, allowed in person.permissions.items()},
+            "missing_tos": owed,
+            "datasets_admin": [],
+            "groups_admin": [],
+        }
+
+    def profile(self, person: Person, *, full: bool = True) -> dict[str, Any]:
+        """Return what `user/me` tells; not `full`: what a new service account's maker sees of it."""
+        profile = {
+            "id": person.id,
+            "service_account": person.parent_id is not None,
+            "name": person.name,
+            "created": date(person.created),
+            "pi": "",
+            "affiliations": [[]],
+        }
+        if full:
+            profile |= {"gdpr_consent": False, "admin_datasets": [], "admin": person.admin, "email": person.email}
+            parent = self._people.get(person.parent_id) if person.parent_id else None
+            if parent:
+                profile |= {"parent_id": parent.id, "parent": self.profile(parent, full=False)}
+        return profile
+
+    # Keys
+
+    def make_key(self, person: Person, description: object = None, *, token: str | None = None) -> Key:
+        """Make a key.
+
+        Raises:
+            DatabaseError: the description doesn't fit its column. The token is valid all the same, and in no list.
+            ValueError: the `token` asked for exists.
+        """
+        if self.legacy:
+            self._drop_all(person)
+        token = token or secrets.token_hex(16)
+        if token in self._owners:
+            raise ValueError("this token exists already")
+        self._owners[token] = person.id
+        if description is not None and not isinstance(description, (str, int, float)):
+            raise DatabaseError("can't adapt the description")
+        text = None if description is None else str(description)
+        if text is not None and len(text) > LONGEST_DESCRIPTION:
+            raise DatabaseError("value too long for type character varying(120)")
+        now = self.now()
+        key = Key(self._next_key, person.id, token, text, created=now, updated=now)
+        self._next_key += 1
+        self._keys[key.id] = key
+        self._key_ids[token] = key.id
+        return key
+
+    def keys(self, person: Person) -> list[Key]:
+        """Return the keys of a person, newest id first."""
+        return sorted((key for key in self._keys.values() if key.user_id == person.id), key=lambda key: -key.id)
+
+    def delete_key(self, person: Person, key_id: int) -> None:
+        """Delete a key of this person; NotFoundError when there is none of this id."""
+        key = self._keys.get(key_id)
+        if key is None or key.user_id != person.id:
+            raise NotFoundError("Token doesn't exist")
+        self.revoke(key.token)
+
+    def revoke(self, token: str) -> None:
+        """Kill a token; ValueError when it isn't alive."""
+        if token not in self._owners:
+            raise ValueError(f"there is no token {fingerprint(token)}")
+        del self._owners[token]
+        self._logins.pop(token, None)
+        key_id = self._key_ids.pop(token, None)
+        if key_id is not None:
+            del self._keys[key_id]
+
+    def refresh(self, person: Person) -> Key:
+        """Give a person's only key a new token: the old one is dead at once. Without a key, one is made.
+
+        Raises:
+            SeveralKeysError: there are several.
+        """
+        keys = self.keys(person)
+        if len(keys) > 1:
+            raise SeveralKeysError("Refresh token does not work for accounts with more than one API Key")
+        if not keys:
+            return self.make_key(person)
+        (key,) = keys
+        del self._owners[key.token], self._key_ids[key.token]
+        key.token = secrets.token_hex(16)
+        key.updated = self.now()
+        self._owners[key.token] = person.id
+        self._key_ids[key.token] = key.id
+        return key
+
+    def service_account(self, parent: Person, name: str) -> Person:
+        """Make a service account, with its key."""
+        try:
+            return self.add_person(name, accepted_tos=False, parent_id=parent.id)
+        except ValueError as error:
+            raise AlreadyExistsError("Service Account with name already exists.") from error
+
+    def token_of_service_account(self, account_id: int) -> str:
+        """Return the token of a service account, or raise NotFoundError."""
+        account = self._people.get(account_id)
+        if account is None or account.parent_id is None:
+            raise NotFoundError("Service account doesn't exist")
+        return self.keys(account)[0].token
+
+    def log_in(self, person: Person) -> str:
+        """Return the token that a browser gets: valid for a week, and no key."""
+        token = secrets.token_hex(16)
+        self._owners[token] = person.id
+        self._logins[token] = self.now() + LOGIN_SECONDS
+        return token
+
+    def owner(self, token: str) -> Person | None:
+        """Return whose token this is, or None when it is not valid."""
+        if token in self._logins and self._logins[token] < self.now():
+            self.revoke(token)
+        person_id = self._owners.get(token)
+        return None if person_id is None else self._people[person_id]
+
+    def seconds_left(self, token: str) -> int:
+        """Return for how long a login is valid; -1: for ever, as a key is."""
+        end = self._logins.get(token)
+        return -1 if end is None else int(end - self.now())
+
+    def is_key(self, token: str) -> bool:
+        """Return whether a token is in its owner's list, so no login."""
+        return token in self._key_ids
+
+    def authenticate(self, token: str) -> Person | None:
+        """Return whose token this is, and note that it was used: what every request to the auth server does."""
+        person = self.owner(token)
+        if person and token in self._key_ids:
+            key = self._keys[self._key_ids[token]]
+            key.last_used = key.updated = self.now()
+        return person
+
+    def _drop_all(self, person: Person) -> None:
+        for token in [token for token, owner in self._owners.items() if owner == person.id]:
+            if token not in self._logins:
+                self.revoke(token)
+
+    # Datastacks
+
+    def add_terms(self, name: str, text: str = "Cite the paper. Don't redistribute the data.") -> int:
+        """Add terms of service, accepted by nobody; return their id."""
+        terms = Terms(max(self.terms, default=0) + 1, name, text)
+        self.terms[terms.id] = terms
+        return terms.id
+
+    def add_datastack(
+        self,
+        name: str,
+        *,
+        local_server: str,
+        dataset: str | None = None,
+        terms: int | None = None,
+        record: bool = True,
+        **fields: Any,
+    ) -> None:
+        """Add a datastack.
+
+        Args:
+            dataset: what permissions are given for (default: the name); made when it is new.
+            terms: id of the terms of service of a new dataset.
+            record: False: the auth server knows it, the info service doesn't.
+            fields: further fields of the record.
+        """
+        if terms is not None and terms not in self.terms:
+            raise ValueError(f"there are no terms of service {terms}")
+        dataset = dataset or name
+        if dataset not in self.datasets:
+            group = f"{dataset.split('_')[0].removesuffix('65')}-readers"
+            self.datasets[dataset] = Dataset(len(self.datasets) + 1, dataset, group, terms)
+        described = _record(name, local_server, len(self.datastacks) + 1) | fields if record else None
+        self.datastacks[name] = Datastack(name, dataset, described)
+
+    def dataset_of(self, datastack: str) -> str | None:
+        """Return the dataset of a datastack, which the auth server maps."""
+        known = self.datastacks.get(datastack)
+        return known.dataset if known else None
+
+
+class InfoService:
+    """What the info service decides about a token, with its memory of what the auth server said."""
+
+    def __init__(self, world: World, cache_ttl: float) -> None:
+        self.cache_ttl = cache_ttl
+        self._world = world
+        self._people: dict[str, tuple[float, dict[str, Any] | None]] = {}
+        self._datasets: dict[str, tuple[float, str]] = {}
+        self._asked: dict[str, int] = {}
+        self._window = world.now()
+
+    def who(self, token: str) -> dict[str, Any] | None:
+        """Return what is known of a token's owner, or None: refused. Both are remembered from their first sight.
+
+        Raises:
+            AuthDownError: it isn't remembered and the auth server is down.
+        """
+        now = self._world.now()
+        end, description = self._people.get(token, (now, None))
+        if end > now:
+            return description
+        if self._world.auth_down:
+            raise AuthDownError
+        person = self._world.authenticate(token)
+        self._world.log.append(
+            {
+                "method": "GET",
+                "path": "/auth/api/v1/user/cache",
+                "fingerprint": fingerprint(token),
+                "sent_in": "header",
+                "time": now,
+                "status": 200 if person else 401,
+                "internal": True,
+            }
+        )
+        description = self._world.describe(person) if person else None
+        self._people[token] = (now + self.cache_ttl, description)
+        return description
+
+    def datastack(self, token: str, description: dict[str, Any], name: str) -> dict[str, Any]:
+        """Return a datastack's record for the owner of `token`, whom `who` described.
+
+        Missing permission is looked up anew, a few times, so that what was just granted holds at once.
+
+        Raises:
+            UnknownDatastackError, TermsOwedError, MissingPermissionError, NotFoundError, AuthDownError.
+        """
+        dataset = self._dataset(name)
+        if dataset not in description["permissions_v2"]:
+            description = self._ask_again(token) or description
+        if dataset not in description["permissions_v2"]:
+            for terms in description["missing_tos"]:
+                if terms["dataset_name"] == dataset:
+                    raise TermsOwedError(terms)
+            raise MissingPermissionError(dataset)
+        record = self._world.datastacks[name].record
+        if record is None:
+            raise NotFoundError(name)
+        return record
+
+    def datastacks(self, description: dict[str, Any]) -> list[str]:
+        """Return the names of the datastacks that a person could see, terms of service left aside."""
+        return [
+            stack.name
+            for stack in self._world.datastacks.values()
+            if stack.record is not None and self._dataset(stack.name) in description["permissions_v2_ignore_tos"]
+        ]
+
+    def _dataset(self, name: str) -> str:
+        now = self._world.now()
+        end, dataset = self._datasets.get(name, (now, ""))
+        if end > now:
+            return dataset
+        if self._world.auth_down:
+            raise AuthDownError
+        found = self._world.dataset_of(name)
+        if found is None:
+            raise UnknownDatastackError(name)
+        self._datasets[name] = (now + MAPPING_SECONDS, found)
+        return found
+
+    def _ask_again(self, token: str) -> dict[str, Any] | None:
+        now = self._world.now()
+        if now - self._window > REASK_WINDOW:
+            self._asked.clear()
+            self._window = now
+        self._asked[token] = self._asked.get(token, 0) + 1
+        if self._asked[token] > REASK_LIMIT:
+            return None
+        self._people.pop(token, None)
+        return self.who(token)
+
+
+def _record(name: str, local_server: str, number: int) -> dict[str, Any]:
+    volume = name.removesuffix("_public")
+    return {
+        "aligned_volume": {
+            "id": number,
+            "name": volume,
+            "display_name": volume,
+            "description": f"Pretend volume {volume}.",
+            "image_source": f"precomputed://https://images.example.org/{volume}/em",
+        },
+        "segmentation_source": f"graphene://{local_server}/segmentation/table/{name}",
+        "skeleton_source": None,
+        "analysis_database": None,
+        "viewer_site": "https://viewer.example.org/",
+        "synapse_table": "synapses",
+        "soma_table": None,
+        "local_server": local_server,
+        "description": f"Pretend datastack {name}.",
+        "viewer_resolution_x": 4.0,
+        "viewer_resolution_y": 4.0,
+        "viewer_resolution_z": 40.0,
+        "proofreading_status_table": None,
+        "cell_identification_table": None,
+        "proofreading_review_table": None,
+    }
+
+
+PUBLIC_DATASTACKS = (
+    ("minnie65_public", "https://minnie.microns-daf.com", "MICrONS Terms"),
+    ("minnie65_phase3_v1", "https://minnie.microns-daf.com", None),
+    ("flywire_fafb_public", "https://prod.flywire-daf.com", "FlyWire Terms"),
+    ("flywire_fafb_production", "https://prod.flywire-daf.com", "FlyWire Terms"),
+    ("brain_and_nerve_cord", "https://cave.fanc-fly.com", None),
+    ("fanc_production_mar2021", "https://cave.fanc-fly.com", None),
+    ("h01_c3_flat", "https://local.brain-wire-test.org", None),
+    ("v1dd_public", "https://api.em.brain.allentech.org", None),
+    ("kronauer_ant", "https://data.proofreading.zetta.ai", None),
+    ("prieto_godino_fly_larva", "https://data.proofreading.zetta.ai", None),
+)
+"""Name, local server, terms of service. In truth they are spread over four auth servers; one is enough here."""
+
+
+def public_world(**options: Any) -> World:
+    """Return a world with the public datastacks and nobody in it; options as for `World`."""
+    world = World(**options)
+    terms = {name: world.add_terms(name) for name in ("FlyWire Terms", "MICrONS Terms")}
+    for name, local_server, owed in PUBLIC_DATASTACKS:
+        world.add_datastack(name, local_server=local_server, terms=terms.get(owed or ""))
+    return world
