@@ -1,0 +1,567 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from email.utils import formatdate
+from pathlib import Path
+
+import pytest
+import trustme
+from raw_server import Conversation, RawServer, http_answer, say
+
+from ansible_collections.connectomics.cave.plugins.module_utils import _http
+from ansible_collections.connectomics.cave.plugins.module_utils._http import (
+    Answer,
+    HttpError,
+    request,
+    request_with_retries,
+    retry_after,
+)
+
+TOKEN = "0123456789abcdef0123456789abcdef"
+TIMEOUT = 1.0
+
+
+@pytest.fixture(autouse=True)
+def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy") or name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def bundle(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("ca") / "ca.pem"
+    authority.cert_pem.write_to_path(str(path))
+    return str(path)
+
+
+def tls_server(authority: trustme.CA, name: str = "127.0.0.1") -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(name).configure_cert(context)
+    return context
+
+
+def failure_of(url: str, **options: object) -> HttpError:
+    """Ask, expect to fail within the deadline, and return the failure, having looked for the token in it."""
+    started = time.monotonic()
+    with pytest.raises(HttpError) as caught:
+        request("GET", url, TOKEN, **{"timeout": TIMEOUT, **options})  # type: ignore[arg-type]
+    assert time.monotonic() - started < TIMEOUT + 0.5
+    assert TOKEN not in str(caught.value)
+    assert TOKEN not in repr(caught.value.__dict__)
+    return caught.value
+
+
+# The request ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_request_names_itself_and_carries_the_token_once() -> None:
+    with RawServer(say(http_answer(b"{}"))) as server:
+        answer = request("GET", server.url + "/auth/api/v1/user/cache", TOKEN, timeout=5)
+    assert answer.status == 200
+    head = server.requests[0].decode().lower()
+    assert head.startswith("get /auth/api/v1/user/cache http/1.1\r\n")
+    assert head.count(TOKEN) == 1
+    assert f"\r\nauthorization: bearer {TOKEN}\r\n" in head
+    assert "\r\naccept: application/json\r\n" in head
+    assert "\r\naccept-encoding: identity\r\n" in head
+    assert "user-agent: connectomics.cave" in head
+
+
+def test_without_a_token_no_authorization_is_sent() -> None:
+    with RawServer(say(http_answer(b"{}"))) as server:
+        request("GET", server.url, timeout=5)
+    assert b"uthorization" not in server.requests[0]
+
+
+def test_a_json_body_is_sent_as_json() -> None:
+    with RawServer(say(http_answer(b'"x"'))) as server:
+        answer = request("POST", server.url + "/user/token", TOKEN, timeout=5, json_body={"description": "lab \u00e9"})
+    assert answer.json() == "x"
+    head, _blank, body = server.requests[0].partition(b"\r\n\r\n")
+    assert head.startswith(b"POST /user/token ")
+    assert b"content-type: application/json" in head.lower()
+    assert json.loads(body) == {"description": "lab \u00e9"}
+
+
+@pytest.mark.parametrize("token", ["a\nb", "a\r\nHost: evil", "caf\u00e9", "a\x00b", "\x1b[31m"])
+def test_a_token_that_would_break_the_header_is_never_sent(token: str) -> None:
+    with RawServer(say(http_answer(b"{}"))) as server, pytest.raises(HttpError) as caught:
+        request("GET", server.url, token, timeout=5)
+    assert caught.value.kind == "bad_request"
+    assert token not in str(caught.value)
+    assert server.connections == 0
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "global.daf-apis.com",
+        "ftp://global.daf-apis.com",
+        "file:///etc/passwd",
+        "https://",
+        "https://[::1",
+        "https://host:99999",
+        "https://host:0",
+        "https://user:secret@host",
+        "https://host/ path",
+        "https://host/\r\nHost: evil",
+        "https://h\u00f6st",
+        "https://" + "a" * 70 + ".example",
+        "",
+    ],
+)
+def test_what_is_no_address_of_a_server_is_refused(url: str) -> None:
+    assert failure_of(url).kind == "bad_url"
+
+
+# The answer ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 403, 404, 429, 500, 502, 503])
+def test_every_status_is_an_answer(status: int) -> None:
+    with RawServer(say(http_answer(b'{"error": "x"}', status=f"{status} Because"))) as server:
+        answer = request("GET", server.url, TOKEN, timeout=5)
+    assert (answer.status, answer.json(), answer.content_type) == (status, {"error": "x"}, "application/json")
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_an_answer_and_the_token_goes_nowhere_else(status: int) -> None:
+    with RawServer(say(http_answer(b"{}"))) as elsewhere:
+        location = f"Location: {elsewhere.url}/steal"
+        with RawServer(say(http_answer(b"", location, status=f"{status} Moved"))) as server:
+            answer = request("GET", server.url, TOKEN, timeout=5)
+    assert answer.status == status
+    assert answer.headers["location"] == f"{elsewhere.url}/steal"
+    assert elsewhere.connections == 0
+
+
+def test_a_chunked_body_is_put_together() -> None:
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n[1,2\r\n2\r\n,3\r\n1\r\n]\r\n0\r\n\r\n"
+    with RawServer(say(chunked)) as server:
+        assert request("GET", server.url, timeout=5).json() == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("content_type", "encoding", "claims"),
+    [
+        ("application/json", "", True),
+        ("Application/JSON; charset=utf-8", "identity", True),
+        ("application/problem+json", "", True),
+        ("text/html; charset=utf-8", "", False),
+        ("text/json-ish", "", False),
+        ("", "", False),
+        ("application/json", "gzip", False),
+    ],
+)
+def test_only_plain_json_counts_as_json(content_type: str, encoding: str, claims: bool) -> None:
+    headers = {"content-type": content_type, "content-encoding": encoding}
+    assert Answer(200, headers, b"{}", "").claims_json is claims
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b'{"a": 1', b"\xff\xfe", b"<html>", b"NaN", b"[" * 100_000, b"1" * 500_000, b'{"a": Infinity}'],
+    ids=["empty", "brace", "cut", "not-utf-8", "html", "nan", "deep", "long-number", "infinity"],
+)
+def test_what_is_not_json_is_a_value_error_at_once(body: bytes) -> None:
+    started = time.monotonic()
+    with pytest.raises(ValueError):  # noqa: PT011 (the promise is this type alone)
+        Answer(200, {}, body, "").json()
+    assert time.monotonic() - started < 0.5
+
+
+# Hostile servers -----------------------------------------------------------------------------------------------------
+
+
+def endless(connection: socket.socket) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 10737418240\r\n\r\n")
+    while True:
+        connection.sendall(b"[" * 65536)
+
+
+def drip(head: bytes, drop: bytes) -> Conversation:
+    def conversation(connection: socket.socket) -> None:
+        connection.sendall(head)
+        while True:
+            connection.sendall(drop)
+            time.sleep(0.1)
+
+    return conversation
+
+
+OK_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+
+
+@pytest.mark.parametrize(
+    ("conversation", "kind"),
+    [
+        (endless, "too_large"),
+        (drip(b"", b"H"), "timeout"),
+        (drip(OK_HEAD, b"X"), "timeout"),
+        (drip(OK_HEAD + b"\r\n", b" "), "timeout"),
+        (drip(b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\n"), "timeout"),
+        (lambda _connection: time.sleep(3), "timeout"),
+        (say(), "cut"),
+        (say(OK_HEAD + b"Content-Length: 100\r\n\r\n{"), "cut"),
+        (say(OK_HEAD + b"Transfer-Encoding: chunked\r\n\r\nff\r\n{"), "cut"),
+        (say(b"SSH-2.0-OpenSSH_9.2\r\n"), "bad_answer"),
+        (say(b"\x15\x03\x01\x00\x02\x02\x50"), "bad_answer"),
+        (say(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1000 + b"\r\n"), "bad_answer"),
+        (say(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n"), "bad_answer"),
+    ],
+    ids=[
+        "10-GB", "drip-status", "drip-header", "drip-body", "100-forever", "silence", "closed", "cut-length",
+        "cut-chunk", "ssh", "tls-alert", "1000-headers", "long-header",
+    ],
+)  # fmt: skip
+def test_a_hostile_answer_ends_within_the_deadline(conversation: Conversation, kind: str) -> None:
+    with RawServer(conversation) as server:
+        assert failure_of(server.url).kind == kind
+
+
+def test_an_answer_after_the_answer_is_not_read() -> None:
+    second = http_answer(b'{"admin": true}')
+    with RawServer(say(http_answer(b"{}") + second + b"\x00garbage\xff" * 100)) as server:
+        assert request("GET", server.url, timeout=5).json() == {}
+
+
+def test_a_gzip_bomb_is_not_unpacked() -> None:
+    bomb = gzip.compress(b"\0" * 50_000_000)
+    with RawServer(say(http_answer(bomb, "Content-Encoding: gzip"))) as server:
+        answer = request("GET", server.url, timeout=5)
+    assert answer.body == bomb
+    assert not answer.claims_json
+
+
+def test_a_handshake_that_drips_ends_within_the_deadline() -> None:
+    with RawServer(drip(b"\x16\x03\x03\x40\x00", b"\x02"), read_request=False) as server:
+        assert failure_of(server.url.replace("http:", "https:")).kind == "timeout"
+
+
+def test_an_endless_body_takes_little_memory_and_nothing_outlives_the_process() -> None:
+    program = """
+        import re, sys
+        from ansible_collections.connectomics.cave.plugins.module_utils._http import HttpError, request
+        kinds = []
+        for url in sys.argv[1:]:
+            try:
+                request("GET", url, timeout=1)
+            except HttpError as error:
+                kinds.append(error.kind)
+        peak = re.search("VmHWM: *([0-9]+)", open("/proc/self/status").read().replace("\\t", " "))
+        print(*kinds, peak.group(1))
+    """
+    tree = next(path for path in sys.path if path.endswith(".tree"))
+    with RawServer(endless) as large, RawServer(drip(OK_HEAD + b"\r\n", b" ")) as slow:
+        started = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(program), large.url, slow.url],
+            env={"PYTHONPATH": tree},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=20,
+        )
+        taken = time.monotonic() - started
+    *kinds, kilobytes = done.stdout.split()
+    assert (kinds, done.stderr) == (["too_large", "timeout"], "")
+    assert int(kilobytes) < 64 * 1024
+    assert taken < 3
+
+
+# Names, connections, proxies -----------------------------------------------------------------------------------------
+
+
+def test_a_name_lookup_that_hangs_ends_within_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    released = threading.Event()
+
+    def hang(*_arguments: object, **_options: object) -> None:
+        released.wait(10)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    assert failure_of("http://cave.example").kind == "timeout"
+    released.set()
+
+
+def test_an_unknown_name_is_told_apart() -> None:
+    failure = failure_of("https://no-such-host.invalid", timeout=20)
+    assert failure.kind == "dns"
+
+
+def test_a_closed_port_is_told_apart() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    assert failure_of(f"http://127.0.0.1:{port}").kind == "refused"
+
+
+def test_connecting_has_a_shorter_timeout_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_http, "CONNECT_TIMEOUT", 0.3)
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+        address = listener.getsockname()
+        # A full queue: further connections hang, as they do behind a firewall that drops packets.
+        fillers = [socket.socket() for _ in range(8)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(address)
+        started = time.monotonic()
+        with pytest.raises(HttpError) as caught:
+            request("GET", f"http://127.0.0.1:{address[1]}", timeout=10)
+        assert time.monotonic() - started < 3
+        for filler in fillers:
+            filler.close()
+    assert caught.value.kind == "timeout"
+    assert "0.3 s" in caught.value.reason
+
+
+def test_a_proxy_of_the_environment_is_used_and_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    with RawServer(say(http_answer(b'{"via": "proxy"}'))) as proxy:
+        monkeypatch.setenv("http_proxy", f"http://someone:secret@127.0.0.1:{proxy.port}")
+        assert request("GET", "http://cave.example/x", timeout=5).json() == {"via": "proxy"}
+    failure = failure_of("http://cave.example/x")
+    assert failure.kind == "refused"
+    assert f"127.0.0.1:{proxy.port}" in failure.reason
+    assert "secret" not in str(failure)
+
+
+def test_a_proxy_that_refuses_a_tunnel_never_sees_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    with RawServer(say(b"HTTP/1.1 403 Forbidden\r\n\r\n")) as proxy:
+        monkeypatch.setenv("https_proxy", f"127.0.0.1:{proxy.port}")
+        failure = failure_of("https://cave.example/x")
+    assert failure.kind == "proxy"
+    assert proxy.requests[0].startswith(b"CONNECT cave.example:443 ")
+    assert TOKEN.encode() not in proxy.requests[0]
+
+
+def test_no_proxy_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with RawServer(say(http_answer(b"{}"))) as server:
+        assert request("GET", server.url, timeout=5).status == 200
+
+
+# TLS -----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_certificate_of_the_given_authority_is_trusted(authority: trustme.CA, bundle: str) -> None:
+    with RawServer(say(http_answer(b"{}")), context=tls_server(authority)) as server:
+        assert request("GET", server.url, TOKEN, timeout=5, ca_path=bundle).status == 200
+
+
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"])
+def test_a_bundle_of_the_environment_is_trusted(
+    variable: str, authority: trustme.CA, bundle: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, bundle)
+    with RawServer(say(http_answer(b"{}")), context=tls_server(authority)) as server:
+        assert request("GET", server.url, TOKEN, timeout=5).status == 200
+
+
+def test_a_bundle_that_was_replaced_is_read_again(authority: trustme.CA, tmp_path: Path) -> None:
+    path = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(str(path))
+    with RawServer(say(http_answer(b"{}")), context=tls_server(authority)) as server:
+        assert failure_of(server.url, ca_path=str(path)).kind == "tls"
+        path.unlink()
+        authority.cert_pem.write_to_path(str(path))
+        os.utime(path, (1, 1))
+        assert request("GET", server.url, TOKEN, timeout=5, ca_path=str(path)).status == 200
+
+
+@pytest.fixture(params=["unknown authority", "other name", "expired", "old protocol"])
+def untrusted(request: pytest.FixtureRequest, authority: trustme.CA) -> Iterator[tuple[ssl.SSLContext, str]]:
+    if request.param == "unknown authority":
+        yield tls_server(trustme.CA()), "certificate"
+    elif request.param == "other name":
+        yield tls_server(authority, "other.example"), "not valid for"
+    elif request.param == "expired":
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert(
+            "127.0.0.1", not_before=datetime(2020, 1, 1, tzinfo=UTC), not_after=datetime(2020, 2, 1, tzinfo=UTC)
+        ).configure_cert(context)
+        yield context, "expired"
+    else:
+        context = tls_server(authority)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            context.minimum_version = ssl.TLSVersion.TLSv1
+            context.maximum_version = ssl.TLSVersion.TLSv1
+        context.set_ciphers("ALL:@SECLEVEL=0")
+        yield context, "protocol"
+
+
+def test_a_server_that_cannot_be_trusted_never_sees_the_token(
+    untrusted: tuple[ssl.SSLContext, str], bundle: str
+) -> None:
+    context, hint = untrusted
+    with RawServer(say(http_answer(b"{}")), context=context) as server:
+        failure = failure_of(server.url, ca_path=bundle)
+    assert failure.kind == "tls"
+    assert hint in failure.reason.lower()
+    assert server.requests == []
+
+
+def test_tls_to_a_port_without_tls_says_so() -> None:
+    with RawServer(say(b"HTTP/1.1 400 Bad Request\r\n\r\n"), read_request=False) as server:
+        failure = failure_of(server.url.replace("http:", "https:"))
+    assert failure.kind in ("tls", "cut")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not a certificate\n"], ids=["missing", "empty", "garbage"])
+def test_a_bundle_that_cannot_be_used_is_named(content: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / "ca.pem"
+    if content is not None:
+        path.write_bytes(content)
+    with RawServer(say()) as server:
+        failure = failure_of(server.url.replace("http:", "https:"), ca_path=str(path))
+    assert failure.kind == "ca"
+    assert str(path) in failure.reason
+
+
+# Several tries -------------------------------------------------------------------------------------------------------
+
+
+class Script:
+    """Answers each request with the next of these; the last one stays."""
+
+    def __init__(self, *answers: bytes) -> None:
+        self.answers = list(answers)
+
+    def __call__(self, connection: socket.socket) -> None:
+        connection.sendall(self.answers.pop(0) if len(self.answers) > 1 else self.answers[0])
+
+
+def busy(status: int, *headers: str) -> bytes:
+    return http_answer(b"{}", *headers, status=f"{status} Busy")
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+def test_a_busy_server_is_asked_again(status: int) -> None:
+    pauses: list[float] = []
+    with RawServer(Script(busy(status), busy(status), http_answer(b"[1]"))) as server:
+        answer = request_with_retries("GET", server.url, TOKEN, timeout=10, retries=2, sleep=pauses.append)
+    assert answer.json() == [1]
+    assert len(server.requests) == 3
+    assert 0.25 <= pauses[0] <= 0.5
+    assert 0.5 <= pauses[1] <= 1.0
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 403, 404, 500])
+def test_a_definite_answer_is_not_asked_for_again(status: int) -> None:
+    with RawServer(Script(http_answer(b"{}", status=f"{status} X"))) as server:
+        assert request_with_retries("GET", server.url, timeout=10, retries=5, sleep=pytest.fail).status == status
+    assert len(server.requests) == 1
+
+
+def test_the_pause_is_as_long_as_the_server_asks_for() -> None:
+    pauses: list[float] = []
+    with RawServer(Script(busy(429, "Retry-After: 7"), http_answer(b"{}"))) as server:
+        assert request_with_retries("GET", server.url, timeout=60, sleep=pauses.append).status == 200
+    assert 7 <= pauses[0] <= 7.2
+
+
+def test_a_pause_beyond_the_deadline_is_not_begun() -> None:
+    started = time.monotonic()
+    with RawServer(Script(busy(429, "Retry-After: 3600"))) as server:
+        assert request_with_retries("GET", server.url, timeout=2).status == 429
+    assert time.monotonic() - started < 1
+    assert len(server.requests) == 1
+
+
+def test_pauses_differ_between_hosts() -> None:
+    pauses: list[float] = []
+    with RawServer(Script(busy(503))) as server:
+        for _ in range(8):
+            request_with_retries("GET", server.url, timeout=10, retries=1, sleep=pauses.append)
+    assert len(set(pauses)) == 8
+
+
+def test_all_tries_together_stay_within_the_deadline() -> None:
+    started = time.monotonic()
+    with RawServer(drip(OK_HEAD, b"X")) as server, pytest.raises(HttpError) as caught:
+        request_with_retries("GET", server.url, timeout=1, retries=10)
+    assert caught.value.kind == "timeout"
+    assert time.monotonic() - started < 1.5
+
+
+def test_a_closed_port_is_tried_again() -> None:
+    pauses: list[float] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(HttpError):
+        request_with_retries("GET", f"http://127.0.0.1:{port}", timeout=10, retries=3, sleep=pauses.append)
+    assert len(pauses) == 3
+
+
+@pytest.mark.parametrize(("answer", "tries"), [(busy(429), 2), (busy(503), 2), (busy(502), 1), (busy(504), 1)])
+def test_a_change_is_sent_again_only_when_the_server_has_not_acted(answer: bytes, tries: int) -> None:
+    with RawServer(Script(answer)) as server:
+        request_with_retries("POST", server.url, timeout=10, retries=1, json_body={}, sleep=lambda _pause: None)
+    assert len(server.requests) == tries
+
+
+def test_a_change_whose_answer_is_lost_is_not_sent_again() -> None:
+    with RawServer(say()) as server, pytest.raises(HttpError):
+        request_with_retries("POST", server.url, timeout=10, retries=3, json_body={}, sleep=pytest.fail)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("0", 0.0),
+        (" 120 ", 120.0),
+        (formatdate(1_000_090, usegmt=True), 90.0),
+        (formatdate(999_000, usegmt=True), 0.0),
+        ("", None),
+        ("soon", None),
+        ("-5", None),
+        ("1.5", None),
+        ("\u0661", None),
+        ("Wed, 99 Foo 2026 99:99:99 GMT", None),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(value: str, seconds: float | None) -> None:
+    assert retry_after(value, now=1_000_000) == seconds
+
+
+def test_many_requests_at_once_do_not_disturb_each_other(authority: trustme.CA, bundle: str) -> None:
+    results: list[Answer] = []
+
+    def echo(connection: socket.socket) -> None:
+        connection.sendall(http_answer(json.dumps(connection.getpeername()[1]).encode()))
+
+    with RawServer(echo, context=tls_server(authority)) as server:
+        threads = [
+            threading.Thread(
+                target=lambda: results.append(request("GET", server.url, TOKEN, timeout=10, ca_path=bundle))
+            )
+            for _ in range(20)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len({answer.json() for answer in results}) == 20
