@@ -252,8 +252,15 @@ def _error_of(answer: Answer, token: str) -> _Found:
         answer.status,
         clean_text(content.get("error") or "", [token], 60),
         clean_text(content.get("message") or "", [token]),
-        data if isinstance(data, dict) else {},
+        _clean_values(data, token),
     )
+
+
+def _clean_values(data: object, token: str) -> dict[str, Any]:
+    """Return a mapping of the server with its strings made fit to show; an address keeps all of its 500 characters."""
+    if not isinstance(data, dict):
+        return {}
+    return {key: clean_text(value, [token], 500) if isinstance(value, str) else value for key, value in data.items()}
 
 
 def _says(found: _Found) -> str:
@@ -352,7 +359,7 @@ def tos_verdict(server: str, datastack: str, tos_id: object, tos_name: object, o
     """Return the verdict on a person who owes terms of service."""
     form = tos_form_url(server, tos_id, offered)
     named = clean_text(tos_name, limit=80) if isinstance(tos_name, str) and tos_name else "terms of service"
-    what = f"datastack {datastack}" if datastack else server
+    what = f"datastack {datastack} on {server}" if datastack else server
     return Verdict(
         "missing_tos",
         f"The terms of service of {what} ({named}) are not accepted yet.",
@@ -382,7 +389,7 @@ def datastack_verdict(answer: Answer, server: str, datastack: str, token: str) -
     record = _record(answer)
     if record is not None and ("aligned_volume" in record or "segmentation_source" in record):
         local = record.get("local_server")
-        local_server = local if isinstance(local, str) and local == clean_text(local) else ""
+        local_server = local if isinstance(local, str) and local == clean_text(local, [token]) else ""
         message = f"{server} gives access to datastack {datastack}."
         return Verdict("ok", message, "", server, datastack, local_server=local_server)
     found = _error_of(answer, token)
@@ -421,7 +428,7 @@ def account_of(answer: Answer, server: str, token: str) -> Account | Verdict:
     return Account(
         person,
         permissions if isinstance(permissions, dict) else {},
-        [item for item in owed if isinstance(item, dict)] if isinstance(owed, list) else [],
+        [_clean_values(item, token) for item in owed if isinstance(item, dict)] if isinstance(owed, list) else [],
     )
 
 
