@@ -54,15 +54,15 @@ def server_address(value: object) -> str:
     """
     text = value.strip().rstrip("/") if isinstance(value, str) else ""
     if "://" not in text:
-        hint = " Did you mean https://%s?" % text if _HOST_AND_PORT.fullmatch(text) else ""
-        raise CaveError("The server address %r has no https:// in front.%s" % (value, hint))
+        hint = f" Did you mean https://{text}?" if _HOST_AND_PORT.fullmatch(text) else ""
+        raise CaveError(f"The server address {value!r} has no https:// in front.{hint}")
     scheme, _separator, rest = text.partition("://")
     if scheme not in ("https", "http"):
-        raise CaveError("The server address %r begins with %r; expected https://." % (value, scheme + "://"))
+        raise CaveError("The server address {!r} begins with {!r}; expected https://.".format(value, scheme + "://"))
     if not _HOST_AND_PORT.fullmatch(rest):
         raise CaveError(
-            "The server address %r is not of the form https://HOST or https://HOST:PORT "
-            "(no path, user name, question mark or white space)." % (value,)
+            f"The server address {value!r} is not of the form https://HOST or https://HOST:PORT "
+            "(no path, user name, question mark or white space)."
         )
     return text
 
@@ -85,11 +85,17 @@ def parse_datastacks(value: Iterable[Any], server: str) -> list[Datastack]:
     datastacks = []
     for item in value:
         entry = {"name": item} if isinstance(item, str) else item
-        if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or set(entry) - {"name", "local_server"}:
-            raise CaveError("A datastack is its name, or a mapping with 'name' and 'local_server'; found %r." % (item,))
+        if (
+            not isinstance(entry, dict)
+            or not isinstance(entry.get("name"), str)
+            or set(entry) - {"name", "local_server"}
+        ):
+            raise CaveError(f"A datastack is its name, or a mapping with 'name' and 'local_server'; found {item!r}.")
         name = entry["name"].strip()
         if not _DATASTACK_NAME.fullmatch(name):
-            raise CaveError("%r is not the name of a datastack (letters, digits and _ . - only)." % (entry["name"],))
+            raise CaveError(
+                "{!r} is not the name of a datastack (letters, digits and _ . - only).".format(entry["name"])
+            )
         local_server = entry.get("local_server") or KNOWN_LOCAL_SERVERS.get(server, {}).get(name, "")
         datastacks.append(Datastack(name, server_address(local_server) if local_server else ""))
     return datastacks

@@ -49,7 +49,7 @@ def clean_token(value: object) -> str:
     if isinstance(value, dict) and "__ansible_vault" in value:
         raise CaveError("The token is a vault string that was not decrypted. Give the vault password of this string.")
     if not isinstance(value, str):
-        raise CaveError("The token is a %s, not a string." % type(value).__name__)
+        raise CaveError(f"The token is a {type(value).__name__}, not a string.")
     token = value.strip()
     if not token:
         raise CaveError("The token is empty. Give the token that the server's token page shows.")
@@ -88,5 +88,5 @@ def fingerprint(token: str) -> str:
 def mask(text: str, tokens: Iterable[str]) -> str:
     """Return ``text`` with every one of ``tokens`` replaced by its fingerprint in angle brackets."""
     for token in sorted({token for token in tokens if token}, key=len, reverse=True):
-        text = text.replace(token, "<token %s>" % fingerprint(token))
+        text = text.replace(token, f"<token {fingerprint(token)}>")
     return text

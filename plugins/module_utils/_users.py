@@ -41,10 +41,10 @@ def find_user(name: str) -> pwd.struct_passwd:
     try:
         user = pwd.getpwnam(name)
     except (KeyError, ValueError) as error:
-        raise CaveError("This host has no user %r. Create the account first, or correct the name." % name) from error
+        raise CaveError(f"This host has no user {name!r}. Create the account first, or correct the name.") from error
     if os.geteuid() not in (0, user.pw_uid):
         me = current_user().pw_name
-        raise CaveError("Running as %s, which cannot work for %s. Run the task with become: true." % (me, name))
+        raise CaveError(f"Running as {me}, which cannot work for {name}. Run the task with become: true.")
     return user
 
 
@@ -134,7 +134,7 @@ def _start(job: Job) -> tuple[int, int]:
                 where = where.tb_next
             place = "%s:%d" % (os.path.basename(where.tb_frame.f_code.co_filename), where.tb_lineno) if where else "?"
             reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
-            answer = {"error": "Unforeseen error at %s: %s. Please report it." % (place, reason), "details": {}}
+            answer = {"error": f"Unforeseen error at {place}: {reason}. Please report it.", "details": {}}
         remaining = json.dumps(answer).encode()
         while remaining:
             remaining = remaining[os.write(child_end, remaining) :]
@@ -155,7 +155,7 @@ def _result(answer: bytes, user: pwd.struct_passwd) -> Any:
     try:
         content = json.loads(answer)
     except ValueError:
-        return CaveError("The process that worked as %s ended without an answer. Was it killed?" % user.pw_name)
+        return CaveError(f"The process that worked as {user.pw_name} ended without an answer. Was it killed?")
     if "error" in content:
         return CaveError(content["error"], **content["details"])
     return content["result"]

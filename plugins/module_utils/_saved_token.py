@@ -1,0 +1,183 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the module ``saved_token`` does: prove the tokens, then let every user's own process write them."""
+
+from __future__ import annotations
+
+import grp
+from functools import partial
+from typing import Any, Mapping, NamedTuple
+
+from ansible_collections.connectomics.cave.plugins.module_utils import _users
+from ansible_collections.connectomics.cave.plugins.module_utils._coherence import Wish
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._home import Home
+from ansible_collections.connectomics.cave.plugins.module_utils._save import save
+from ansible_collections.connectomics.cave.plugins.module_utils._servers import parse_datastacks, server_address
+from ansible_collections.connectomics.cave.plugins.module_utils._tokens import clean_token, fingerprint, mask
+
+_ENTRY_DEFAULTS = ("user", "server", "key", "state", "datastacks")
+
+
+class _Entry(NamedTuple):
+    """One item of ``tokens``, as it came in, and what has become of it."""
+
+    user: str
+    wish: Wish | None
+    result: dict[str, Any]
+
+
+def run(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
+    """Do what the module's parameters ask for.
+
+    Returns:
+        ``changed``, ``users`` (one result an entry, in order), and ``diff``.
+
+    Raises:
+        CaveError: something failed for at least one user; ``details`` has what was done for the others.
+    """
+    mode, group = _mode_and_group(params)
+    entries = [_entry(item, params) for item in _items(params)]
+    if params["validate"]:
+        _prove(entries, params)
+    by_user: dict[str, list[_Entry]] = {}
+    for entry in entries:
+        if not entry.result.get("failed"):
+            by_user.setdefault(entry.user, []).append(entry)
+    jobs, owners = [], []
+    for name, mine in by_user.items():
+        try:
+            user = _users.find_user(name)
+        except CaveError as error:
+            _fail(mine, error)
+            continue
+        elsewhere = params["cloud_volume_dir"]
+        home = Home(
+            name,
+            user.pw_uid,
+            user.pw_dir,
+            _in_home(params["secrets_dir"] or "", user.pw_dir, "secrets_dir"),
+            None if elsewhere is None else _in_home(elsewhere, user.pw_dir, "cloud_volume_dir"),
+            mode,
+            group,
+            params["on_malformed"],
+        )
+        jobs.append(_users.Job(user, partial(save, home, [entry.wish for entry in mine], check_mode)))
+        owners.append(mine)
+    for mine, outcome in zip(owners, _users.run_each_as(jobs)):
+        if isinstance(outcome, CaveError):
+            _fail(mine, outcome)
+        else:
+            for entry, result in zip(mine, outcome):
+                entry.result.update(result)
+    return _summary(entries)
+
+
+def _in_home(path: str, home: str, option: str) -> str:
+    """Return an absolute path for the path that a user gave, in which ``~/`` is the home of the token's user."""
+    if path.startswith("~/"):
+        path = home + path[1:]
+    if path and not path.startswith("/"):
+        raise CaveError(f"{option}: {path!r} is not an absolute path, nor one that begins with ~/.")
+    return path.rstrip("/") or path
+
+
+def _items(params: Mapping[str, Any]) -> list[dict[str, Any]]:
+    shorthand = {"user": params["user"], "token": params["token"], "key": None, "state": None}
+    if params["tokens"] is None:
+        return [shorthand]
+    if params["user"] is not None or params["token"] is not None:
+        raise CaveError("Give either tokens, or user and token: not both.")
+    return list(params["tokens"])
+
+
+def _entry(item: Mapping[str, Any], params: Mapping[str, Any]) -> _Entry:
+    """Return an item with the defaults filled in. What is wrong with it becomes its result, and stops no other."""
+    values = {name: item.get(name) if item.get(name) is not None else params[name] for name in _ENTRY_DEFAULTS}
+    user = values["user"] or _users.current_user().pw_name
+    result: dict[str, Any] = {"user": user, "server": values["server"], "changed": False, "files": []}
+    try:
+        server = server_address(values["server"])
+        if item.get("datastacks") is None and server != server_address(params["server"]):
+            values["datastacks"] = []
+        key = values["key"]
+        if not key.strip() or not key.isprintable():
+            raise CaveError(f"The key {key!r} is not a name for a token in a secrets file. The usual one is 'token'.")
+        token = clean_token(item.get("token")) if values["state"] == "present" else None
+        datastacks = parse_datastacks(values["datastacks"], server)
+        return _Entry(user, Wish(server, datastacks, key, token, params["stale"]), result)
+    except CaveError as error:
+        entry = _Entry(user, None, result)
+        _fail([entry], error)
+        return entry
+
+
+def _prove(entries: list[_Entry], params: Mapping[str, Any]) -> None:
+    """Ask each server about each token before anything is written."""
+    # HTTP is imported only where it is needed: it takes longer than all the rest of the module.
+    from ansible_collections.connectomics.cave.plugins.module_utils._access import Question, prove_all
+
+    questions = {
+        index: Question(entry.wish.server, entry.wish.token, tuple(stack.name for stack in entry.wish.datastacks))
+        for index, entry in enumerate(entries)
+        if entry.wish is not None and entry.wish.token is not None
+    }
+    verdicts = prove_all(
+        questions.values(), timeout=params["timeout"], retries=params["retries"], ca_path=params["ca_path"]
+    )
+    for index, question in questions.items():
+        verdict = verdicts[question]
+        entries[index].result["access"] = verdict.as_dict()
+        entries[index].result["fingerprint"] = fingerprint(question.token)
+        if not verdict.ok:
+            message = f"{verdict.message} Nothing was written. {verdict.remedy}"
+            if verdict.verdict in ("unreachable", "tls_error"):
+                message += " To write without asking the server, as for an image build, set validate: false."
+            _fail([entries[index]], CaveError(message.strip()))
+
+
+def _fail(entries: list[_Entry], error: CaveError) -> None:
+    for entry in entries:
+        token = entry.wish.token if entry.wish is not None else None
+        entry.result.update(failed=True, msg=mask(error.message, [token or ""]))
+
+
+def _mode_and_group(params: Mapping[str, Any]) -> tuple[int, int | None]:
+    try:
+        mode = params["mode"] if isinstance(params["mode"], int) else int(str(params["mode"]), 8)
+    except ValueError:
+        raise CaveError("The mode {!r} is not octal, such as '0600'.".format(params["mode"])) from None
+    group = None
+    if params["group"] is not None:
+        try:
+            group = grp.getgrnam(params["group"]).gr_gid
+        except KeyError:
+            raise CaveError(
+                "This host has no group {!r}. Create it first, or correct the name.".format(params["group"])
+            ) from None
+    if mode & 0o7 or mode & 0o7110:
+        raise CaveError(f"The mode {mode:04o} lets everybody in, or is not one of a file with a secret. Use 0600.")
+    if mode & 0o070 and group is None:
+        raise CaveError(f"The mode {mode:04o} lets a group in, but no group is given. Name the group, or use 0600.")
+    if mode & 0o600 != 0o600:
+        raise CaveError(f"With the mode {mode:04o} its own user could not read and change the file. Use 0600.")
+    return mode, group
+
+
+def _summary(entries: list[_Entry]) -> dict[str, Any]:
+    results = [entry.result for entry in entries]
+    diff = [
+        {"before_header": header, "after_header": header, **result.pop("diff")}
+        for result in results
+        for header in ["{}, {}".format(result["user"], result["server"])]
+        if "diff" in result
+    ]
+    summary = {"changed": any(result["changed"] for result in results), "users": results, "diff": diff}
+    failed = [result for result in results if result.get("failed")]
+    if failed:
+        count = "" if len(results) == 1 else "%d of %d tokens are not in place. " % (len(failed), len(results))
+        message = count + " ".join("{}: {}".format(result["user"], result["msg"]) for result in failed)
+        raise CaveError(message, **summary)
+    return summary

@@ -1,0 +1,109 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Secrets files: their names, what can be wrong with one, and what is in it. No file system here."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+from ansible_collections.connectomics.cave.plugins.module_utils import _json_edit
+
+DEFAULT_FILE = "cave-secret.json"
+LEGACY_FILE = "chunkedgraph-secret.json"
+SERVER_MAP = "cave_datastack_to_server_map.json"
+QUARANTINE = ".malformed-"
+"""What stands between a malformed file's name and a number, once the file was set aside."""
+MAX_BYTES = 65536
+"""A secrets file holds a handful of tokens; what is larger is not one, and is not read."""
+
+PROBLEMS = {
+    "empty": "is empty",
+    "too_large": "is larger than %d KiB" % (MAX_BYTES // 1024),
+    "bom": "begins with a byte order mark, which the JSON readers refuse",
+    "not_utf8": "is not UTF-8 text",
+    "not_json": "is not JSON",
+    "not_an_object": "is JSON, but not an object such as {}",
+    "directory": "is a directory",
+    "symlink": "is a symbolic link",
+    "not_a_file": "is not a regular file",
+    "unreadable": "cannot be read by its user",
+}
+"""What can be wrong with a secrets file: the code, and how to say it after the file's name."""
+
+
+class Malformed(Exception):
+    """A secrets file that no reader can use; ``code`` is one of ``PROBLEMS``."""
+
+    def __init__(self, code: str, detail: str = "") -> None:
+        super().__init__(PROBLEMS[code] + (f" ({detail})" if detail else ""))
+        self.code = code
+
+
+class Entry(NamedTuple):
+    """What stands under a name in a secrets directory."""
+
+    mode: int
+    """Permission bits."""
+    uid: int
+    gid: int
+    is_file: bool
+    """A regular file, or a link to one: what ``os.path.isfile`` says."""
+    text: str | None
+    """The content, where it is a sound secrets file."""
+    problem: str | None
+    """A code of PROBLEMS otherwise."""
+    detail: str
+    """The problem in words, for a message that names the file first."""
+
+    def get(self, key: str) -> Any:
+        """Return what a reader finds under ``key``: the last one of a repeated key, None without one."""
+        return values(self.text).get(key) if self.text is not None else None
+
+
+def server_file(host: str) -> str:
+    """Return the name of the secrets file of one server, for its host and port as they are typed."""
+    return f"{host}-{DEFAULT_FILE}"
+
+
+def is_server_file(name: str) -> bool:
+    """Tell whether a name is that of a server's own secrets file."""
+    return name.endswith("-" + DEFAULT_FILE)
+
+
+def is_secrets_file(name: str) -> bool:
+    """Tell whether a name is that of a secrets file that some CAVE reader may take."""
+    return name in (DEFAULT_FILE, LEGACY_FILE) or is_server_file(name)
+
+
+def parse(raw: bytes) -> str:
+    """Return the text of a secrets file.
+
+    Raises:
+        Malformed: no reader can use it.
+    """
+    if not raw.strip():
+        raise Malformed("empty")
+    if raw.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
+        raise Malformed("bom")
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Malformed("not_utf8", "at byte %d" % error.start) from None
+    try:
+        _json_edit.members(text)
+    except ValueError as error:
+        line = re.search(r"line \d+ column \d+", str(error))
+        if line is None:
+            raise Malformed("not_an_object") from None
+        raise Malformed("not_json", f"at {line.group()}") from None
+    except RecursionError:
+        raise Malformed("not_json", "nested too deeply") from None
+    return text
+
+
+def values(text: str) -> dict[str, Any]:
+    """Return what a JSON reader makes of a sound secrets file."""
+    return {member.key: member.value for member in _json_edit.members(text)}

@@ -1,0 +1,267 @@
+#!/usr/bin/python
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Save CAVE tokens where every reader finds them."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: saved_token
+short_description: Save CAVE tokens where every reader finds them
+version_added: 0.1.0
+author:
+  - connectomics.cave contributors (@connectomics)
+description:
+  - Writes a user's CAVE token into the secrets files of a host, as C(client.auth.save_token) of caveclient does, but so that
+    caveclient, cloud-volume and cloud-files all send the same token, whatever other secrets files are there.
+  - The token is proven first. One that the server does not accept never replaces one that is there.
+  - The files are written by a process that has become the user, atomically, and are never readable by others.
+  - A token never appears in the result, in a diff or in a log. Its fingerprint does, the first 8 hex digits of its SHA-256.
+extends_documentation_fragment:
+  - connectomics.cave.cave.server
+  - connectomics.cave.cave.datastacks
+  - connectomics.cave.cave.http
+  - connectomics.cave.cave.attributes
+  - connectomics.cave.cave.action_group
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  platform:
+    platforms: posix
+options:
+  tokens:
+    description:
+      - The tokens of the host's users, all in one task.
+      - One user's failure does not stop the others. The task then fails, naming each one.
+      - For a single token, O(user) and O(token) serve as well.
+    type: list
+    elements: dict
+    suboptions:
+      user:
+        description: Name of the user's account. The default is O(user), or else the user that runs the task.
+        type: str
+      token:
+        description:
+          - The token, as the server's token page shows it. White space around it is dropped.
+          - What cannot be a token is refused with the reason, for instance a number, which means that the quotes are missing.
+        type: raw
+      server:
+        description: The address of the auth server. The default is O(server).
+        type: str
+      datastacks:
+        description: As O(datastacks), which is the default for entries of the same server.
+        type: list
+        elements: raw
+      key:
+        description: The name of the token in the file. The default is O(key).
+        type: str
+      state:
+        description: The default is O(state).
+        type: str
+        choices: [present, absent]
+  user:
+    description: Name of the user's account, where O(tokens) is not given. The default is the user that runs the task.
+    type: str
+  token:
+    description: The token, where O(tokens) is not given.
+    type: raw
+  key:
+    description:
+      - The name of the token in the files. cloud-volume and cloud-files know V(token) alone, and caveclient takes it as
+        C(auth_token_key).
+    type: str
+    default: token
+  state:
+    description:
+      - V(present) saves the token.
+      - V(absent) takes this key out of every file of the set, and removes a file only when nothing else is left in it.
+    type: str
+    choices: [present, absent]
+    default: present
+  validate:
+    description:
+      - Ask the server about the token first, also when nothing has to be written, so that one task sets and proves.
+      - Set it to V(false) where the server cannot be reached, as when an image is built.
+    type: bool
+    default: true
+  stale:
+    description:
+      - What to do with other secrets files in the same directory that hold the token that is being replaced (or removed).
+      - V(update) treats them alike, V(report) names them in the result, V(ignore) does neither.
+      - With O(state=absent) and V(update), further files there that hold the token are removed, such as backups.
+    type: str
+    choices: [update, report, ignore]
+    default: update
+  secrets_dir:
+    description:
+      - A directory in the place of C(~/.cloudvolume/secrets). A leading C(~/) is the user's home.
+      - It has to belong to the user, or to root.
+    type: str
+  cloud_volume_dir:
+    description:
+      - The users' C(CLOUD_VOLUME_DIR), in whose folder C(secrets) cloud-volume and cloud-files look. It gets the same files.
+      - Without this option, what the users' startup files, the environment of the task or C(/etc/environment) assign to
+        the variable is taken. A leading C(~/) is the user's home. Give an empty string to use none.
+    type: str
+  mode:
+    description: The mode of the secrets files, in octal. One that lets everybody in is refused.
+    type: raw
+    default: "0600"
+  group:
+    description: The group of the secrets files, for a lab that shares one account on purpose. Use it with a O(mode) of V(0640).
+    type: str
+  on_malformed:
+    description:
+      - What to do with a secrets file that is not a JSON object, and has to change.
+      - V(fail) leaves it as it is. V(replace) keeps it beside the new file, under a name with C(.malformed-1), mode 0600.
+    type: str
+    choices: [fail, replace]
+    default: fail
+seealso:
+  - module: connectomics.cave.saved_token_info
+  - module: connectomics.cave.verify_access
+"""
+
+EXAMPLES = r"""
+- name: Save one user's token, and prove it
+  become: true
+  connectomics.cave.saved_token:
+    user: alice
+    token: "{{ vault_cave_token_alice }}"
+    datastacks: [minnie65_public]
+
+- name: Save the tokens of all users of the host in one task
+  become: true
+  connectomics.cave.saved_token:
+    datastacks: [minnie65_public, flywire_fafb_public]
+    tokens:
+      - user: alice
+        token: "{{ vault_cave_token_alice }}"
+      - user: bob
+        token: "{{ vault_cave_token_bob }}"
+      - user: bob
+        server: https://proofreading.zetta.ai
+        datastacks: [kronauer_ant]
+        token: "{{ vault_zetta_token_bob }}"
+
+- name: Take a former member's token off the host
+  become: true
+  connectomics.cave.saved_token:
+    user: mallory
+    datastacks: [minnie65_public]
+    state: absent
+"""
+
+RETURN = r"""
+users:
+  description: What was done, one entry for each of O(tokens), in the same order.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    user:
+      description: Name of the account.
+      type: str
+      sample: alice
+    server:
+      description: The auth server's address.
+      type: str
+      sample: https://global.daf-apis.com
+    changed:
+      description: Whether anything was changed for this entry.
+      type: bool
+    files:
+      description: The files and directories that were looked at or changed.
+      type: list
+      elements: dict
+      contains:
+        path:
+          description: Absolute path.
+          type: str
+        action:
+          description: One of C(created), C(updated), C(unchanged), C(repaired), C(removed), C(set_aside), C(stale).
+          type: str
+        reason:
+          description: Which reader takes the file, or what was wrong with it.
+          type: str
+    fingerprint:
+      description: Fingerprint of the token that caveclient sends now; null without one.
+      type: str
+      sample: 3fa9c2d1
+    previous_fingerprint:
+      description: Fingerprint of the token that caveclient sent before; null without one.
+      type: str
+      sample: 81b0e7aa
+    readers:
+      description: The fingerprint of the token that each reader sends now, by reader and server.
+      type: dict
+      sample: {"caveclient global.daf-apis.com": 3fa9c2d1}
+    access:
+      description: What the server says about the token, as M(connectomics.cave.verify_access) returns it.
+      returned: with O(validate=true) and O(state=present)
+      type: dict
+      sample:
+        verdict: ok
+        message: Access works.
+    failed:
+      description: Whether this entry failed.
+      returned: when it did
+      type: bool
+    msg:
+      description: Why this entry failed, and what to do.
+      returned: when it did
+      type: str
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._saved_token import run
+from ansible_collections.connectomics.cave.plugins.module_utils._servers import DEFAULT_SERVER
+
+
+def main() -> None:
+    """Run the module."""
+    entry = {
+        "user": {"type": "str"},
+        "token": {"type": "raw", "no_log": True},
+        "server": {"type": "str"},
+        "datastacks": {"type": "list", "elements": "raw"},
+        "key": {"type": "str", "no_log": False},
+        "state": {"type": "str", "choices": ["present", "absent"]},
+    }
+    module = AnsibleModule(
+        argument_spec={
+            "tokens": {"type": "list", "elements": "dict", "options": entry, "no_log": False},
+            "user": {"type": "str"},
+            "token": {"type": "raw", "no_log": True},
+            "server": {"type": "str", "default": DEFAULT_SERVER},
+            "datastacks": {"type": "list", "elements": "raw", "default": []},
+            "key": {"type": "str", "default": "token", "no_log": False},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "validate": {"type": "bool", "default": True},
+            "stale": {"type": "str", "choices": ["update", "report", "ignore"], "default": "update"},
+            "secrets_dir": {"type": "str", "no_log": False},
+            "cloud_volume_dir": {"type": "str"},
+            "mode": {"type": "raw", "default": "0600"},
+            "group": {"type": "str"},
+            "on_malformed": {"type": "str", "choices": ["fail", "replace"], "default": "fail"},
+            "ca_path": {"type": "path"},
+            "timeout": {"type": "int", "default": 30},
+            "retries": {"type": "int", "default": 2},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        result = run(module.params, module.check_mode)
+    except CaveError as error:
+        module.fail_json(msg=error.message, **error.details)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
