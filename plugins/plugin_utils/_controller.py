@@ -1,0 +1,36 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What plugins on the controller need of Ansible, alike on all versions of ansible-core that are supported."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+
+_ENCRYPTED_STRINGS = ("EncryptedString", "AnsibleVaultEncryptedUnicode")
+"""Ansible's types for a vault string that is decrypted on use (ansible-core 2.19 and later, and before)."""
+
+
+def vault_secrets(loader: Any) -> list[tuple[str, Any]]:
+    """Return the vault ids and secrets that this run was started with; empty when it was started without any.
+
+    ``loader`` is what Ansible hands to a plugin. There is no public way to them in any version.
+    """
+    return list(loader._vault.secrets or [])
+
+
+def plain_string(value: object, what: str) -> str:
+    """Return a templated value as a plain ``str``, without the tags and the lazy decryption that Ansible adds.
+
+    Raises CaveError when it isn't a string; ``what`` names it in the message, which never shows it.
+    """
+    if isinstance(value, str):
+        return "".join(value)
+    if type(value).__name__ in _ENCRYPTED_STRINGS:
+        return "".join(str(value))
+    if isinstance(value, (bool, int, float)):
+        raise CaveError(f"{what} is not a string: YAML read it as a {type(value).__name__}. Put it in quotes.")
+    raise CaveError(f"{what} is not a string.")

@@ -1,0 +1,481 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Read and set variables in ansible-vault files, on the controller.
+
+Both forms that labs use: a file that is encrypted as a whole, and a plain file with ``!vault`` strings in it. What is
+encrypted is decrypted in memory only. The file is replaced atomically, so a reader or a crash finds the old or the new
+content, whole; writers wait for each other, so none loses what another one added.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import re
+import secrets as random
+import stat
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ansible import constants as C  # noqa: N812
+from ansible.errors import AnsibleError
+from ansible.parsing.vault import VaultLib, is_encrypted, parse_vaulttext_envelope
+
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._tokens import fingerprint
+from ansible_collections.connectomics.cave.plugins.plugin_utils import _yaml_edit
+from ansible_collections.connectomics.cave.plugins.plugin_utils._yaml_edit import VariablePath, label
+
+MAX_BYTES = 16 << 20
+"""The largest file that is read. Vault files of variables have some kilobytes."""
+LOCK_TIMEOUT = 60.0
+"""Seconds to wait for another writer."""
+
+VaultSecrets = Sequence[tuple[str, Any]]
+"""Vault ids and secrets (``ansible.parsing.vault.VaultSecret``) that a run was started with, best first."""
+
+
+class Change(NamedTuple):
+    """What a call did to a file, or would do. Never holds a value; fingerprints name them."""
+
+    changed: bool
+    path: str
+    created: bool
+    format: str
+    vault_id: str
+    fingerprint: str | None
+    previous_fingerprint: str | None
+    was_plain: bool
+
+
+class _Cipher(NamedTuple):
+    """How something is encrypted: the secret, and the vault id that its header names (None in the older format)."""
+
+    secret: Any
+    header_id: str | None
+
+    @property
+    def vault_id(self) -> str:
+        return self.header_id or C.DEFAULT_VAULT_IDENTITY
+
+
+class _Current(NamedTuple):
+    """What a variable holds: its plain value, how it is encrypted by itself (None: not, or only with the file), and
+    whether Ansible reads it as a string."""
+
+    value: str | None
+    cipher: _Cipher | None
+    is_string: bool
+
+
+class _Content(NamedTuple):
+    """A file, decrypted in memory; ``cipher`` is None when the file as a whole is plain."""
+
+    document: _yaml_edit.Document
+    cipher: _Cipher | None
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What callers use
+
+
+def read_variable(path: str, variable: VariablePath, secrets: VaultSecrets) -> str | None:
+    """Return the value of a variable, decrypted; None when the file or the variable isn't there.
+
+    Raises CaveError: the file can't be read or decrypted, or the variable is no string.
+    """
+    real = Path(os.path.realpath(path))
+    with _explained(real), _opened_directory(real.parent) as directory:
+        data = _read(directory, real.name)
+        if data is None:
+            return None
+        return _current(_decrypted(data[0], secrets), variable, secrets).value
+
+
+def set_variable(
+    path: str,
+    variable: VariablePath,
+    value: str,
+    secrets: VaultSecrets,
+    *,
+    vault_id: str | None = None,
+    new_format: str = "inline",
+    mode: int = 0o600,
+    check: bool = False,
+) -> Change:
+    """Set a variable in a vault file, encrypted; make the file when there is none.
+
+    Args:
+        path: the file. A symlink is followed, and the file that it leads to is replaced where that lies.
+        variable: its name, or name and key.
+        value: the plain value.
+        secrets: what the run was started with.
+        vault_id: whose secret encrypts a new file or a new variable in a plain file. What is encrypted already keeps
+            its own vault id.
+        new_format: ``inline`` or ``file``: how a new file is encrypted.
+        mode: permissions of a file that is written.
+        check: only say what would be done.
+
+    Raises CaveError. The file is then as it was.
+    """
+    _require_secrets(secrets)
+    _require_writable_value(value, variable)
+
+    def edit(content: _Content | None) -> tuple[str | None, _Cipher | None, Change]:
+        content = content or _new_content(secrets, vault_id, new_format)
+        previous, own, is_string = _current(content, variable, secrets)
+        inline = own is not None or content.cipher is None
+        cipher = own or content.cipher or _cipher_for_new(content, secrets, vault_id)
+        was_plain = previous is not None and content.cipher is None and own is None
+        change = Change(
+            changed=previous != value or was_plain or not is_string,
+            path="",
+            created=False,
+            format="inline" if content.cipher is None else "file",
+            vault_id=cipher.vault_id,
+            fingerprint=fingerprint(value),
+            previous_fingerprint=None if previous is None else fingerprint(previous),
+            was_plain=was_plain,
+        )
+        if not change.changed:
+            return None, None, change
+        scalar = _yaml_edit.Scalar(_encrypt(value, cipher).decode("ascii") if inline else value, inline)
+        return _yaml_edit.set_scalar(content.document, variable, scalar), content.cipher, change
+
+    return _change(path, edit, secrets, mode, check)
+
+
+def remove_variable(
+    path: str, variable: VariablePath, secrets: VaultSecrets, *, mode: int = 0o600, check: bool = False
+) -> Change:
+    """Remove a variable (or one key of it) from a vault file. The file stays, also when nothing else is in it.
+
+    Arguments and errors as of ``set_variable``.
+    """
+
+    def edit(content: _Content | None) -> tuple[str | None, _Cipher | None, Change]:
+        previous, own, _is_string = _current(content, variable, secrets) if content else _Current(None, None, False)
+        cipher = content.cipher if content else None
+        node = _yaml_edit.find(content.document, variable) if content else None
+        change = Change(
+            changed=node is not None,
+            path="",
+            created=False,
+            format="file" if cipher else "inline",
+            vault_id=(own or cipher or _Cipher(None, None)).vault_id,
+            fingerprint=None,
+            previous_fingerprint=None if previous is None else fingerprint(previous),
+            was_plain=False,
+        )
+        if content is None or node is None:
+            return None, None, change
+        return _yaml_edit.remove(content.document, variable), cipher, change
+
+    return _change(path, edit, secrets, mode, check)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Encryption
+
+
+def _ids(secrets: VaultSecrets) -> str:
+    return ", ".join(dict.fromkeys(vault_id for vault_id, _secret in secrets)) or "none"
+
+
+def _require_secrets(secrets: VaultSecrets) -> None:
+    if not secrets:
+        raise CaveError(
+            "This run has no vault secret, so nothing can be stored in a vault. Start it with --ask-vault-pass, "
+            "--vault-password-file or --vault-id, or set vault_password_file in ansible.cfg."
+        )
+
+
+def _require_writable_value(value: str, variable: VariablePath) -> None:
+    name = label(variable)
+    if not value:
+        raise CaveError(f"The value for {name} is empty.")
+    if is_encrypted(value):
+        raise CaveError(f"The value for {name} is a vault string already. Give the plain value: it is encrypted here.")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise CaveError(f"The value for {name} is not text (it cannot be written as UTF-8).") from None
+
+
+def _decrypt(data: str | bytes, secrets: VaultSecrets, what: str) -> tuple[bytes, _Cipher]:
+    """Decrypt vault text; ``what`` names it in messages."""
+    try:
+        _text, version, _name, header_id = parse_vaulttext_envelope(data.encode() if isinstance(data, str) else data)
+        plain, _vault_id, secret = VaultLib(list(secrets)).decrypt_and_get_vault_id(data)
+    except (AnsibleError, UnicodeError):
+        # The reasons that Ansible gives quote the text, or name no file; the two things to look at are these.
+        raise CaveError(
+            f"{what} cannot be decrypted with the vault secrets of this run (vault ids: {_ids(secrets)}). "
+            "Start the run with the vault password of this file, or mend what is damaged in it."
+        ) from None
+    return bytes(plain), _Cipher(secret, None if version == b"1.1" else str(header_id))
+
+
+def _encrypt(text: str, cipher: _Cipher) -> bytes:
+    try:
+        return bytes(VaultLib().encrypt(text.encode("utf-8"), cipher.secret, vault_id=cipher.header_id))
+    except AnsibleError as error:
+        raise CaveError(f"it cannot be encrypted: {error.message}") from None
+
+
+def _decrypted(data: bytes, secrets: VaultSecrets) -> _Content:
+    cipher = None
+    if is_encrypted(data):
+        _require_secrets(secrets)
+        data, cipher = _decrypt(data, secrets, "it")
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise CaveError("it is not UTF-8 text. Is this the right file?") from None
+    return _Content(_yaml_edit.parse(text), cipher)
+
+
+def _new_content(secrets: VaultSecrets, vault_id: str | None, new_format: str) -> _Content:
+    empty = _Content(_yaml_edit.parse("---\n"), None)
+    return empty._replace(cipher=_cipher_for_new(empty, secrets, vault_id)) if new_format == "file" else empty
+
+
+def _current(content: _Content, variable: VariablePath, secrets: VaultSecrets) -> _Current:
+    node = _yaml_edit.find(content.document, variable)
+    if node is None or node.tag == "tag:yaml.org,2002:null":
+        return _Current(None, None, False)
+    where = f"the variable {label(variable)} in line {node.start_mark.line + 1}"
+    if node.tag in _yaml_edit.VAULT_TAGS:
+        _require_secrets(secrets)
+        plain, cipher = _decrypt(node.value, secrets, where)
+        return _Current(plain.decode("utf-8", "surrogateescape"), cipher, True)
+    if re.search(r"\{[{%]", node.value) and node.tag != "!unsafe":
+        raise CaveError(
+            f"{where} is a template, so its value comes from elsewhere. Set it there, or put a value in its place."
+        )
+    return _Current(node.value, None, node.tag in ("tag:yaml.org,2002:str", "!unsafe"))
+
+
+def _cipher_for_new(content: _Content, secrets: VaultSecrets, vault_id: str | None) -> _Cipher:
+    """Choose the secret for something that isn't encrypted yet: as asked, as configured, as in the rest of the file."""
+    available = dict(reversed([(str(name), secret) for name, secret in secrets]))
+    others = _yaml_edit.vault_strings(content.document)
+    used = {_header_id(text) or C.DEFAULT_VAULT_IDENTITY: text for text in others}
+    wanted = vault_id or C.DEFAULT_VAULT_ENCRYPT_IDENTITY
+    if wanted is None:
+        known = [name for name in used if name in available]
+        candidates = known or list(available)
+        if len(candidates) > 1:
+            raise CaveError(
+                f"this run has secrets for several vault ids ({_ids(secrets)}), and nothing says which one encrypts "
+                "a new variable. Say it with vault_id."
+            )
+        wanted = candidates[0]
+    if wanted not in available:
+        raise CaveError(
+            f"this run has no secret for the vault id {wanted!r}, only for: {_ids(secrets)}. "
+            f"Start it with --vault-id {wanted}@FILE."
+        )
+    if wanted in used:
+        # A wrong password must not make a file that no single password opens.
+        _decrypt(used[wanted], [(wanted, available[wanted])], "another variable of it")
+    return _Cipher(available[wanted], None if wanted == C.DEFAULT_VAULT_IDENTITY else wanted)
+
+
+def _header_id(ciphertext: str) -> str | None:
+    parts = ciphertext.split("\n", 1)[0].strip().split(";")
+    return parts[3].strip() if len(parts) > 3 else None
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The file
+
+
+def _change(
+    path: str,
+    edit: Callable[[_Content | None], tuple[str | None, _Cipher | None, Change]],
+    secrets: VaultSecrets,
+    mode: int,
+    check: bool,
+) -> Change:
+    """Read a file, let ``edit`` make the new text of it, and write that, alone with the file."""
+    if mode & ~0o660 or not mode & 0o600 == 0o600:
+        raise CaveError(
+            f"The mode {mode:04o} is refused: a vault file is 0600, or 0640 or 0660 for a group on purpose."
+        )
+    real = Path(os.path.realpath(path))
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_explained(real))
+        directory = stack.enter_context(_opened_directory(real.parent))
+        if not check:
+            stack.enter_context(_locked(directory, real.name))
+        data = _read(directory, real.name)
+        text, cipher, change = edit(_decrypted(data[0], secrets) if data else None)
+        change = change._replace(path=str(real), created=data is None and change.changed)
+        if text is None or check:
+            return change
+        new = _encrypt(text, cipher) if cipher else text.encode("utf-8")
+        _remove_leftovers(directory, real.name)
+        _replace(directory, real.name, new, data[1] if data else None, mode)
+        return change
+
+
+@contextlib.contextmanager
+def _explained(real: Path) -> Iterator[None]:
+    """Say of every error which file it is about."""
+    try:
+        yield
+    except CaveError as error:
+        raise CaveError(f"{real}: {error.message}", **error.details) from None
+    except OSError as error:
+        raise CaveError(f"{real}: {os.strerror(error.errno) if error.errno else 'cannot be used'}") from None
+
+
+@contextlib.contextmanager
+def _opened_directory(path: Path) -> Iterator[int]:
+    try:
+        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise CaveError("there is no such directory. Make it, or name another file.") from None
+    try:
+        yield directory
+    finally:
+        os.close(directory)
+
+
+@contextlib.contextmanager
+def _locked(directory: int, name: str) -> Iterator[None]:
+    """Keep other writers of this collection out. The lock is on the directory itself, so nothing is left behind.
+
+    Where a file system has no locks on directories (NFS), a file ``.NAME.lock`` takes its place.
+    """
+    with contextlib.ExitStack() as stack:
+        target = directory
+        if not _try_lock(target):
+            target = os.open(
+                f".{name}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=directory
+            )
+            stack.callback(os.close, target)
+        else:
+            stack.callback(fcntl.flock, directory, fcntl.LOCK_UN)
+        deadline = time.monotonic() + LOCK_TIMEOUT
+        while not _got_lock(target):
+            if time.monotonic() > deadline:
+                raise CaveError(f"another run has been writing here for {LOCK_TIMEOUT:.0f} seconds. Try again later.")
+            time.sleep(0.05)
+        yield
+
+
+def _try_lock(directory: int) -> bool:
+    """Whether directories can be locked here at all."""
+    try:
+        _got_lock(directory)
+    except OSError:
+        return False
+    return True
+
+
+def _got_lock(target: int) -> bool:
+    try:
+        fcntl.flock(target, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _read(directory: int, name: str) -> tuple[bytes, os.stat_result] | None:
+    try:
+        handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    except FileNotFoundError:
+        return None
+    try:
+        info = os.fstat(handle)
+        if not stat.S_ISREG(info.st_mode):
+            raise CaveError("it is not a regular file.")
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            data = file.read(MAX_BYTES + 1)
+    finally:
+        os.close(handle)
+    if len(data) > MAX_BYTES:
+        raise CaveError(f"it has more than {MAX_BYTES >> 20} MiB. Is this the right file?")
+    return data, info
+
+
+def _leftover(name: str) -> re.Pattern[str]:
+    return re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{16}}\.tmp")
+
+
+def _remove_leftovers(directory: int, name: str) -> None:
+    """Remove temporary files of runs that were killed; nobody else is writing, as this run holds the lock."""
+    for entry in os.listdir(directory):
+        if _leftover(name).fullmatch(entry):
+            with contextlib.suppress(OSError):
+                os.unlink(entry, dir_fd=directory)
+
+
+def _replace(directory: int, name: str, data: bytes, old: os.stat_result | None, mode: int) -> None:
+    """Put ``data`` in the place of a file: whole or not at all, and never readable by others, not for an instant."""
+    if old is not None and old.st_nlink > 1:
+        raise CaveError(f"it has {old.st_nlink} hard links, and only one would get the new content. Remove the others.")
+    temporary = f".{name}.{random.token_hex(8)}.tmp"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    handle = os.open(temporary, flags, 0o600, dir_fd=directory)
+    try:
+        try:
+            if old is not None:
+                _keep_owner(handle, old, mode)
+            os.fchmod(handle, mode)
+            view = memoryview(data)
+            while view:
+                view = view[os.write(handle, view) :]
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        _require_untouched(directory, name, old)
+        os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary, dir_fd=directory)
+        raise
+    try:
+        os.fsync(directory)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems have no such thing
+            raise
+
+
+def _keep_owner(handle: int, old: os.stat_result, mode: int) -> None:
+    mine = os.fstat(handle)
+    if mine.st_uid != old.st_uid:
+        try:
+            os.fchown(handle, old.st_uid, -1)
+        except PermissionError:
+            if not mode & 0o060:
+                raise CaveError(
+                    "it belongs to another user, who could not read it any more. Run as that user, or say mode 0660 "
+                    "if a group shares it on purpose."
+                ) from None
+    if mine.st_gid != old.st_gid:
+        try:
+            os.fchown(handle, -1, old.st_gid)
+        except PermissionError:
+            if mode & 0o060:
+                raise CaveError("it belongs to a group that you are not in, so the group cannot be kept.") from None
+
+
+def _require_untouched(directory: int, name: str, old: os.stat_result | None) -> None:
+    """Raise CaveError when somebody who doesn't lock (an editor, ansible-vault) has changed the file meanwhile."""
+    try:
+        now = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except OSError as error:
+        if error.errno == errno.ENOENT and old is None:
+            return
+        raise
+    if old is None or (now.st_ino, now.st_mtime_ns, now.st_size) != (old.st_ino, old.st_mtime_ns, old.st_size):
+        raise CaveError("somebody else changed it in the meantime. Nothing was written: run again.")
