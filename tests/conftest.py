@@ -10,9 +10,9 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import caveclient_environments
 import pytest
 
-import caveclient_environments
 from cave_server import CaveServer
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -10,6 +10,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -34,8 +35,6 @@ from .world import (
 
 AUTH_VERSION = "neuroglance_auth -- version 2.30.3"
 INFO_VERSION = "4.3.3"
-REASONS = {401: "UNAUTHORIZED", 403: "FORBIDDEN", 404: "NOT FOUND", 400: "BAD REQUEST"}
-"""Flask's spelling, which shows up in caveclient's messages."""
 NOT_FOUND = (
     "The requested URL was not found on the server. If you entered the URL manually please check your spelling and "
     "try again."
@@ -95,7 +94,12 @@ def restful(value: Any, status: int = 200) -> web.Response:
 
 def _json(text: str, status: int, headers: dict[str, str] | None) -> web.Response:
     all_headers = {"Content-Type": "application/json"} | (headers or {})
-    return web.Response(body=text.encode(), status=status, reason=REASONS.get(status), headers=all_headers)
+    return web.Response(body=text.encode(), status=status, reason=_reason(status), headers=all_headers)
+
+
+def _reason(status: int) -> str:
+    """Return Flask's spelling of a status, which shows up in caveclient's messages."""
+    return HTTPStatus(status).phrase.upper()
 
 
 def plain(text: str, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
@@ -103,7 +107,7 @@ def plain(text: str, status: int = 200, headers: dict[str, str] | None = None) -
     return web.Response(
         text=text,
         status=status,
-        reason=REASONS.get(status),
+        reason=_reason(status),
         content_type="text/html",
         charset="utf-8",
         headers=headers,

@@ -221,6 +221,11 @@ class CaveServer:
         listed: list[dict[str, Any]] = self._call("tokens", name=name)
         return listed
 
+    def hidden_tokens(self, name: str) -> list[str]:
+        """Return a person's tokens that are alive and in no list."""
+        listed: list[str] = self._call("hidden_tokens", name=name)
+        return listed
+
     def refresh(self, name: str) -> str:
         """Exchange a person's only key; return the new token. The old one is dead at once."""
         return str(self._call("refresh", name=name))

@@ -80,6 +80,11 @@ class Control:
         world = self._site.world
         return [key.as_dict() for key in world.keys(world.person(name))]
 
+    def hidden_tokens(self, name: str) -> list[str]:
+        """List a person's tokens that are in no list."""
+        world = self._site.world
+        return world.hidden_tokens(world.person(name))
+
     def refresh(self, name: str) -> str:
         """Exchange a person's key."""
         world = self._site.world

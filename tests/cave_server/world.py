@@ -363,6 +363,14 @@ class World:
         """Return the keys of a person, newest id first."""
         return sorted((key for key in self._keys.values() if key.user_id == person.id), key=lambda key: -key.id)
 
+    def hidden_tokens(self, person: Person) -> list[str]:
+        """Return the tokens that open the door and are in no list, as a description that doesn't fit leaves them."""
+        return [
+            token
+            for token, owner in self._owners.items()
+            if owner == person.id and token not in self._key_ids and token not in self._logins
+        ]
+
     def delete_key(self, person: Person, key_id: int) -> None:
         """Delete a key of this person; NotFoundError when there is none of this id."""
         key = self._keys.get(key_id)
