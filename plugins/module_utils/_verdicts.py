@@ -14,6 +14,7 @@ import unicodedata
 from typing import Any, Iterable, NamedTuple
 from urllib.parse import quote, urlsplit
 
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._http import Answer, HttpError
 from ansible_collections.connectomics.cave.plugins.module_utils._servers import host_of
 from ansible_collections.connectomics.cave.plugins.module_utils._tokens import fingerprint, mask
@@ -483,6 +484,12 @@ def malformed_file_verdict(server: str, path: str, reason: str) -> Verdict:
     )
 
 
+def client_error_verdict(error: CaveError, server: str) -> Verdict:
+    """Return the verdict on what keeps this host from asking at all: the message says what, and then what to do."""
+    message, _dot, remedy = error.message.partition(". ")
+    return Verdict("client_error", f"{message.rstrip('.')}.", remedy, server)
+
+
 # The real caveclient -------------------------------------------------------------------------------------------------
 
 
@@ -499,7 +506,6 @@ class ClientOutcome(NamedTuple):
     text: str = ""
     answer: Answer | None = None
     redirected: bool = False
-    version: str = ""
     local_server: str = ""
 
 

@@ -1,0 +1,134 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Running the real caveclient, in an environment of its own; to be called in a process that is the user."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import json
+import os
+import pwd
+import select
+import signal
+import subprocess
+import time
+from typing import Any, Mapping, NamedTuple
+
+from ansible_collections.connectomics.cave.plugins.module_utils import _client_check
+
+_PASSED_ON = (
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "all_proxy",
+    "ssl_cert_file",
+    "ssl_cert_dir",
+    "requests_ca_bundle",
+)
+_MOST_OUTPUT = 1 << 20
+
+
+class Check(NamedTuple):
+    """What to run, and how long."""
+
+    python: str
+    datastacks: tuple[str, ...]
+    key: str
+    timeout: float
+    """Seconds for all datastacks together."""
+    ca_path: str | None
+
+
+def environment(user: pwd.struct_passwd, ca_path: str | None, inherited: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of the check: the user's home, the task's proxies, no browser, no display."""
+    result = {name: value for name, value in inherited.items() if name.lower() in _PASSED_ON}
+    result.update(
+        HOME=user.pw_dir,
+        USER=user.pw_name,
+        LOGNAME=user.pw_name,
+        PATH="/usr/local/bin:/usr/bin:/bin",
+        LC_ALL="C.UTF-8",
+        OPENBLAS_NUM_THREADS="1",  # nothing is computed; on a large node the threads alone take seconds
+    )
+    if ca_path:
+        result["REQUESTS_CA_BUNDLE"] = os.path.expanduser(ca_path)
+    return result
+
+
+def run_client(check: Check, user: pwd.struct_passwd) -> list[dict[str, Any]]:
+    """Run ``CAVEclient`` for every datastack, and return what ``_client_check`` says of each, in order.
+
+    A datastack about which nothing was said has the exception ``TimeoutExpired`` (killed at the timeout), ``OSError``
+    (it could not be started) or ``ChildProcessError`` (it ended without a word).
+    """
+    asked = {"seconds": int(check.timeout) + 2, "key": check.key, "datastacks": check.datastacks}
+    report, report_end = os.pipe()
+    try:
+        process = subprocess.Popen(
+            [check.python, "-c", inspect.getsource(_client_check), str(report_end), json.dumps(asked)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=environment(user, check.ca_path, os.environ),
+            cwd="/",
+            pass_fds=(report_end,),
+            start_new_session=True,  # no terminal, and a process group that can be killed as a whole
+        )
+    except OSError as error:
+        os.close(report)
+        text = f"{check.python} cannot be run: {error.strerror}"
+        return [_silent(name, "builtins.OSError", text) for name in check.datastacks]
+    finally:
+        os.close(report_end)
+    try:
+        said, errors, ended = _listen(process, report, time.monotonic() + check.timeout)
+    finally:
+        os.close(report)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if process.stderr is not None:
+            process.stderr.close()
+    results = {result["datastack"]: result for result in _results(said)}
+    if ended:
+        last_words = (errors.decode("utf-8", "replace").strip().splitlines() or ["nothing on stderr"])[-1]
+        why = ("builtins.ChildProcessError", f"{check.python} ended with status {process.returncode}: {last_words}")
+    else:
+        why = ("subprocess.TimeoutExpired", f"it had not ended after {check.timeout:g} s, and was stopped")
+    return [results.get(name) or _silent(name, *why) for name in check.datastacks]
+
+
+def _silent(datastack: str, name: str, text: str) -> dict[str, Any]:
+    return {"datastack": datastack, "names": [name], "text": text, "answer": None, "version": ""}
+
+
+def _listen(process: subprocess.Popen[bytes], report: int, deadline: float) -> tuple[bytes, bytes, bool]:
+    """Return what the process says on its report pipe and on stderr (bounded), and whether it ended by itself."""
+    assert process.stderr is not None  # noqa: S101 (it was asked for)
+    texts = {report: b"", process.stderr.fileno(): b""}
+    listening = set(texts)
+    while listening:
+        ready = select.select(list(listening), [], [], max(0.0, deadline - time.monotonic()))[0]
+        if not ready:
+            break
+        for descriptor in ready:
+            chunk = os.read(descriptor, 65536)
+            if chunk:
+                texts[descriptor] = (texts[descriptor] + chunk)[-_MOST_OUTPUT:]
+            else:
+                listening.discard(descriptor)
+    if not listening:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.1, deadline - time.monotonic()))
+    return texts[report], texts[process.stderr.fileno()], process.poll() is not None
+
+
+def _results(said: bytes) -> list[dict[str, Any]]:
+    results = []
+    for line in said.splitlines():
+        with contextlib.suppress(ValueError):
+            results.append(json.loads(line))
+    return results

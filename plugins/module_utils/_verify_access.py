@@ -1,0 +1,332 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the module ``verify_access`` does: read what each user's host would send, and see whether it works."""
+
+from __future__ import annotations
+
+import os
+import os.path
+from functools import partial
+from typing import Any, Iterable, Mapping, NamedTuple
+
+from ansible_collections.connectomics.cave.plugins.module_utils import _secrets, _users
+from ansible_collections.connectomics.cave.plugins.module_utils._access import Access, Question, examine_all, prove_all
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._host_tokens import (
+    Account,
+    Sent,
+    Wanted,
+    read_accounts,
+)
+from ansible_collections.connectomics.cave.plugins.module_utils._http import Answer
+from ansible_collections.connectomics.cave.plugins.module_utils._servers import (
+    host_of,
+    parse_datastacks,
+    server_address,
+)
+from ansible_collections.connectomics.cave.plugins.module_utils._tokens import clean_token
+from ansible_collections.connectomics.cave.plugins.module_utils._verdicts import (
+    SEVERITY,
+    ClientOutcome,
+    Verdict,
+    clean_text,
+    client_error_verdict,
+    client_verdict,
+)
+
+_GRACE = 5.0
+"""Seconds that a process gets to end by itself before it is given up."""
+_MOST_FOR_SECOND_LOOK = 5
+"""Seconds for the auth server's word on a token with which caveclient works."""
+_NAMES_SHOWN = 8
+
+
+class _Limits(NamedTuple):
+    """How long and how often to ask, and whom to trust."""
+
+    timeout: int
+    retries: int
+    ca_path: str | None
+
+
+class _Finding(NamedTuple):
+    """What was found for one user: the overall verdict, one for each datastack, and what the readers send."""
+
+    user: str | None
+    overall: Verdict
+    datastacks: tuple[Verdict, ...] = ()
+    sent: tuple[Sent, ...] = ()
+    client_version: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return one user's part of the module's result. No token is in it."""
+        result: dict[str, Any] = {"user": self.user, **self.overall.as_dict()}
+        result["datastacks"] = [verdict.as_dict() for verdict in self.datastacks]
+        if self.sent:
+            result["path"] = self.sent[0].path
+            result["fingerprint"] = self.sent[0].fingerprint
+            result["readers"] = {f"{item.reader} {item.host}": item.fingerprint for item in self.sent}
+        if self.client_version:
+            result["client_version"] = self.client_version
+        return result
+
+
+def run(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Check the access of every user that the parameters name.
+
+    Returns:
+        ``verdict`` (the worst) and ``users`` (one result each, in order).
+
+    Raises:
+        CaveError: somebody's access doesn't work; ``details`` has all that is returned otherwise.
+    """
+    server = server_address(params["server"])
+    wanted = Wanted(
+        server,
+        parse_datastacks(params["datastacks"], server),
+        params["key"],
+        params["secrets_dir"] or "",
+        params["cloud_volume_dir"],
+    )
+    limits = _Limits(params["timeout"], params["retries"], params["ca_path"])
+    if limits.timeout < 1:
+        raise CaveError(f"timeout: {limits.timeout} is not a time in which anything can be asked. The usual one is 30.")
+    if params["token"] is not None:
+        question = Question(server, clean_token(params["token"]), wanted.names)
+        access = examine_all([question], ask_info_service=True, **limits._asdict())[question]
+        return _summary([_Finding(None, *access)])
+    if params["method"] == "client":
+        _check_client_options(wanted)
+    accounts = read_accounts(params["users"] or [_users.current_user().pw_name], wanted, limits.timeout)
+    if params["method"] == "client":
+        python = params["interpreter"] or os.path.join(params["path"], "current", "bin", "python")
+        return _summary(_by_client(accounts, wanted, limits, python))
+    return _summary(_by_api(accounts, wanted, limits))
+
+
+def _check_client_options(wanted: Wanted) -> None:
+    if not wanted.datastacks:
+        raise CaveError(
+            "method: client needs a datastack: name one in datastacks. (Without one, caveclient up to 5.31 ignores the "
+            "server and asks global.daf-apis.com.)"
+        )
+    if wanted.secrets_dir:
+        raise CaveError("method: client has no use for secrets_dir: caveclient looks in ~/.cloudvolume/secrets alone.")
+
+
+# By API --------------------------------------------------------------------------------------------------------------
+
+
+def _by_api(accounts: list[Account], wanted: Wanted, limits: _Limits) -> list[_Finding]:
+    """Ask the server about the token of every user, each distinct token once, side by side."""
+    found: dict[str, Access] = {}
+    questions: dict[str, Question] = {}
+    for account in accounts:
+        verdict = account.trouble
+        if verdict is None:
+            sent = account.sent[host_of(wanted.server)][0]
+            verdict = account.without_token(sent, wanted.server, wanted.key)
+            if verdict is None:
+                questions[account.name] = Question(wanted.server, sent.token, wanted.names)
+                continue
+        found[account.name] = Access(verdict)
+    answers = examine_all(questions.values(), ask_info_service=True, **limits._asdict())
+    found.update({name: answers[question] for name, question in questions.items()})
+    return [_api_finding(account, found[account.name], wanted) for account in accounts]
+
+
+def _api_finding(account: Account, access: Access, wanted: Wanted) -> _Finding:
+    if account.trouble is not None:
+        return _Finding(account.name, account.trouble)
+    sent = account.sent[host_of(wanted.server)]
+    elsewhere = [
+        name
+        for name in wanted.names
+        if name in account.server_map and not _leads_to(account.server_map[name], wanted.server)
+    ]
+    overall = _with_notes(access.overall, account, sent, elsewhere, wanted.server)
+    return _Finding(account.name, overall, access.datastacks, tuple(sent))
+
+
+# By the real caveclient ----------------------------------------------------------------------------------------------
+
+
+def _by_client(accounts: list[Account], wanted: Wanted, limits: _Limits, python: str) -> list[_Finding]:
+    """Run the real caveclient as every user, as many at a time as there are processors."""
+    # Imported only here: it takes longer than all the rest of the module.
+    from ansible_collections.connectomics.cave.plugins.module_utils._client import Check, run_client
+
+    check = Check(python, wanted.names, wanted.key, limits.timeout, limits.ca_path)
+    able = [account for account in accounts if account.entry is not None and not _would_hang(account, wanted)]
+    jobs = [
+        _users.Job(account.entry, partial(run_client, check, account.entry))
+        for account in able
+        if account.entry is not None
+    ]
+    at_once = max(2, os.cpu_count() or 2)
+    outcomes: list[Any] = []
+    for start in range(0, len(jobs), at_once):
+        outcomes += _users.run_each_as(jobs[start : start + at_once], limits.timeout + _GRACE)
+    said = {account.name: outcome for account, outcome in zip(able, outcomes)}
+    findings = [_client_finding(account, said.get(account.name), wanted) for account in accounts]
+    findings = _without_dead_tokens(findings, dict(zip((account.name for account in accounts), accounts)), limits)
+    return [_complete(finding, account, wanted) for finding, account in zip(findings, accounts)]
+
+
+def _would_hang(account: Account, wanted: Wanted) -> bool:
+    """Tell whether caveclient is not to be run: its secrets file is a FIFO or the like, on which it waits for ever."""
+    not_a_file = _secrets.PROBLEMS["not_a_file"]
+    return account.trouble is not None or any(account.sent_for(name).problem == not_a_file for name in wanted.names)
+
+
+def _client_finding(account: Account, outcome: Any, wanted: Wanted) -> _Finding:
+    trouble = account.trouble
+    if isinstance(outcome, CaveError):
+        trouble = client_error_verdict(outcome, wanted.server)
+    if trouble is not None:
+        return _Finding(account.name, trouble)
+    said = {item["datastack"]: item for item in outcome or []}
+    verdicts = [_judge(account, name, said.get(name), wanted) for name in wanted.names]
+    version = next((item["version"] for item in said.values() if item["version"]), "")
+    return _Finding(account.name, verdicts[0], tuple(verdicts), client_version=clean_text(version, limit=40))
+
+
+def _judge(account: Account, datastack: str, said: dict[str, Any] | None, wanted: Wanted) -> Verdict:
+    """Return the verdict on one datastack: what the real client says counts; the files say why."""
+    used, sent = clean_text(account.server_of(datastack)), account.sent_for(datastack)
+    without = account.without_token(sent, used, wanted.key)
+    verdict = without
+    if said is not None:
+        token = sent.token if isinstance(sent.token, str) else ""
+        verdict = client_verdict(_outcome(used, said), used, datastack, token)
+        # Without a usable token the client may fail in a dozen ways, none of which names the file.
+        if without is not None and not verdict.ok and verdict.verdict not in ("tls_error", "unreachable"):
+            verdict = without
+    if verdict is None:
+        verdict = client_error_verdict(CaveError("caveclient was not run. Look at the other datastacks."), used)
+    return verdict._replace(datastack=datastack, fingerprint=sent.fingerprint or "")
+
+
+def _outcome(server: str, said: Mapping[str, Any]) -> ClientOutcome:
+    answer = said["answer"]
+    return ClientOutcome(
+        server,
+        tuple(said["names"]),
+        said["text"],
+        Answer(answer["status"], answer["headers"], answer["body"].encode("latin-1"), answer["url"])
+        if answer
+        else None,
+        bool(answer and answer["redirected"]),
+        clean_text(said.get("local_server", "")),
+    )
+
+
+def _without_dead_tokens(findings: list[_Finding], accounts: Mapping[str, Account], limits: _Limits) -> list[_Finding]:
+    """Correct the verdict where caveclient works with a token that the auth server doesn't accept any more.
+
+    caveclient asks the info service alone, which goes on accepting a dead token for up to 300 s.
+    """
+
+    def question_of(finding: _Finding, verdict: Verdict) -> Question:
+        sent = accounts[finding.user or ""].sent_for(verdict.datastack)
+        return Question(verdict.server.rstrip("/"), str(sent.token))
+
+    working = [question_of(finding, verdict) for finding in findings for verdict in finding.datastacks if verdict.ok]
+    patience = min(limits.timeout, _MOST_FOR_SECOND_LOOK)
+    proofs = prove_all(working, timeout=patience, retries=0, ca_path=limits.ca_path)
+
+    def corrected(finding: _Finding, verdict: Verdict) -> Verdict:
+        proof = proofs.get(question_of(finding, verdict)) if verdict.ok else None
+        if proof is None or proof.verdict != "invalid_token":
+            return verdict._replace(person=proof.person) if proof else verdict
+        message = f"{proof.message} caveclient still works: the info service remembers a token for up to 300 s."
+        return proof._replace(message=message, datastack=verdict.datastack)
+
+    return [
+        finding._replace(datastacks=tuple(corrected(finding, verdict) for verdict in finding.datastacks))
+        for finding in findings
+    ]
+
+
+def _complete(finding: _Finding, account: Account, wanted: Wanted) -> _Finding:
+    """Add the notes to a finding, and choose its overall verdict."""
+    if not finding.datastacks:
+        return finding
+    verdicts = []
+    for verdict in finding.datastacks:
+        elsewhere = [] if _leads_to(account.server_of(verdict.datastack), wanted.server) else [verdict.datastack]
+        sent = account.sent[account.sent_for(verdict.datastack).host]
+        verdicts.append(_with_notes(verdict, account, sent, elsewhere, wanted.server))
+    overall = min(verdicts, key=_severity)
+    sent = account.sent[account.sent_for(overall.datastack).host]
+    if overall.ok:
+        message = " ".join(dict.fromkeys(verdict.message for verdict in verdicts))
+        overall = overall._replace(message=message, datastack="", local_server="")
+    return finding._replace(overall=overall, datastacks=tuple(verdicts), sent=tuple(sent))
+
+
+# Saying it -----------------------------------------------------------------------------------------------------------
+
+
+def _severity(verdict: Verdict) -> int:
+    return SEVERITY.index(verdict.verdict)
+
+
+def _leads_to(address: str, server: str) -> bool:
+    """Tell whether an address of the server map is that of a server."""
+    return address.rstrip("/") == server
+
+
+def _with_notes(verdict: Verdict, account: Account, sent: list[Sent], elsewhere: Iterable[str], server: str) -> Verdict:
+    """Add to a verdict what is wrong besides: readers with other tokens, datastacks that lead to another server."""
+    notes, remedies = [verdict.message], [verdict.remedy] if verdict.remedy else []
+    first, *others = sent
+    differing = [item for item in others if first.token and item.token != first.token]
+    if differing:
+        notes.append(f"caveclient sends {first}, but {', '.join(_sends(item) for item in differing)}.")
+        remedies.append("To make all of them send one token: connectomics.cave.saved_token.")
+    for name in elsewhere:
+        used = clean_text(account.server_of(name))
+        why = "its server map says so" if name in account.server_map else "no server map of this user says otherwise"
+        notes.append(f"Without a server address, caveclient asks {used} for {name}, not {server}: {why}.")
+        remedies.append(f"To send it to {server}: connectomics.cave.saved_token with datastacks: [{name}].")
+    return verdict._replace(message=" ".join(notes), remedy=" ".join(remedies))
+
+
+def _sends(sent: Sent) -> str:
+    return f"{sent.reader} sends {sent} to {sent.host}"
+
+
+def _summary(findings: list[_Finding]) -> dict[str, Any]:
+    overall = min((finding.overall for finding in findings), key=_severity)
+    users = [finding.as_dict() for finding in findings]
+    summary = {"changed": False, "verdict": overall.verdict, "users": users}
+    if not overall.ok:
+        raise CaveError(_complaint(findings), **summary)
+    return summary
+
+
+def _complaint(findings: list[_Finding]) -> str:
+    """Name everybody whose access doesn't work, the reason and the remedy; the worst first, each reason once."""
+    complaints: dict[tuple[int, str, str, str], list[str]] = {}
+    for finding in findings:
+        worst = finding.overall
+        # The overall verdict is one of those on the datastacks, with more in it.
+        others = [
+            item for item in finding.datastacks if (item.verdict, item.datastack) != (worst.verdict, worst.datastack)
+        ]
+        for verdict in [worst, *others]:
+            if not verdict.ok:
+                reason = (_severity(verdict), verdict.verdict, verdict.message, verdict.remedy)
+                complaints.setdefault(reason, []).append(finding.user or "")
+    texts = []
+    for (_rank, name, message, remedy), named in sorted(complaints.items(), key=lambda item: item[0][0]):
+        users = [user for user in dict.fromkeys(named) if user]
+        more = f" and {len(users) - _NAMES_SHOWN} more" if len(users) > _NAMES_SHOWN else ""
+        who = f"{', '.join(users[:_NAMES_SHOWN])}{more}: " if users else ""
+        texts.append(f"{who}{name}. {message} What to do: {remedy}")
+    locked_out = sum(not finding.overall.ok for finding in findings)
+    count = f"CAVE access does not work for {locked_out} of {len(findings)} users. " if len(findings) > 1 else ""
+    return count + " ".join(texts)

@@ -1,0 +1,241 @@
+#!/usr/bin/python
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Verify that users' CAVE access works from a host."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: verify_access
+short_description: Verify that users' CAVE access works from a host
+version_added: 0.1.0
+author:
+  - connectomics.cave contributors (@connectomics)
+description:
+  - Checks, from the host and with the token that the host would send for a user, whether a CAVE server gives access.
+  - Fails when access does not work for one of the users. What was found is told as one of a closed list of verdicts,
+    each with a message and with what a person can do about it.
+  - Changes nothing. A token never appears in the result, its fingerprint does, the first 8 hex digits of its SHA-256.
+  - With O(method=client) the real caveclient runs. Its versions 5.27 to 6.3 write secrets files whenever they are used,
+    so here too.
+extends_documentation_fragment:
+  - connectomics.cave.cave.server
+  - connectomics.cave.cave.datastacks
+  - connectomics.cave.cave.http
+  - connectomics.cave.cave.attributes
+  - connectomics.cave.cave.action_group
+attributes:
+  check_mode:
+    description: It changes nothing, and does the same in check mode.
+    support: full
+  diff_mode:
+    support: none
+    details: It changes nothing.
+  platform:
+    platforms: posix
+options:
+  users:
+    description:
+      - Names of the users' accounts. The default is the user that runs the task.
+      - The files of other users can be read by root alone, so use C(become).
+    type: list
+    elements: str
+  token:
+    description:
+      - A token to check in the place of what the host would send, as on the controller before it goes out to the hosts.
+      - No file is read then.
+    type: raw
+  method:
+    description:
+      - V(api) asks the auth server about the token, and the info service about every datastack. It needs no caveclient.
+      - V(client) runs C(CAVEclient(datastack)) as the user, as the documentation of caveclient says, without a server
+        address, so that the user's server map counts as well. It needs at least one of O(datastacks), and never opens a
+        browser.
+    type: str
+    choices: [api, client]
+    default: api
+  key:
+    description: The name of the token in the secrets files.
+    type: str
+    default: token
+  path:
+    description: The folder of the managed caveclient environments, for O(method=client).
+    type: path
+    default: /opt/caveclient
+  interpreter:
+    description: A Python that has caveclient, in the place of the managed environment, for O(method=client).
+    type: path
+  secrets_dir:
+    description:
+      - A directory in the place of C(~/.cloudvolume/secrets). A leading C(~/) is the user's home.
+      - Not with O(method=client), since caveclient looks in the usual place alone.
+    type: str
+  cloud_volume_dir:
+    description:
+      - The users' C(CLOUD_VOLUME_DIR), in whose folder C(secrets) cloud-volume and cloud-files look. A leading C(~/) is
+        the user's home.
+      - Without this option, what the users' startup files, the environment of the task or C(/etc/environment) assign to
+        the variable is taken. Give an empty string to use none.
+    type: str
+seealso:
+  - module: connectomics.cave.saved_token
+  - module: connectomics.cave.saved_token_info
+"""
+
+EXAMPLES = r"""
+- name: Verify that two users can work with MICrONS from this host
+  become: true
+  connectomics.cave.verify_access:
+    users: [alice, bob]
+    datastacks: [minnie65_public]
+
+- name: Verify it with caveclient itself
+  become: true
+  connectomics.cave.verify_access:
+    users: [alice]
+    datastacks: [minnie65_public]
+    method: client
+
+- name: Prove a new token before it goes out
+  delegate_to: localhost
+  run_once: true
+  connectomics.cave.verify_access:
+    token: "{{ vault_cave_token_alice }}"
+    datastacks: [minnie65_public]
+"""
+
+RETURN = r"""
+verdict:
+  description: The worst of the users' verdicts. C(ok) when everybody's access works.
+  returned: when anything was checked
+  type: str
+  sample: missing_tos
+users:
+  description: What was found for every user, in the order of O(users).
+  returned: when anything was checked
+  type: list
+  elements: dict
+  contains:
+    user:
+      description: Name of the account; null with O(token).
+      type: str
+      sample: alice
+    verdict:
+      description:
+        - C(ok), or else what is in the way.
+        - C(no_token), the host has none for this server, or something on the way drops it.
+        - C(malformed_file), the secrets file cannot be used.
+        - C(invalid_token), the server does not accept the token.
+        - C(missing_tos), terms of service are not accepted yet; RV(users[].url) is the form.
+        - C(missing_permission), the person may not see the dataset.
+        - C(unknown_datastack), the server does not know it.
+        - C(not_a_cave_server), the answer is a redirect, a web page, or no HTTP at all.
+        - C(unreachable), there is no answer, or no connection.
+        - C(tls_error), the server's certificate or its TLS is not to be trusted.
+        - C(rate_limited), the server is asked too often.
+        - C(server_error), the server has trouble of its own.
+        - C(client_error), everything else on this side, such as a missing account or caveclient environment.
+      type: str
+      sample: missing_tos
+    message:
+      description: What was found, and where.
+      type: str
+    remedy:
+      description: What a person can do about it.
+      returned: when there is something to do
+      type: str
+    server:
+      description: The server that was asked. With O(method=client) the one that caveclient chose.
+      type: str
+      sample: https://global.daf-apis.com
+    datastack:
+      description: The datastack that the verdict is about.
+      returned: when it is about one
+      type: str
+      sample: minnie65_public
+    url:
+      description: A page where the person can do something about it.
+      returned: when there is one
+      type: str
+      sample: https://global.daf-apis.com/sticky_auth/api/v1/tos/2/accept
+    person:
+      description: Whose token it is, as the auth server says.
+      returned: with O(method=api), when the server accepts the token
+      type: dict
+      contains:
+        id:
+          description: Number of the person.
+          type: int
+        name:
+          description: Name of the person.
+          type: str
+        email:
+          description: E-mail address of the person.
+          type: str
+    fingerprint:
+      description: Fingerprint of the token that caveclient sends; null without one.
+      returned: when a token was looked for
+      type: str
+      sample: 3fa9c2d1
+    path:
+      description: The secrets file that caveclient takes; null without one.
+      returned: without O(token)
+      type: str
+      sample: /home/alice/.cloudvolume/secrets/global.daf-apis.com-cave-secret.json
+    readers:
+      description: The fingerprint of the token that each reader sends, by reader and server.
+      returned: without O(token)
+      type: dict
+      sample: {"caveclient global.daf-apis.com": 3fa9c2d1}
+    datastacks:
+      description:
+        - A verdict for each of O(datastacks), with the same fields, and with C(local_server) as the server names it.
+        - Empty when it did not come to that.
+      type: list
+      elements: dict
+    client_version:
+      description: The version of caveclient that ran.
+      returned: with O(method=client)
+      type: str
+      sample: 8.2.1
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._servers import DEFAULT_SERVER
+from ansible_collections.connectomics.cave.plugins.module_utils._verify_access import run
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "users": {"type": "list", "elements": "str"},
+            "token": {"type": "raw", "no_log": True},
+            "method": {"type": "str", "choices": ["api", "client"], "default": "api"},
+            "server": {"type": "str", "default": DEFAULT_SERVER},
+            "datastacks": {"type": "list", "elements": "raw", "default": []},
+            "key": {"type": "str", "default": "token", "no_log": False},
+            "path": {"type": "path", "default": "/opt/caveclient"},
+            "interpreter": {"type": "path"},
+            "secrets_dir": {"type": "str", "no_log": False},
+            "cloud_volume_dir": {"type": "str"},
+            "ca_path": {"type": "path"},
+            "timeout": {"type": "int", "default": 30},
+            "retries": {"type": "int", "default": 2},
+        },
+        mutually_exclusive=[("token", "users")],
+        supports_check_mode=True,
+    )
+    try:
+        result = run(module.params)
+    except CaveError as error:
+        module.fail_json(msg=error.message, **error.details)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
