@@ -1,0 +1,222 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The controller's side of connectomics.cave.fleet_report; its documentation is in the module of the same name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping
+from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ansible import constants
+from ansible.errors import AnsibleError
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.plugin_utils import _report, _report_views
+from ansible_collections.connectomics.cave.plugins.plugin_utils._private_files import (
+    make_private_folder,
+    remove_file,
+    write_private,
+)
+
+display = Display()
+
+ARGUMENTS = {
+    "title": {"type": "str"},
+    "hosts": {"type": "list", "elements": "str"},
+    "results": {"type": "list", "elements": "str", "default": ["__caveclient_result"]},
+    "merge": {"type": "list", "elements": "path"},
+    "notes": {"type": "list", "elements": "str", "default": []},
+    "dest": {"type": "path"},
+    "junit": {"type": "path"},
+    "pending": {"type": "path"},
+    "fail": {"type": "bool", "default": True},
+    "pending_ok": {"type": "bool", "default": False},
+}
+
+_COLOURS = {
+    "failed": constants.COLOR_ERROR,
+    "pending": constants.COLOR_UNREACHABLE,
+    "warning": constants.COLOR_WARN,
+    "ok": constants.COLOR_OK,
+}
+_LARGEST_FILE = 256 * 1024 * 1024  # bytes of a report to merge; one of 500 hosts with 50 users has about 15 million
+
+
+class ActionModule(ActionBase):
+    """Prints and writes the report of a run."""
+
+    TRANSFERS_FILES = False
+    BYPASS_HOST_LOOP = True  # once for the whole play, whatever run_once says
+    _requires_connection = False
+    _supports_check_mode = True
+
+    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return the task's result."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        _validation, options = self.validate_argument_spec(
+            ARGUMENTS, mutually_exclusive=[("merge", "hosts")], required_one_of=[("title", "merge")]
+        )
+        try:
+            return {**result, **self._report(options, task_vars or {})}
+        except CaveError as error:
+            return {**result, **error.details, "failed": True, "msg": error.message}
+
+    def _report(self, options: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
+        check_mode = bool(self._task.check_mode)
+        if options["merge"] is not None:
+            if not options["merge"]:
+                raise CaveError("There is no report to merge. Give the report.json (or the folders) of the runs.")
+            clean = _report.Cleaner(self._own_tokens(variables))
+            reports = [_load(Path(path), clean) for path in options["merge"]]
+            report = _report.merge_reports(reports, options["title"] or "")
+        else:
+            report = self._collected(options, variables, check_mode)
+        files = _Files(options)
+        if not check_mode:
+            files.write(report, known=() if options["merge"] else variables["groups"]["all"])
+        lines = _report_views.table(report, display.columns or 79, page=files.page, pending=files.pending)
+        _print(lines)
+        result = {"changed": False, "counts": report["counts"], "files": files.named(report)}
+        not_done = _report.hosts_in(report, *(["failed"] if options["pending_ok"] else ["failed", "pending"]))
+        if options["fail"] and not_done:
+            message = _report_views.failure_message(report, pending=files.pending)
+            # The rest of the result would drown the message: Ansible prints all of it with a failure.
+            return {"changed": False, "failed": True, "msg": message}
+        return {
+            **result,
+            "msg": _report_views.summary(report),
+            "failed_hosts": _report.hosts_in(report, "failed"),
+            "pending_hosts": _report.hosts_in(report, "pending"),
+        }
+
+    def _own_tokens(self, variables: Mapping[str, Any]) -> list[str]:
+        return _tokens(lambda: self._templar.template(variables.get("caveclient_tokens")))
+
+    def _collected(self, options: Mapping[str, Any], variables: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
+        hostvars = variables["hostvars"]
+        # The raw variables: a result is data, and a template in a host's message must stay one.
+        results = {}
+        tokens = set(self._own_tokens(variables))
+        for host in options["hosts"] or variables["ansible_play_hosts_all"]:
+            own = hostvars.raw_get(host) if host in hostvars else {}
+            results[host] = [own.get(name) for name in options["results"]]
+            if any(isinstance(found, Mapping) and found.get("failed") for found in results[host]):
+                tokens.update(_tokens(partial(_templated, hostvars, host)))
+        return _report.build_report(
+            options["title"],
+            results,
+            time=datetime.now(tz=timezone.utc),
+            clean=_report.Cleaner(tokens),
+            check_mode=check_mode,
+            notes=options["notes"],
+        )
+
+
+def _templated(hostvars: Mapping[str, Any], host: str) -> Any:
+    return hostvars[host].get("caveclient_tokens")
+
+
+def _tokens(read: Callable[[], Any]) -> list[str]:
+    """Return the tokens in a host's ``caveclient_tokens``, to mask them should one turn up in a message."""
+    try:
+        entries = read()
+        return [str(entry["token"]) for entry in entries or [] if isinstance(entry.get("token"), str)]
+    except (AnsibleError, AttributeError, KeyError, TypeError) as error:
+        # Without the vault's password there is no token to mask either.
+        display.vvv(f"The tokens in caveclient_tokens cannot be read: {type(error).__name__}")
+        return []
+
+
+def _load(path: Path, clean: _report.Cleaner) -> dict[str, Any]:
+    """Return the report in a file, or in the folder that a run was told to write to."""
+    if path.is_dir():
+        path = path / "report.json"
+    try:
+        if path.stat().st_size > _LARGEST_FILE:
+            raise CaveError(f"{path} is too large for a report of this collection. Give the report.json of a run.")
+        data = json.loads(path.read_bytes())
+    except OSError as error:
+        raise CaveError(f"{path} cannot be read: {error.strerror}. Give the report.json of a run.") from error
+    except (ValueError, RecursionError) as error:
+        raise CaveError(f"{path} is not JSON. Give the report.json of a run.") from error
+    return _report.read_report(data, str(path), clean)
+
+
+def _print(lines: Iterable[_report_views.Line]) -> None:
+    """Print the table. A callback that prints JSON owns the standard output: there it goes to standard error."""
+    stderr = "json" in str(constants.DEFAULT_STDOUT_CALLBACK)
+    display.display("", stderr=stderr)
+    for line in lines:
+        display.display(line.text, color=_COLOURS.get(line.state), stderr=stderr)
+    display.display("", stderr=stderr)
+
+
+class _Files:
+    """The files of a report: where they are, and what goes into them."""
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self._folder = Path(options["dest"]) if options["dest"] else None
+        self._junit = Path(options["junit"]) if options["junit"] else None
+        if options["pending"]:
+            self._pending: Path | None = Path(options["pending"])
+        else:
+            self._pending = self._folder / "pending" if self._folder else None
+
+    @property
+    def page(self) -> str:
+        """Path of the page, or an empty string."""
+        return str(self._folder / "report.html") if self._folder else ""
+
+    @property
+    def pending(self) -> str:
+        """Path of the file with the hosts that are not done, or an empty string."""
+        return str(self._pending) if self._pending else ""
+
+    def named(self, report: Mapping[str, Any]) -> dict[str, str]:
+        """Return the paths of the files that are (or in check mode: would be) written."""
+        files = {}
+        if self._folder:
+            files = {"json": str(self._folder / "report.json"), "html": self.page}
+        if self._junit:
+            files["junit"] = str(self._junit)
+        if self._pending and _report.hosts_in(report, "failed", "pending"):
+            files["pending"] = self.pending
+        return files
+
+    def write(self, report: Mapping[str, Any], known: Collection[str]) -> None:
+        """Write them all; ``known`` are the hosts of the inventory, also those that this run left out."""
+        if self._folder:
+            make_private_folder(self._folder)
+            write_private(self._folder / "report.json", _report_views.to_json(report))
+            write_private(self._folder / "report.html", _report_views.to_html(report).encode("utf-8"))
+        if self._junit:
+            make_private_folder(self._junit.parent)
+            write_private(self._junit, _report_views.to_junit(report))
+        if self._pending:
+            self._write_pending(self._pending, report, known)
+
+    @staticmethod
+    def _write_pending(path: Path, report: Mapping[str, Any], known: Collection[str]) -> None:
+        """Write the hosts that are not done, one a line. Those of an earlier run that this one left out stay in it."""
+        left_out = set(known) - {host["name"] for host in report["hosts"]}
+        try:
+            earlier = path.read_text(encoding="utf-8").split("\n")
+        except FileNotFoundError:
+            earlier = []
+        except (OSError, ValueError) as error:
+            raise CaveError(f"{path} cannot be read: {error}. Remove it, or name another file.") from error
+        waiting = _report.hosts_in(report, "failed", "pending")
+        waiting += [name for name in earlier if name in left_out]
+        if not waiting:
+            remove_file(path)
+            return
+        make_private_folder(path.parent)
+        write_private(path, "".join(f"{name}\n" for name in sorted(waiting, key=_report.natural_key)).encode("utf-8"))

@@ -1,0 +1,185 @@
+#!/usr/bin/python
+
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# The documentation of an action plugin: all of the work is done on the controller, in plugins/action/fleet_report.py.
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: fleet_report
+short_description: Report what a run found on every host
+version_added: 0.1.0
+author: connectomics.cave contributors (@connectomics)
+description:
+  - Collects what the modules of this collection registered on the hosts of a play, and says what is wrong, what to do
+    about it, and how many are well, in a few lines at the end of the run.
+  - With O(dest), writes the same as JSON for programs and as a page for people; with O(junit), for CI systems.
+  - Keeps a list of the hosts that are not done, for C(--limit @FILE).
+  - Fails when somebody has no access, so that the exit status of C(ansible-playbook) says it too.
+  - Works on the controller alone. The report holds fingerprints of tokens, never tokens.
+options:
+  title:
+    description:
+      - The name of the playbook, for the report's heading.
+      - Required unless O(merge) is given.
+    type: str
+  hosts:
+    description:
+      - The hosts to report on.
+      - All hosts of the play when it is not given, also those that failed or could not be reached.
+    type: list
+    elements: str
+  results:
+    description:
+      - The names of the variables that the hosts' tasks registered, in the order of the tasks.
+      - A variable that a host doesn't have is a task that it did not reach. A host that has none of them is pending.
+      - For a host whose tasks failed inside a block, C(ansible_failed_result) can be named, too.
+    type: list
+    elements: str
+    default:
+      - __caveclient_result
+  merge:
+    description:
+      - Reports of earlier runs to make one of, instead of reporting on this run. Each is the path of a C(report.json)
+        on the controller, or of the folder that holds it.
+      - A host that is in several of them is taken from the latest.
+    type: list
+    elements: path
+  notes:
+    description: Sentences about the run as a whole, to print and write with the report.
+    type: list
+    elements: str
+    default: []
+  dest:
+    description:
+      - A folder on the controller for C(report.json) and C(report.html), made with mode 0700 when it doesn't exist.
+      - The files have mode 0600. They replace those of an earlier run.
+      - The shape of C(report.json) is described by the JSON schema C(plugins/plugin_utils/report.schema.json).
+    type: path
+  junit:
+    description:
+      - A file on the controller for the report as JUnit XML, which CI systems show.
+      - A suite for each host, a case for each user. A user without access is a failure, a host that could not be asked
+        is an error.
+    type: path
+  pending:
+    description:
+      - A file on the controller for the names of the hosts that failed or are pending, one a line.
+        C(ansible-playbook --limit @FILE) takes it.
+      - A host that is named in it already, and that this run left out, stays in it. It is removed when no host is left.
+      - When it is not given, it is the file C(pending) in O(dest).
+    type: path
+  fail:
+    description: Whether the task fails when a host failed or is pending.
+    type: bool
+    default: true
+  pending_ok:
+    description: Whether hosts that could not be asked, since they are switched off for example, are no reason to fail.
+    type: bool
+    default: false
+attributes:
+  action:
+    description: It has a part that runs on the controller.
+    support: full
+  bypass_host_loop:
+    description: Runs once for the play, not once for each host. It does not work with the C(free) strategy.
+    support: full
+  check_mode:
+    description: Prints the report, which is a prediction then, and writes no file.
+    support: full
+  diff_mode:
+    description: A report is news, not a state that could differ.
+    support: none
+  platform:
+    description: The systems on which it runs.
+    support: full
+    platforms: posix
+notes:
+  - Ansible ends a run early when every host of a play failed. Put the hosts' tasks into a block with a rescue section,
+    and set C(ignore_unreachable) on that play, so that the report comes whatever happens; see the example.
+  - Don't put it into a play on C(localhost). There, a run with C(--limit) would leave it out.
+  - The lines are printed as they are, whatever the callback for the results. When that callback prints JSON, they go to
+    standard error.
+seealso:
+  - module: connectomics.cave.verify_access
+  - module: connectomics.cave.saved_token
+  - module: connectomics.cave.saved_token_info
+"""
+
+EXAMPLES = r"""
+- name: Prove every user's access
+  hosts: workstations
+  gather_facts: false
+  ignore_unreachable: true
+  tasks:
+    - name: Ask, and carry on whatever the answer
+      block:
+        - name: Ask CAVE as every user
+          connectomics.cave.verify_access:
+            users: [alice, bob]
+            datastacks: [minnie65_public]
+          register: access
+      rescue:
+        - name: Keep the host for the report
+          ansible.builtin.assert:
+            that: true
+            quiet: true
+
+- name: Say what works and what does not
+  hosts: workstations
+  gather_facts: false
+  tasks:
+    - name: Report
+      connectomics.cave.fleet_report:
+        title: access
+        results: [access]
+        dest: reports
+        junit: reports/junit.xml
+      run_once: true
+      delegate_to: localhost
+
+- name: Make one report of those of three runners
+  hosts: localhost
+  gather_facts: false
+  tasks:
+    - name: Merge the reports
+      connectomics.cave.fleet_report:
+        merge: [reports/1, reports/2, reports/3]
+        dest: reports/all
+"""
+
+RETURN = r"""
+msg:
+  description: The line of counts; when the task fails, the hosts that are not done and what to do.
+  returned: always
+  type: str
+  sample: 27 workstations ok, 2 failed, 1 pending; 84 users
+counts:
+  description: How many hosts and users are in which state, and how often each verdict was given.
+  returned: success
+  type: dict
+  sample:
+    hosts: {total: 30, failed: 2, pending: 1, warning: 0, ok: 27, changed: 27, unchanged: 0}
+    users: {total: 84, failed: 2, pending: 0, warning: 0, ok: 82}
+    verdicts: {invalid_token: 2, ok: 82}
+failed_hosts:
+  description: The hosts on which somebody has no access or a task failed.
+  returned: success
+  type: list
+  elements: str
+  sample: [ws07, ws12]
+pending_hosts:
+  description: The hosts that could not be asked.
+  returned: success
+  type: list
+  elements: str
+  sample: [ws22]
+files:
+  description: The paths of the files that were written, or in check mode would be.
+  returned: success
+  type: dict
+  sample: {json: reports/report.json, html: reports/report.html, junit: reports/junit.xml, pending: reports/pending}
+"""

@@ -1,0 +1,525 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a run found on every host, as one report: the data behind the table, the page and the files.
+
+A report is plain JSON of the shape that ``report.schema.json`` (beside this file) describes. It is made from the
+results that Ansible registered (`build_report`), from a file of an earlier run (`read_report`) or from several reports
+(`merge_reports`). Hosts are not trusted: whatever they sent passes through `Cleaner` before it enters a report.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timezone
+from typing import Any
+from urllib.parse import urlsplit
+
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._tokens import fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._verdicts import clean_text
+
+VERSION = 1
+"""Of the report's shape. It grows when a reader of the old shape would go wrong."""
+
+STATES = ("failed", "pending", "warning", "ok")
+"""The worst first. failed: somebody is locked out, or a task failed. pending: the host could not be asked.
+warning: it works, but something is wrong with the files. ok: nothing is wrong."""
+
+HOST_VERDICTS = ("host_unreachable", "not_run", "error")
+"""What can be wrong with a host as a whole: it could not be reached, no task was run on it, a task failed."""
+
+NAME_LENGTH, TEXT_LENGTH, PATH_LENGTH, URL_LENGTH = 255, 1000, 500, 500  # characters that are kept
+_MOST = 2000  # users of a host, problems of a user: what a host claims beyond that is dropped
+
+_HEX_TOKEN = re.compile(r"[0-9a-fA-F]{32,}")
+_TOKEN_LIKE = (
+    _HEX_TOKEN,  # what middle_auth makes
+    re.compile(r"[A-Za-z0-9+/_-]{42,43}={1,2}"),  # 32 bytes in base64
+    re.compile(r"(?<=\bBearer )[A-Za-z0-9._~+/=-]{16,}", re.IGNORECASE),
+    re.compile(r"(?<=token=)[A-Za-z0-9._~+/=%-]{16,}", re.IGNORECASE),
+)
+_FINGERPRINT = re.compile(r"[0-9a-f]{8}")
+_VERDICT = re.compile(r"[a-z][a-z0-9_]{0,39}")
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
+# In front of a message, since ansible-core 2.19.
+_ANSIBLE_PREFIX = re.compile(r"^((Task|Action|Module) failed: )+")
+
+# A verdict's token is known to the server, whatever else is missing.
+_ACCEPTED = frozenset(("ok", "missing_tos", "missing_permission", "unknown_datastack"))
+
+# What Ansible says of a host that it could not work on, and what a person does about it; the first that fits.
+_HOST_REMEDIES = (
+    (
+        r"host key verification failed|host key is not known|REMOTE HOST IDENTIFICATION",
+        "Check the host's key and accept it (ssh-keyscan, or log in once by hand), then run again for this host.",
+    ),
+    (
+        r"permission denied \(|authentication failed|incorrect password|no authentication methods",
+        "Let this controller's SSH key (or password) into the host, then run again for this host.",
+    ),
+    (
+        r"sudo: a password is required|missing sudo password|incorrect sudo password|not in the sudoers",
+        "Let the remote user become root (sudo), or give the password with --ask-become-pass.",
+    ),
+    (
+        r"could not resolve hostname|name or service not known",
+        "Correct the host's name or ansible_host in the inventory, then run again for this host.",
+    ),
+    (
+        r"no space left|disk quota exceeded",
+        "Make room on the host's file system, then run again for this host.",
+    ),
+    (
+        r"interpreter|python[0-9.]*: (command )?not found|/python[0-9.]*: no such file",
+        "Install Python 3.8 or later on the host, or set ansible_python_interpreter to the one it has.",
+    ),
+    (
+        r"read-only file system",
+        "Mount the file system writable again, then run again for this host.",
+    ),
+)
+_REMEDY_UNREACHABLE = "Switch it on, and check that this controller reaches it by SSH; then run again for this host."
+_REMEDY_ERROR = "Read the message of the failed task, mend what it names, and run again for this host."
+_REMEDY_NOT_RUN = "Run again for this host."
+
+
+class Cleaner:
+    """Turns what a host sent into text that is safe to print, to write and to show, and that holds no token."""
+
+    def __init__(self, tokens: Iterable[str] = ()) -> None:
+        """Mask ``tokens``, besides everything that looks like one."""
+        # Tokens of the usual shapes are found by their shape, however many there are: a list of odd ones stays short.
+        self._tokens = [token for token in set(tokens) if len(token) >= 8 and not _HEX_TOKEN.fullmatch(token)]
+
+    def name(self, value: object) -> str:
+        """Return the name of a host, user or datastack. It may look like a token, so only known tokens are masked."""
+        return clean_text(_scalar(value), self._tokens, NAME_LENGTH)
+
+    def text(self, value: object, limit: int = TEXT_LENGTH) -> str:
+        """Return one line of text without control characters and without tokens, of at most ``limit`` characters."""
+        text = clean_text(_scalar(value), self._tokens, 8 * TEXT_LENGTH)
+        for pattern in _TOKEN_LIKE:
+            text = pattern.sub(lambda match: f"<token {fingerprint(match.group())}>", text)
+        return text if len(text) <= limit else text[: limit - 3].rstrip() + "..."
+
+    def address(self, value: object) -> str | None:
+        """Return a web address that a person may be sent to, or None: http and https only, without a password."""
+        if not isinstance(value, str) or not value or len(value) > URL_LENGTH:
+            return None
+        address = self.text(value, URL_LENGTH)
+        if address != value or not address.isascii() or re.search(r"[\s\"'<>\\^`{|}]", address):
+            return None
+        try:
+            parts = urlsplit(address)
+            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
+        except ValueError:
+            return None
+        return address if usable else None
+
+
+def _scalar(value: object) -> str:
+    """Return text or a number as a plain string (not one of Ansible's own kinds), and anything else as an empty one."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
+    return ""
+
+
+def _mappings(value: object) -> list[Mapping[str, Any]]:
+    """Return the mappings in a list, and nothing for anything else."""
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        return []
+    return [item for item in value[:_MOST] if isinstance(item, Mapping)]
+
+
+def _mapping(value: object) -> Mapping[str, Any] | None:
+    return value if isinstance(value, Mapping) else None
+
+
+def _boolean(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+def _matching(pattern: re.Pattern[str], value: object) -> str | None:
+    text = _scalar(value)
+    return text if pattern.fullmatch(text) else None
+
+
+def natural_key(name: str) -> list[tuple[int, int, str]]:
+    """Return a sort key that puts ws2 before ws10."""
+    return [
+        (0, int(part), "") if part.isascii() and part.isdigit() else (1, 0, part)
+        for part in re.split(r"([0-9]{1,18})", name)
+        if part
+    ]
+
+
+# From results to a host's entry ---------------------------------------------------------------------------------------
+
+
+def _problem(entry: Mapping[str, Any], clean: Cleaner) -> dict[str, Any]:
+    return {
+        "code": _matching(_VERDICT, entry.get("code")) or "problem",
+        "path": clean.text(entry.get("path"), PATH_LENGTH),
+        "message": clean.text(entry.get("message")),
+        "remedy": clean.text(entry.get("remedy")),
+    }
+
+
+def _datastack(entry: Mapping[str, Any], clean: Cleaner) -> dict[str, Any]:
+    return {
+        "datastack": clean.name(entry.get("datastack")),
+        "verdict": _matching(_VERDICT, entry.get("verdict")) or "error",
+        "message": clean.text(entry.get("message")),
+        "remedy": clean.text(entry.get("remedy")),
+        "url": clean.address(entry.get("url")),
+    }
+
+
+def _files(value: object, clean: Cleaner) -> list[dict[str, Any]]:
+    """Return the files that were written or removed."""
+    return [
+        {
+            "path": clean.text(item.get("path"), PATH_LENGTH),
+            "action": clean.name(item.get("action")),
+            "reason": clean.text(item.get("reason")),
+        }
+        for item in _mappings(value)
+        if item.get("action") not in (None, "unchanged")
+    ]
+
+
+def _person(value: object, clean: Cleaner) -> dict[str, Any] | None:
+    if not isinstance(value, Mapping):
+        return None
+    number = value.get("id")
+    return {
+        "id": int(number) if isinstance(number, int) and not isinstance(number, bool) else None,
+        "name": clean.name(value.get("name")),
+        "email": clean.name(value.get("email")),
+    }
+
+
+def _readers(value: object, clean: Cleaner) -> list[dict[str, Any]]:
+    """Return what each reader sends, from a list of entries, or a mapping of readers to entries or fingerprints."""
+    if isinstance(value, Mapping):
+        value = [
+            {**(item if isinstance(item, Mapping) else {"fingerprint": item}), "reader": name}
+            for name, item in value.items()
+        ]
+    return [
+        {
+            "reader": clean.name(item.get("reader")),
+            "path": clean.text(item.get("path"), PATH_LENGTH),
+            "fingerprint": _matching(_FINGERPRINT, item.get("fingerprint")),
+        }
+        for item in _mappings(value)
+    ]
+
+
+def _user(entry: Mapping[str, Any], clean: Cleaner) -> dict[str, Any]:
+    """Return the entry of a user from one result: of verify_access, saved_token, saved_token_info, or of a report."""
+    access = _mapping(entry.get("access")) or entry
+    verdict = _matching(_VERDICT, access.get("verdict")) or "not_checked"
+    message, remedy = access.get("message"), access.get("remedy")
+    failed = entry.get("failed") is True or entry.get("state") == "failed"
+    if failed and verdict in ("ok", "not_checked"):
+        # The token may be good; it's the work on the host that went wrong.
+        verdict, message = "not_saved", entry.get("msg") or message
+        remedy = entry.get("remedy") or host_remedy(_scalar(message)) or _REMEDY_ERROR
+    problems = [_problem(item, clean) for item in _mappings(entry.get("problems"))]
+    state = "failed" if failed or verdict not in ("ok", "not_checked") else "warning" if problems else "ok"
+    datastacks = [_datastack(item, clean) for item in _mappings(entry.get("datastacks"))]
+    readers = _readers(entry.get("readers"), clean)
+    sent = {reader["fingerprint"] for reader in readers if reader["fingerprint"]}
+    return {
+        "user": clean.name(entry.get("user")) or "?",
+        "server": clean.address(entry.get("server") or access.get("server")),
+        "state": state,
+        "verdict": verdict,
+        "message": clean.text(message),
+        "remedy": clean.text(remedy),
+        "url": clean.address(access.get("url")) or next((item["url"] for item in datastacks if item["url"]), None),
+        "person": _person(access.get("person"), clean),
+        "fingerprint": _matching(_FINGERPRINT, entry.get("fingerprint") or access.get("fingerprint"))
+        or (sent.pop() if len(sent) == 1 else None),
+        "previous_fingerprint": _matching(_FINGERPRINT, entry.get("previous_fingerprint")),
+        "changed": _boolean(entry.get("changed")),
+        "datastacks": datastacks,
+        "problems": problems,
+        "readers": readers,
+        "files": _files(entry.get("files"), clean),
+    }
+
+
+def _user_rank(user: Mapping[str, Any]) -> tuple[int, bool]:
+    """Return how bad a user's entry is: less is worse. A proof beats the absence of one."""
+    return STATES.index(user["state"]), user["verdict"] == "not_checked"
+
+
+def _join_users(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """Return one entry of two about the same user and server, ``second`` from the later task."""
+    worse = first if _user_rank(first) < _user_rank(second) else second
+    problems = first["problems"] + [item for item in second["problems"] if item not in first["problems"]]
+    state = "warning" if problems and worse["state"] == "ok" else worse["state"]
+    changes = [entry["changed"] for entry in (first, second) if entry["changed"] is not None]
+    return {
+        **worse,
+        "state": state,
+        "person": worse["person"] or first["person"] or second["person"],
+        "fingerprint": worse["fingerprint"] or second["fingerprint"] or first["fingerprint"],
+        "previous_fingerprint": first["previous_fingerprint"] or second["previous_fingerprint"],
+        "changed": any(changes) if changes else None,
+        "problems": problems,
+        "readers": second["readers"] or first["readers"],
+        "files": first["files"] + [item for item in second["files"] if item not in first["files"]],
+    }
+
+
+def host_remedy(message: str) -> str:
+    """Return what to do about a failure that Ansible reports of a host, or an empty string."""
+    for pattern, remedy in _HOST_REMEDIES:
+        if re.search(pattern, message, re.IGNORECASE):
+            return remedy
+    return ""
+
+
+def _host_problem(verdict: str, result: Mapping[str, Any], clean: Cleaner, default_remedy: str) -> dict[str, Any]:
+    """Return what is wrong with a host as a whole."""
+    message = _ANSIBLE_PREFIX.sub("", clean.text(result.get("msg")))
+    # A module that could not start says why on its standard error, in the last line.
+    last_lines = _scalar(result.get("module_stderr")).strip().splitlines()[-1:]
+    if last_lines and not last_lines[0].startswith("Shared connection to"):
+        message = clean.text(f"{message.rstrip('.')}: {clean.text(last_lines[0])}")
+    task = clean.name(result.get("task"))
+    if task and message:
+        message = clean.text(f"{task}: {message}")
+    remedy = clean.text(result.get("remedy")) or host_remedy(message) or default_remedy
+    return {"verdict": verdict, "message": message or "No message came with it.", "remedy": remedy}
+
+
+def _flat(results: Iterable[object]) -> list[Mapping[str, Any]]:
+    """Return the results of tasks, a loop's one by one."""
+    flat: list[Mapping[str, Any]] = []
+    for result in results:
+        if isinstance(result, Mapping):
+            items = _mappings(result.get("results"))
+            flat.extend(items or [result])
+    return flat
+
+
+def _host(name: str, results: Iterable[object], time: str, clean: Cleaner) -> dict[str, Any]:
+    """Return the entry of a host from what its tasks registered, in the order of the tasks."""
+    users: dict[tuple[str, str | None], dict[str, Any]] = {}
+    problem = None
+    changed = None
+    ran = False
+    for result in _flat(results):
+        ran = True
+        if result.get("unreachable") is True:
+            problem = problem or _host_problem("host_unreachable", result, clean, _REMEDY_UNREACHABLE)
+            continue
+        if result.get("skipped") is True:
+            continue
+        if _boolean(result.get("changed")) is not None:
+            changed = bool(changed or result["changed"])
+        found = [_user(entry, clean) for entry in _mappings(result.get("users"))]
+        for entry in found:
+            key = (entry["user"], entry["server"])
+            users[key] = _join_users(users[key], entry) if key in users else entry
+        if result.get("failed") is True and not any(entry["state"] == "failed" for entry in found):
+            problem = _host_problem("error", result, clean, _REMEDY_ERROR)
+    if not ran:
+        problem = _host_problem("not_run", {"msg": "No task ran on it."}, clean, _REMEDY_NOT_RUN)
+    return _finished_host(name, changed, time, problem, list(users.values()))
+
+
+def _finished_host(
+    name: str, changed: bool | None, time: str, problem: dict[str, Any] | None, users: list[dict[str, Any]]
+) -> dict[str, Any]:
+    states = [user["state"] for user in users]
+    if problem is not None:
+        states.append("failed" if problem["verdict"] == "error" else "pending")
+    return {
+        "name": name,
+        "state": min(states, key=STATES.index, default="ok"),
+        "changed": changed,
+        "time": time,
+        "problem": problem,
+        "users": sorted(users, key=lambda user: (natural_key(user["user"]), user["server"] or "")),
+    }
+
+
+# The whole report -----------------------------------------------------------------------------------------------------
+
+
+def build_report(
+    title: str,
+    results: Mapping[str, Sequence[object]],
+    *,
+    time: datetime,
+    clean: Cleaner,
+    check_mode: bool = False,
+    notes: Iterable[str] = (),
+) -> dict[str, Any]:
+    """Return the report of a run.
+
+    Args:
+        title: of the playbook: verify.
+        results: for each host of the run the results that its tasks registered, in the order of the tasks. No result
+            (or None in place of one) means that the task was not reached.
+        time: of the run's end, with a time zone.
+        clean: what every text of a host passes through.
+        check_mode: whether it is a prediction.
+        notes: sentences about the run as a whole.
+    """
+    stamp = utc(time)
+    hosts = [_host(clean.name(name), found, stamp, clean) for name, found in results.items()]
+    return _finished(clean.name(title), check_mode, [clean.text(note) for note in notes], hosts)
+
+
+def utc(time: datetime) -> str:
+    """Return a time as the report writes it: 2026-11-22T12:55:55Z."""
+    return time.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _finished(title: str, check_mode: bool, notes: list[str], hosts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the report with all that follows from its hosts, in one order whatever order they came in."""
+    hosts = sorted(hosts, key=lambda host: natural_key(host["name"]))
+    return {
+        "version": VERSION,
+        "title": title,
+        "time": max((host["time"] for host in hosts), default=None),
+        "check_mode": check_mode,
+        "notes": notes,
+        "counts": _counts(hosts),
+        "hosts": hosts,
+        "fingerprints": _fingerprints(hosts),
+    }
+
+
+def _counts(hosts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    verdicts: dict[str, int] = {}
+    users: dict[str, str] = {}
+    for host in hosts:
+        for user in host["users"]:
+            verdicts[user["verdict"]] = verdicts.get(user["verdict"], 0) + 1
+            users[user["user"]] = min(users.get(user["user"], "ok"), user["state"], key=STATES.index)
+    states = [host["state"] for host in hosts]
+    return {
+        "hosts": {
+            "total": len(hosts),
+            **{state: states.count(state) for state in STATES},
+            "changed": sum(host["changed"] is True for host in hosts),
+        },
+        "users": {"total": len(users), **{state: list(users.values()).count(state) for state in STATES}},
+        "verdicts": dict(sorted(verdicts.items())),
+    }
+
+
+def _fingerprints(hosts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return which token (by fingerprint) is sent to which server, by whom, from where."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for host in hosts:
+        for user in host["users"]:
+            sent = {reader["fingerprint"] for reader in user["readers"] if reader["fingerprint"]}
+            for value in sorted(sent | ({user["fingerprint"]} - {None})):
+                entry = found.setdefault(
+                    (user["server"] or "", value),
+                    {"server": user["server"], "fingerprint": value, "accepted": None, "users": [], "hosts": []},
+                )
+                for key, name in (("users", user["user"]), ("hosts", host["name"])):
+                    if name not in entry[key]:
+                        entry[key].append(name)
+                if value == user["fingerprint"] and user["verdict"] == "invalid_token":
+                    # One refusal outweighs every proof: a token dies once, and an earlier answer was true in its time.
+                    entry["accepted"] = False
+                elif value == user["fingerprint"] and user["verdict"] in _ACCEPTED and entry["accepted"] is None:
+                    entry["accepted"] = True
+    for entry in found.values():
+        entry["users"].sort(key=natural_key)
+    return sorted(
+        found.values(),
+        key=lambda entry: (
+            entry["accepted"] is not False,
+            entry["server"] or "",
+            -len(entry["hosts"]),
+            entry["fingerprint"],
+        ),
+    )
+
+
+def read_report(data: object, source: str, clean: Cleaner) -> dict[str, Any]:
+    """Return the report that a file of an earlier run holds.
+
+    Args:
+        data: the parsed JSON. Every text of it is cleaned again: a file may come from anywhere.
+        source: the file's path, for messages.
+        clean: what every text passes through.
+
+    Raises:
+        CaveError: it is no report, or one of a newer release.
+    """
+    if not isinstance(data, Mapping) or not isinstance(data.get("version"), int) or "hosts" not in data:
+        raise CaveError(f"{source} is not a report of this collection. Give the report.json of a run.")
+    if data["version"] != VERSION:
+        raise CaveError(
+            f"{source} is a report of version {data['version']}; this release reads version {VERSION}. "
+            "Merge it with the release of connectomics.cave that wrote it, or a later one."
+        )
+    hosts = []
+    for item in data["hosts"] if isinstance(data["hosts"], list) else [None]:
+        host = _mapping(item) or {}
+        name, time = clean.name(host.get("name")), _matching(_TIME, host.get("time"))
+        if not name or time is None:
+            raise CaveError(f"{source} is damaged: a host in it has no name or no time. Run the playbook again.")
+        problem = None
+        if found := _mapping(host.get("problem")):
+            problem = {
+                "verdict": _scalar(found.get("verdict")) if found.get("verdict") in HOST_VERDICTS else "error",
+                "message": clean.text(found.get("message")),
+                "remedy": clean.text(found.get("remedy")),
+            }
+        users = [_user(entry, clean) for entry in _mappings(host.get("users"))]
+        hosts.append(_finished_host(name, _boolean(host.get("changed")), time, problem, users))
+    notes = data["notes"] if isinstance(data.get("notes"), list) else []
+    return _finished(
+        clean.name(data.get("title")), data.get("check_mode") is True, [clean.text(note) for note in notes], hosts
+    )
+
+
+def merge_reports(reports: Sequence[Mapping[str, Any]], title: str = "") -> dict[str, Any]:
+    """Return one report of several: of the slices of a fleet, or of a run and its repetition for the pending hosts.
+
+    A host that is in several is taken from the latest; at the same time, from the one given last. The result does not
+    depend on how the hosts were spread: it equals the report of one run over all of them.
+
+    Args:
+        reports: at least one.
+        title: of the result; empty: the reports' own.
+
+    Raises:
+        CaveError: they are of different playbooks and no title is given.
+    """
+    titles = sorted({report["title"] for report in reports})
+    if not title and len(titles) != 1:
+        raise CaveError(
+            f"These are reports of different playbooks: {', '.join(titles)}. "
+            "Merge reports of one kind, or give the merged one a title."
+        )
+    hosts: dict[str, dict[str, Any]] = {}
+    for report in reports:
+        for host in report["hosts"]:
+            if host["name"] not in hosts or host["time"] >= hosts[host["name"]]["time"]:
+                hosts[host["name"]] = host
+    notes = list(dict.fromkeys(note for report in reports for note in report["notes"]))
+    return _finished(title or titles[0], any(report["check_mode"] for report in reports), notes, list(hosts.values()))
+
+
+def hosts_in(report: Mapping[str, Any], *states: str) -> list[str]:
+    """Return the names of the hosts that are in one of ``states``."""
+    return [host["name"] for host in report["hosts"] if host["state"] in states]

@@ -1,0 +1,350 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A report as people and programs read it: lines for the terminal, a page, JUnit XML, JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+from xml.etree import ElementTree
+
+import jinja2
+
+from ansible_collections.connectomics.cave.plugins.plugin_utils._report import STATES, natural_key
+
+_HOSTS_NAMED, _USERS_NAMED, _GROUPS_SHOWN, _TOKENS_SHOWN = (
+    8,
+    4,
+    12,
+    3,
+)  # in the table; the page and the pending file name them all
+_MATRIX_USERS = 8  # with more of them, a column for each no longer fits
+_TEMPLATE = "report.html.j2"
+
+
+class Line(NamedTuple):
+    """A line of the table, and the state that its colour tells (empty: no colour)."""
+
+    text: str
+    state: str = ""
+
+
+# What is wrong, grouped -----------------------------------------------------------------------------------------------
+
+
+def problem_groups(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what is wrong, the worst first: what is the same on several hosts is one group.
+
+    Returns:
+        Groups with ``state``, ``verdict``, ``message``, ``remedy``, ``url`` (of their first host), ``example`` (whose
+        message it is, when the others' differ), and ``places``: ``host`` with ``users`` (none: the host as a whole).
+    """
+    groups: dict[tuple[str, ...], dict[str, Any]] = {}
+    for state, host, user, issue in _issues(report):
+        own_names = [name for name in (host, user) if name]
+        key = (state, issue["verdict"], _without(issue["remedy"], own_names), issue.get("url") or "")
+        group = groups.setdefault(
+            key,
+            {
+                "state": state,
+                "verdict": issue["verdict"],
+                "message": issue["message"],
+                "remedy": issue["remedy"],
+                "url": issue.get("url"),
+                "example": "",
+                "first": f"{host}, {user}" if user else host,
+                "places": {},
+            },
+        )
+        if (issue["message"], issue["remedy"]) != (group["message"], group["remedy"]):
+            group["example"] = group["first"]
+        users = group["places"].setdefault(host, [])
+        if user and user not in users:
+            users.append(user)
+    for group in groups.values():
+        del group["first"]
+        group["places"] = [{"host": host, "users": users} for host, users in group["places"].items()]
+    return sorted(
+        groups.values(), key=lambda group: (STATES.index(group["state"]), -len(group["places"]), group["verdict"])
+    )
+
+
+def _issues(report: Mapping[str, Any]) -> Iterable[tuple[str, str, str, Mapping[str, Any]]]:
+    """Yield all that is wrong: state, host, user (or an empty string), and verdict, message, remedy, url."""
+    for host in report["hosts"]:
+        if host["problem"]:
+            yield "failed" if host["problem"]["verdict"] == "error" else "pending", host["name"], "", host["problem"]
+        for user in host["users"]:
+            if user["state"] == "failed":
+                yield "failed", host["name"], user["user"], user
+            for problem in user["problems"]:
+                yield "warning", host["name"], user["user"], {**problem, "verdict": problem["code"]}
+
+
+def _without(text: str, names: Iterable[str]) -> str:
+    """Return text without what differs from place to place: host, user and fingerprints."""
+    for name in sorted(names, key=len, reverse=True):
+        text = text.replace(name, "*")
+    return re.sub(r"\b[0-9a-f]{8}\b", "*", text)
+
+
+# Sentences ------------------------------------------------------------------------------------------------------------
+
+
+def number(count: int, noun: str) -> str:
+    """Return a number with its noun: 1 user, 2 users."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def summary(report: Mapping[str, Any]) -> str:
+    """Return the line of counts: 27 workstations ok, 2 failed, 1 pending; 84 users."""
+    hosts, users = report["counts"]["hosts"], report["counts"]["users"]
+    if not hosts["total"]:
+        return "No workstation was asked."
+    good = f"{number(hosts['ok'], 'workstation')} ok"
+    changes = [host["changed"] for host in report["hosts"] if host["state"] == "ok"]
+    if any(changes):
+        same = f", {changes.count(False)} unchanged" if False in changes else ""
+        good += f" ({changes.count(True)} {'would be updated' if report['check_mode'] else 'updated'}{same})"
+    parts = [good]
+    if hosts["warning"]:
+        parts.append(f"{hosts['warning']} with a warning")
+    parts += [f"{hosts[state]} {state}" for state in ("failed", "pending") if hosts[state]]
+    return ", ".join(parts) + f"; {number(users['total'], 'user')}{_unproven(report)}"
+
+
+def _unproven(report: Mapping[str, Any]) -> str:
+    """Return which of the tokens that are well have not been proven, in brackets."""
+    proven = [
+        user["verdict"] != "not_checked"
+        for host in report["hosts"]
+        for user in host["users"]
+        if user["fingerprint"] and user["state"] != "failed"
+    ]
+    if not proven or all(proven):
+        return ""
+    return (
+        f" (the server was not asked about {number(proven.count(False), 'token')})"
+        if any(proven)
+        else (" (the server was not asked)")
+    )
+
+
+def shortened(names: Sequence[str], most: int) -> str:
+    """Return names with commas, and the number of those that are too many to name."""
+    if len(names) <= most + 1:
+        return ", ".join(names)
+    return ", ".join(names[:most]) + f" and {len(names) - most} more"
+
+
+def _places(group: Mapping[str, Any]) -> str:
+    named = [
+        f"{place['host']} ({shortened(place['users'], _USERS_NAMED)})" if place["users"] else place["host"]
+        for place in group["places"]
+    ]
+    return shortened(named, _HOSTS_NAMED)
+
+
+def token_sentences(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return who has more than one token in the fleet, which, where, and whether the server takes it.
+
+    Returns:
+        For each such person and server: ``user``, ``server`` and ``tokens``, the most common first: ``fingerprint``,
+        ``accepted`` (None: not asked) and ``hosts``.
+    """
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    accepted = {(entry["server"], entry["fingerprint"]): entry["accepted"] for entry in report["fingerprints"]}
+    for host in report["hosts"]:
+        for user in host["users"]:
+            sent = {reader["fingerprint"] for reader in user["readers"]} | {user["fingerprint"]}
+            tokens = found.setdefault((user["user"], user["server"] or ""), [])
+            for value in sorted(sent - {None}):
+                known = next((token for token in tokens if token["fingerprint"] == value), None)
+                if known is None:
+                    known = {"fingerprint": value, "accepted": accepted[(user["server"], value)], "hosts": []}
+                    tokens.append(known)
+                known["hosts"].append(host["name"])
+    return [
+        {"user": user, "server": server, "tokens": sorted(tokens, key=lambda token: -len(token["hosts"]))}
+        for (user, server), tokens in sorted(found.items(), key=lambda item: (natural_key(item[0][0]), item[0][1]))
+        if len(tokens) > 1
+    ]
+
+
+def _token_sentence(entry: Mapping[str, Any]) -> str:
+    """Return: alice: 27 workstations send 3fa9c2d1; 2 send 81b0e7aa, which the server refuses (ws07, ws12)."""
+    parts = []
+    for index, token in enumerate(entry["tokens"]):
+        count = len(token["hosts"])
+        who = number(count, "workstation") if index == 0 else str(count)
+        part = f"{who} {'sends' if count == 1 else 'send'} {token['fingerprint']}"
+        if token["accepted"] is False:
+            part += ", which the server refuses"
+        if index:
+            part += f" ({shortened(token['hosts'], _HOSTS_NAMED)})"
+        parts.append(part)
+    at = f" at {entry['server']}" if entry["server"] else ""
+    return f"{entry['user']}{at}: {'; '.join(parts)}"
+
+
+# The terminal ---------------------------------------------------------------------------------------------------------
+
+
+def table(report: Mapping[str, Any], width: int, *, page: str = "", pending: str = "") -> list[Line]:
+    """Return the end of a run in a few lines: what is wrong first, then the counts.
+
+    Args:
+        report: the report.
+        width: of the terminal, in characters.
+        page: path of the report for people, or empty.
+        pending: path of the file with the hosts that are not done, or empty.
+    """
+    width = max(40, min(width, 120))
+    lines = []
+    groups = problem_groups(report)
+    for group in groups[:_GROUPS_SHOWN]:
+        head = f"{group['state'].upper():<8} {group['verdict']}: {_places(group)}"
+        message = f"({group['example']}) {group['message']}" if group["example"] else group["message"]
+        lines += [Line(text, group["state"]) for text in _wrapped(head, width, "", " " * 9)]
+        lines += [Line(text) for text in _wrapped(message, width, " " * 9, " " * 9)]
+        lines += [Line(text) for text in _wrapped(group["remedy"], width, " " * 6 + "-> ", " " * 9)]
+        if group["url"] and group["url"] not in group["message"] + group["remedy"]:
+            lines.append(Line(" " * 9 + group["url"]))  # never wrapped: it is clicked or copied
+    if len(groups) > _GROUPS_SHOWN:
+        more = number(len(groups) - _GROUPS_SHOWN, "more kind") + " of problem"
+        lines.append(Line(f"         ... and {more}{': see ' + page if page else ''}"))
+    tokens = token_sentences(report)
+    for entry in tokens[:_TOKENS_SHOWN]:
+        refused = any(token["accepted"] is False for token in entry["tokens"])
+        text = _wrapped(_token_sentence(entry), width, "TOKENS   ", " " * 9)
+        lines += [Line(part, "failed" if refused else "") for part in text]
+    if len(tokens) > _TOKENS_SHOWN:
+        lines.append(Line(f"         ... and {len(tokens) - _TOKENS_SHOWN} more people with several tokens"))
+    for note in report["notes"]:
+        lines += [Line(text) for text in _wrapped(note, width, "NOTE     ", " " * 9)]
+    hosts = report["counts"]["hosts"]
+    worst = next((state for state in STATES if hosts[state]), "ok")
+    mode = "Check mode, nothing was changed: " if report["check_mode"] else ""
+    lines += [Line(text, worst) for text in _wrapped(mode + summary(report), width, "", "")]
+    if page:
+        lines.append(Line(f"Report: {page}"))
+    if pending and hosts["failed"] + hosts["pending"]:
+        lines.append(Line(f"Again for those that are not done: --limit @{pending}"))
+    return lines
+
+
+def _wrapped(text: str, width: int, first: str, rest: str) -> list[str]:
+    """Return text in lines. Words are kept whole: paths and addresses are copied from the terminal."""
+    if not text:
+        return []
+    return textwrap.wrap(
+        text,
+        width,
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def failure_message(report: Mapping[str, Any], *, pending: str = "") -> str:
+    """Return why a run is not a success, in one paragraph: which hosts, and what to do."""
+    parts = []
+    for state in ("failed", "pending"):
+        named = []
+        for host in report["hosts"]:
+            if host["state"] == state:
+                causes = [f"{user['user']}: {user['verdict']}" for user in host["users"] if user["state"] == "failed"]
+                causes += [host["problem"]["verdict"]] if host["problem"] else []
+                named.append(f"{host['name']} ({shortened(causes, _USERS_NAMED)})")
+        if named:
+            parts.append(f"{state}: {shortened(named, _HOSTS_NAMED)}")
+    again = f" Then run again with --limit @{pending}." if pending else " Then run again for these."
+    hosts = report["counts"]["hosts"]
+    count = f"{hosts['failed'] + hosts['pending']} of {number(hosts['total'], 'workstation')}"
+    return f"Not everything is well on {count}. {'; '.join(parts)}. Do what the lines with -> above say.{again}"
+
+
+# Files ----------------------------------------------------------------------------------------------------------------
+
+
+def to_json(report: Mapping[str, Any]) -> bytes:
+    """Return the report as the text of a file."""
+    return (json.dumps(report, indent=2, ensure_ascii=True) + "\n").encode("ascii")
+
+
+def to_junit(report: Mapping[str, Any]) -> bytes:
+    """Return JUnit XML as CI systems read it: a suite for each host, a case for each user.
+
+    A user without access is a failure, a host that could not be asked an error.
+    """
+    root = ElementTree.Element("testsuites", name=f"connectomics.cave.{report['title']}")
+    totals = {"tests": 0, "failures": 0, "errors": 0}
+    for host in report["hosts"]:
+        cases = []
+        if host["problem"] or not host["users"]:
+            cases.append(_junit_case(report, host["name"], "workstation", host["problem"], "error"))
+        for user in host["users"]:
+            name = f"{user['user']} at {user['server']}" if user["server"] else user["user"]
+            cases.append(
+                _junit_case(report, host["name"], name, user if user["state"] == "failed" else None, "failure", user)
+            )
+        counts = {
+            "tests": len(cases),
+            "failures": sum(case.find("failure") is not None for case in cases),
+            "errors": sum(case.find("error") is not None for case in cases),
+        }
+        suite = ElementTree.SubElement(root, "testsuite", name=host["name"], timestamp=host["time"].rstrip("Z"))
+        suite.attrib.update({key: str(value) for key, value in counts.items()})
+        suite.extend(cases)
+        totals = {key: totals[key] + counts[key] for key in totals}
+    root.attrib.update({key: str(value) for key, value in totals.items()})
+    ElementTree.indent(root)
+    text: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return text + b"\n"
+
+
+def _junit_case(
+    report: Mapping[str, Any],
+    host: str,
+    name: str,
+    wrong: Mapping[str, Any] | None,
+    kind: str,
+    user: Mapping[str, Any] | None = None,
+) -> ElementTree.Element:
+    case = ElementTree.Element("testcase", classname=f"{report['title']}.{host}", name=name, time="0")
+    if wrong:
+        element = ElementTree.SubElement(case, kind, type=wrong["verdict"], message=wrong["message"])
+        element.text = "\n".join(text for text in (wrong["message"], wrong["remedy"], wrong.get("url")) if text)
+    if user and user["problems"]:
+        lines = [f"{item['code']}: {item['path']}: {item['message']} {item['remedy']}" for item in user["problems"]]
+        ElementTree.SubElement(case, "system-out").text = "\n".join(lines)
+    return case
+
+
+def to_html(report: Mapping[str, Any]) -> str:
+    """Return the report as one page that needs nothing else: no script, no font, no picture, no network."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    names = sorted({user["user"] for host in report["hosts"] for user in host["users"]}, key=natural_key)
+    return environment.get_template(_TEMPLATE).render(
+        report=report,
+        summary=summary(report),
+        groups=problem_groups(report),
+        tokens=token_sentences(report),
+        columns=names if len(names) <= _MATRIX_USERS else [],
+        states=[state for state in STATES if report["counts"]["hosts"][state]],
+        worst=next((state for state in STATES if report["counts"]["hosts"][state]), "ok"),
+        servers=sorted({user["server"] for host in report["hosts"] for user in host["users"] if user["server"]}),
+    )
