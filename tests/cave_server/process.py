@@ -27,6 +27,8 @@ from .world import public_world
 
 BACKLOG = 2048
 """A whole fleet may knock in the same moment."""
+PATIENCE = 0.05
+"""Seconds that connections get to end by themselves; the framework takes 0 for ever."""
 
 
 class Door:
@@ -52,7 +54,7 @@ class Door:
             await self._site.stop()
             self._site = None
             if self._runner.server:
-                await self._runner.server.shutdown(0)
+                await self._runner.server.shutdown(PATIENCE)
 
 
 async def serve(
@@ -83,12 +85,12 @@ async def serve(
         _stop_at_end_of_stdin(loop, stop)
 
     site = Site(public_world(**options))
-    runner = web.AppRunner(application(site), access_log=None, shutdown_timeout=0.1)
+    runner = web.AppRunner(application(site), access_log=None, shutdown_timeout=PATIENCE)
     await runner.setup()
     door = Door(runner, address, port, context)
     key = secrets.token_urlsafe()
     control = web.AppRunner(
-        control_application(Control(site, options, door.open), key), access_log=None, shutdown_timeout=0.1
+        control_application(Control(site, options, door.open), key), access_log=None, shutdown_timeout=PATIENCE
     )
     await control.setup()
     try:

@@ -257,6 +257,8 @@ async def _stream(request: web.Request, headers: dict[str, str], pieces: AsyncIt
         await response.prepare(request)
         async for piece in pieces:
             await response.write(piece)
+            # Writing waits only for a full buffer; the loop must hear that the client has left.
+            await asyncio.sleep(0)
             if _now() > end:
                 break
     except ConnectionError:
@@ -272,6 +274,7 @@ async def _write(request: web.Request, pieces: AsyncIterator[bytes]) -> web.Stre
         if transport is None or transport.is_closing() or _now() > end:
             break
         transport.write(piece)
+        await asyncio.sleep(0)
         while transport.get_write_buffer_size() > 4 * BLOCK and not transport.is_closing() and _now() < end:
             await asyncio.sleep(0.001)
     if transport:

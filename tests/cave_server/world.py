@@ -546,11 +546,11 @@ class InfoService:
             UnknownDatastackError, TermsOwedError, MissingPermissionError, NotFoundError, AuthDownError.
         """
         dataset = self._dataset(name)
-        if dataset not in description["permissions_v2"]:
+        if not _may_view(description, dataset):
             description = self._ask_again(token) or description
-        if dataset not in description["permissions_v2"]:
+        if not _may_view(description, dataset):
             for terms in description["missing_tos"]:
-                if terms["dataset_name"] == dataset:
+                if terms["dataset_name"] == dataset and _may_view(description, dataset, owing=True):
                     raise TermsOwedError(terms)
             raise MissingPermissionError(dataset)
         record = self._world.datastacks[name].record
@@ -563,7 +563,7 @@ class InfoService:
         return [
             stack.name
             for stack in self._world.datastacks.values()
-            if stack.record is not None and self._dataset(stack.name) in description["permissions_v2_ignore_tos"]
+            if stack.record is not None and _may_view(description, self._dataset(stack.name), owing=True)
         ]
 
     def _dataset(self, name: str) -> str:
@@ -589,6 +589,12 @@ class InfoService:
             return None
         self._people.pop(token, None)
         return self.who(token)
+
+
+def _may_view(description: Mapping[str, Any], dataset: str, *, owing: bool = False) -> bool:
+    """Say whether a person may see a dataset; `owing`: terms of service are left aside."""
+    permissions: Mapping[str, list[str]] = description["permissions_v2_ignore_tos" if owing else "permissions_v2"]
+    return "view" in permissions.get(dataset, [])
 
 
 def _record(name: str, local_server: str, number: int) -> dict[str, Any]:

@@ -24,6 +24,16 @@ def fingerprint(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()[:8]
 
 
+class Token(str):
+    """A token that a failing test doesn't show."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        """Name it by its fingerprint."""
+        return f"<token {fingerprint(self)}>"
+
+
 def without_tokens(keys: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return a list of keys with fingerprints for tokens."""
     return [key | {"token": fingerprint(key["token"])} for key in keys]
@@ -67,7 +77,7 @@ class Server:
     def _token(self, variable: str) -> str:
         if not self.tokens.get(variable):
             pytest.skip(f"{variable} is not set")
-        return self.tokens[variable]
+        return Token(self.tokens[variable])
 
     def stand_in(self, need: str) -> CaveServer:
         """Return the stand-in; a test that needs it, `need` says what for, is skipped on another server."""
@@ -83,7 +93,11 @@ class Server:
         if token is not None:
             sent["Authorization"] = f"Bearer {token}"
         options = {"allow_redirects": False, "verify": self.ca or True} | options
-        return requests.request(method, self.url + path, headers=sent, timeout=SECONDS, **options)
+        try:
+            return requests.request(method, self.url + path, headers=sent, timeout=SECONDS, **options)
+        except requests.RequestException as error:
+            # The trace would show the headers that were sent.
+            pytest.fail(f"{method} {self.url}: {type(error).__name__}: {error}", pytrace=False)
 
     def get(self, path: str, token: str | None = None, **options: Any) -> requests.Response:
         """Ask for something."""

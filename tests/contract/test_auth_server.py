@@ -371,7 +371,8 @@ def test_the_page_of_tokens_shows_them(server: Server) -> None:
     answer = server.get("/sticky_auth/settings/tokens", server.token)
     assert answer.status_code == 200
     assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
-    assert (server.token in answer.text) is True
+    shown = server.token in answer.text
+    assert shown
 
 
 def test_the_terms_of_service_are_shown_and_accepted_in_a_browser(server: Server) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from urllib.parse import quote
 
 import pytest
-from contract.asking import Server
+from contract.asking import Server, Token
 
 PROTECTED = [
     "/auth/api/v1/user/cache",
@@ -77,8 +77,9 @@ def test_an_unknown_token_is_refused(server: Server, path: str) -> None:
 
 
 def test_a_token_in_upper_case_is_refused(server: Server) -> None:
-    upper = server.token.upper()
-    assert upper != server.token, "choose a token with a letter in it"
+    upper = Token(server.token.upper())
+    if upper == server.token:
+        pytest.skip("CAVE_TEST_TOKEN has no letter in lower case")
     answer = server.get("/auth/api/v1/user/cache", upper)
     assert (answer.status_code, answer.json()) == (401, INVALID)
 
@@ -91,7 +92,8 @@ def test_a_revoked_token_is_refused(server: Server) -> None:
 
 @pytest.mark.parametrize("path", PROTECTED)
 def test_what_follows_the_token_is_ignored(server: Server, path: str) -> None:
-    assert server.get(path, f"{server.token} extra").status_code == 200
+    words = Token(f"{server.token} extra")
+    assert server.get(path, words).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/auth/api/v1/nowhere", "/sticky_auth/api/v1/nowhere", "/info/api/v2/nowhere"])
