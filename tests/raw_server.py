@@ -67,7 +67,7 @@ class RawServer:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         self._listener.settimeout(0.05)
-        self._stopped = threading.Event()
+        self.stopped = threading.Event()
 
     @property
     def url(self) -> str:
@@ -78,7 +78,7 @@ class RawServer:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self._stopped.set()
+        self.stopped.set()
         for connection in self._open:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
@@ -94,7 +94,7 @@ class RawServer:
         thread.start()
 
     def _accept(self) -> None:
-        while not self._stopped.is_set():
+        while not self.stopped.is_set():
             try:
                 connection, _address = self._listener.accept()
             except TimeoutError:

@@ -222,7 +222,7 @@ OK_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
         (drip(OK_HEAD, b"X"), "timeout"),
         (drip(OK_HEAD + b"\r\n", b" "), "timeout"),
         (drip(b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\n"), "timeout"),
-        (lambda _connection: time.sleep(3), "timeout"),
+        (lambda _connection: time.sleep(1.5), "timeout"),
         (say(), "cut"),
         (say(OK_HEAD + b"Content-Length: 100\r\n\r\n{"), "cut"),
         (say(OK_HEAD + b"Transfer-Encoding: chunked\r\n\r\nff\r\n{"), "cut"),
