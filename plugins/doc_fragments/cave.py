@@ -25,8 +25,8 @@ options:
   datastacks:
     description:
       - The datastacks of O(server) that the host's users work with.
-      - Each is a name (V(minnie65_public)), or a mapping with C(name) and C(local_server), the address of the server that
-        holds the datastack's segmentation. Local servers of the public datastacks are known to the collection.
+      - Each is a name (V(minnie65_public)), or a mapping with C(name) and C(local_server), the address of the server
+        that holds the datastack's segmentation. Local servers of the public datastacks are known to the collection.
     type: list
     elements: raw
     default: []
@@ -36,8 +36,8 @@ options:
 options:
   ca_path:
     description:
-      - A file on the host with the certificate authorities to trust, for a server whose certificate the host's own store
-        does not cover.
+      - A file on the host with the certificate authorities to trust, for a server whose certificate the host's own
+        store does not cover.
     type: path
   timeout:
     description: The time that the server's answers may take for one user, in seconds, retries included.
@@ -61,6 +61,7 @@ attributes:
   platform:
     description: The systems on which it runs.
     platforms: posix
+    support: full
 """
 
     ACTION_GROUP = r"""
