@@ -4,7 +4,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help venv tree lock demo test lint fleet-up fleet-down clean
+.PHONY: help packages venv tree lock demo test lint fleet-up fleet-down clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -13,9 +13,13 @@ N ?= 3
 # The checkout, importable as ansible_collections.connectomics.cave.
 export PYTHONPATH := $(CURDIR)/.tree:$(CURDIR)/tests
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.tree
+export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 help:  ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+packages:  ## install the Debian packages of tests/packages.txt that are missing (needs root)
+	@sh tests/packages.sh
 
 venv: .venv/.stamp  ## the pinned development tools, in .venv
 
