@@ -1,0 +1,198 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Run the stages of `make test`, one after the other, and sum them up.
+
+    python tests/run.py [stage ...]
+
+Every stage runs, also after one that failed. A stage that this machine cannot run is left out, with the reason; where
+CI is set in the environment that counts as a failure, for there nothing may be missing. The last line counts the tests:
+pytest's own, and one for each other command.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.etree import ElementTree
+
+ROOT = Path(__file__).resolve().parent.parent
+TREE = ".tree/ansible_collections/connectomics/cave"  # the same folder by its importable name: `make tree`
+REPORTS = ROOT / ".cache" / "reports"
+MINUTE = 60.0
+
+
+def nothing() -> str | None:
+    """Every machine can."""
+    return None
+
+
+def to_be_root() -> str | None:
+    """Say what is missing to act for other users."""
+    return None if os.geteuid() == 0 else "needs root"
+
+
+def root_and(*programs: str) -> Callable[[], str | None]:
+    """Return a check for root and programs."""
+
+    def check() -> str | None:
+        missing = [program for program in programs if shutil.which(program) is None]
+        return to_be_root() or (f"needs {', '.join(missing)}: make packages" if missing else None)
+
+    return check
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Commands that belong together, all run, and what they need of the machine."""
+
+    name: str
+    about: str
+    commands: tuple[str, ...]
+    needs: Callable[[], str | None] = nothing
+    limit: float = 10 * MINUTE
+
+
+STAGES = (
+    Stage(
+        "lint",
+        "style, types, licences and documentation",
+        (
+            "ruff check --quiet",
+            "ruff format --check --quiet",
+            f"mypy {TREE}/plugins tests requirements noxfile.py",
+            "yamllint --strict .",
+            "ansible-lint --offline -q",
+            "codespell",
+            "reuse lint --quiet",
+            "antsibull-changelog lint",
+            "antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs all .",
+            "nox --no-venv --session extra-checks",
+        ),
+    ),
+    Stage("unit", "functions, without network or server", ("pytest tests/unit",)),
+    Stage("contract", "the stand-in server keeps CAVE's protocol", ("pytest tests/contract",)),
+    Stage("integration", "modules, role and playbooks as processes, on this machine", ("pytest tests/integration",)),
+    Stage("sanity", "ansible-test's rules, on every Python at hand", ("python tests/run_ansible_test.py sanity",)),
+    Stage("targets", "ansible-test's integration targets, twice", ("python tests/run_ansible_test.py integration",)),
+    Stage(
+        "package",
+        "the tarball, as Galaxy would import it",
+        ("nox --reuse-venv=yes --session docs-check build-import-check",),
+    ),
+    Stage("molecule", "the role on three distributions", ("molecule test",), root_and("podman", "mmdebstrap")),
+    Stage("fleet", "playbooks over real SSH", ("pytest tests/fleet",), root_and("mmdebstrap", "ip", "ssh")),
+)
+
+
+@dataclass
+class Result:
+    """What came of one stage."""
+
+    stage: Stage
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def word(self) -> str:
+        """The verdict in one word."""
+        if self.failed:
+            return "FAILED"
+        return "passed" if self.passed else "left out"
+
+
+def run_stage(stage: Stage) -> Result:
+    """Run the commands of a stage."""
+    result = Result(stage)
+    print(f"\n=== {stage.name}: {stage.about}", flush=True)
+    if reason := stage.needs():
+        result.notes.append(f"left out: {reason}")
+        result.failed, result.skipped = (1, 0) if "CI" in os.environ else (0, 1)
+        return result
+    start = time.monotonic()
+    for command in stage.commands:
+        left = stage.limit - (time.monotonic() - start)
+        run_command(command, left, result)
+    result.seconds = time.monotonic() - start
+    return result
+
+
+def run_command(command: str, limit: float, result: Result) -> None:
+    """Run one command, and add what it counted to the result."""
+    print(f"--- {command}", flush=True)
+    words = command.split()
+    report = REPORTS / f"{result.stage.name}.xml"
+    report.unlink(missing_ok=True)
+    if words[0] == "pytest":
+        words.append(f"--junitxml={report}")
+    status = run_limited(words, limit)
+    if report.exists():
+        suite = next(ElementTree.parse(report).getroot().iter("testsuite"))  # noqa: S314  # our own file
+        counts = {name: int(suite.get(name, 0)) for name in ("tests", "failures", "errors", "skipped")}
+        failed = counts["failures"] + counts["errors"]
+        result.failed += failed
+        result.skipped += counts["skipped"]
+        result.passed += counts["tests"] - failed - counts["skipped"]
+        if status and not failed:  # a usage error, no tests, a killed run
+            result.failed += 1
+    else:
+        result.failed += status != 0
+        result.passed += status == 0
+    if status:
+        result.notes.append(f"exit status {status}: {command}")
+
+
+def run_limited(words: list[str], limit: float) -> int:
+    """Run a command without standard input and return its exit status; when the time is up, end it and its children."""
+    with subprocess.Popen(words, cwd=ROOT, stdin=subprocess.DEVNULL, start_new_session=True) as process:
+        try:
+            return process.wait(timeout=max(limit, 1.0))
+        except subprocess.TimeoutExpired:
+            print(f"Not done in time: {' '.join(words)}", flush=True)
+            os.killpg(process.pid, signal.SIGTERM)
+            try:
+                process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+            return 124
+        except BaseException:
+            os.killpg(process.pid, signal.SIGTERM)
+            raise
+
+
+def print_summary(results: list[Result]) -> int:
+    """Print one line a stage and one for all; return the exit status."""
+    print("\n=== summary")
+    for result in results:
+        line = f"{result.stage.name:<12} {result.word:<9} {result.passed:>5} {result.failed:>5} {result.skipped:>5}"
+        print(f"{line} {result.seconds:>7.1f} s  {'; '.join(result.notes)}".rstrip())
+    passed = sum(result.passed for result in results)
+    failed = sum(result.failed for result in results)
+    skipped = sum(result.skipped for result in results)
+    print(f"\n{passed} passed, {failed} failed, {skipped} skipped", flush=True)
+    return 1 if failed or not passed else 0
+
+
+def main(names: list[str]) -> int:
+    """Run the named stages, or all."""
+    known = {stage.name: stage for stage in STAGES}
+    if unknown := set(names) - set(known):
+        print(f"Unknown stage: {', '.join(sorted(unknown))}. There are: {', '.join(known)}.", file=sys.stderr)
+        return 2
+    REPORTS.mkdir(parents=True, exist_ok=True)
+    return print_summary([run_stage(known[name]) for name in names or known])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
