@@ -15,6 +15,9 @@ from pathlib import Path
 
 CACHE = Path(__file__).resolve().parent.parent / ".cache" / "caveclient"
 
+BEFORE_6 = ("packaging", "pytz", "pyarrow<20")
+"""What releases before 6 import and don't require, and the last pyarrow that goes with their numpy 1."""
+
 
 def caveclient_python(
     version: str | None = "8.2.1", *extras: str, packages: tuple[str, ...] = (), python: str = sys.executable
@@ -30,6 +33,8 @@ def caveclient_python(
     Raises:
         subprocess.CalledProcessError: the package index was not reached, or has no solution.
     """
+    if version and int(version.split(".")[0]) < 6:
+        packages = (*packages, *BEFORE_6)
     extra = f"[{','.join(sorted(extras))}]" if extras else ""
     wanted = ([f"caveclient{extra}=={version}"] if version else []) + sorted(packages)
     tag = subprocess.run(
