@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 import os.path
+import pwd
 import re
-from typing import Mapping, NamedTuple
+from typing import Any, Mapping, NamedTuple
 
 from ansible_collections.connectomics.cave.plugins.module_utils import _readers
+from ansible_collections.connectomics.cave.plugins.module_utils._store import Access
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 
 _STARTUP_FILES = (
     ".pam_environment",
@@ -24,6 +27,11 @@ _STARTUP_FILES = (
 )
 _SYSTEM_FILES = ("/etc/environment", "/etc/profile.d/cloudvolume.sh", "/etc/profile.d/caveclient.sh")
 _STARTUP_MAX_BYTES = 262144
+_ASSIGNMENT = re.compile(
+    r"""\s*(?:export\s+)?CLOUD_VOLUME_DIR=
+        (?: "([^"`\\]*)" | '([^']*)' | ([^\s"'`\\\#;&|<>()]*) ) (?=$|[\s;&])""",
+    re.VERBOSE,
+)
 
 
 class Home(NamedTuple):
@@ -39,17 +47,43 @@ class Home(NamedTuple):
     group: int | None = None
     on_malformed: str = "fail"
 
+    @classmethod
+    def of(cls, user: pwd.struct_passwd, secrets_dir: str | None, cloud_volume_dir: str | None, **how: Any) -> Home:
+        """Return the home of an account, with the places that a module's options name.
+
+        Raises:
+            CaveError: one of them is neither absolute nor below the home (``~/``).
+        """
+        usual = _in_home(secrets_dir or "", user.pw_dir, "secrets_dir")
+        elsewhere = None if cloud_volume_dir is None else _in_home(cloud_volume_dir, user.pw_dir, "cloud_volume_dir")
+        return cls(user.pw_name, user.pw_uid, user.pw_dir, usual, elsewhere, **how)
+
     @property
-    def directory_mode(self) -> int:
-        """The mode of secrets directories: entered by whoever may read the files."""
-        return 0o700 | (0o050 if self.mode & 0o040 else 0)
+    def directory_access(self) -> Access:
+        """Secrets directories are entered by whoever may read the files."""
+        return Access(0o750, self.group) if self.mode & 0o040 else Access()
 
     def places(self) -> _readers.Places:
         """Return where this user's readers look; to be called in a process that is the user."""
         elsewhere = self.cloud_volume_dir
         if elsewhere is None:
             elsewhere = cloud_volume_dir(self.path, os.environ)
-        return _readers.places(self.path, elsewhere, os.environ.get("CLOUD_FILES_DIR", ""), self.secrets_dir)
+        where = _readers.places(self.path, elsewhere, os.environ.get("CLOUD_FILES_DIR", ""), self.secrets_dir)
+        if elsewhere and os.path.realpath(where.cloud_volume[0]) == os.path.realpath(where.caveclient):
+            # One directory under two names would be read and written twice.
+            where = where._replace(
+                cloud_volume=(where.caveclient, *where.cloud_volume[1:]),
+                cloud_files=(where.caveclient, *where.cloud_files[1:]),
+            )
+        return where
+
+
+def _in_home(path: str, home: str, option: str) -> str:
+    if path.startswith("~/"):
+        path = home + path[1:]
+    if path and not path.startswith("/"):
+        raise CaveError(f"{option}: {path!r} is not an absolute path, nor one that begins with ~/.")
+    return path.rstrip("/") or path
 
 
 def cloud_volume_dir(home: str, environment: Mapping[str, str]) -> str:
@@ -58,9 +92,9 @@ def cloud_volume_dir(home: str, environment: Mapping[str, str]) -> str:
     Literal assignments in the user's startup files win over the task's environment, and that over ``/etc``.
     """
     found = [_assigned(os.path.join(home, name), home) for name in _STARTUP_FILES]
-    found.append(environment.get("CLOUD_VOLUME_DIR"))
+    found.append(environment.get("CLOUD_VOLUME_DIR", ""))
     found += [_assigned(path, home) for path in _SYSTEM_FILES]
-    return next((value for value in found if value), "")
+    return next((value for value in found if value.startswith("/")), "")
 
 
 def _assigned(path: str, home: str) -> str:
@@ -79,7 +113,7 @@ def _assigned(path: str, home: str) -> str:
         return ""
     value = ""
     for line in content.decode("utf-8", "replace").splitlines():
-        match = re.match(r"""\s*(?:export\s+)?CLOUD_VOLUME_DIR\s*=\s*(["']?)([^"'#;&|`]+?)\1\s*(?:[#;&].*)?$""", line)
+        match = _ASSIGNMENT.match(line)
         if match:
-            value = re.sub(r"^~(?=/|$)|\$HOME\b|\$\{HOME\}", lambda _match: home, match.group(2))
-    return value if value.startswith("/") and "$" not in value else ""
+            value = re.sub(r"^~(?=/|$)|\$HOME\b|\$\{HOME\}", lambda _match: home, next(filter(None, match.groups()), ""))
+    return value if value.isprintable() and "$" not in value else ""

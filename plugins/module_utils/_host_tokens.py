@@ -136,14 +136,7 @@ def _read(user: pwd.struct_passwd, wanted: Wanted) -> dict[str, Any]:
             f"The home directory of {user.pw_name}, {user.pw_dir}, does not exist on this host. "
             "Create or mount it, then run this again."
         )
-    elsewhere = wanted.cloud_volume_dir
-    where = Home(
-        user.pw_name,
-        user.pw_uid,
-        user.pw_dir,
-        _in_home(wanted.secrets_dir, user.pw_dir),
-        None if elsewhere is None else _in_home(elsewhere, user.pw_dir),
-    ).places()
+    where = Home.of(user, wanted.secrets_dir, wanted.cloud_volume_dir).places()
     listing = _store.listing(where)
     server_map = _server_map(listing, where)
     own = host_of(wanted.server)
@@ -155,10 +148,6 @@ def _read(user: pwd.struct_passwd, wanted: Wanted) -> dict[str, Any]:
             Sent(item.reader, item.host, item.path, item.token, _problem_of(item, listing)) for item in readings
         ]
     return {"sent": sent, "server_map": server_map}
-
-
-def _in_home(path: str, home: str) -> str:
-    return home + path[1:] if path.startswith("~/") else path
 
 
 def _problem_of(reading: _readers.Reading, listing: _readers.Listing) -> str:

@@ -53,16 +53,13 @@ def run(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
         except CaveError as error:
             _fail(mine, error)
             continue
-        elsewhere = params["cloud_volume_dir"]
-        home = Home(
-            name,
-            user.pw_uid,
-            user.pw_dir,
-            _in_home(params["secrets_dir"] or "", user.pw_dir, "secrets_dir"),
-            None if elsewhere is None else _in_home(elsewhere, user.pw_dir, "cloud_volume_dir"),
-            mode,
-            group,
-            params["on_malformed"],
+        home = Home.of(
+            user,
+            params["secrets_dir"],
+            params["cloud_volume_dir"],
+            mode=mode,
+            group=group,
+            on_malformed=params["on_malformed"],
         )
         jobs.append(_users.Job(user, partial(save, home, [entry.wish for entry in mine], check_mode)))
         owners.append(mine)
@@ -73,15 +70,6 @@ def run(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
             for entry, result in zip(mine, outcome):
                 entry.result.update(result)
     return _summary(entries)
-
-
-def _in_home(path: str, home: str, option: str) -> str:
-    """Return an absolute path for the path that a user gave, in which ``~/`` is the home of the token's user."""
-    if path.startswith("~/"):
-        path = home + path[1:]
-    if path and not path.startswith("/"):
-        raise CaveError(f"{option}: {path!r} is not an absolute path, nor one that begins with ~/.")
-    return path.rstrip("/") or path
 
 
 def _items(params: Mapping[str, Any]) -> list[dict[str, Any]]:

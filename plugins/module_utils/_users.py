@@ -17,6 +17,8 @@ from typing import Any, Callable, NamedTuple
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 
 _CHILDREN_AT_ONCE = 16
+_MAX_ANSWER = 16 * 1024 * 1024
+"""Bytes; more than any user's files can make a function say."""
 
 
 class Job(NamedTuple):
@@ -30,6 +32,7 @@ class _Child(NamedTuple):
     number: int
     pid: int
     deadline: float
+    answer: bytearray
 
 
 def find_user(name: str) -> pwd.struct_passwd:
@@ -45,7 +48,7 @@ def find_user(name: str) -> pwd.struct_passwd:
     if os.geteuid() not in (0, user.pw_uid):
         me = current_user().pw_name
         raise CaveError(f"Running as {me}, which cannot work for {name}. Run the task with become: true.")
-    return user
+    return _at_home(user)
 
 
 def current_user() -> pwd.struct_passwd:
@@ -55,9 +58,24 @@ def current_user() -> pwd.struct_passwd:
         CaveError: the user id has no account.
     """
     try:
-        return pwd.getpwuid(os.geteuid())
+        return _at_home(pwd.getpwuid(os.geteuid()))
     except KeyError as error:
-        raise CaveError("The user id %d of this process has no account on this host." % os.geteuid()) from error
+        raise CaveError(
+            f"The user id {os.geteuid()} of this process has no account on this host. Create one, or run as another user."
+        ) from error
+
+
+def _at_home(user: pwd.struct_passwd) -> pwd.struct_passwd:
+    """Return the account with the home directory that its programs go by: HOME, where this process is one of them.
+
+    HOME is not believed where it belongs to somebody else: some set-ups of sudo leave it as it was.
+    """
+    home = os.environ.get("HOME", "")
+    try:
+        is_own = user.pw_uid == os.geteuid() and os.path.isabs(home) and os.stat(home).st_uid == user.pw_uid
+    except OSError:
+        is_own = False
+    return pwd.struct_passwd((*user[:5], home, *user[6:])) if is_own else user
 
 
 def run_as(user: pwd.struct_passwd, function: Callable[[], Any], timeout: float = 60) -> Any:
@@ -78,84 +96,107 @@ def run_each_as(jobs: list[Job], timeout: float = 60) -> list[Any]:
     A job that fails, or takes more than ``timeout`` seconds, has its CaveError as the result: it stops no other.
     """
     results: list[Any] = [None] * len(jobs)
-    running: dict[int, _Child] = {}
-    answers: dict[int, bytearray] = {}
+    running: dict[int, _Child] = {}  # by the pipe that brings the answer
     waiting = list(range(len(jobs)))[::-1]
     while waiting or running:
         while waiting and len(running) < _CHILDREN_AT_ONCE:
             number = waiting.pop()
-            pipe, pid = _start(jobs[number])
-            running[pipe] = _Child(number, pid, time.monotonic() + timeout)
-            answers[pipe] = bytearray()
-        patience = max(0.0, min(child.deadline for child in running.values()) - time.monotonic())
-        for pipe in select.select(list(running), [], [], patience)[0]:
+            try:
+                pipe, pid = _start(jobs[number], list(running))
+            except OSError as error:
+                reason = f"{error.strerror}. Run this again when the host has room for more processes."
+                results[number] = CaveError(
+                    f"Cannot start a process that works as {jobs[number].user.pw_name}: {reason}"
+                )
+            else:
+                running[pipe] = _Child(number, pid, time.monotonic() + timeout, bytearray())
+        for pipe in _readable(running):
+            child = running[pipe]
             chunk = os.read(pipe, 65536)
-            answers[pipe] += chunk
-            if not chunk:
-                child = running.pop(pipe)
-                os.close(pipe)
-                _end(child.pid)
-                results[child.number] = _result(bytes(answers.pop(pipe)), jobs[child.number].user)
+            child.answer.extend(chunk)
+            if not chunk or len(child.answer) > _MAX_ANSWER:
+                _end(running.pop(pipe), pipe)
+                results[child.number] = _result(bytes(child.answer), jobs[child.number].user)
         for pipe, child in list(running.items()):
             if time.monotonic() >= child.deadline:
-                del running[pipe]
-                os.close(pipe)
-                _end(child.pid)
+                _end(running.pop(pipe), pipe)
+                user = jobs[child.number].user
                 results[child.number] = CaveError(
-                    "The file system of %s's home (%s) did not answer within %d s. Is a network home hanging?"
-                    % (jobs[child.number].user.pw_name, jobs[child.number].user.pw_dir, timeout)
+                    f"The file system of {user.pw_name}'s home ({user.pw_dir}) did not answer within {timeout:g} s. "
+                    "Is a network home hanging? Run this again when it answers."
                 )
     return results
 
 
-def _start(job: Job) -> tuple[int, int]:
+def _readable(running: dict[int, _Child]) -> list[int]:
+    """Wait for an answer, or for the first deadline."""
+    if not running:
+        return []
+    patience = min(child.deadline for child in running.values()) - time.monotonic()
+    return select.select(list(running), [], [], max(0.0, patience))[0]
+
+
+def _start(job: Job, pipes: list[int]) -> tuple[int, int]:
+    """Start a job; return the pipe that brings its answer, and its process id. ``pipes`` are those of other jobs."""
     # The groups are looked up before the fork: name services may hold locks that a forked child never gets.
     groups = os.getgrouplist(job.user.pw_name, job.user.pw_gid) if os.geteuid() == 0 else None
     pipe, child_end = os.pipe()
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError:
+        os.close(pipe)
+        os.close(child_end)
+        raise
     if pid:
         os.close(child_end)
         return pipe, pid
     try:
-        os.close(pipe)
-        if groups is not None:
-            os.setgroups(groups)
-            os.setgid(job.user.pw_gid)
-            os.setuid(job.user.pw_uid)
-        os.umask(0o077)
-        os.chdir("/")
-        try:
-            answer = {"result": job.function()}
-        except CaveError as error:
-            answer = {"error": error.message, "details": error.details}
-        except Exception as error:  # whatever it is, the parent must hear of it, and without a value from a file
-            where = error.__traceback__
-            while where and where.tb_next:
-                where = where.tb_next
-            place = "%s:%d" % (os.path.basename(where.tb_frame.f_code.co_filename), where.tb_lineno) if where else "?"
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
-            answer = {"error": f"Unforeseen error at {place}: {reason}. Please report it.", "details": {}}
-        remaining = json.dumps(answer).encode()
+        for other in [*pipes, pipe]:  # a process of one user has no business with the answers of another
+            os.close(other)
+        remaining = json.dumps(_answer(job, groups)).encode()
         while remaining:
             remaining = remaining[os.write(child_end, remaining) :]
     finally:
         os._exit(0)
 
 
-def _end(pid: int) -> None:
-    """End a child of ours. One that hangs in the kernel is left to it: waiting for it would hang us too."""
-    for _attempt in range(50):
-        if os.waitpid(pid, os.WNOHANG)[0]:
-            return
-        os.kill(pid, signal.SIGKILL)
-        time.sleep(0.002)
+def _answer(job: Job, groups: list[int] | None) -> dict[str, Any]:
+    """Become the job's user, for good, and run its function."""
+    try:
+        if groups is not None:
+            os.setgroups(groups)
+            os.setgid(job.user.pw_gid)
+            os.setuid(job.user.pw_uid)
+        os.umask(0o077)
+        os.chdir("/")
+        return {"result": job.function()}
+    except CaveError as error:
+        return {"error": error.message, "details": error.details}
+    except Exception as error:  # noqa: BLE001 (whatever it is, the parent must hear of it, without a value from a file)
+        where = error.__traceback__
+        while where and where.tb_next:
+            where = where.tb_next
+        place = f"{os.path.basename(where.tb_frame.f_code.co_filename)}:{where.tb_lineno}" if where else "?"
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+        return {"error": f"Unforeseen error at {place}: {reason}. Please report it.", "details": {}}
+
+
+def _end(child: _Child, pipe: int) -> None:
+    """End a child that is done, or shall be. One that hangs in the kernel is left to it: waiting would hang us too."""
+    os.close(pipe)
+    os.kill(child.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 0.1
+    while not os.waitpid(child.pid, os.WNOHANG)[0] and time.monotonic() < deadline:
+        time.sleep(0.0005)
 
 
 def _result(answer: bytes, user: pwd.struct_passwd) -> Any:
     try:
         content = json.loads(answer)
     except ValueError:
-        return CaveError(f"The process that worked as {user.pw_name} ended without an answer. Was it killed?")
+        return CaveError(
+            f"The process that worked as {user.pw_name} ended without an answer. Was it killed? Run this again."
+        )
     if "error" in content:
         return CaveError(content["error"], **content["details"])
     return content["result"]
