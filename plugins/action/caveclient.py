@@ -1,0 +1,105 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The controller's side of the module caveclient: brings what the host lacks for an installation."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ansible import constants
+from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.plugin_utils import _bring
+
+display = Display()
+
+
+class ActionModule(ActionBase):
+    """Runs the module; when it has to install something, brings what that needs and runs it again."""
+
+    TRANSFERS_FILES = False  # not before it is known to be needed
+
+    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Run the task on one host."""
+        super().run(tmp, task_vars)
+        task_vars = task_vars or {}
+        arguments = {name: value for name, value in self._task.args.items() if not name.startswith("_")}
+        for name in ("version", "python"):
+            if isinstance(arguments.get(name), float):
+                raise AnsibleActionFail(
+                    f"{name}: {arguments[name]} was read as a number, which loses digits (3.10 becomes 3.1). "
+                    "Put it in quotes."
+                )
+        answer = self._run_module({**arguments, "_plan": True}, task_vars)
+        plan = answer.pop("plan", None)
+        if answer.get("failed") or not plan:
+            return answer
+        host = task_vars.get("inventory_hostname", "this host")
+        if not self._task.check_mode:
+            display.display(f"{host}: going to {plan['doing']}")
+        try:
+            brought = self._bring(plan["needs"], arguments, host)
+            answer = self._run_module({**arguments, "_brought": brought}, task_vars)
+            if answer.get("failed") and "uv" in brought and "pip" in answer.get("needs", {}).get("tools", ()):
+                display.display(f"{host}: the controller's uv does not run there, so it is done with pip")
+                del brought["uv"]
+                brought.update(self._bring({**answer["needs"], "tools": ["pip"], "wheels": False}, arguments, host))
+                answer = self._run_module({**arguments, "_brought": brought}, task_vars)
+        except CaveError as error:
+            raise AnsibleActionFail(error.message) from error
+        return answer
+
+    def _run_module(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        answer: dict[str, Any] = self._execute_module(
+            module_name="connectomics.cave.caveclient", module_args=arguments, task_vars=task_vars
+        )
+        shown = answer.get("invocation", {}).get("module_args", {})
+        for name in [name for name in shown if name.startswith("_")]:
+            del shown[name]
+        return answer
+
+    def _bring(self, needs: dict[str, Any], arguments: dict[str, Any], host: str) -> dict[str, str]:
+        """Put on the host what an installation needs, into the task's own temporary directory.
+
+        Raises:
+            CaveError: the controller does not have it.
+        """
+        brought = {}
+        with tempfile.TemporaryDirectory(prefix="caveclient-", dir=constants.DEFAULT_LOCAL_TMP) as folder:
+            if needs["tools"]:
+                kind, file = _bring.find_tool(needs["tools"], needs["host"], Path(folder))
+                display.vv(f"bringing {file.name} for the installation", host=host)
+                brought[kind] = self._transfer(file, executable=kind == "uv")
+            if needs["wheels"]:
+                places = (
+                    arguments["find_links"] if isinstance(arguments["find_links"], list) else [arguments["find_links"]]
+                )
+                folders = [self._find_folder(place) for place in places if "://" not in place]
+                archive = _bring.pack_wheels(folders, needs["host"], Path(folder, "wheels.tar"))
+                display.vv(f"bringing the wheels of {', '.join(map(str, folders))}", host=host)
+                brought["wheels"] = self._transfer(archive)
+        return brought
+
+    def _find_folder(self, place: str) -> Path:
+        try:
+            return Path(self._find_needle("files", str(Path(place).expanduser())))
+        except AnsibleError as error:
+            raise CaveError(
+                f"find_links: {place} is not on the controller. For a folder on the host, set remote_src: true."
+            ) from error
+
+    def _transfer(self, file: Path, executable: bool = False) -> str:
+        shell = self._connection._shell
+        if not shell.tmpdir:
+            self._make_tmp_path()  # the task's end removes it
+        path: str = shell.join_path(shell.tmpdir, file.name)
+        self._transfer_file(str(file), path)
+        self._fixup_perms2((shell.tmpdir, path), execute=executable)
+        return path

@@ -1,0 +1,124 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The host's pip configuration, and the same thing said to uv, which does not read it.
+
+A lab's package mirror and its certificate are usually configured for pip, in /etc/pip.conf.
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+from pathlib import Path
+from typing import Iterator, Mapping, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+
+class PipSettings(NamedTuple):
+    """What pip's configuration says about where packages come from. URLs may hold credentials: never print them."""
+
+    index_url: str = ""
+    extra_index_urls: tuple[str, ...] = ()
+    find_links: tuple[str, ...] = ()
+    trusted_hosts: tuple[str, ...] = ()
+    no_index: bool = False
+    cert: str = ""
+    client_cert: str = ""
+    proxy: str = ""
+
+
+def read_pip_settings(environ: Mapping[str, str], home: str) -> PipSettings:
+    """Return the settings that pip would follow when it is run with this environment and home directory.
+
+    The files are read in pip's own order (https://pip.pypa.io/en/stable/topics/configuration/), and PIP_ variables
+    outrank them all. A file that cannot be read or understood counts as absent.
+    """
+    values: dict[str, str] = {}
+    for file in _files(environ, home):
+        parser = configparser.RawConfigParser()
+        try:
+            parser.read_string(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError, configparser.Error):
+            continue
+        for section in ("global", "install"):
+            if parser.has_section(section):
+                values.update((key.replace("_", "-"), value) for key, value in parser.items(section))
+    for name, value in environ.items():
+        if name.startswith("PIP_") and value:
+            values[name[len("PIP_") :].lower().replace("_", "-")] = value
+    return PipSettings(
+        index_url=values.get("index-url", "").strip(),
+        extra_index_urls=tuple(values.get("extra-index-url", "").split()),
+        find_links=tuple(values.get("find-links", "").split()),
+        trusted_hosts=tuple(values.get("trusted-host", "").split()),
+        no_index=values.get("no-index", "").strip().lower() in ("1", "true", "yes", "on"),
+        cert=values.get("cert", "").strip(),
+        client_cert=values.get("client-cert", "").strip(),
+        proxy=values.get("proxy", "").strip(),
+    )
+
+
+def _files(environ: Mapping[str, str], home: str) -> Iterator[Path]:
+    own = environ.get("PIP_CONFIG_FILE", "")
+    if own == os.devnull:
+        return
+    for directory in (environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":"):
+        yield Path(directory, "pip", "pip.conf")
+    yield Path("/etc/pip.conf")
+    yield Path(home, ".pip", "pip.conf")
+    yield Path(environ.get("XDG_CONFIG_HOME") or Path(home, ".config"), "pip", "pip.conf")
+    if own:
+        yield Path(own)
+
+
+def has_own_uv_settings(environ: Mapping[str, str], home: str) -> bool:
+    """Tell whether somebody has configured uv itself on this host; then pip's configuration is none of its business."""
+    if any(environ.get(name) for name in ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL")):
+        return True
+    own = environ.get("UV_CONFIG_FILE") or Path(
+        environ.get("XDG_CONFIG_HOME") or Path(home, ".config"), "uv", "uv.toml"
+    )
+    return Path(own).is_file() or Path("/etc/uv/uv.toml").is_file()
+
+
+def as_uv_environment(settings: PipSettings, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that make uv look where pip would look, and trust what pip would trust.
+
+    Variables rather than arguments: other users can read the arguments of a process, and a URL may hold a password.
+    """
+    found: dict[str, str] = {}
+    if settings.no_index:
+        found["UV_NO_INDEX"] = "1"
+    if settings.index_url:
+        found["UV_DEFAULT_INDEX"] = settings.index_url
+    extra = [url for url in settings.extra_index_urls if not _names_nothing_here(url)]
+    if extra:
+        found["UV_INDEX"] = " ".join(extra)
+        # pip takes the best version that any of its indexes has; uv by itself stops at the first that has any.
+        found["UV_INDEX_STRATEGY"] = "unsafe-best-match"
+    links = [link for link in settings.find_links if not _names_nothing_here(link)]
+    if links:
+        found["UV_FIND_LINKS"] = ",".join(links)
+    if settings.trusted_hosts:
+        found["UV_INSECURE_HOST"] = " ".join(settings.trusted_hosts)
+    if settings.cert and not environ.get("SSL_CERT_FILE"):
+        found["SSL_CERT_FILE"] = settings.cert
+    if settings.client_cert and not environ.get("SSL_CLIENT_CERT"):
+        found["SSL_CLIENT_CERT"] = settings.client_cert
+    if settings.proxy and not any(name.lower() in ("https_proxy", "all_proxy") for name in environ):
+        found["ALL_PROXY"] = settings.proxy
+    return found
+
+
+def _names_nothing_here(location: str) -> bool:
+    """Tell whether it is a folder or file that this host does not have: pip skips such a thing, uv stops at it."""
+    if "://" not in location:
+        return not Path(location).expanduser().exists()
+    return location.startswith("file://") and not Path(unquote(urlsplit(location).path)).exists()
+
+
+def host_of_index(url: str) -> str | None:
+    """Return host and port of an index's URL, without its credentials; None where it has no host."""
+    return urlsplit(url).netloc.rpartition("@")[2] or None

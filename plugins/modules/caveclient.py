@@ -1,0 +1,313 @@
+#!/usr/bin/python
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Install caveclient on a host."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: caveclient
+short_description: Install caveclient on a host
+version_added: 0.1.0
+author:
+  - connectomics.cave contributors (@connectomics)
+description:
+  - Makes an environment with caveclient that everybody on the host can use, or installs caveclient into one that is
+    there.
+  - A managed environment (O(path)) is built beside the one that is in use. C(current) points at the new one once
+    caveclient has been imported from it, in one step. So an upgrade that fails, or is interrupted, leaves the old one
+    working, and programs that run meanwhile stay with the build that they started with.
+  - The host needs Python, and nothing else. When it has neither uv nor pip, the controller's uv is brought for the
+    installation, or else a pip that the controller has; nothing of it stays on the host.
+  - When there is nothing to do, a few small files are read and no process is started.
+  - Both uv and pip look where the host's pip configuration says, and trust the certificates that the host trusts.
+extends_documentation_fragment:
+  - connectomics.cave.cave.attributes
+  - connectomics.cave.cave.action_group
+attributes:
+  check_mode:
+    support: full
+    details:
+      - The installer is asked which versions it would install, so a request that cannot be met fails as the run would.
+      - A pip that is older than 22.2 cannot say so. Then only the version that was asked for is predicted.
+  diff_mode:
+    support: full
+    description: Shows the versions of caveclient, of Python and of all packages, before and after.
+  platform:
+    platforms: posix
+  async:
+    description: Runs in the background with C(async).
+    support: none
+    details: What the host lacks may have to be brought in the middle of the task. Use O(timeout) to bound it.
+options:
+  path:
+    description:
+      - Where a managed environment lives, an absolute path. Its users run C(PATH/current/bin/python).
+      - Directories that are made are readable by everybody, whatever the umask.
+    type: path
+    default: /opt/caveclient
+  interpreter:
+    description:
+      - The Python of an environment that exists, for instance of conda, to install into instead. Absolute path.
+      - Only caveclient, what it needs and O(packages) are touched, and that only as far as they do not fit.
+      - A Python that belongs to the operating system is refused.
+    type: path
+  state:
+    description:
+      - V(present) makes sure that caveclient is there as described by the other options.
+      - V(absent) removes the managed environment with all its builds, or takes caveclient alone out of O(interpreter);
+        and the Jupyter kernel that starts it.
+      - V(rolled_back) makes the build live again that was so before the last upgrade. Done once, it stays so, until
+        another version is asked for.
+    type: str
+    choices: [present, absent, rolled_back]
+    default: present
+  version:
+    description:
+      - An exact version (V(8.2.1)), or a specifier (V(>=8,<9)). Quote it.
+      - When empty, any version that is installed will do. When none is, the newest is installed.
+    type: str
+    default: ""
+  extras:
+    description: Extras of caveclient. V(cv) adds cloud-volume.
+    type: list
+    elements: str
+    default: []
+  packages:
+    description:
+      - Further requirements, such as V(matplotlib>=3.8).
+      - What is dropped from O(extras), O(packages) or O(constraints) later stays until the next build.
+    type: list
+    elements: str
+    default: []
+  constraints:
+    description: Versions to keep to for packages that are installed because others need them, such as V(numpy<2).
+    type: list
+    elements: str
+    default: []
+  installer:
+    description: V(auto) takes uv when the host has it, else pip when it has that, else what the controller can bring.
+    type: str
+    choices: [auto, uv, pip]
+    default: auto
+  index_url:
+    description:
+      - The package index to install from, and no other. By default, what is configured on the host for pip (or uv).
+      - It may hold user name and password; no output shows it.
+    type: str
+  find_links:
+    description:
+      - Folders with wheels, or URLs of pages that link to wheels.
+      - A folder is one of the controller, absolute or below C(files) of a role or playbook, and its wheels that fit the
+        host are brought there for the installation. With O(remote_src=true) it is one of the host.
+    type: list
+    elements: str
+    default: []
+  remote_src:
+    description: Whether folders in O(find_links) are on the host.
+    type: bool
+    default: false
+  offline:
+    description: Use no network. All that is needed has to be in O(find_links), or in uv's cache on the host.
+    type: bool
+    default: false
+  python:
+    description:
+      - The Python to make a managed environment with, a path, or a version such as V(3.12) (quote it).
+      - By default the one that runs this module; if caveclient does not support that any more, the newest on the host.
+    type: str
+    default: ""
+  keep:
+    description: How many builds to keep besides the live one, to go back to.
+    type: int
+    default: 1
+  jupyter_kernel:
+    description:
+      - Offer the environment in everybody's Jupyter under this name. Adds ipykernel to O(packages).
+      - Empty removes it. When not set, a kernel that is there is left alone.
+    type: str
+  jupyter_dir:
+    description: The Jupyter data directory that the kernel C(cave) is put in. Set it when not running as root.
+    type: path
+    default: /usr/local/share/jupyter
+  compile:
+    description:
+      - Compile all Python files of the environment, instead of those only that importing caveclient needs.
+      - An installation takes some ten seconds longer, and users load O(packages) faster, since they cannot write there.
+    type: bool
+    default: false
+  timeout:
+    description: Seconds that all of the installation may take, including waiting for another run on the same host.
+    type: int
+    default: 1800
+seealso:
+  - name: caveclient
+    description: What is installed.
+    link: https://caveconnectome.github.io/CAVEclient/
+"""
+
+EXAMPLES = r"""
+- name: Install caveclient for everybody on the host, in /opt/caveclient
+  become: true
+  connectomics.cave.caveclient:
+    jupyter_kernel: CAVE
+
+- name: Install a certain version, with cloud-volume and what the lab uses besides
+  become: true
+  connectomics.cave.caveclient:
+    version: "8.2.1"
+    extras: [cv]
+    packages: [matplotlib, "scikit-learn>=1.5"]
+    constraints: [numpy<2.3]
+    python: "3.12"
+
+- name: Go back to the version before
+  become: true
+  connectomics.cave.caveclient:
+    state: rolled_back
+
+- name: Install on hosts without a way to a package index, from a folder of wheels on the controller
+  become: true
+  connectomics.cave.caveclient:
+    version: "8.2.1"
+    find_links: [/srv/wheels]
+    offline: true
+
+- name: Install into a conda environment that exists, as its owner
+  become: true
+  become_user: alice
+  connectomics.cave.caveclient:
+    interpreter: /home/alice/miniforge3/envs/em/bin/python
+
+- name: Keep to the lab's constraints file
+  become: true
+  connectomics.cave.caveclient:
+    constraints: "{{ lookup('ansible.builtin.file', 'constraints.txt').splitlines() }}"
+
+- name: Remove it all
+  become: true
+  connectomics.cave.caveclient:
+    state: absent
+"""
+
+RETURN = r"""
+version:
+  description: The version of caveclient afterwards; empty without one.
+  returned: success
+  type: str
+  sample: 8.2.1
+previous_version:
+  description: The version of caveclient before; empty without one.
+  returned: success
+  type: str
+  sample: 8.2.0
+python:
+  description: The Python to run caveclient with; empty when there is none.
+  returned: success
+  type: str
+  sample: /opt/caveclient/current/bin/python
+environment:
+  description: The environment's directory; empty when there is none.
+  returned: success
+  type: str
+  sample: /opt/caveclient/current
+python_version:
+  description: The version of that Python.
+  returned: success
+  type: str
+  sample: 3.11.2
+build:
+  description: The name of the live build. In check mode it is empty for one that is yet to be made.
+  returned: success
+  type: str
+  sample: 20260314T101502Z-5be0cd19
+packages:
+  description: All packages in the environment, with their versions.
+  returned: success
+  type: dict
+  sample: {"caveclient": 8.2.1, "numpy": 2.3.5}
+kernel:
+  description: The file that describes the Jupyter kernel; empty without one.
+  returned: success
+  type: str
+  sample: /usr/local/share/jupyter/kernels/cave/kernel.json
+reasons:
+  description: Why something was changed.
+  returned: success
+  type: list
+  elements: str
+  sample: ["caveclient 8.2.0 is installed, 8.2.1 is asked for"]
+installer:
+  description: What installed it; empty when nothing was installed.
+  returned: success
+  type: str
+  sample: uv 0.9.5
+installer_output:
+  description: What the installer said, without user names and passwords in URLs.
+  returned: when an installer ran
+  type: str
+needs:
+  description: What the host lacks for the installation.
+  returned: when the task fails because of that
+  type: dict
+  contains:
+    tools:
+      description: Programs of which one is needed.
+      type: list
+      elements: str
+    wheels:
+      description: Whether wheels of the controller are needed.
+      type: bool
+    host:
+      description: What kind of machine it is.
+      type: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.connectomics.cave.plugins.module_utils._caveclient import Mode, options_of, run
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+
+
+def main() -> None:
+    """Run the module."""
+    strings = {"type": "list", "elements": "str", "default": []}
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "default": "/opt/caveclient"},
+            "interpreter": {"type": "path"},
+            "state": {"type": "str", "choices": ["present", "absent", "rolled_back"], "default": "present"},
+            "version": {"type": "str", "default": ""},
+            "extras": strings,
+            "packages": strings,
+            "constraints": strings,
+            "installer": {"type": "str", "choices": ["auto", "uv", "pip"], "default": "auto"},
+            "index_url": {"type": "str", "no_log": True},
+            "find_links": strings,
+            "remote_src": {"type": "bool", "default": False},
+            "offline": {"type": "bool", "default": False},
+            "python": {"type": "str", "default": ""},
+            "keep": {"type": "int", "default": 1},
+            "jupyter_kernel": {"type": "str"},
+            "jupyter_dir": {"type": "path", "default": "/usr/local/share/jupyter"},
+            "compile": {"type": "bool", "default": False},
+            "timeout": {"type": "int", "default": 1800},
+            # What the action plugin says to the module.
+            "_plan": {"type": "bool", "default": False},
+            "_brought": {"type": "dict", "default": {}},
+        },
+        mutually_exclusive=[("path", "interpreter")],
+        supports_check_mode=True,
+    )
+    try:
+        mode = Mode(check=module.check_mode, plan=module.params["_plan"], tmpdir=module.tmpdir)
+        result = run(options_of(module.params), module.params["state"], mode)
+    except CaveError as error:
+        module.fail_json(msg=error.message, **error.details)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
