@@ -7,12 +7,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 ADMIN = "lab"
 ADMIN_ID = 1000
+ADMIN_GROUP = "operators"  # PAM on trixie widens the umask of a user whose group has the user's name
 FIRST_USER_ID = 2001
 GROUP_ID = 3000
 SSHD = """\
@@ -72,11 +74,12 @@ def write_layer(layer: Path, lower: Path, name: str, accounts: Accounts, keys: P
         home.mkdir()
         home.chmod(mode)
         os.chown(home, uid, gid)
-    groups = [f"{ADMIN}:x:{ADMIN_ID}:\n", f"{accounts.group}:x:{GROUP_ID}:\n"]
+    groups = [f"{ADMIN_GROUP}:x:{ADMIN_ID}:\n", f"{accounts.group}:x:{GROUP_ID}:\n"]
     for file, lines, file_mode in (("passwd", passwd, 0o644), ("shadow", shadow, 0o600), ("group", groups, 0o644)):
         _write(layer / "etc" / file, (lower / "etc" / file).read_text() + "".join(lines), file_mode)
-    login = (lower / "etc/login.defs").read_text()
-    _write(layer / "etc/login.defs", f"{login}\nUMASK {accounts.umask}\n")
+    # Where PAM sets the umask (trixie), it is to set this one.
+    login = re.sub(r"(?m)^UMASK\s.*\n", "", (lower / "etc/login.defs").read_text())
+    _write(layer / "etc/login.defs", f"{login}UMASK {accounts.umask}\n")
 
 
 def _write(path: Path, text: str, mode: int = 0o644) -> None:

@@ -10,6 +10,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
@@ -49,7 +50,7 @@ def make_fleet() -> Iterator[MakeFleet]:
     _require_fleet()
     with ExitStack() as stack:
 
-        def make(hosts: int, pythons: Sequence[str] = PYTHONS, users: Sequence[str] = USERS, **more: str) -> Fleet:
+        def make(hosts: int, pythons: Sequence[str] = PYTHONS, users: Sequence[str] = USERS, **more: Any) -> Fleet:
             name = f"pytest-{os.getpid()}-{next(_numbers)}"
             return stack.enter_context(Fleet(hosts, name=name, pythons=pythons, users=users, **more))
 
