@@ -32,5 +32,6 @@ def plain_string(value: object, what: str) -> str:
     if type(value).__name__ in _ENCRYPTED_STRINGS:
         return "".join(str(value))
     if isinstance(value, (bool, int, float)):
-        raise CaveError(f"{what} is not a string: YAML read it as a {type(value).__name__}. Put it in quotes.")
+        kind = "a boolean" if isinstance(value, bool) else "a number"
+        raise CaveError(f"{what} is not a string: YAML read it as {kind}. Put it in quotes.")
     raise CaveError(f"{what} is not a string.")

@@ -1,0 +1,123 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Run tasks and playbooks with the real ansible-playbook of the Python that runs the tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+LIMIT = 180.0
+"""Seconds for one run."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a run ended: its exit status, all that it printed, and the results of its tasks (of the last host)."""
+
+    status: int
+    output: str
+    results: list[dict[str, Any]]
+
+    @property
+    def ok(self) -> bool:
+        """Whether no task failed."""
+        return self.status == 0
+
+
+def environment(folder: Path, **more: str) -> dict[str, str]:
+    """The environment for a command of Ansible: none of the tester's settings, and all it writes below ``folder``."""
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": str(folder),
+        "LANG": "C.UTF-8",
+        "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".tree"),
+        "ANSIBLE_HOME": str(folder / ".ansible"),
+        "ANSIBLE_LOCALHOST_WARNING": "false",
+        "ANSIBLE_INVENTORY_UNPARSED_WARNING": "false",
+        "ANSIBLE_NOCOLOR": "true",
+        **more,
+    }
+
+
+def command(name: str, *arguments: str) -> list[str]:
+    """The command line of one of Ansible's programs (``playbook``, ``vault`` ...), as installed for this Python."""
+    return [sys.executable, "-m", "ansible", name, *arguments]
+
+
+def ansible(folder: Path, name: str, *arguments: str, stdin: str | None = None, **more: str) -> Run:
+    """Run one of Ansible's programs in ``folder``; further keywords are environment variables."""
+    done = subprocess.run(
+        command(name, *arguments),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=environment(folder, **more),
+        timeout=LIMIT,
+        check=False,
+    )
+    return Run(done.returncode, done.stdout + done.stderr, [])
+
+
+def run_tasks(
+    folder: Path,
+    tasks: Sequence[Mapping[str, Any]],
+    *arguments: str,
+    variables: Mapping[str, Any] | None = None,
+    hosts: str = "localhost",
+    **more: str,
+) -> Run:
+    """Run tasks on this machine as a playbook, and return their results.
+
+    Args:
+        folder: an empty place for the playbook and all that Ansible writes.
+        tasks: as in a playbook; those without ``register`` get a name of their own.
+        arguments: of ansible-playbook.
+        variables: of the play.
+        hosts: of the play.
+        more: environment variables.
+    """
+    results = folder / "results.json"
+    results.unlink(missing_ok=True)
+    named = [{"register": f"result_{number}", **task} for number, task in enumerate(tasks)]
+    registered = ", ".join(task["register"] for task in named)
+    written = [
+        {
+            "ansible.builtin.copy": {
+                "content": "{{ [" + registered + "] | ansible.builtin.to_json }}",
+                "dest": str(results),
+                "mode": "0600",
+            },
+            "check_mode": False,
+            "diff": False,
+            "delegate_to": "localhost",
+        }
+    ]
+    play = {
+        "hosts": hosts,
+        "gather_facts": False,
+        "vars": {
+            **(
+                {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+                if hosts == "localhost"
+                else {}
+            ),
+            **(variables or {}),
+        },
+        "tasks": named + written,
+    }
+    playbook = folder / "playbook.yml"
+    playbook.write_text(json.dumps([play]))
+    done = ansible(folder, "playbook", *arguments, str(playbook), **more)
+    found = json.loads(results.read_text()) if results.exists() else []
+    return Run(done.status, done.output, found)
