@@ -78,8 +78,7 @@ def plan(texts: Texts, directories: list[str], wish: Wish) -> Plan:
     replaced = _replaced_tokens(texts, directories, wish)
     reasons = {}
     for directory in directories:
-        for name, reason in wish.own_names().items():
-            reasons[os.path.join(directory, name)] = reason
+        reasons.update({os.path.join(directory, name): reason for name, reason in wish.own_names().items()})
         default = os.path.join(directory, _secrets.DEFAULT_FILE)
         if not _is_claimed(texts, directory, wish):
             reasons[default] = "taken for every server without a file of its own"
@@ -88,7 +87,7 @@ def plan(texts: Texts, directories: list[str], wish: Wish) -> Plan:
             reasons[legacy] = "taken by caveclient where no other file has a token"
 
     result = dict(texts)
-    for path, reason in reasons.items():
+    for path in reasons:
         if wish.token is not None:
             result[path] = _json_edit.set_member(result.get(path) or _shadowed(texts, path), wish.key, wish.token)
         elif path in result:
@@ -163,11 +162,13 @@ def _remove(result: dict[str, str], path: str, key: str) -> None:
 
 
 def _map_datastacks(result: dict[str, str], reasons: dict[str, str], path: str, wish: Wish) -> None:
-    """Let the server map send each datastack to its server, or forget it when the token goes."""
+    """Let the server map send each datastack to its server, or forget it when nothing is left for the server."""
+    directory = os.path.dirname(path)
+    is_known = os.path.join(directory, _secrets.server_file(wish.host)) in result
     for stack in wish.datastacks:
         reasons[path] = "tells caveclient the server of a datastack"
         mapped = _secrets.values(result[path]).get(stack.name) if path in result else None
         if wish.token is not None:
             result[path] = _json_edit.set_member(result.get(path, "{}\n"), stack.name, wish.server)
-        elif mapped == wish.server:
+        elif mapped == wish.server and not is_known:
             _remove(result, path, stack.name)

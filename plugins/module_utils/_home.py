@@ -13,8 +13,8 @@ import re
 from typing import Any, Mapping, NamedTuple
 
 from ansible_collections.connectomics.cave.plugins.module_utils import _readers
-from ansible_collections.connectomics.cave.plugins.module_utils._store import Access
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._store import Access
 
 _STARTUP_FILES = (
     ".pam_environment",
@@ -81,7 +81,7 @@ class Home(NamedTuple):
 def _in_home(path: str, home: str, option: str) -> str:
     if path.startswith("~/"):
         path = home + path[1:]
-    if path and not path.startswith("/"):
+    if path and (not path.startswith("/") or not path.isprintable()):
         raise CaveError(f"{option}: {path!r} is not an absolute path, nor one that begins with ~/.")
     return path.rstrip("/") or path
 
@@ -115,5 +115,6 @@ def _assigned(path: str, home: str) -> str:
     for line in content.decode("utf-8", "replace").splitlines():
         match = _ASSIGNMENT.match(line)
         if match:
-            value = re.sub(r"^~(?=/|$)|\$HOME\b|\$\{HOME\}", lambda _match: home, next(filter(None, match.groups()), ""))
+            value = next(filter(None, match.groups()), "")
+            value = re.sub(r"^~(?=/|$)|\$HOME\b|\$\{HOME\}", lambda _match: home, value)
     return value if value.isprintable() and "$" not in value else ""

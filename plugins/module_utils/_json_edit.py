@@ -11,8 +11,21 @@ import re
 from typing import Any, NamedTuple
 
 _SPACE = re.compile(r"[ \t\n\r]*")
-# Numbers stay text: a huge one is somebody's, and is neither computed nor refused.
-_DECODER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
+_MAX_DIGITS = 4300  # sys.int_info.default_max_str_digits of Python 3.11 and later
+
+
+def _number(text: str) -> str:
+    # Numbers stay text, since nobody computes with them; one that the readers' own JSON decoder refuses is refused.
+    if len(text) > _MAX_DIGITS:
+        raise ValueError("number too long")
+    return text
+
+
+_DECODER = json.JSONDecoder(parse_int=_number, parse_float=_number, parse_constant=str)
+
+
+class NotAnObject(ValueError):  # noqa: N818 (says what was found, as the codes of _secrets do)
+    """Sound JSON, but not an object."""
 
 
 class Member(NamedTuple):
@@ -29,13 +42,16 @@ def members(text: str) -> list[Member]:
     """Return the members of the JSON object that ``text`` is, in order, repeated keys included.
 
     Raises:
-        ValueError: it is not JSON, or not an object.
+        json.JSONDecodeError: it is not JSON.
+        NotAnObject: it is something else than an object.
     """
-    found = []
+    found: list[Member] = []
     position = _after_space(text, 0)
     if text[position : position + 1] != "{":
-        _DECODER.decode(text)  # so that broken JSON is told from JSON that is not an object
-        raise ValueError("not an object")
+        _value, end = _decode(text, position)  # so that broken JSON is told from JSON that is not an object
+        if _after_space(text, end) == len(text):
+            raise NotAnObject
+        raise json.JSONDecodeError("Extra data", text, end)
     position = _after_space(text, position + 1)
     while text[position : position + 1] != "}":
         if found:
@@ -54,36 +70,44 @@ def members(text: str) -> list[Member]:
 
 
 def set_member(text: str, key: str, value: str) -> str:
-    """Return ``text`` with ``key`` set to the string ``value``; a new key goes to the end, in the style of the others."""
+    """Return ``text`` with ``key`` set to the string ``value``, however often it stands there.
+
+    A new key goes to the end, in the style of the others.
+    """
     found = members(text)
     new_value = json.dumps(value)
     mine = [member for member in found if member.key == key]
-    for member in reversed(mine):
-        text = text[: member.value_start] + new_value + text[member.value_end :]
     if mine:
-        return text
-    member_text = f"{json.dumps(key)}: {new_value}"
+        return _replaced(text, [(member.value_start, member.value_end) for member in mine], new_value)
+    new_member = f"{json.dumps(key)}: {new_value}"
+    start = text.index("{") + 1
     if not found:
-        brace = text.index("{") + 1
-        return text[:brace] + member_text + text[brace:].lstrip(" \t\r\n")
-    lead = text[text.index("{") + 1 : found[0].key_start]
+        return text[:start] + new_member + text[text.index("}") :]
+    lead = text[start : found[0].key_start]
     end = found[-1].value_end
-    return text[:end] + "," + (lead or " ") + member_text + text[end:]
+    return f"{text[:end]},{lead or ' '}{new_member}{text[end:]}"
 
 
 def remove_member(text: str, key: str) -> str:
     """Return ``text`` without ``key``, however often it stands there."""
     found = members(text)
-    for index in reversed(range(len(found))):
-        if found[index].key != key:
-            continue
-        if index + 1 < len(found):
-            start, end = found[index].key_start, found[index + 1].key_start
-        else:
-            start, end = found[index - 1].value_end if index else found[index].key_start, found[index].value_end
-        text = text[:start] + text[end:]
-        found = members(text)
-    return text
+    kept = [index for index, member in enumerate(found) if member.key != key]
+    if len(kept) == len(found):
+        return text
+    if not kept:
+        return text[: found[0].key_start] + text[found[-1].value_end :]
+    last = kept[-1]
+    cuts = [(found[index].key_start, found[index + 1].key_start) for index in range(last) if found[index].key == key]
+    return _replaced(text, [*cuts, (found[last].value_end, found[-1].value_end)], "")
+
+
+def _replaced(text: str, spans: list[tuple[int, int]], by: str) -> str:
+    """Return ``text`` with something else in the place of each span; the spans are in order."""
+    pieces, position = [], 0
+    for start, end in spans:
+        pieces += [text[position:start], by if end > start else ""]
+        position = end
+    return "".join([*pieces, text[position:]])
 
 
 def _after_space(text: str, position: int) -> int:
@@ -100,7 +124,12 @@ def _expect(text: str, position: int, character: str) -> int:
 def _decode(text: str, position: int) -> tuple[Any, int]:
     try:
         return _DECODER.raw_decode(text, position)
-    except StopIteration as error:
-        raise json.JSONDecodeError("Expecting a value", text, position) from error
-    except RecursionError as error:
-        raise json.JSONDecodeError("Nested too deeply", text, position) from error
+    except json.JSONDecodeError:
+        raise
+    except StopIteration:
+        reason = "Expecting a value"
+    except RecursionError:
+        reason = "Nested too deeply"
+    except ValueError:
+        reason = "Number too long"
+    raise json.JSONDecodeError(reason, text, position)

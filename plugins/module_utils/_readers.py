@@ -89,16 +89,15 @@ def read_by_cloud_files(listing: Listing, where: Places, host: str) -> Reading:
 def read_by_all(
     listing: Listing, where: Places, host: str, local_hosts: list[str], key: str = "token"
 ) -> list[Reading]:
-    """Return what each reader sends to each server it talks to: caveclient to the auth server, the others to both kinds.
+    """Return what each reader sends to each server that it talks to.
 
-    cloud-volume and cloud-files know the key ``token`` alone, so under another key only caveclient reads.
+    caveclient talks to the auth server, cloud-volume to the local servers, cloud-files to both. cloud-volume and
+    cloud-files know the key ``token`` alone, so under another key only caveclient reads.
     """
     readings = [read_by_caveclient(listing, where, host, key)]
     if key == "token":
-        for other in dict.fromkeys(local_hosts or [host]):
-            readings.append(read_by_cloud_volume(listing, where, other))
-        for other in dict.fromkeys(local_hosts + [host]):
-            readings.append(read_by_cloud_files(listing, where, other))
+        readings += [read_by_cloud_volume(listing, where, other) for other in dict.fromkeys(local_hosts or [host])]
+        readings += [read_by_cloud_files(listing, where, other) for other in dict.fromkeys([*local_hosts, host])]
     return readings
 
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import os.path
 from typing import Any, Callable
@@ -29,17 +30,23 @@ def save(home: Home, wishes: list[Wish], check_mode: bool) -> list[dict[str, Any
     """
     if not os.path.isdir(home.path):
         raise CaveError(
-            f"The home directory of {home.name}, {home.path}, does not exist on this host. Create or mount it, then run this again."
+            f"The home directory of {home.name}, {home.path}, does not exist on this host. "
+            "Create or mount it, then run this again."
+        )
+    if home.group is not None and os.geteuid() != 0 and home.group not in (os.getegid(), *os.getgroups()):
+        raise CaveError(
+            f"{home.name} is not a member of the group with id {home.group}, and so cannot give files to it. "
+            f"Make {home.name} a member (usermod -aG), then run this again."
         )
     where = home.places()
-    paths = list(dict.fromkeys((where.caveclient, where.cloud_volume[0])))
-    session = _Session(home, paths, where)
+    session = _Session(home, where)
     try:
-        session.open(create=False)
+        session.open()
         steps = session.think(wishes)
         if check_mode or not session.differs(steps):
             return session.results(wishes, steps)
-        session.open(create=any(wish.token for wish in wishes))
+        if any(wish.token for wish in wishes):
+            session.open(home.directory_access)
         session.lock()
         steps = session.think(wishes)  # again: only under the lock is what was read what will be replaced
         session.carry_out(steps)
@@ -52,10 +59,10 @@ def save(home: Home, wishes: list[Wish], check_mode: bool) -> list[dict[str, Any
 class _Session:
     """The directories of one user, what was found in them, and what was done to them."""
 
-    def __init__(self, home: Home, paths: list[str], where: _readers.Places) -> None:
+    def __init__(self, home: Home, where: _readers.Places) -> None:
         self.home = home
-        self.paths = paths
         self.where = where
+        self.paths = list(dict.fromkeys((where.caveclient, where.cloud_volume[0])))
         self.directories: dict[str, _store.Directory] = {}
         self.missing: list[str] = []
         self.entries: dict[str, _secrets.Entry] = {}
@@ -63,25 +70,22 @@ class _Session:
         self.malformed: dict[str, _secrets.Entry] = {}
         self.repairs: dict[str, tuple[str, Callable[[], None]]] = {}
         self.loose: dict[str, str] = {}
-        self.copies: list[str] = []
+        self.unwanted: dict[str, str] = {}
 
-    def open(self, create: bool) -> None:
-        """Open the directories that exist; make the others if ``create``."""
+    def open(self, create: _store.Access | None = None) -> None:
+        """Open the directories that exist; make the others as ``create`` says."""
         owners = (self.home.uid, 0) if self.home.secrets_dir else (self.home.uid,)
-        missing = []
         for path in self.paths:
             if path not in self.directories:
-                directory, made = _store.open_directory(path, create, owners)
-                missing += made
+                directory, missing = _store.open_directory(path, owners, create)
+                self.missing += [item for item in missing if item not in self.missing]
                 if directory is not None:
                     self.directories[path] = directory
-        self.missing = list(dict.fromkeys(self.missing + missing))
 
     def lock(self) -> None:
         """Keep other runs out of all directories, in one order for all, so that two runs never wait for each other."""
         for path in sorted(self.directories):
             self.directories[path].lock()
-            self.directories[path].remove_leftovers()
 
     def close(self) -> None:
         """Let go of everything."""
@@ -101,25 +105,32 @@ class _Session:
             steps.append(plan(texts, self.paths, wish))
             texts = steps[-1].texts
         concerned = {path for step in steps for path in step.reasons}
+        self._look_for_unwanted(wishes, steps)
         self.malformed = {
-            path: entry for path, entry in self.entries.items() if entry.problem is not None and path in concerned
+            path: entry
+            for path, entry in self.entries.items()
+            if entry.problem is not None and path in concerned and path not in self.unwanted
         }
         if self.malformed and (self.home.on_malformed == "fail" or self._unmendable()):
             raise CaveError(self._complaint(), malformed=sorted(self.malformed))
-        self._look_for_repairs(concerned)
-        self._look_for_copies(wishes, steps)
-        if self.differs(steps):
-            for path, directory in self.directories.items():
-                if self._changes_in(path, steps) and not directory.is_writable():
-                    raise CaveError(
-                        f"{path} is not writable for {self.home.name} (mode {directory.mode():04o}, or a read-only file system). "
-                        "Make it writable (chmod u+rwx, mount read-write), then run this again."
-                    )
+        self._look_for_repairs(concerned.difference(*(step.stale for step in steps)))
+        for path in self._changed(steps):
+            if len(texts.get(path, "").encode()) > _secrets.MAX_BYTES:
+                raise CaveError(
+                    f"With the token, {path} would be larger than {_secrets.MAX_BYTES // 1024} KiB, "
+                    "which no file of tokens is. Take out of it what is no token, then run this again."
+                )
+            directory = self.directories.get(os.path.dirname(path))
+            if directory is not None and not directory.is_writable():
+                raise CaveError(
+                    f"{directory.path} is not writable for {self.home.name}: its mode, its owner or a read-only mount "
+                    "forbids it. Make it writable (chmod u+rwx, mount read-write), then run this again."
+                )
         return steps
 
     def differs(self, steps: list[Plan]) -> bool:
         """Tell whether anything is to be written, repaired or removed."""
-        return bool(steps[-1].texts != self.texts or self.repairs or self.loose or self.malformed or self.copies)
+        return bool(self._changed(steps) or self.repairs)
 
     def carry_out(self, steps: list[Plan]) -> None:
         """Do what was planned: server files first, the file for all servers after them."""
@@ -132,10 +143,11 @@ class _Session:
         for path in dict.fromkeys(path for step in steps for path in step.reasons):
             directory, name = os.path.split(path)
             if path in wanted and (wanted[path] != self.texts.get(path) or path in self.loose):
-                self.directories[directory].write(name, wanted[path], self._mode(path), self._group(path))
+                mode = self._mode(path)
+                self.directories[directory].write(name, wanted[path], mode, self.home.group)
             elif path not in wanted and path in self.texts:
                 self.directories[directory].remove(name)
-        for path in self.copies:
+        for path in self.unwanted:
             directory, name = os.path.split(path)
             self.directories[directory].remove(name)
 
@@ -156,42 +168,41 @@ class _Session:
 
     def results(self, wishes: list[Wish], steps: list[Plan]) -> list[dict[str, Any]]:
         """Say, for every wish, what was done or would be done."""
-        shared = [
-            {"path": path, "action": "created", "reason": "directory of secrets files, 0700"} for path in self.missing
-        ]
-        if not self.differs(steps):
-            shared = []
-        shared += [
-            {"path": path, "action": "repaired", "reason": reason} for path, (reason, _repair) in self.repairs.items()
-        ]
+        shared = []
+        if any(wish.token for wish in wishes):
+            mode = self.home.directory_access.mode
+            reason = f"directory of secrets files, {mode:04o}"
+            shared += [{"path": path, "action": "created", "reason": reason} for path in self.missing]
+        shared += [{"path": path, "action": "repaired", "reason": reason} for path, (reason, _) in self.repairs.items()]
         shared += [
             {"path": path, "action": "set_aside", "reason": f"it {entry.detail}"}
             for path, entry in self.malformed.items()
         ]
-        shared += [{"path": path, "action": "removed", "reason": "a copy that held the token"} for path in self.copies]
+        shared += [{"path": path, "action": "removed", "reason": reason} for path, reason in self.unwanted.items()]
+        elsewhere = _store.listing(self.where, known=self.directories)
         results = []
         before = self.texts
         for wish, step in zip(wishes, steps):
             files, shared = shared, []
             lines: dict[str, list[str]] = {"before": [], "after": []}
-            for path, reason in step.reasons.items():
+            for path, why in step.reasons.items():
                 action = self._action(path, before, step)
-                if action == "repaired":
-                    reason = f"{self.loose[path]}; {reason}"
+                reason = f"{self.loose[path]}; {why}" if action == "repaired" else why
                 files.append({"path": path, "action": action, "reason": reason})
                 lines["before"] += _picture(path, before.get(path))
                 lines["after"] += _picture(path, step.texts.get(path))
-            old = self._sent(before, wish)
-            readings = _readers.read_by_all(
-                self._listing(step.texts), self.where, wish.host, wish.local_hosts, wish.key
+            previous = _readers.read_by_caveclient(
+                {**elsewhere, **self._listing(before)}, self.where, wish.host, wish.key
             )
+            now = {**elsewhere, **self._listing(step.texts)}
+            readings = _readers.read_by_all(now, self.where, wish.host, wish.local_hosts, wish.key)
             results.append(
                 {
                     "server": wish.server,
                     "changed": any(item["action"] not in ("unchanged", "stale") for item in files),
                     "files": files,
                     "fingerprint": _fingerprint(readings[0].token),
-                    "previous_fingerprint": _fingerprint(old),
+                    "previous_fingerprint": _fingerprint(previous.token),
                     "readers": {
                         f"{reading.reader} {reading.host}": _fingerprint(reading.token) for reading in readings
                     },
@@ -205,11 +216,17 @@ class _Session:
         self.entries = {}
         for path, directory in self.directories.items():
             for name in directory.names():
-                if _secrets.is_secrets_file(name) or name.endswith(".json"):
+                if name.endswith(".json"):
                     entry = directory.read(name)
                     if entry is not None:
                         self.entries[os.path.join(path, name)] = entry
         self.texts = {path: entry.text for path, entry in self.entries.items() if entry.text is not None}
+
+    def _changed(self, steps: list[Plan]) -> set[str]:
+        """Return the paths that are to be written or removed, or have to make room."""
+        texts = steps[-1].texts
+        written = {path for path in {*self.texts, *texts} if self.texts.get(path) != texts.get(path)}
+        return written | set(self.malformed) | set(self.unwanted) | set(self.loose)
 
     def _unmendable(self) -> bool:
         """A file that its own user cannot read is not known to be malformed: it is never set aside."""
@@ -218,68 +235,65 @@ class _Session:
     def _complaint(self) -> str:
         complaints = " ".join(f"{path} {entry.detail}." for path, entry in sorted(self.malformed.items()))
         if self._unmendable():
-            return f"{complaints} Nothing was written. Give the file to {self.home.name} (chown, chmod u+rw), then run this again."
+            return (
+                f"{complaints} Nothing was written. "
+                f"Give the file to {self.home.name} (chown, chmod u+rw), then run this again."
+            )
         return (
             f"{complaints} Nothing was written. Mend it by hand, or set on_malformed: replace, "
             "which keeps it beside the new file."
         )
 
-    def _look_for_repairs(self, concerned: set[str]) -> None:
-        self.repairs = {}
-        for path, directory in self.directories.items():
-            if directory.mode() & 0o777 & ~self.home.directory_mode:
-                reason = f"mode {directory.mode():04o} let others in"
-                self.repairs[path] = (reason, self._repair_of(directory))
-            if not self.home.secrets_dir and directory.parent_is_open_to_others():
-                parent = os.path.dirname(path)
-                self.repairs[parent] = ("others could replace what is in it", directory.repair_parent)
-        self.loose = {
-            path: "had mode %04o, user id %d, group id %d" % self.entries[path][:3]
-            for path in concerned
-            if path in self.texts and self._is_loose(path)
-        }
+    def _look_for_unwanted(self, wishes: list[Wish], steps: list[Plan]) -> None:
+        """Find what runs that were killed left behind, and what else holds a token that shall be absent.
 
-    def _repair_of(self, directory: _store.Directory) -> Callable[[], None]:
-        return lambda: directory.repair(directory.mode() & self.home.directory_mode)
-
-    def _look_for_copies(self, wishes: list[Wish], steps: list[Plan]) -> None:
-        """Find what else in the directories holds a token that shall be absent: set-aside files, editors' backups."""
+        The latter are files set aside, editors' backups and the like.
+        """
         needles = [
-            token.encode()
+            token.encode("utf-8", "surrogatepass")
             for wish, step in zip(wishes, steps)
             if wish.token is None and wish.stale == "update"
             for token in step.replaced
         ]
-        self.copies = [
-            os.path.join(path, name)
-            for path, directory in self.directories.items()
-            if needles
-            for name in directory.names()
-            if os.path.join(path, name) not in self.texts and directory.holds(name, needles)
-        ]
+        self.unwanted = {}
+        for path, directory in self.directories.items():
+            for name in directory.names():
+                if _store.TEMPORARY.fullmatch(name):
+                    self.unwanted[os.path.join(path, name)] = "left by a run that was killed"
+                elif needles and os.path.join(path, name) not in self.texts and directory.holds(name, needles):
+                    self.unwanted[os.path.join(path, name)] = "a copy that held the token"
 
-    def _changes_in(self, directory: str, steps: list[Plan]) -> bool:
-        changed = {
-            path for path in {*self.texts, *steps[-1].texts} if self.texts.get(path) != steps[-1].texts.get(path)
-        }
-        changed |= set(self.malformed) | set(self.copies) | set(self.loose)
-        return any(os.path.dirname(path) == directory for path in changed)
+    def _look_for_repairs(self, concerned: set[str]) -> None:
+        access = self.home.directory_access
+        self.repairs = {}
+        for path, directory in self.directories.items():
+            flaw = directory.flaw(access)
+            if flaw:
+                self.repairs[path] = (flaw, _repair_of(directory, access))
+            # The other directories lie where several people may work on purpose.
+            if path == os.path.join(self.home.path, ".cloudvolume", "secrets") and directory.parent_is_open_to_others():
+                self.repairs[os.path.dirname(path)] = ("others could replace what is in it", directory.repair_parent)
+        flaws = {path: self._flaw(path) for path in concerned if path in self.texts}
+        self.loose = {path: flaw for path, flaw in flaws.items() if flaw}
+
+    def _flaw(self, path: str) -> str:
+        """Say what is wrong with a file's mode, owner or group; empty when all is well. The server map is no secret."""
+        entry = self.entries[path]
+        flaws = []
+        if os.path.basename(path) == _secrets.SERVER_MAP:
+            return ""
+        if entry.mode != self.home.mode:
+            flaws.append(f"mode {entry.mode:04o}")
+        if entry.uid != self.home.uid:
+            flaws.append(f"user id {entry.uid}")
+        if self.home.group not in (None, entry.gid):
+            flaws.append(f"group id {entry.gid}")
+        return f"had {', '.join(flaws)}" if flaws else ""
 
     def _mode(self, path: str) -> int:
         if os.path.basename(path) == _secrets.SERVER_MAP and path in self.entries:
             return self.entries[path].mode & 0o666
         return self.home.mode
-
-    def _group(self, path: str) -> int | None:
-        return None if os.path.basename(path) == _secrets.SERVER_MAP else self.home.group
-
-    def _is_loose(self, path: str) -> bool:
-        """Tell whether a file's mode, owner or group lets somebody in who should stay out. The server map is no secret."""
-        entry = self.entries.get(path)
-        if entry is None or os.path.basename(path) == _secrets.SERVER_MAP:
-            return False
-        wrong_group = self.home.group is not None and entry.gid != self.home.group
-        return bool(entry.mode & ~self.home.mode) or entry.uid != self.home.uid or wrong_group
 
     def _action(self, path: str, before: dict[str, str], step: Plan) -> str:
         if path in step.stale:
@@ -295,14 +309,17 @@ class _Session:
     def _listing(self, texts: dict[str, str]) -> dict[str, _secrets.Entry]:
         """Return the files as the readers would find them once ``texts`` are written."""
         listing = {
-            path: entry for path, entry in self.entries.items() if entry.text is None and path not in self.malformed
+            path: entry
+            for path, entry in self.entries.items()
+            if entry.text is None and path not in self.malformed and path not in self.unwanted
         }
         for path, text in texts.items():
             listing[path] = _secrets.Entry(self.home.mode, self.home.uid, -1, True, text, None, "")
         return listing
 
-    def _sent(self, texts: dict[str, str], wish: Wish) -> Any:
-        return _readers.read_by_caveclient(self._listing(texts), self.where, wish.host, wish.key).token
+
+def _repair_of(directory: _store.Directory, access: _store.Access) -> Callable[[], None]:
+    return lambda: directory.repair(access)
 
 
 def _fingerprint(token: Any) -> str | None:
@@ -315,6 +332,7 @@ def _picture(path: str, text: str | None) -> list[str]:
         return []
     is_map = os.path.basename(path) == _secrets.SERVER_MAP
     return [
-        "{}: {} = {}".format(path, key, value if is_map and "://" in str(value) else _fingerprint(value))
+        # As JSON, in ASCII: what a user wrote shall not command the terminal of whoever looks at it.
+        f"{path}: {json.dumps(key)}: {json.dumps(value if is_map and '://' in str(value) else _fingerprint(value))}"
         for key, value in _secrets.values(text).items()
     ]

@@ -16,7 +16,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._errors import C
 from ansible_collections.connectomics.cave.plugins.module_utils._home import Home
 from ansible_collections.connectomics.cave.plugins.module_utils._save import save
 from ansible_collections.connectomics.cave.plugins.module_utils._servers import parse_datastacks, server_address
-from ansible_collections.connectomics.cave.plugins.module_utils._tokens import clean_token, fingerprint, mask
+from ansible_collections.connectomics.cave.plugins.module_utils._tokens import clean_token, mask
 
 _ENTRY_DEFAULTS = ("user", "server", "key", "state", "datastacks")
 
@@ -40,28 +40,26 @@ def run(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     """
     mode, group = _mode_and_group(params)
     entries = [_entry(item, params) for item in _items(params)]
+    _refuse_contradictions(entries)
     if params["validate"]:
         _prove(entries, params)
-    by_user: dict[str, list[_Entry]] = {}
-    for entry in entries:
-        if not entry.result.get("failed"):
-            by_user.setdefault(entry.user, []).append(entry)
     jobs, owners = [], []
-    for name, mine in by_user.items():
+    for name, mine in _by_user(entries).items():
         try:
             user = _users.find_user(name)
+            home = Home.of(
+                user,
+                params["secrets_dir"],
+                params["cloud_volume_dir"],
+                mode=mode,
+                group=group,
+                on_malformed=params["on_malformed"],
+            )
         except CaveError as error:
             _fail(mine, error)
             continue
-        home = Home.of(
-            user,
-            params["secrets_dir"],
-            params["cloud_volume_dir"],
-            mode=mode,
-            group=group,
-            on_malformed=params["on_malformed"],
-        )
-        jobs.append(_users.Job(user, partial(save, home, [entry.wish for entry in mine], check_mode)))
+        wishes = [entry.wish for entry in mine if entry.wish is not None]
+        jobs.append(_users.Job(user, partial(save, home, wishes, check_mode)))
         owners.append(mine)
     for mine, outcome in zip(owners, _users.run_each_as(jobs)):
         if isinstance(outcome, CaveError):
@@ -73,17 +71,18 @@ def run(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
 
 
 def _items(params: Mapping[str, Any]) -> list[dict[str, Any]]:
-    shorthand = {"user": params["user"], "token": params["token"], "key": None, "state": None}
     if params["tokens"] is None:
-        return [shorthand]
-    if params["user"] is not None or params["token"] is not None:
-        raise CaveError("Give either tokens, or user and token: not both.")
+        return [{"token": params["token"]}]
+    if params["token"] is not None:
+        raise CaveError("Found both tokens and token. Give one of them.")
     return list(params["tokens"])
 
 
 def _entry(item: Mapping[str, Any], params: Mapping[str, Any]) -> _Entry:
     """Return an item with the defaults filled in. What is wrong with it becomes its result, and stops no other."""
-    values = {name: item.get(name) if item.get(name) is not None else params[name] for name in _ENTRY_DEFAULTS}
+    values: dict[str, Any] = {
+        name: item[name] if item.get(name) is not None else params[name] for name in _ENTRY_DEFAULTS
+    }
     user = values["user"] or _users.current_user().pw_name
     result: dict[str, Any] = {"user": user, "server": values["server"], "changed": False, "files": []}
     try:
@@ -102,6 +101,27 @@ def _entry(item: Mapping[str, Any], params: Mapping[str, Any]) -> _Entry:
         return entry
 
 
+def _refuse_contradictions(entries: list[_Entry]) -> None:
+    """Fail entries that want different tokens in the same place: each run would undo what the last one did."""
+    places: dict[tuple[str, str, str], list[_Entry]] = {}
+    for entry in entries:
+        if entry.wish is not None:
+            places.setdefault((entry.user, entry.wish.server, entry.wish.key), []).append(entry)
+    for (user, server, key), rivals in places.items():
+        if len({entry.wish.token for entry in rivals if entry.wish is not None}) > 1:
+            where = f"{key!r} of {user} for {server}"
+            _fail(rivals, CaveError(f"Found {len(rivals)} entries that contradict each other for {where}. Keep one."))
+
+
+def _by_user(entries: list[_Entry]) -> dict[str, list[_Entry]]:
+    """Return the entries that can go on, by user."""
+    found: dict[str, list[_Entry]] = {}
+    for entry in entries:
+        if not entry.result.get("failed"):
+            found.setdefault(entry.user, []).append(entry)
+    return found
+
+
 def _prove(entries: list[_Entry], params: Mapping[str, Any]) -> None:
     """Ask each server about each token before anything is written."""
     # HTTP is imported only where it is needed: it takes longer than all the rest of the module.
@@ -110,7 +130,7 @@ def _prove(entries: list[_Entry], params: Mapping[str, Any]) -> None:
     questions = {
         index: Question(entry.wish.server, entry.wish.token, tuple(stack.name for stack in entry.wish.datastacks))
         for index, entry in enumerate(entries)
-        if entry.wish is not None and entry.wish.token is not None
+        if entry.wish is not None and entry.wish.token is not None and not entry.result.get("failed")
     }
     verdicts = prove_all(
         questions.values(), timeout=params["timeout"], retries=params["retries"], ca_path=params["ca_path"]
@@ -118,7 +138,6 @@ def _prove(entries: list[_Entry], params: Mapping[str, Any]) -> None:
     for index, question in questions.items():
         verdict = verdicts[question]
         entries[index].result["access"] = verdict.as_dict()
-        entries[index].result["fingerprint"] = fingerprint(question.token)
         if not verdict.ok:
             message = f"{verdict.message} Nothing was written. {verdict.remedy}"
             if verdict.verdict in ("unreachable", "tls_error"):
@@ -136,17 +155,17 @@ def _mode_and_group(params: Mapping[str, Any]) -> tuple[int, int | None]:
     try:
         mode = params["mode"] if isinstance(params["mode"], int) else int(str(params["mode"]), 8)
     except ValueError:
-        raise CaveError("The mode {!r} is not octal, such as '0600'.".format(params["mode"])) from None
+        raise CaveError(f"The mode {params['mode']!r} is not an octal number. Use '0600', in quotes.") from None
     group = None
     if params["group"] is not None:
         try:
             group = grp.getgrnam(params["group"]).gr_gid
         except KeyError:
-            raise CaveError(
-                "This host has no group {!r}. Create it first, or correct the name.".format(params["group"])
-            ) from None
-    if mode & 0o7 or mode & 0o7110:
-        raise CaveError(f"The mode {mode:04o} lets everybody in, or is not one of a file with a secret. Use 0600.")
+            raise CaveError(f"This host has no group {params['group']!r}. Create it, or correct the name.") from None
+    if mode & ~0o660:
+        raise CaveError(
+            f"The mode {mode:04o} (octal) lets everybody in, or is not that of a file. Use '0600', in quotes."
+        )
     if mode & 0o070 and group is None:
         raise CaveError(f"The mode {mode:04o} lets a group in, but no group is given. Name the group, or use 0600.")
     if mode & 0o600 != 0o600:
@@ -159,13 +178,13 @@ def _summary(entries: list[_Entry]) -> dict[str, Any]:
     diff = [
         {"before_header": header, "after_header": header, **result.pop("diff")}
         for result in results
-        for header in ["{}, {}".format(result["user"], result["server"])]
+        for header in [f"{result['user']}, {result['server']}"]
         if "diff" in result
     ]
     summary = {"changed": any(result["changed"] for result in results), "users": results, "diff": diff}
     failed = [result for result in results if result.get("failed")]
     if failed:
-        count = "" if len(results) == 1 else "%d of %d tokens are not in place. " % (len(failed), len(results))
-        message = count + " ".join("{}: {}".format(result["user"], result["msg"]) for result in failed)
+        count = "" if len(results) == 1 else f"{len(failed)} of {len(results)} tokens are not in place. "
+        message = count + " ".join(f"{result['user']}: {result['msg']}" for result in failed)
         raise CaveError(message, **summary)
     return summary

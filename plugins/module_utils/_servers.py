@@ -15,7 +15,10 @@ from ansible_collections.connectomics.cave.plugins.module_utils._errors import C
 DEFAULT_SERVER = "https://global.daf-apis.com"
 """The auth server that caveclient takes when none is named."""
 
-_HOST_AND_PORT = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
+# At most 200 characters, so that the name of the server's secrets file is one that every file system takes.
+_HOST_AND_PORT = re.compile(
+    r"([A-Za-z0-9]([A-Za-z0-9._-]{0,198}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(:(?P<port>[0-9]{1,5}))?"
+)
 _DATASTACK_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 KNOWN_LOCAL_SERVERS: dict[str, dict[str, str]] = {
@@ -58,8 +61,9 @@ def server_address(value: object) -> str:
         raise CaveError(f"The server address {value!r} has no https:// in front.{hint}")
     scheme, _separator, rest = text.partition("://")
     if scheme not in ("https", "http"):
-        raise CaveError("The server address {!r} begins with {!r}; expected https://.".format(value, scheme + "://"))
-    if not _HOST_AND_PORT.fullmatch(rest):
+        raise CaveError(f"The server address {value!r} begins with {scheme + '://'!r}; expected https://.")
+    match = _HOST_AND_PORT.fullmatch(rest)
+    if not match or int(match.group("port") or 1) not in range(1, 65536):
         raise CaveError(
             f"The server address {value!r} is not of the form https://HOST or https://HOST:PORT "
             "(no path, user name, question mark or white space)."
@@ -93,9 +97,7 @@ def parse_datastacks(value: Iterable[Any], server: str) -> list[Datastack]:
             raise CaveError(f"A datastack is its name, or a mapping with 'name' and 'local_server'; found {item!r}.")
         name = entry["name"].strip()
         if not _DATASTACK_NAME.fullmatch(name):
-            raise CaveError(
-                "{!r} is not the name of a datastack (letters, digits and _ . - only).".format(entry["name"])
-            )
+            raise CaveError(f"{entry['name']!r} is not the name of a datastack (letters, digits and _ . - only).")
         local_server = entry.get("local_server") or KNOWN_LOCAL_SERVERS.get(server, {}).get(name, "")
         datastacks.append(Datastack(name, server_address(local_server) if local_server else ""))
     return datastacks

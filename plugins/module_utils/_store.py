@@ -17,7 +17,7 @@ import os
 import re
 import stat
 import time
-from typing import Iterator
+from typing import Container, Iterator, NamedTuple
 
 from ansible_collections.connectomics.cave.plugins.module_utils import _readers, _secrets
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
@@ -25,17 +25,28 @@ from ansible_collections.connectomics.cave.plugins.module_utils._errors import C
 LOCK_FILE = ".connectomics-cave.lock"
 LOCK_PATIENCE = 20.0
 """Seconds to wait for another run that writes to the same directory."""
-_TEMPORARY = re.compile(r"\.connectomics-cave-[0-9a-f]{16}\.tmp")
+TEMPORARY = re.compile(r"\.connectomics-cave-[0-9a-f]{16}\.tmp")
+"""What a run that was killed may leave behind."""
 _OPEN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # O_NONBLOCK: opening a FIFO must not wait for its other end
 _REMEDIES = {
     errno.ENOSPC: "Free some space there",
     errno.EDQUOT: "Raise the user's quota, or free some space",
     errno.EROFS: "Mount the file system read-write",
     errno.EIO: "Check the disk or the file server",
+    errno.ELOOP: "Remove the symbolic link there",
+    errno.EISDIR: "Move the directory away that is there",
     errno.ENOLCK: "Make file locks work there (lockd, for NFS)",
     errno.EMFILE: "Raise the limit on open files",
     errno.ENFILE: "Raise the system's limit on open files",
 }
+
+
+class Access(NamedTuple):
+    """Who may enter a directory of secrets files."""
+
+    mode: int = 0o700
+    group: int | None = None
+    """A group id; None: whichever it has."""
 
 
 class Directory:
@@ -47,14 +58,28 @@ class Directory:
     def __init__(self, path: str, descriptor: int) -> None:
         self.path = path
         self._descriptor = descriptor
+        self._lock_descriptor: int | None = None
 
     def close(self) -> None:
         """Let go of the directory, and of its lock."""
         os.close(self._descriptor)
+        if self._lock_descriptor is not None:
+            os.close(self._lock_descriptor)
 
-    def mode(self) -> int:
-        """Return the directory's permission bits."""
-        return stat.S_IMODE(os.fstat(self._descriptor).st_mode)
+    def flaw(self, access: Access) -> str:
+        """Say who could enter that should not, or the other way round; empty when all is well.
+
+        A directory that is not the user's own is as whoever it belongs to wants it.
+        """
+        status = os.fstat(self._descriptor)
+        mode = stat.S_IMODE(status.st_mode)
+        if status.st_uid != os.geteuid():
+            return ""
+        if mode & 0o077 & ~access.mode:
+            return f"mode {mode:04o} let others in"
+        if access.group is not None and (status.st_gid != access.group or mode & 0o070 != access.mode & 0o070):
+            return f"mode {mode:04o} or group id {status.st_gid} kept the group out"
+        return ""
 
     def parent_is_open_to_others(self) -> bool:
         """Tell whether the directory above is the user's own, and others may swap what is in it."""
@@ -71,23 +96,23 @@ class Directory:
         return read_entry(name, self._descriptor, follow=False)
 
     def holds(self, name: str, needles: list[bytes]) -> bool:
-        """Tell whether a regular file of a secrets file's size holds one of ``needles``, whatever its form."""
-        with contextlib.suppress(OSError):
-            descriptor = os.open(name, os.O_RDONLY | _OPEN, dir_fd=self._descriptor)
-            with os.fdopen(descriptor, "rb") as file:
-                if stat.S_ISREG(os.fstat(descriptor).st_mode):
-                    content = file.read(_secrets.MAX_BYTES + 1)
-                    return any(needle in content for needle in needles)
+        """Tell whether the beginning of a regular file holds one of ``needles``, whatever the file's form."""
+        with contextlib.suppress(OSError, _secrets.Malformed):
+            content = _read(name, self._descriptor, _OPEN)
+            return any(needle in content for needle in needles)
         return False
 
     def is_writable(self) -> bool:
         """Tell whether the user may change the directory, without trying."""
         return os.access(".", os.W_OK | os.X_OK, dir_fd=self._descriptor)
 
-    def repair(self, mode: int) -> None:
-        """Set the directory's mode."""
+    def repair(self, access: Access) -> None:
+        """Set the directory's group and mode."""
         with reporting(self.path, "change the mode of"):
-            os.fchmod(self._descriptor, mode)
+            if access.group is not None:
+                os.fchown(self._descriptor, -1, access.group)
+            mode = stat.S_IMODE(os.fstat(self._descriptor).st_mode)
+            os.fchmod(self._descriptor, (mode & ~0o077) | (access.mode & 0o077))
 
     def repair_parent(self) -> None:
         """Take from others the right to change the directory above."""
@@ -99,7 +124,7 @@ class Directory:
                 os.close(descriptor)
 
     def lock(self) -> None:
-        """Take the directory's lock, which lasts until this process ends or lets go of it.
+        """Take the directory's lock, which lasts until it is closed.
 
         A POSIX lock on a file: of the kinds of lock, the one that network file systems carry to the other hosts.
 
@@ -123,17 +148,10 @@ class Directory:
                         raise
                 if time.monotonic() > deadline:
                     raise CaveError(
-                        "Another process has been writing to %s for %d s. Look for a hanging run, then try again."
-                        % (self.path, LOCK_PATIENCE)
+                        f"Another process has been writing to {self.path} for {LOCK_PATIENCE:g} s. "
+                        "Look for a hanging run, then try again."
                     )
                 time.sleep(0.02)
-
-    def remove_leftovers(self) -> None:
-        """Remove the temporary files of runs that were killed. Only under the lock."""
-        for name in self.names():
-            if _TEMPORARY.fullmatch(name):
-                with contextlib.suppress(OSError):
-                    os.unlink(name, dir_fd=self._descriptor)
 
     def write(self, name: str, text: str, mode: int, group: int | None) -> None:
         """Put ``text`` under ``name``, atomically: a crash leaves the old content or the new, whole.
@@ -170,7 +188,11 @@ class Directory:
             self._sync()
 
     def set_aside(self, name: str) -> str:
-        """Rename what stands under ``name``, out of every reader's way and unreadable to others; return the new name."""
+        """Rename what stands under ``name``, out of every reader's way and unreadable to others.
+
+        Returns:
+            The new name.
+        """
         with reporting(os.path.join(self.path, name), "set aside"):
             with contextlib.suppress(OSError):  # a link, or a file that is not ours: its mode is not ours to set
                 descriptor = os.open(name, os.O_RDONLY | _OPEN, dir_fd=self._descriptor)
@@ -180,9 +202,9 @@ class Directory:
                     os.close(descriptor)
             taken = set(self.names())
             number = 1
-            while "%s%s%d" % (name, _secrets.QUARANTINE, number) in taken:
+            while f"{name}{_secrets.QUARANTINE}{number}" in taken:
                 number += 1
-            new_name = "%s%s%d" % (name, _secrets.QUARANTINE, number)
+            new_name = f"{name}{_secrets.QUARANTINE}{number}"
             os.rename(name, new_name, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
             self._sync()
             return new_name
@@ -191,7 +213,7 @@ class Directory:
         try:
             os.fsync(self._descriptor)
         except OSError as error:
-            if error.errno != errno.EINVAL:  # file systems without an order of directory changes to keep
+            if error.errno != errno.EINVAL:  # a file system without an order of directory changes to keep
                 raise
 
 
@@ -203,30 +225,39 @@ def read_entry(name: str, directory: int | None = None, follow: bool = True) -> 
         directory: an open directory.
         follow: whether a link counts as what it leads to, as it does for the readers.
     """
+    status = None
     try:
         status = os.stat(name, dir_fd=directory, follow_symlinks=follow)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        return _secrets.Entry(0, -1, -1, False, None, "unreadable", _reason(error))
-    try:
-        text, problem, detail = _content(name, directory, follow), None, ""
+        if stat.S_ISLNK(status.st_mode):
+            raise _secrets.Malformed("symlink", f"to {os.readlink(name, dir_fd=directory)!r}")
+        _require_regular(status.st_mode)  # before it is opened: to open a FIFO or a device is to do something to it
+        flags = _OPEN & ~os.O_NOFOLLOW if follow else _OPEN
+        text, problem, detail = _secrets.parse(_read(name, directory, flags)), None, ""
     except _secrets.Malformed as error:
         text, problem, detail = None, error.code, str(error)
     except FileNotFoundError:
         return None
     except OSError as error:
-        text, problem, detail = None, "unreadable", "{} ({})".format(_secrets.PROBLEMS["unreadable"], _reason(error))
+        if status is None and follow:
+            return None  # for a reader, too, nothing is there
+        text, problem, detail = None, "unreadable", f"{_secrets.PROBLEMS['unreadable']} ({_reason(error)})"
+    if status is None:
+        return _secrets.Entry(0, -1, -1, False, text, problem, detail)
     mode = stat.S_IMODE(status.st_mode)
     return _secrets.Entry(mode, status.st_uid, status.st_gid, stat.S_ISREG(status.st_mode), text, problem, detail)
 
 
-def listing(where: _readers.Places) -> dict[str, _secrets.Entry]:
-    """Return what the readers find in the places where they look; links count as what they lead to."""
+def listing(where: _readers.Places, known: Container[str] = ()) -> dict[str, _secrets.Entry]:
+    """Return what the readers find in the places where they look; links count as what they lead to.
+
+    Args:
+        where: the places.
+        known: directories among them to leave out.
+    """
     found = {}
     for directory in dict.fromkeys((where.caveclient, *where.cloud_volume, *where.cloud_files)):
         try:
-            names = os.listdir(directory)
+            names = os.listdir(directory) if directory not in known else []
         except OSError:
             continue  # for a reader, too, nothing is there
         for name in names:
@@ -237,38 +268,41 @@ def listing(where: _readers.Places) -> dict[str, _secrets.Entry]:
     return found
 
 
-def _content(name: str, directory: int | None, follow: bool) -> str:
-    flags = os.O_RDONLY | (_OPEN & ~os.O_NOFOLLOW if follow else _OPEN)
+def _require_regular(mode: int) -> None:
+    if stat.S_ISDIR(mode):
+        raise _secrets.Malformed("directory")
+    if not stat.S_ISREG(mode):
+        raise _secrets.Malformed("not_a_file")
+
+
+def _read(name: str, directory: int | None, flags: int) -> bytes:
+    """Return the content of a regular file, or of one that is too large one byte more than is allowed."""
+    descriptor = os.open(name, os.O_RDONLY | flags, dir_fd=directory)
     try:
-        descriptor = os.open(name, flags, dir_fd=directory)
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.EMLINK):  # EMLINK: the BSDs' word for it
-            raise _secrets.Malformed("symlink", f"to {os.readlink(name, dir_fd=directory)}") from None
-        if error.errno == errno.ENXIO:  # a socket
-            raise _secrets.Malformed("not_a_file") from None
-        raise
-    with os.fdopen(descriptor, "rb") as file:
-        kind = os.fstat(descriptor).st_mode
-        if stat.S_ISDIR(kind):
-            raise _secrets.Malformed("directory")
-        if not stat.S_ISREG(kind):
-            raise _secrets.Malformed("not_a_file")
-        raw = file.read(_secrets.MAX_BYTES + 1)
-    if len(raw) > _secrets.MAX_BYTES:
-        raise _secrets.Malformed("too_large")
-    return _secrets.parse(raw)
+        _require_regular(os.fstat(descriptor).st_mode)  # again: it may have been swapped
+        content = b""
+        while len(content) <= _secrets.MAX_BYTES:
+            piece = os.read(descriptor, _secrets.MAX_BYTES + 1 - len(content))
+            if not piece:
+                break
+            content += piece
+        return content
+    finally:
+        os.close(descriptor)
 
 
-def open_directory(path: str, create: bool, owners: tuple[int, ...]) -> tuple[Directory | None, list[str]]:
+def open_directory(
+    path: str, owners: tuple[int, ...], create: Access | None = None
+) -> tuple[Directory | None, list[str]]:
     """Open a secrets directory, and say which directories were made (or would be) on the way to it.
 
     Args:
         path: absolute.
-        create: whether to make what is missing, 0700.
         owners: the user ids that the directory may belong to.
+        create: how to make what is missing; None: not at all.
 
     Returns:
-        The directory, None when it does not exist and ``create`` is false; the missing directories, outermost first.
+        The directory, None when it does not exist and is not to be made; the missing directories, outermost first.
 
     Raises:
         CaveError: the path is not a directory, belongs to somebody else, or cannot be entered or made.
@@ -282,29 +316,38 @@ def open_directory(path: str, create: bool, owners: tuple[int, ...]) -> tuple[Di
         raise CaveError(_obstacle(above))
     if missing and not os.access(above, os.W_OK | os.X_OK):
         raise CaveError(_not_permitted(above, f"make {missing[0]}"))
-    if create:
-        for directory in missing:
-            with contextlib.suppress(FileExistsError), reporting(directory, "make"):
-                os.mkdir(directory, 0o700)
-    elif missing:
+    if create is None and missing:
         return None, missing
+    for directory in missing:
+        _make(directory, create or Access())
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except PermissionError:
         raise CaveError(_not_permitted(path, "enter it")) from None
     except OSError as error:
-        raise CaveError(
-            _obstacle(path) if error.errno in (errno.ENOTDIR, errno.ENOENT) else _failed(error, path, "open")
-        )
+        if error.errno in (errno.ENOTDIR, errno.ENOENT):
+            raise CaveError(_obstacle(path)) from None
+        raise CaveError(_failed(error, path, "open")) from None
     owner = os.fstat(descriptor).st_uid
     if owner not in owners:
         os.close(descriptor)
         link = " (through a symbolic link)" if os.path.realpath(path) != path else ""
         raise CaveError(
-            "%s leads%s to a directory that belongs to user id %d, not to user id %d. "
-            "Remove the link, or give the directory to its user (chown)." % (path, link, owner, os.geteuid())
+            f"{path} leads{link} to a directory that belongs to user id {owner}, not to user id {os.geteuid()}. "
+            "Remove the link, or give the directory to its user (chown)."
         )
     return Directory(path, descriptor), missing
+
+
+def _make(path: str, access: Access) -> None:
+    with reporting(path, "make"), contextlib.suppress(FileExistsError):  # another run may be faster
+        os.mkdir(path, 0o700)
+        if access.group is not None:
+            made = Directory(path, os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC))
+            try:
+                made.repair(access)
+            finally:
+                made.close()
 
 
 @contextlib.contextmanager
@@ -320,9 +363,7 @@ def _failed(error: OSError, path: str, doing: str) -> str:
     if error.errno in (errno.EACCES, errno.EPERM):
         return _not_permitted(path, doing)
     remedy = _REMEDIES.get(error.errno or 0)
-    return "Cannot {} {}: {}.{}".format(
-        doing, path, _reason(error), f" {remedy}, then run this again." if remedy else ""
-    )
+    return f"Cannot {doing} {path}: {_reason(error)}. {remedy or 'Mend that'}, then run this again."
 
 
 def _reason(error: OSError) -> str:
@@ -336,17 +377,13 @@ def _not_permitted(path: str, doing: str) -> str:
         culprit = os.path.dirname(culprit)
     try:
         status = os.lstat(culprit)
-        state = "belongs to user id %d with mode %04o" % (status.st_uid, stat.S_IMODE(status.st_mode))
+        state = f"belongs to user id {status.st_uid} with mode {stat.S_IMODE(status.st_mode):04o}"
     except OSError as error:
         state = f"cannot be looked at ({_reason(error)})"
+    what = doing if path in doing or doing.endswith(" it") else f"{doing} {path}"
     return (
-        "No permission to %s: %s %s, and the token's user has user id %d. Give it to that user (chown, chmod u+rwx)."
-        % (
-            doing if path in doing or doing.endswith(" it") else f"{doing} {path}",
-            culprit,
-            state,
-            os.geteuid(),
-        )
+        f"No permission to {what}: {culprit} {state}, and the token's user has user id {os.geteuid()}. "
+        "Give it to that user (chown, chmod u+rwx)."
     )
 
 

@@ -13,19 +13,20 @@ from typing import Iterable
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 
 MAX_TOKEN_LENGTH = 4096
-"""Characters. The longest token a CAVE server is known to make has 44; common HTTP servers refuse headers over 8 KiB."""
+"""Characters. The longest token that a CAVE server is known to make has 44; HTTP servers refuse headers over 8 KiB."""
 
 # RFC 6750, section 2.1: the characters of a bearer token. Anything else breaks the header, or was never a token.
 _BEARER_CHARACTERS = re.compile(r"[A-Za-z0-9._~+/=-]+")
 _PLACEHOLDER = re.compile(
     r"""(paste|your|my)[a-z_.-]*token([_.-]?here)?   # YOUR_TOKEN_HERE and kin
-    | token([_.-]?here)? | secret | password | placeholder | change[_.-]?me | replace[_.-]?me | todo | tbd | fixme | example
+    | token([_.-]?here)? | secret | password | placeholder | example
+    | change[_.-]?me | replace[_.-]?me | todo | tbd | fixme
     | none | null | nil | undefined | true | false | yes | no | nan | inf | omit
     | x{3,} | \.{3,} | _+ | -+
     | value_specified_in_no_log_parameter""",
     re.IGNORECASE | re.VERBOSE,
 )
-_PRINTED_FLOAT = re.compile(r"\d\.\d+e[+-]\d+")
+_PRINTED_FLOAT = re.compile(r"\d+\.\d+|\d(\.\d+)?e[+-]\d+")
 
 
 def clean_token(value: object) -> str:
@@ -59,8 +60,8 @@ def clean_token(value: object) -> str:
         )
     if len(token) > MAX_TOKEN_LENGTH:
         raise CaveError(
-            "The token has %d characters; no token has more than %d. Is it the content of a whole file?"
-            % (len(token), MAX_TOKEN_LENGTH)
+            f"The token has {len(token)} characters; no token has more than {MAX_TOKEN_LENGTH}. "
+            "Is it the content of a whole file?"
         )
     if "{{" in token or "{%" in token:
         raise CaveError("The token is a template that was not filled in. Check the variable's quotes and its name.")

@@ -61,7 +61,8 @@ def current_user() -> pwd.struct_passwd:
         return _at_home(pwd.getpwuid(os.geteuid()))
     except KeyError as error:
         raise CaveError(
-            f"The user id {os.geteuid()} of this process has no account on this host. Create one, or run as another user."
+            f"The user id {os.geteuid()} of this process has no account on this host. "
+            "Create one, or run as another user."
         ) from error
 
 
@@ -94,7 +95,11 @@ def run_each_as(jobs: list[Job], timeout: float = 60) -> list[Any]:
     """Run every job in a child process of its own, some at a time, and return the results in the jobs' order.
 
     A job that fails, or takes more than ``timeout`` seconds, has its CaveError as the result: it stops no other.
+    A single job for the user that this process already is needs no child: then no ``timeout`` holds, and a home that
+    hangs would have hung whatever started this process.
     """
+    if len(jobs) == 1 and jobs[0].user.pw_uid == os.geteuid():
+        return [_unpacked(_answer(jobs[0]))]
     results: list[Any] = [None] * len(jobs)
     running: dict[int, _Child] = {}  # by the pipe that brings the answer
     waiting = list(range(len(jobs)))[::-1]
@@ -153,22 +158,23 @@ def _start(job: Job, pipes: list[int]) -> tuple[int, int]:
     try:
         for other in [*pipes, pipe]:  # a process of one user has no business with the answers of another
             os.close(other)
-        remaining = json.dumps(_answer(job, groups)).encode()
+        remaining = json.dumps(_answer(job, groups, to_become=True)).encode()
         while remaining:
             remaining = remaining[os.write(child_end, remaining) :]
     finally:
         os._exit(0)
 
 
-def _answer(job: Job, groups: list[int] | None) -> dict[str, Any]:
-    """Become the job's user, for good, and run its function."""
+def _answer(job: Job, groups: list[int] | None = None, to_become: bool = False) -> dict[str, Any]:
+    """Run a job's function, after becoming its user for good where that is not who this process is."""
+    umask = os.umask(0o077)
     try:
         if groups is not None:
             os.setgroups(groups)
             os.setgid(job.user.pw_gid)
             os.setuid(job.user.pw_uid)
-        os.umask(0o077)
-        os.chdir("/")
+        if to_become:
+            os.chdir("/")
         return {"result": job.function()}
     except CaveError as error:
         return {"error": error.message, "details": error.details}
@@ -179,6 +185,8 @@ def _answer(job: Job, groups: list[int] | None) -> dict[str, Any]:
         place = f"{os.path.basename(where.tb_frame.f_code.co_filename)}:{where.tb_lineno}" if where else "?"
         reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
         return {"error": f"Unforeseen error at {place}: {reason}. Please report it.", "details": {}}
+    finally:
+        os.umask(umask)
 
 
 def _end(child: _Child, pipe: int) -> None:
@@ -187,7 +195,7 @@ def _end(child: _Child, pipe: int) -> None:
     os.kill(child.pid, signal.SIGKILL)
     deadline = time.monotonic() + 0.1
     while not os.waitpid(child.pid, os.WNOHANG)[0] and time.monotonic() < deadline:
-        time.sleep(0.0005)
+        time.sleep(0.0001)
 
 
 def _result(answer: bytes, user: pwd.struct_passwd) -> Any:
@@ -197,6 +205,10 @@ def _result(answer: bytes, user: pwd.struct_passwd) -> Any:
         return CaveError(
             f"The process that worked as {user.pw_name} ended without an answer. Was it killed? Run this again."
         )
+    return _unpacked(content)
+
+
+def _unpacked(content: dict[str, Any]) -> Any:
     if "error" in content:
         return CaveError(content["error"], **content["details"])
     return content["result"]

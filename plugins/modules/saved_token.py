@@ -14,11 +14,12 @@ version_added: 0.1.0
 author:
   - connectomics.cave contributors (@connectomics)
 description:
-  - Writes a user's CAVE token into the secrets files of a host, as C(client.auth.save_token) of caveclient does, but so that
-    caveclient, cloud-volume and cloud-files all send the same token, whatever other secrets files are there.
+  - Writes a user's CAVE token into the secrets files of a host, as C(client.auth.save_token) of caveclient does, but so
+    that caveclient, cloud-volume and cloud-files all send the same token, whatever other secrets files are there.
   - The token is proven first. One that the server does not accept never replaces one that is there.
   - The files are written by a process that has become the user, atomically, and are never readable by others.
-  - A token never appears in the result, in a diff or in a log. Its fingerprint does, the first 8 hex digits of its SHA-256.
+  - A token never appears in the result, in a diff or in a log. Its fingerprint does, the first 8 hex digits of its
+    SHA-256.
 extends_documentation_fragment:
   - connectomics.cave.cave.server
   - connectomics.cave.cave.datastacks
@@ -47,7 +48,7 @@ options:
       token:
         description:
           - The token, as the server's token page shows it. White space around it is dropped.
-          - What cannot be a token is refused with the reason, for instance a number, which means that the quotes are missing.
+          - What cannot be a token is refused with the reason, as is a number, which means that quotes are missing.
         type: raw
       server:
         description: The address of the auth server. The default is O(server).
@@ -64,7 +65,7 @@ options:
         type: str
         choices: [present, absent]
   user:
-    description: Name of the user's account, where O(tokens) is not given. The default is the user that runs the task.
+    description: Name of the user's account. The default is the user that runs the task.
     type: str
   token:
     description: The token, where O(tokens) is not given.
@@ -90,7 +91,7 @@ options:
     default: true
   stale:
     description:
-      - What to do with other secrets files in the same directory that hold the token that is being replaced (or removed).
+      - What to do with other secrets files in the same directory that hold the token that is replaced (or removed).
       - V(update) treats them alike, V(report) names them in the result, V(ignore) does neither.
       - With O(state=absent) and V(update), further files there that hold the token are removed, such as backups.
     type: str
@@ -103,7 +104,8 @@ options:
     type: str
   cloud_volume_dir:
     description:
-      - The users' C(CLOUD_VOLUME_DIR), in whose folder C(secrets) cloud-volume and cloud-files look. It gets the same files.
+      - The users' C(CLOUD_VOLUME_DIR), in whose folder C(secrets) cloud-volume and cloud-files look. It gets the same
+        files.
       - Without this option, what the users' startup files, the environment of the task or C(/etc/environment) assign to
         the variable is taken. A leading C(~/) is the user's home. Give an empty string to use none.
     type: str
@@ -112,12 +114,15 @@ options:
     type: raw
     default: "0600"
   group:
-    description: The group of the secrets files, for a lab that shares one account on purpose. Use it with a O(mode) of V(0640).
+    description:
+      - The group of the secrets files, for a lab that shares one account on purpose. Use it with a O(mode) of V(0640).
+      - The users must be members. With a mode for a group, the directory of the files is the group's too, mode 0750.
     type: str
   on_malformed:
     description:
       - What to do with a secrets file that is not a JSON object, and has to change.
-      - V(fail) leaves it as it is. V(replace) keeps it beside the new file, under a name with C(.malformed-1), mode 0600.
+      - V(fail) leaves it as it is.
+      - V(replace) keeps it beside the new file, under a name that ends in C(.malformed-1), with mode 0600.
     type: str
     choices: [fail, replace]
     default: fail
