@@ -41,6 +41,7 @@ _GRACE = 5.0
 _MOST_FOR_SECOND_LOOK = 5
 """Seconds for the auth server's word on a token with which caveclient works."""
 _NAMES_SHOWN = 8
+_HOLDER_KEYS = {"user", "server", "datastacks", "key"}
 
 
 class _Limits(NamedTuple):
@@ -77,33 +78,60 @@ def run(params: Mapping[str, Any]) -> dict[str, Any]:
     """Check the access of every user that the parameters name.
 
     Returns:
-        ``verdict`` (the worst) and ``users`` (one result each, in order).
+        ``verdict`` (the worst) and ``users`` (one result each, those of one server together).
 
     Raises:
         CaveError: somebody's access doesn't work; ``details`` has all that is returned otherwise.
     """
-    server = server_address(params["server"])
-    wanted = Wanted(
-        server,
-        parse_datastacks(params["datastacks"], server),
-        params["key"],
-        params["secrets_dir"] or "",
-        params["cloud_volume_dir"],
-    )
     limits = _Limits(params["timeout"], params["retries"], params["ca_path"])
     if limits.timeout < 1:
         raise CaveError(f"timeout: {limits.timeout} is not a time in which anything can be asked. The usual one is 30.")
     if params["token"] is not None:
-        question = Question(server, clean_token(params["token"]), wanted.names)
+        wanted = _wanted({}, params)
+        question = Question(wanted.server, clean_token(params["token"]), wanted.names)
         access = examine_all([question], ask_info_service=True, **limits._asdict())[question]
         return _summary([_Finding(None, *access)])
-    if params["method"] == "client":
-        _check_client_options(wanted)
-    accounts = read_accounts(params["users"] or [_users.current_user().pw_name], wanted, limits.timeout)
-    if params["method"] == "client":
-        python = params["interpreter"] or os.path.join(params["path"], "current", "bin", "python")
-        return _summary(_by_client(accounts, wanted, limits, python))
-    return _summary(_by_api(accounts, wanted, limits))
+    findings: list[_Finding] = []
+    for wanted, names in _holders(params):
+        if params["method"] == "client":
+            _check_client_options(wanted)
+        accounts = read_accounts(names, wanted, limits.timeout)
+        if params["method"] == "client":
+            python = params["interpreter"] or os.path.join(params["path"], "current", "bin", "python")
+            findings += _by_client(accounts, wanted, limits, python)
+        else:
+            findings += _by_api(accounts, wanted, limits)
+    return _summary(findings)
+
+
+def _holders(params: Mapping[str, Any]) -> list[tuple[Wanted, list[str]]]:
+    """Return whose token is checked for what: the users of each server, key and set of datastacks together."""
+    holders: list[tuple[Wanted, list[str]]] = []
+    for item in params["users"] or [_users.current_user().pw_name]:
+        holder = {"user": item} if isinstance(item, str) else item
+        if not isinstance(holder, dict) or not isinstance(holder.get("user"), str) or set(holder) - _HOLDER_KEYS:
+            raise CaveError(
+                "users: each is a user's name, or a mapping with user and, if need be, server, datastacks, key."
+            )
+        wanted = _wanted(holder, params)
+        names = next((names for known, names in holders if known == wanted), None)
+        if names is None:
+            holders.append((wanted, [holder["user"]]))
+        else:
+            names.append(holder["user"])
+    return holders
+
+
+def _wanted(holder: Mapping[str, Any], params: Mapping[str, Any]) -> Wanted:
+    usual = server_address(params["server"])
+    server = server_address(holder.get("server") or usual)
+    datastacks = holder.get("datastacks")
+    if datastacks is None:
+        datastacks = params["datastacks"] if server == usual else []
+    key = holder.get("key") or params["key"]
+    return Wanted(
+        server, parse_datastacks(datastacks, server), key, params["secrets_dir"] or "", params["cloud_volume_dir"]
+    )
 
 
 def _check_client_options(wanted: Wanted) -> None:

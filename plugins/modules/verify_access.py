@@ -38,10 +38,13 @@ attributes:
 options:
   users:
     description:
-      - Names of the users' accounts. The default is the user that runs the task.
+      - The users. The default is the user that runs the task.
+      - Each is the name of an account, or a mapping with C(user) and, where they differ from the task's options,
+        C(server), C(datastacks) and C(key). The filter P(connectomics.cave.token_holders#filter) makes them of a
+        list of tokens.
       - The files of other users can be read by root alone, so use C(become).
     type: list
-    elements: str
+    elements: raw
   token:
     description:
       - A token to check in the place of what the host would send, as on the controller before it goes out to the hosts.
@@ -213,7 +216,7 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            "users": {"type": "list", "elements": "str"},
+            "users": {"type": "list", "elements": "raw"},
             "token": {"type": "raw", "no_log": True},
             "method": {"type": "str", "choices": ["api", "client"], "default": "api"},
             "server": {"type": "str", "default": DEFAULT_SERVER},

@@ -1,0 +1,67 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Who holds a token, without the tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+
+DOCUMENTATION = r"""
+name: token_holders
+short_description: Say who holds a token, without the tokens
+version_added: 0.1.0
+author: connectomics.cave contributors (@connectomics)
+description:
+  - Takes a list like C(caveclient_tokens), and returns it without the tokens and without the entries whose token shall
+    be absent, as the option O(connectomics.cave.verify_access#module:users) wants it.
+options:
+  _input:
+    description: Mappings with C(user), C(token) and, optionally, C(server), C(datastacks), C(key) and C(state).
+    type: list
+    elements: dict
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Verify the access of everybody who has a token
+  connectomics.cave.verify_access:
+    users: "{{ caveclient_tokens | connectomics.cave.token_holders }}"
+"""
+
+RETURN = r"""
+_value:
+  description: Mappings with C(user) and, where they were given, C(server), C(datastacks) and C(key); each once.
+  type: list
+  elements: dict
+"""
+
+_KEPT = ("user", "server", "datastacks", "key")
+
+
+def token_holders(tokens: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return who holds a token: the entries of ``caveclient_tokens`` that are to be present, without their tokens.
+
+    Raises:
+        AnsibleFilterError: it is not a list of mappings. The message shows none of it.
+    """
+    holders: list[dict[str, Any]] = []
+    if isinstance(tokens, (str, Mapping)) or not all(isinstance(item, Mapping) for item in tokens):
+        raise AnsibleFilterError("token_holders takes a list of mappings with the keys user and token.")
+    for item in tokens:
+        holder = {key: item[key] for key in _KEPT if item.get(key) is not None}
+        if item.get("state") != "absent" and holder not in holders:
+            holders.append(holder)
+    return holders
+
+
+class FilterModule:
+    """The filter, for Ansible."""
+
+    def filters(self) -> dict[str, Any]:
+        """Return the filters by name."""
+        return {"token_holders": token_holders}
