@@ -64,7 +64,7 @@ def run_client(check: Check, user: pwd.struct_passwd) -> list[dict[str, Any]]:
     A datastack about which nothing was said has the exception ``TimeoutExpired`` (killed at the timeout), ``OSError``
     (it could not be started) or ``ChildProcessError`` (it ended without a word).
     """
-    asked = {"seconds": int(check.timeout) + 2, "key": check.key, "datastacks": check.datastacks}
+    asked = {"timeout": check.timeout, "key": check.key, "datastacks": check.datastacks}
     report, report_end = os.pipe()
     try:
         process = subprocess.Popen(

@@ -17,45 +17,78 @@ import os
 import resource
 import signal
 import sys
+import time
 import webbrowser
 from typing import Any
 
 MOST_MEMORY = 4 << 30
-"""Bytes of address space: caveclient reads whatever a server sends into memory, and takes about 1 GiB of it at rest."""
-MOST_BODY = 65536
+"""Bytes of address space, in case of anything; caveclient takes about a quarter of it."""
+MOST_READ = 16 << 20
+"""Bytes of an answer. caveclient itself would read on for as long as the server sends."""
+MOST_TOLD = 65536
+"""Bytes of an answer that are handed on."""
 HEADERS = ("content-type", "content-encoding", "location", "retry-after")
 
 
 class _LastAnswer:
     """Remembers the answer that caveclient got last: the exceptions that it raises often don't have it."""
 
-    def __init__(self) -> None:
-        self.answer: Any = None
+    def __init__(self, deadline: float) -> None:
+        self._deadline = deadline
+        self._answer: dict[str, Any] | None = None
 
     def listen(self) -> None:
-        """Look over the shoulder of every requests.Session."""
-        import requests
+        """Look over the shoulder of every requests.Session, and end a wait that goes on beyond the deadline."""
+        from requests import Session
+        from urllib3.util.retry import Retry
 
-        send = requests.Session.send
+        send, retry_after = Session.send, Retry.get_retry_after
 
         def sending(session: Any, request: Any, **options: Any) -> Any:
-            self.answer = None
-            self.answer = send(session, request, **options)
-            return self.answer
+            self.forget()
+            answer = send(session, request, **{**options, "stream": True})
+            answer._content = _read(answer)
+            self._remember(answer.status_code, answer.headers, answer.content, answer.url, bool(answer.history))
+            return answer
 
-        requests.Session.send = sending  # type: ignore[method-assign,assignment]
+        def waiting(retry: Any, answer: Any) -> Any:
+            seconds = retry_after(retry, answer)
+            if seconds and time.monotonic() + seconds > self._deadline:
+                self._remember(answer.status, answer.headers, b"", "", False)
+                raise TimeoutError(f"the server wants a pause of {seconds:.0f} s")
+            return seconds
+
+        Session.send = sending  # type: ignore[method-assign,assignment]
+        Retry.get_retry_after = waiting  # type: ignore[method-assign,assignment]
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self._answer = None
 
     def describe(self) -> dict[str, Any] | None:
         """Return the answer as JSON-able data, None without one."""
-        if self.answer is None:
-            return None
-        return {
-            "status": self.answer.status_code,
-            "headers": {name: self.answer.headers[name] for name in HEADERS if name in self.answer.headers},
-            "body": self.answer.content[:MOST_BODY].decode("latin-1"),
-            "url": self.answer.url,
-            "redirected": bool(self.answer.history),
+        return self._answer
+
+    def _remember(self, status: int, headers: Any, body: bytes, url: str, redirected: bool) -> None:
+        self._answer = {
+            "status": status,
+            "headers": {name: headers[name] for name in HEADERS if name in headers},
+            "body": body[:MOST_TOLD].decode("latin-1"),
+            "url": url,
+            "redirected": redirected,
         }
+
+
+def _read(answer: Any) -> bytes:
+    parts = []
+    size = 0
+    for part in answer.iter_content(65536):
+        parts.append(part)
+        size += len(part)
+        if size > MOST_READ:
+            answer.close()
+            raise OverflowError(f"the answer is larger than {MOST_READ} bytes")
+    return b"".join(parts)
 
 
 def _forbid_browsers() -> None:
@@ -82,7 +115,7 @@ def _check(datastack: str, key: str, last: _LastAnswer) -> dict[str, Any]:
     result: dict[str, Any] = {"datastack": datastack, "names": [], "text": ""}
     try:
         CAVEclient = importlib.import_module("caveclient").CAVEclient  # noqa: N806 (its name)
-        last.answer = None
+        last.forget()
         # No server address: which one it is, is part of what is checked.
         client = CAVEclient(datastack) if key == "token" else CAVEclient(datastack, auth_token_key=key)
         result["local_server"] = str(getattr(client, "local_server", "") or "")
@@ -96,15 +129,17 @@ def main(arguments: list[str]) -> None:
     """Check each datastack, and write a line of JSON about each.
 
     Args:
-        arguments: number of the descriptor to write to; then, as JSON, ``seconds``, ``key`` and ``datastacks``.
+        arguments: number of the descriptor to write to; then, as JSON, ``timeout`` (seconds for all of it), ``key`` and
+            ``datastacks``.
     """
     descriptor, asked = int(arguments[0]), json.loads(arguments[1])
     os.set_inheritable(descriptor, False)
-    signal.alarm(asked["seconds"])  # should whoever started this be gone
+    deadline = time.monotonic() + asked["timeout"]
+    signal.alarm(int(asked["timeout"]) + 2)  # should whoever started this be gone
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
     _forbid_browsers()
-    last = _LastAnswer()
+    last = _LastAnswer(deadline)
     with contextlib.suppress(ImportError):
         last.listen()
     with os.fdopen(descriptor, "w", encoding="utf-8") as report:

@@ -338,6 +338,11 @@ def _not_cave(answer: Answer, server: str, expected: str) -> Verdict:
     return Verdict("not_a_cave_server", message, _not_cave_remedy(server), server)
 
 
+def refusal_verdict(answer: Answer, server: str, token: str, expected: str) -> Verdict:
+    """Return the verdict on an answer that is not the one expected; ``expected`` says which one was."""
+    return _common_verdict(answer, server, token) or _not_cave(answer, server, expected)
+
+
 def _is_json(answer: Answer) -> bool:
     try:
         answer.json()
@@ -544,6 +549,8 @@ def _client_failure(
         return no_token_verdict(server, "the user", "caveclient found none")
     if names & {"SSLError", "SSLCertVerificationError"}:
         return failure_verdict(HttpError("tls", server, _reason_in(text)), server)
+    if names & {"MemoryError", "OverflowError"}:
+        return failure_verdict(HttpError("too_large", server, text or "the answer does not fit into memory"), server)
     if "ProxyError" in names:
         return failure_verdict(HttpError("proxy", server, _reason_in(text)), server)
     if names & {"Timeout", "ConnectTimeout", "ReadTimeout", "TimeoutError", "TimeoutExpired"}:

@@ -1,0 +1,703 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""verify_access against the stand-in server, by both methods: every verdict, every fault, no browser, in time."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import resource
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_run import run_tasks
+from raw_server import RawServer, http_answer, say
+
+from ansible_collections.connectomics.cave.plugins.module_utils import _client, _users, _verify_access
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._tokens import fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._verdicts import VERDICTS
+from cave_server import CaveServer
+
+STACK = "minnie65_public"
+DEFAULTS: dict[str, Any] = {
+    "users": None,
+    "token": None,
+    "method": "api",
+    "server": "https://global.daf-apis.com",
+    "datastacks": [STACK],
+    "key": "token",
+    "path": "/nonexistent",
+    "interpreter": None,
+    "secrets_dir": None,
+    "cloud_volume_dir": "",
+    "ca_path": None,
+    "timeout": 20,
+    "retries": 0,
+}
+METHODS = ["api", pytest.param("client", marks=pytest.mark.network)]
+
+
+class Workstation:
+    """Pretend users of this host, all with the user id of the tests, each with a home of its own."""
+
+    def __init__(self, folder: Path, server: str, interpreter: Path) -> None:
+        self.folder = folder
+        self.server = server
+        self.interpreter = interpreter
+        self.secrets: set[str] = set()
+
+    def account(self, name: str) -> pwd.struct_passwd:
+        home = self.folder / name
+        if not home.exists():
+            raise CaveError(f"This host has no user {name!r}. Create the account first, or correct the name.")
+        return pwd.struct_passwd((name, "x", os.geteuid(), os.getegid(), "", str(home), "/bin/sh"))
+
+    def add_user(self, name: str = "alice", mapped_to: str | None = None) -> Path:
+        """Make a user with an empty secrets directory, and a server map that leads to the server."""
+        folder = self.folder / name / ".cloudvolume" / "secrets"
+        folder.mkdir(parents=True)
+        (folder / "cave_datastack_to_server_map.json").write_text(
+            json.dumps(dict.fromkeys([STACK, "h01_c3_flat", "nosuchstack"], mapped_to or self.server))
+        )
+        return folder
+
+    def save(self, token: object, name: str = "alice", file: str = "cave-secret.json", key: str = "token") -> Path:
+        folder = self.folder / name / ".cloudvolume" / "secrets"
+        if not folder.exists():
+            self.add_user(name)
+        (folder / file).write_text(json.dumps({key: token}))
+        if isinstance(token, str) and len(token) > 8:
+            self.secrets.add(token)
+        return folder / file
+
+    def verify(self, **options: Any) -> dict[str, Any]:
+        """Run the module's work, and return its result, failed or not, having looked for tokens and at the clock."""
+        params = {
+            **DEFAULTS,
+            "users": ["alice"],
+            "server": self.server,
+            "interpreter": str(self.interpreter),
+            **options,
+        }
+        started = time.monotonic()
+        try:
+            result = _verify_access.run(params)
+        except CaveError as error:
+            result = {"failed": True, "msg": error.message, **error.details}
+        taken = time.monotonic() - started
+        assert taken < params["timeout"] + 1, f"took {taken:.1f} s"
+        assert not [secret for secret in self.secrets if secret in json.dumps(result)]
+        assert result.get("failed", False) is (result.get("verdict") != "ok")
+        return result
+
+
+@pytest.fixture
+def place(
+    cave: CaveServer, caveclient_python: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Workstation:
+    workstation = Workstation(tmp_path, cave.url, caveclient_python())
+    monkeypatch.setattr(_users, "find_user", workstation.account)
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    return workstation
+
+
+@pytest.fixture
+def browser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Programs with the names of browsers, first on PATH and in BROWSER; the file that appears when one is run."""
+    opened = tmp_path / "browser-was-opened"
+    folder = tmp_path / "browsers"
+    folder.mkdir()
+    for name in ("browser", "xdg-open", "x-www-browser", "www-browser", "lynx", "w3m", "links", "firefox"):
+        (folder / name).write_text(f"#!/bin/sh\necho \"$@\" >> '{opened}'\nexec sleep 600\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setenv("BROWSER", f"{folder}/browser")
+    monkeypatch.setenv("DISPLAY", ":99")
+    return opened
+
+
+def the_user(result: dict[str, Any]) -> dict[str, Any]:
+    [user] = result["users"]
+    return dict(user)
+
+
+# Every verdict -------------------------------------------------------------------------------------------------------
+
+Arrange = Callable[[CaveServer, Workstation], dict[str, Any]]
+
+
+def good(cave: CaveServer, place: Workstation) -> dict[str, Any]:
+    place.save(cave.add_person("alice", [STACK]).token)
+    return {}
+
+
+def without_files(_cave: CaveServer, place: Workstation) -> dict[str, Any]:
+    place.add_user()
+    return {}
+
+
+def with_a_cut_file(cave: CaveServer, place: Workstation) -> dict[str, Any]:
+    path = place.save(cave.add_person("alice", [STACK]).token)
+    path.write_text(path.read_text()[:-1])
+    return {}
+
+
+def revoked(cave: CaveServer, place: Workstation) -> dict[str, Any]:
+    token = cave.add_person("alice", [STACK]).token
+    place.save(token)
+    cave.revoke(token)
+    return {}
+
+
+def owing_terms(cave: CaveServer, place: Workstation) -> dict[str, Any]:
+    place.save(cave.add_person("alice", [STACK], accepted_tos=False).token)
+    return {}
+
+
+def without_permission(cave: CaveServer, place: Workstation) -> dict[str, Any]:
+    place.save(cave.add_person("alice", []).token)
+    return {}
+
+
+def with_a_misspelt_datastack(cave: CaveServer, place: Workstation) -> dict[str, Any]:
+    good(cave, place)
+    return {"datastacks": ["nosuchstack"]}
+
+
+def faulty(kind: str, **parameters: Any) -> Arrange:
+    def arrange(cave: CaveServer, place: Workstation) -> dict[str, Any]:
+        good(cave, place)
+        cave.set_fault("/", kind, **parameters)
+        return {}
+
+    return arrange
+
+
+def switched_off(_cave: CaveServer, place: Workstation) -> dict[str, Any]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        place.server = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    place.save("0123456789abcdef0123456789abcdef")
+    return {}
+
+
+def with_another_kind_of_server(_cave: CaveServer, place: Workstation) -> dict[str, Any]:
+    place.server = place.server.replace("http:", "https:")
+    place.save("0123456789abcdef0123456789abcdef")
+    return {}
+
+
+def without_what_it_takes(cave: CaveServer, place: Workstation) -> dict[str, Any]:
+    good(cave, place)
+    (place.folder / "nobody").mkdir()
+    (place.folder / "nobody").rename(place.folder / "alice" / "moved")
+    return {"users": ["nobody"]}
+
+
+CASES: list[tuple[str, Arrange]] = [
+    ("ok", good),
+    ("no_token", without_files),
+    ("malformed_file", with_a_cut_file),
+    ("invalid_token", revoked),
+    ("missing_tos", owing_terms),
+    ("missing_permission", without_permission),
+    ("unknown_datastack", with_a_misspelt_datastack),
+    ("not_a_cave_server", faulty("html")),
+    ("unreachable", switched_off),
+    ("tls_error", with_another_kind_of_server),
+    ("rate_limited", faulty("status", status=429, retry_after=60)),
+    ("server_error", faulty("status", status=500)),
+    ("client_error", without_what_it_takes),
+]
+
+
+def test_the_cases_are_all_verdicts() -> None:
+    assert [verdict for verdict, _arrange in CASES] == list(VERDICTS)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("verdict", "arrange"), CASES, ids=[verdict for verdict, _arrange in CASES])
+def test_every_verdict_is_reached_by_both_methods(
+    verdict: str, arrange: Arrange, method: str, cave: CaveServer, place: Workstation
+) -> None:
+    options = arrange(cave, place)
+    result = place.verify(**{"method": method, **options})
+    user = the_user(result)
+    assert (result["verdict"], user["verdict"]) == (verdict, verdict), user
+    assert result["changed"] is False
+    if verdict != "ok":
+        assert user["remedy"]
+        assert f"{user['user']}: {verdict}. {user['message']} What to do: {user['remedy']}" == result["msg"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_told_of_working_access(method: str, cave: CaveServer, place: Workstation) -> None:
+    person = cave.add_person("alice", [STACK, "h01_c3_flat"])
+    path = place.save(person.token)
+    user = the_user(place.verify(method=method, datastacks=[STACK]))
+    mark = fingerprint(person.token)
+    assert user["fingerprint"] == mark
+    assert user["path"] == str(path)
+    assert set(user["readers"].values()) == {mark}
+    assert user["server"] == cave.url
+    assert user["person"] == {"id": person.id, "name": person.name, "email": person.email}
+    [stack] = user["datastacks"]
+    assert (stack["datastack"], stack["verdict"]) == (STACK, "ok")
+    assert stack["local_server"] == "https://minnie.microns-daf.com"
+    if method == "client":
+        assert user["client_version"] == "8.2.1"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_terms_of_service_come_with_their_form(method: str, cave: CaveServer, place: Workstation) -> None:
+    owing_terms(cave, place)
+    user = the_user(place.verify(method=method))
+    assert user["url"].startswith(f"{cave.url}/sticky_auth/api/v1/tos/")
+    assert user["url"].endswith("/accept")
+    assert user["url"] in user["remedy"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_worst_of_several_datastacks_is_told_and_the_others_too(
+    method: str, cave: CaveServer, place: Workstation
+) -> None:
+    good(cave, place)
+    result = place.verify(method=method, datastacks=[STACK, "nosuchstack"])
+    user = the_user(result)
+    assert (user["verdict"], user["datastack"]) == ("unknown_datastack", "nosuchstack")
+    assert [item["verdict"] for item in user["datastacks"]] == ["ok", "unknown_datastack"]
+    assert result["msg"].count("unknown_datastack") == 1
+
+
+@pytest.mark.network
+def test_the_client_is_not_believed_about_a_token_that_is_dead_since(cave: CaveServer, place: Workstation) -> None:
+    person = cave.add_person("alice", [STACK])
+    place.save(person.token)
+    assert place.verify(method="client")["verdict"] == "ok"
+    cave.revoke(person.token)
+    user = the_user(place.verify(method="client"))
+    assert user["verdict"] == "invalid_token"
+    assert "the info service remembers" in user["message"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_another_key_is_another_token(method: str, cave: CaveServer, place: Workstation) -> None:
+    folder = place.add_user()
+    person = cave.add_person("alice", [STACK])
+    place.secrets.add(person.token)
+    (folder / "cave-secret.json").write_text(json.dumps({"token": "f" * 32, "banc": person.token}))
+    assert place.verify(method=method)["verdict"] == "invalid_token"
+    assert the_user(place.verify(method=method, key="banc"))["fingerprint"] == fingerprint(person.token)
+
+
+# Secrets files -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\xef\xbb\xbf{}", b'{"token": "caf\xe9"}', b"[]", b"null", b'{"token": true}', b'{"token": "a b"}'],
+    ids=["empty", "bom", "not-utf-8", "list", "null", "boolean", "white-space"],
+)
+def test_a_file_that_cannot_be_used_is_named(method: str, content: bytes, place: Workstation) -> None:
+    path = place.add_user() / "cave-secret.json"
+    path.write_bytes(content)
+    user = the_user(place.verify(method=method))
+    assert user["verdict"] == "malformed_file"
+    assert str(path) in user["message"]
+    assert str(path) in user["remedy"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_fifo_in_the_place_of_a_file_holds_nobody_up(method: str, place: Workstation) -> None:
+    path = place.add_user() / "cave-secret.json"
+    os.mkfifo(path)
+    started = time.monotonic()
+    user = the_user(place.verify(method=method))
+    assert time.monotonic() - started < 2
+    assert user["verdict"] in ("malformed_file", "no_token")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_empty_token_is_none(method: str, place: Workstation) -> None:
+    path = place.save("")
+    user = the_user(place.verify(method=method))
+    assert user["verdict"] == "no_token"
+    assert str(path) in user["message"]
+
+
+def test_readers_that_send_other_tokens_are_told(cave: CaveServer, place: Workstation) -> None:
+    person = cave.add_person("alice", [STACK])
+    place.save(person.token)
+    stale = place.save("f" * 32, file="minnie.microns-daf.com-cave-secret.json")
+    user = the_user(place.verify(datastacks=[{"name": STACK, "local_server": "https://minnie.microns-daf.com"}]))
+    assert user["verdict"] == "ok"
+    assert f"cloud-volume sends the token {fingerprint('f' * 32)} to minnie.microns-daf.com" in user["message"]
+    assert "saved_token" in user["remedy"]
+    assert user["readers"]["cloud-volume minnie.microns-daf.com"] == fingerprint("f" * 32)
+    stale.unlink()
+    assert "cloud-volume" not in the_user(place.verify())["message"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_server_map_that_leads_elsewhere_is_told(method: str, cave: CaveServer, place: Workstation) -> None:
+    person = cave.add_person("alice", [STACK])
+    place.add_user(mapped_to=cave.url)
+    place.save(person.token)
+    place.server = cave.url.replace("127.0.0.1", "localhost")
+    user = the_user(place.verify(method=method))
+    assert user["verdict"] == "ok"
+    assert f"caveclient asks {cave.url} for {STACK}, not {place.server}" in user["message"]
+    assert f"datastacks: [{STACK}]" in user["remedy"]
+    if method == "client":
+        assert user["server"] == cave.url
+
+
+@pytest.mark.network
+def test_a_mistyped_address_in_the_server_map_is_told(cave: CaveServer, place: Workstation) -> None:
+    person = cave.add_person("alice", [STACK])
+    place.add_user(mapped_to=cave.url.replace("http://", ""))
+    place.save(person.token)
+    user = the_user(place.verify(method="client"))
+    assert user["verdict"] == "client_error"
+    assert "server map" in user["message"]
+    assert "saved_token" in user["remedy"]
+
+
+def test_a_place_of_the_users_own_choice(cave: CaveServer, place: Workstation) -> None:
+    person = cave.add_person("alice", [STACK])
+    place.add_user()
+    chosen = place.folder / "alice" / "chosen"
+    chosen.mkdir()
+    (chosen / "cave-secret.json").write_text(json.dumps({"token": person.token}))
+    assert the_user(place.verify(secrets_dir="~/chosen"))["path"] == str(chosen / "cave-secret.json")
+    assert the_user(place.verify())["verdict"] == "no_token"
+
+
+# Options -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_token_is_checked_without_reading_a_file(cave: CaveServer, place: Workstation) -> None:
+    person = cave.add_person("alice", [STACK])
+    place.secrets.add(person.token)
+    user = the_user(place.verify(token=f" {person.token}\n", users=None))
+    assert (user["user"], user["verdict"], user["fingerprint"]) == (None, "ok", fingerprint(person.token))
+    cave.revoke(person.token)
+    result = place.verify(token=person.token, users=None)
+    assert the_user(result)["verdict"] == "invalid_token"
+    assert result["msg"].startswith("invalid_token. ")
+
+
+@pytest.mark.parametrize(
+    "token", ["", "YOUR_TOKEN_HERE", 12345, 1.5e10, "a\nb", "$ANSIBLE_VAULT;1.1;AES256\n6162", None]
+)
+def test_what_cannot_be_a_token_is_not_sent(token: object, cave: CaveServer, place: Workstation) -> None:
+    if token is None:
+        place.add_user()
+    result = place.verify(token=token, users=["alice"] if token is None else None)
+    assert result["failed"]
+    assert cave.requests() == []
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"server": "global.daf-apis.com"}, "https://"),
+        ({"server": "https://user:secret@host"}, "https://HOST"),
+        ({"datastacks": ["../x"]}, "datastack"),
+        ({"datastacks": [7]}, "datastack"),
+        ({"method": "client", "datastacks": []}, "needs a datastack"),
+        ({"method": "client", "secrets_dir": "/somewhere"}, "secrets_dir"),
+        ({"timeout": 0}, "timeout"),
+    ],
+)
+def test_impossible_options_are_refused(
+    options: dict[str, Any], said: str, cave: CaveServer, place: Workstation
+) -> None:
+    place.add_user()
+    with pytest.raises(CaveError, match=said):
+        _verify_access.run({**DEFAULTS, "users": ["alice"], "server": place.server, **options})
+    assert cave.requests() == []
+
+
+# Several users -------------------------------------------------------------------------------------------------------
+
+
+def test_one_users_trouble_does_not_stop_the_others(cave: CaveServer, place: Workstation) -> None:
+    place.save(cave.add_person("alice", [STACK]).token, "alice")
+    place.save(cave.add_person("bob", []).token, "bob")
+    place.add_user("carol")
+    result = place.verify(users=["alice", "bob", "carol", "nobody"])
+    assert [(user["user"], user["verdict"]) for user in result["users"]] == [
+        ("alice", "ok"),
+        ("bob", "missing_permission"),
+        ("carol", "no_token"),
+        ("nobody", "client_error"),
+    ]
+    assert result["verdict"] == "no_token"
+    assert result["msg"].startswith("CAVE access does not work for 3 of 4 users. carol: no_token. ")
+    for part in ("bob: missing_permission. ", "nobody: client_error. This host has no user 'nobody'."):
+        assert part in result["msg"]
+    assert "alice" not in result["msg"].replace("alice@", "")
+
+
+def test_one_reason_for_many_users_is_told_once(place: Workstation, cave: CaveServer) -> None:
+    names = [f"user{number:02}" for number in range(20)]
+    for name in names:
+        place.save(cave.add_person(name, [STACK]).token, name)
+    cave.set_fault("/", "status", status=500)
+    message = place.verify(users=names)["msg"]
+    assert message.count("server_error") == 1
+    assert "user07 and 12 more: server_error." in message
+
+
+def test_fifty_users_take_about_as_long_as_one(cave: CaveServer, place: Workstation) -> None:
+    names = [f"user{number:02}" for number in range(50)]
+    for name in names:
+        place.save(cave.add_person(name, [STACK]).token, name)
+    cave.configure(latency=0.1)
+    cave.clear_requests()
+
+    def timed(users: list[str]) -> float:
+        started = time.monotonic()
+        assert place.verify(users=users)["verdict"] == "ok"
+        return time.monotonic() - started
+
+    one, fifty = timed(names[:1]), timed(names)
+    # 16 at a time, 2 requests of 0.1 s each: 4 rounds. In series it would be 10 s.
+    assert fifty < one + 2.5
+    assert len(cave.requests("/auth/api/v1/user/cache")) == 51
+
+
+@pytest.mark.network
+def test_several_users_are_checked_by_the_client(cave: CaveServer, place: Workstation) -> None:
+    for name in ("alice", "bob", "carol"):
+        place.save(cave.add_person(name, [STACK] if name != "bob" else []).token, name)
+    result = place.verify(users=["alice", "bob", "carol"], method="client", timeout=60)
+    assert [user["verdict"] for user in result["users"]] == ["ok", "missing_permission", "ok"]
+
+
+# Browsers, time, and hostile servers ---------------------------------------------------------------------------------
+
+
+@pytest.mark.network
+def test_the_client_never_opens_a_browser(
+    browser: Path, cave: CaveServer, place: Workstation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owing_terms(cave, place)
+    clean = _client.environment
+    # Even if the check had the environment of a desktop.
+    monkeypatch.setattr(
+        _client, "environment", lambda *given: {**os.environ, **clean(*given), "PATH": os.environ["PATH"]}
+    )
+    user = the_user(place.verify(method="client"))
+    assert user["verdict"] == "missing_tos"
+    assert not browser.exists()
+
+
+@pytest.mark.network
+def test_without_the_precaution_caveclient_does_open_a_browser(
+    browser: Path, cave: CaveServer, place: Workstation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owing_terms(cave, place)
+    clean = _client.environment
+    monkeypatch.setattr(
+        _client, "environment", lambda *given: {**os.environ, **clean(*given), "PATH": os.environ["PATH"]}
+    )
+    source = Path(str(_client._client_check.__file__)).read_text()
+    monkeypatch.setattr(_client.inspect, "getsource", lambda _module: source.replace("    _forbid_browsers()\n", ""))
+    place.verify(method="client", timeout=4)
+    assert browser.read_text().startswith(f"{cave.url}/sticky_auth/api/v1/tos/")
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("kind", ["hang", "drip"])
+def test_a_silent_server_is_given_up_at_the_timeout(
+    method: str, kind: str, cave: CaveServer, place: Workstation
+) -> None:
+    good(cave, place)
+    cave.set_fault("/", kind)
+    started = time.monotonic()
+    user = the_user(place.verify(method=method, timeout=4))
+    assert 3.5 < time.monotonic() - started < 5
+    assert user["verdict"] == "unreachable"
+
+
+def test_what_the_client_started_is_gone_after_the_timeout(place: Workstation, cave: CaveServer) -> None:
+    good(cave, place)
+    noted = place.folder / "pids"
+    stubborn = place.folder / "python"
+    stubborn.write_text(f"#!/bin/sh\ntrap '' TERM HUP\nsleep 600 & echo $! $$ > '{noted}'\nwait\n")
+    stubborn.chmod(0o755)
+    assert the_user(place.verify(method="client", interpreter=str(stubborn), timeout=1))["verdict"] == "unreachable"
+    for pid in noted.read_text().split():
+        assert not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2]
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        (None, "No such file"),
+        ("#!/nonexistent/python\n", "No such file"),
+        ('#!/bin/sh\necho "core dumped \033[31m" >&2; exit 139\n', "status 139: core dumped"),
+        ("#!/bin/sh\nexit 0\n", "status 0"),
+        (f"#!/bin/sh\nexec '{sys.executable}' -S \"$@\"\n", "No module named 'caveclient'"),
+    ],
+    ids=["missing", "bad-interpreter", "crash", "silent", "no-caveclient"],
+)
+def test_an_environment_that_does_not_work_is_a_client_error(
+    script: str | None, said: str, place: Workstation, cave: CaveServer
+) -> None:
+    good(cave, place)
+    python = place.folder / "python"
+    if script is not None:
+        python.write_text(script)
+        python.chmod(0o755)
+    user = the_user(place.verify(method="client", interpreter=str(python)))
+    assert user["verdict"] == "client_error"
+    assert said in user["message"]
+    assert "\x1b" not in user["message"]
+
+
+FAULTS: list[tuple[str, dict[str, Any], set[str]]] = [
+    ("redirect", {}, {"not_a_cave_server"}),
+    ("cut", {}, {"unreachable"}),
+    ("cut_after", {}, {"unreachable"}),
+    ("cut_body", {}, {"unreachable", "server_error"}),
+    ("cut_json", {}, {"server_error"}),
+    ("endless", {}, {"not_a_cave_server"}),
+    ("endless_headers", {}, {"not_a_cave_server", "unreachable"}),
+    ("gzip_bomb", {}, {"not_a_cave_server"}),
+    ("header_injection", {}, {"invalid_token", "client_error", "not_a_cave_server"}),
+    ("not_http", {}, {"not_a_cave_server"}),
+    ("content_type", {"type": "text/plain"}, {"not_a_cave_server"}),
+    ("content_type", {"type": "text/html"}, {"not_a_cave_server"}),
+    ("pipelined", {}, {"ok"}),
+    ("latency", {"seconds": 0.5}, {"ok"}),
+    ("status", {"status": 401}, {"invalid_token"}),
+    ("status", {"status": 403}, {"not_a_cave_server", "client_error"}),
+    ("status", {"status": 404}, {"not_a_cave_server", "unknown_datastack"}),
+    ("status", {"status": 502}, {"server_error"}),
+]
+
+
+@pytest.mark.parametrize(("kind", "parameters", "verdicts"), FAULTS)
+def test_every_fault_has_its_verdict_in_time(
+    kind: str, parameters: dict[str, Any], verdicts: set[str], cave: CaveServer, place: Workstation
+) -> None:
+    good(cave, place)
+    cave.set_fault("/", kind, **parameters)
+    user = the_user(place.verify(timeout=3))
+    assert user["verdict"] in verdicts, user
+    assert "\x1b" not in json.dumps(user).encode().decode("unicode_escape")
+
+
+def test_a_busy_server_is_asked_again(cave: CaveServer, place: Workstation) -> None:
+    good(cave, place)
+    cave.set_fault("/auth/api/v1/user/cache", "status", status=429, retry_after=1, times=1)
+    started = time.monotonic()
+    assert place.verify(retries=2)["verdict"] == "ok"
+    assert time.monotonic() - started >= 1
+    assert len(cave.requests("/auth/api/v1/user/cache")) == 2
+
+
+def test_a_redirect_takes_the_token_to_no_other_host(cave: CaveServer, place: Workstation) -> None:
+    good(cave, place)
+    with RawServer(say(http_answer(b"{}"))) as elsewhere:
+        cave.set_fault("/", "redirect", location=f"{elsewhere.url}/auth/api/v1/user/cache")
+        user = the_user(place.verify())
+    assert user["verdict"] == "not_a_cave_server"
+    assert elsewhere.url in user["message"]
+    assert elsewhere.connections == 0
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("kind", ["endless", "gzip_bomb"])
+def test_a_huge_answer_does_not_fill_the_memory_of_the_host(kind: str, cave: CaveServer, place: Workstation) -> None:
+    good(cave, place)
+    cave.set_fault("/info/api/v2/datastack", kind)
+    most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    user = the_user(place.verify(method="client"))
+    assert user["verdict"] == "not_a_cave_server"
+    assert "larger than" in user["message"]
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < max(most, 400 * 1024)
+
+
+# TLS -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_private_authority_is_trusted_when_it_is_named(method: str, cave_tls: CaveServer, place: Workstation) -> None:
+    place.server = cave_tls.url
+    place.save(cave_tls.add_person("alice", [STACK]).token)
+    assert place.verify(method=method, ca_path=cave_tls.ca)["verdict"] == "ok"
+    untrusted = the_user(place.verify(method=method))
+    assert untrusted["verdict"] == "tls_error"
+    assert "ca_path" in untrusted["remedy"]
+
+
+@pytest.fixture(scope="module", params=["wrong_host", "expired", "untrusted", "1.0"])
+def untrusted_server(request: pytest.FixtureRequest) -> Iterator[CaveServer]:
+    options = {"tls_version": request.param} if request.param == "1.0" else {"certificate": request.param}
+    with CaveServer(tls=True, **options) as server:
+        yield server
+
+
+def test_a_server_that_is_not_to_be_trusted_gets_no_token(untrusted_server: CaveServer, place: Workstation) -> None:
+    place.server = untrusted_server.url
+    place.save("0123456789abcdef0123456789abcdef")
+    user = the_user(place.verify(ca_path=untrusted_server.ca))
+    assert user["verdict"] == "tls_error", user
+    assert untrusted_server.requests() == []
+
+
+# Other versions of caveclient, and Ansible itself --------------------------------------------------------------------
+
+
+@pytest.mark.network
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["5.4.0", "5.31.0"])
+def test_older_clients_are_judged_alike(
+    version: str, cave: CaveServer, place: Workstation, caveclient_python: Callable[..., Path]
+) -> None:
+    python = str(caveclient_python(version))
+    good(cave, place)
+    working = the_user(place.verify(method="client", interpreter=python))
+    assert (working["verdict"], working["client_version"]) == ("ok", version)
+    place.save("f" * 32)
+    for leftover in (place.folder / "alice" / ".cloudvolume" / "secrets").glob("*-cave-secret.json"):
+        leftover.unlink()
+    assert the_user(place.verify(method="client", interpreter=python))["verdict"] == "invalid_token"
+
+
+def test_as_a_task_it_fails_readably_and_says_no_token(cave: CaveServer, tmp_path: Path) -> None:
+    person = cave.add_person("alice", [])
+    task = {
+        "connectomics.cave.verify_access": {
+            "token": "{{ secret }}",
+            "server": cave.url,
+            "datastacks": [STACK],
+        }
+    }
+    secret = {"secret": person.token}
+    done = run_tasks(tmp_path, [task], "-vvvv", "--diff", variables=secret)
+    assert not done.ok
+    assert f"has no permission 'view' for dataset {STACK}" in done.output
+    assert person.token not in done.output
+    checked = run_tasks(tmp_path, [task], "-vvvv", "--check", variables=secret)
+    assert not checked.ok
+    assert f"has no permission 'view' for dataset {STACK}" in checked.output
+    cave.set_permissions("alice", [STACK])
+    done = run_tasks(tmp_path, [task], variables=secret)
+    assert done.ok, done.output
+    assert (done.results[0]["changed"], done.results[0]["verdict"]) == (False, "ok")
