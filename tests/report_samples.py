@@ -6,13 +6,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report import Cleaner, build_report
 
 SERVER = "https://global.daf-apis.com"
-NOON = datetime(2026, 11, 22, 12, 0, 0, tzinfo=timezone.utc)
+NOON = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
 TOKEN = "0123456789abcdef0123456789abcdef"
 HOSTILE = "<script>document.title='owned'</script>\x1b[31m\"'&\u202e{{ 7 * 7 }}"
 
@@ -49,7 +49,11 @@ def refused(user: str, fingerprint: str = "81b0e7aa", **more: Any) -> dict[str, 
 def owes_terms(user: str, fingerprint: str = "52c07a90") -> dict[str, Any]:
     """Return a user's entry of verify_access: terms of service are not accepted yet."""
     form = f"{SERVER}/sticky_auth/api/v1/tos/2/accept"
-    missing = {"verdict": "missing_tos", "message": "The terms of service are not accepted: MICrONS Terms.", "url": form}
+    missing = {
+        "verdict": "missing_tos",
+        "message": "MICrONS Terms: the terms of service are not accepted.",
+        "url": form,
+    }
     return {
         "user": user,
         "server": SERVER,

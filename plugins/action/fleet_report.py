@@ -39,6 +39,7 @@ ARGUMENTS = {
     "pending": {"type": "path"},
     "fail": {"type": "bool", "default": True},
     "pending_ok": {"type": "bool", "default": False},
+    "require_users": {"type": "bool", "default": False},
 }
 
 _COLOURS = {
@@ -90,6 +91,8 @@ class ActionModule(ActionBase):
             message = _report_views.failure_message(report, pending=files.pending)
             # The rest of the result would drown the message: Ansible prints all of it with a failure.
             return {"changed": False, "failed": True, "msg": message}
+        if options["fail"] and options["require_users"] and not report["counts"]["users"]["total"]:
+            raise CaveError("Nobody was asked about: nothing is proven. Name users and tokens in caveclient_tokens.")
         return {
             **result,
             "msg": _report_views.summary(report),

@@ -80,6 +80,10 @@ options:
     description: Whether hosts that could not be asked, since they are switched off for example, are no reason to fail.
     type: bool
     default: false
+  require_users:
+    description: Whether a report without a single user is a failure, as for a check that would check nothing.
+    type: bool
+    default: false
 attributes:
   action:
     description: It has a part that runs on the controller.

@@ -256,22 +256,22 @@ def _user(entry: Mapping[str, Any], clean: Cleaner) -> dict[str, Any]:
     }
 
 
-def _user_rank(user: Mapping[str, Any]) -> tuple[int, bool]:
-    """Return how bad a user's entry is: less is worse. A proof beats the absence of one."""
-    return STATES.index(user["state"]), user["verdict"] == "not_checked"
+def _weight(user: Mapping[str, Any]) -> int:
+    """Return how much an entry's verdict says: a failure most, then a proof, and nothing when nobody asked."""
+    return 2 if user["state"] == "failed" else 0 if user["verdict"] == "not_checked" else 1
 
 
 def _join_users(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     """Return one entry of two about the same user and server, ``second`` from the later task."""
-    worse = first if _user_rank(first) < _user_rank(second) else second
+    telling = first if _weight(first) > _weight(second) else second
     problems = first["problems"] + [item for item in second["problems"] if item not in first["problems"]]
-    state = "warning" if problems and worse["state"] == "ok" else worse["state"]
+    state = "warning" if problems and telling["state"] == "ok" else telling["state"]
     changes = [entry["changed"] for entry in (first, second) if entry["changed"] is not None]
     return {
-        **worse,
+        **telling,
         "state": state,
-        "person": worse["person"] or first["person"] or second["person"],
-        "fingerprint": worse["fingerprint"] or second["fingerprint"] or first["fingerprint"],
+        "person": telling["person"] or first["person"] or second["person"],
+        "fingerprint": telling["fingerprint"] or second["fingerprint"] or first["fingerprint"],
         "previous_fingerprint": first["previous_fingerprint"] or second["previous_fingerprint"],
         "changed": any(changes) if changes else None,
         "problems": problems,

@@ -10,6 +10,7 @@ import json
 import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
@@ -25,7 +26,6 @@ _HOSTS_NAMED, _USERS_NAMED, _GROUPS_SHOWN, _TOKENS_SHOWN = (
     3,
 )  # in the table; the page and the pending file name them all
 _MATRIX_USERS = 8  # with more of them, a column for each no longer fits
-_TEMPLATE = "report.html.j2"
 
 
 class Line(NamedTuple):
@@ -218,14 +218,15 @@ def table(report: Mapping[str, Any], width: int, *, page: str = "", pending: str
             lines.append(Line(" " * 9 + group["url"]))  # never wrapped: it is clicked or copied
     if len(groups) > _GROUPS_SHOWN:
         more = number(len(groups) - _GROUPS_SHOWN, "more kind") + " of problem"
-        lines.append(Line(f"         ... and {more}{': see ' + page if page else ''}"))
+        lines += [Line(text) for text in _wrapped(f"... and {more}", width, " " * 9, " " * 9)]
     tokens = token_sentences(report)
     for entry in tokens[:_TOKENS_SHOWN]:
         refused = any(token["accepted"] is False for token in entry["tokens"])
         text = _wrapped(_token_sentence(entry), width, "TOKENS   ", " " * 9)
         lines += [Line(part, "failed" if refused else "") for part in text]
     if len(tokens) > _TOKENS_SHOWN:
-        lines.append(Line(f"         ... and {len(tokens) - _TOKENS_SHOWN} more people with several tokens"))
+        more = f"... and {len(tokens) - _TOKENS_SHOWN} more people with several tokens"
+        lines += [Line(text) for text in _wrapped(more, width, " " * 9, " " * 9)]
     for note in report["notes"]:
         lines += [Line(text) for text in _wrapped(note, width, "NOTE     ", " " * 9)]
     hosts = report["counts"]["hosts"]
@@ -330,15 +331,8 @@ def _junit_case(
 
 def to_html(report: Mapping[str, Any]) -> str:
     """Return the report as one page that needs nothing else: no script, no font, no picture, no network."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     names = sorted({user["user"] for host in report["hosts"] for user in host["users"]}, key=natural_key)
-    return environment.get_template(_TEMPLATE).render(
+    return _template().render(
         report=report,
         summary=summary(report),
         groups=problem_groups(report),
@@ -348,3 +342,15 @@ def to_html(report: Mapping[str, Any]) -> str:
         worst=next((state for state in STATES if report["counts"]["hosts"][state]), "ok"),
         servers=sorted({user["server"] for host in report["hosts"] for user in host["users"] if user["server"]}),
     )
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2")
