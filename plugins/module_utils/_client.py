@@ -97,7 +97,7 @@ def run_client(check: Check, user: pwd.struct_passwd) -> list[dict[str, Any]]:
         last_words = (errors.decode("utf-8", "replace").strip().splitlines() or ["nothing on stderr"])[-1]
         why = ("builtins.ChildProcessError", f"{check.python} ended with status {process.returncode}: {last_words}")
     else:
-        why = ("subprocess.TimeoutExpired", f"it had not ended after {check.timeout:g} s, and was stopped")
+        why = ("subprocess.TimeoutExpired", f"CAVEclient had not ended after {check.timeout:g} s, and was stopped")
     return [results.get(name) or _silent(name, *why) for name in check.datastacks]
 
 

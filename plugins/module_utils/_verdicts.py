@@ -61,6 +61,7 @@ TRANSIENT = frozenset(("unreachable", "rate_limited", "server_error"))
 """Verdicts that say nothing about the token: the same question may be answered well a minute later."""
 
 _SHOWN = 200  # characters of a server's text, at most
+_REASONED = 4000  # characters of an exception's text in which a reason is looked for
 _ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|[ -/]*[0-~]?)|\x9b[0-?]*[ -/]*[@-~]")
 
 
@@ -514,6 +515,14 @@ class ClientOutcome(NamedTuple):
     local_server: str = ""
 
 
+_FAILURES = (
+    ("tls", {"SSLError", "SSLCertVerificationError"}),
+    ("too_large", {"MemoryError", "OverflowError"}),
+    ("proxy", {"ProxyError"}),
+    ("timeout", {"Timeout", "ConnectTimeout", "ReadTimeout", "TimeoutError", "TimeoutExpired"}),
+    ("cut", {"ConnectionError", "RetryError", "ChunkedEncodingError"}),
+)
+"""Which of the failures of HTTP the exceptions of requests are; the first one that fits counts."""
 _HTTP_ERROR_TEXT = re.compile(
     r"\s*(?P<status>[1-5][0-9]{2}) (?:Client|Server) Error: .*? for url: (?P<url>\S+)", re.DOTALL
 )
@@ -525,7 +534,7 @@ def client_verdict(outcome: ClientOutcome, server: str, datastack: str, token: s
     ``server`` is the address that was used, ``token`` the one that was sent ("" when there was none).
     """
     names = {name.rpartition(".")[2] for name in outcome.names}
-    text = clean_text(outcome.text, [token] if token else [])
+    text = clean_text(outcome.text, [token] if token else [], _REASONED)
     if not outcome.names:
         message = f"CAVEclient('{datastack}') works, with {server}."
         return Verdict("ok", message, "", server, datastack, local_server=outcome.local_server)
@@ -538,32 +547,26 @@ def client_verdict(outcome: ClientOutcome, server: str, datastack: str, token: s
     return _client_failure(names, text, outcome, server, datastack, token)._replace(datastack=datastack)
 
 
+def _failure_kind(names: set[str], text: str) -> str:
+    """Return the HttpError's kind that an exception of requests, or of the process, amounts to; empty without one."""
+    kind = next((kind for kind, classes in _FAILURES if names & classes), "")
+    if kind == "cut":
+        reason = _reason_in(text)
+        return "dns" if "resolved" in reason else "refused" if "refused" in reason else "cut"
+    return kind
+
+
 def _client_failure(
     names: set[str], text: str, outcome: ClientOutcome, server: str, datastack: str, token: str
 ) -> Verdict:
-    said = (
-        f"CAVEclient('{datastack}') failed: {text}" if text else f"CAVEclient('{datastack}') failed: {outcome.names[0]}"
-    )
-    said = said.rstrip(".") + "."
+    said = f"CAVEclient('{datastack}') failed: {clean_text(text or outcome.names[0]).rstrip('.')}."
     if "AuthException" in names and not token:
         return no_token_verdict(server, "the user", "caveclient found none")
-    if names & {"SSLError", "SSLCertVerificationError"}:
-        return failure_verdict(HttpError("tls", server, _reason_in(text)), server)
-    if names & {"MemoryError", "OverflowError"}:
-        return failure_verdict(HttpError("too_large", server, text or "the answer does not fit into memory"), server)
-    if "ProxyError" in names:
-        return failure_verdict(HttpError("proxy", server, _reason_in(text)), server)
-    if names & {"Timeout", "ConnectTimeout", "ReadTimeout", "TimeoutError", "TimeoutExpired"}:
-        return failure_verdict(HttpError("timeout", server, _reason_in(text) or "no answer in time"), server)
-    if names & {"ConnectionError", "RetryError", "ChunkedEncodingError"}:
-        lower = text.lower()
-        unresolved = any(
-            hint in lower for hint in ("nameresolution", "name or service", "name resolution", "getaddrinfo")
-        )
-        kind = "dns" if unresolved else "refused" if "refused" in lower else "cut"
-        return failure_verdict(HttpError(kind, server, _reason_in(text)), server)
+    kind = _failure_kind(names, text)
+    if kind:
+        return failure_verdict(HttpError(kind, server, _reason_in(text) or "no answer in time"), server)
     if outcome.redirected or "TooManyRedirects" in names or "AuthException" in names:
-        message = f"{server} sends caveclient elsewhere, to a login page: {text}"
+        message = f"{server} sends caveclient elsewhere, to a login page: {clean_text(text)}"
         return Verdict("not_a_cave_server", message, _not_cave_remedy(server), server)
     if outcome.answer is not None:
         return _not_cave(outcome.answer, server, "the record of a datastack, as JSON")
@@ -579,10 +582,26 @@ def _client_failure(
     return Verdict("client_error", said, _report_remedy(), server)
 
 
+_REASONS = (
+    (r"certificate verify failed: ([^()]*[^() ])", "the server's certificate is not trusted: {}"),
+    (r"\[SSL: (\w+)\]", "no TLS connection: {}"),
+    (r"(Failed to resolve|Name or service not known|name resolution)", "the name cannot be resolved"),
+    (
+        r"(RemoteDisconnected|Connection reset|IncompleteRead)",
+        "the connection broke off before the answer was complete",
+    ),
+    (r"\[Errno -?[0-9]+\] ([A-Za-z ]*[A-Za-z])", "{}"),
+    (r"(timed out)", "no answer in time"),
+    (r"Caused by (.*)", "{}"),
+)
+"""What to look for in the text of an exception of requests, the most telling first, and how to say it."""
+
+
 def _reason_in(text: str) -> str:
-    """Return the innermost reason of a requests or urllib3 exception's text."""
-    inner = re.search(
-        r"(?:NameResolutionError|NewConnectionError|SSL\w*Error|ProtocolError|OSError|Caused by)\W.*", text
-    )
-    short = (inner.group(0) if inner else text).rstrip("()\"' ")
-    return clean_text(short, limit=160)
+    """Return the innermost reason of an exception of requests, which wraps those of urllib3, ssl and the socket."""
+    for pattern, words in _REASONS:
+        found = re.search(pattern, text, re.IGNORECASE)
+        if found:
+            reason = words.format(found[1])
+            return clean_text(reason[0].lower() + reason[1:], limit=160)
+    return clean_text(text, limit=160)

@@ -465,6 +465,47 @@ def test_an_outcome_of_the_real_client(given: ClientOutcome, verdict: str) -> No
     assert found.ok or found.remedy
 
 
+@pytest.mark.parametrize(
+    ("names", "text", "said"),
+    [
+        (
+            CONNECTION,
+            "HTTPSConnectionPool(host='global.daf-apis.com', port=443): Max retries exceeded with url: /info/version "
+            "(Caused by NameResolutionError(\"HTTPSConnection(host='global.daf-apis.com', port=443): Failed to resolve "
+            "'global.daf-apis.com' ([Errno -2] Name or service not known)\"))",
+            "the name cannot be resolved",
+        ),
+        (
+            CONNECTION,
+            "HTTPConnectionPool(host='127.0.0.1', port=1): Max retries exceeded with url: /info/version (Caused by "
+            "NewConnectionError('<urllib3.connection.HTTPConnection object at 0x7f>: Failed to establish a new "
+            "connection: [Errno 111] Connection refused'))",
+            "connection refused",
+        ),
+        (
+            CONNECTION,
+            "('Connection aborted.', RemoteDisconnected('Remote end closed connection without response'))",
+            "broke off",
+        ),
+        (
+            SSL,
+            "HTTPSConnectionPool(host='x', port=443): Max retries exceeded with url: /info/version (Caused by SSLError("
+            "SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: unable to get local "
+            "issuer certificate (_ssl.c:1006)')))",
+            "the server's certificate is not trusted: unable to get local issuer certificate",
+        ),
+        (SSL, "(Caused by SSLError(SSLError(1, '[SSL: WRONG_VERSION_NUMBER] wrong (_ssl.c:1)')))", "WRONG_VERSION"),
+        (("requests.exceptions.ReadTimeout",), "HTTPConnectionPool(...): Read timed out. (read timeout=5)", "in time"),
+        (("builtins.OverflowError",), "the answer is larger than 16 bytes", "larger than 16 bytes"),
+        (("subprocess.TimeoutExpired",), "CAVEclient had not ended after 4 s", "had not ended after 4 s"),
+    ],
+)
+def test_the_reason_is_found_inside_what_the_real_client_says(names: tuple[str, ...], text: str, said: str) -> None:
+    message = client_verdict(outcome(*names, text=text), SERVER, STACK, TOKEN).message
+    assert said in message
+    assert "Max retries" not in message
+
+
 def test_the_real_client_without_a_token_has_no_token() -> None:
     given = outcome("caveclient.base.AuthException", text="You have not setup a token to access", redirected=True)
     assert client_verdict(given, SERVER, STACK, "").verdict == "no_token"
