@@ -490,8 +490,8 @@ def test_an_outcome_of_the_real_client(given: ClientOutcome, verdict: str) -> No
         (
             SSL,
             "HTTPSConnectionPool(host='x', port=443): Max retries exceeded with url: /info/version (Caused by SSLError("
-            "SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: unable to get local "
-            "issuer certificate (_ssl.c:1006)')))",
+            "SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: unable to get "
+            "local issuer certificate (_ssl.c:1006)')))",
             "the server's certificate is not trusted: unable to get local issuer certificate",
         ),
         (SSL, "(Caused by SSLError(SSLError(1, '[SSL: WRONG_VERSION_NUMBER] wrong (_ssl.c:1)')))", "WRONG_VERSION"),
