@@ -4,7 +4,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help packages venv tree lock demo test lint fleet-up fleet-down clean
+.PHONY: help packages venv tree lock demo test lint tables fleet-up fleet-down clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -50,6 +50,9 @@ test: venv tree  ## all that this machine can run (some of it: STAGES="lint unit
 
 lint: venv tree  ## the linters alone
 	@$(BIN)/python tests/run.py lint
+
+tables: venv  ## the tables of variables in the READMEs, from the role's argument_specs
+	@$(BIN)/python docs/role_tables.py
 
 fleet-up: venv tree  ## N real SSH hosts on this machine (needs root)
 	$(BIN)/python tests/fleet/fleet.py up --hosts $(N)

@@ -64,10 +64,10 @@ caveclient_jupyter_dir: "{folder}/{{{{ inventory_hostname }}}}/jupyter"
             )
             python.chmod(0o755)
             self.encrypt(host, cave.add_person(person, permissions=["minnie65_public"]).token)
-        (folder / "hosts.yml").write_text("workstations:\n  hosts: {%s}\n" % ", ".join(f"{host}: " for host in PEOPLE))
+        (folder / "hosts.yml").write_text("workstations:\n  hosts:\n" + "".join(f"    {host}:\n" for host in PEOPLE))
 
     def encrypt(self, host: str, token: str) -> None:
-        """Put a workstation's token into its file in the vault. It reaches ansible-vault through a pipe, never a file."""
+        """Put a workstation's token into its file in the vault; it reaches ansible-vault through a pipe."""
         vault = self.folder / "host_vars" / host / "vault.yml"
         vault.parent.mkdir(parents=True, exist_ok=True)
         vault.unlink(missing_ok=True)
