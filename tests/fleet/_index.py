@@ -6,22 +6,18 @@
 
 from __future__ import annotations
 
-import ast
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
+
+from images import index
 
 from ._host import Host
 
-CERTIFICATES = "/etc/ssl/certs"
-BUNDLE = f"{CERTIFICATES}/ca-certificates.crt"
+CERTIFICATES = str(index.BUNDLE.parent)
 RESOLVERS = (
     "/run/systemd/resolve/resolv.conf",
     "/etc/resolv.conf",
 )  # the first names no resolver on a loopback address
-SETTINGS = ("index-url", "extra-index-url", "proxy", "trusted-host")
 
 
 def connect(host: Host) -> None:
@@ -29,30 +25,13 @@ def connect(host: Host) -> None:
     host.ip("route", "add", "default", "via", host.network.gateway)
     resolver = next(path for path in map(Path, RESOLVERS) if path.exists())
     _write(host, "/etc/resolv.conf", resolver.read_text())
-    if Path(BUNDLE).exists():
+    if index.BUNDLE.exists():
         # Away with the links in it first: seen from this machine, they lead to files of this machine.
         shutil.rmtree(host.root(CERTIFICATES))
         shutil.copytree(CERTIFICATES, host.root(CERTIFICATES))
-    settings = dict(pip_settings())
-    pip = [f"{key} = {value}" for key, value in settings.items()]
-    _write(host, "/etc/pip.conf", "\n".join(["[global]", f"cert = {BUNDLE}", *pip, ""]))
-    uv = ["system-certs = true"]
-    if "index-url" in settings:
-        uv.append(f'index-url = "{settings["index-url"]}"')
     host.root("/etc/uv").mkdir(exist_ok=True)
-    _write(host, "/etc/uv/uv.toml", "\n".join([*uv, ""]))
-
-
-def pip_settings() -> Iterator[tuple[str, str]]:
-    """Yield those settings of this machine's pip that also mean something on another machine."""
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "config", "list"]
-    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    for line in listed.splitlines():
-        name, _, value = line.partition("=")
-        key = name.rpartition(".")[2]
-        words = [word for word in str(ast.literal_eval(value)).split() if not word.startswith(("/", "file:"))]
-        if key in SETTINGS and words:
-            yield key, " ".join(words)
+    _write(host, "/etc/pip.conf", index.pip_conf())
+    _write(host, "/etc/uv/uv.toml", index.uv_toml())
 
 
 def _write(host: Host, path: str, text: str) -> None:

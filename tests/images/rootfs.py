@@ -40,6 +40,10 @@ DPKG_OPTIONS = (
 )
 # Every machine has its own of these; a root file system that is shared must hold none.
 PER_MACHINE = ("/etc/ssh/ssh_host_*", "/etc/resolv.conf", "/etc/hostname", "/etc/hosts")
+HOOKS = (
+    *(f'rm -f "$1"{pattern}' for pattern in PER_MACHINE),
+    'ln -s /dev/null "$1"/etc/systemd/system/ssh.service',  # the fleet starts sshd itself, containers need none
+)
 
 
 class RootfsError(Exception):
@@ -104,7 +108,7 @@ def provide(release: str) -> Rootfs:
 
 def _recipe(release: str) -> str:
     """Return a short name for what goes into a root file system, so that a changed list builds a new one."""
-    return hashlib.sha256(repr((release, PACKAGES, DPKG_OPTIONS, PER_MACHINE)).encode()).hexdigest()[:8]
+    return hashlib.sha256(repr((release, PACKAGES, DPKG_OPTIONS, HOOKS)).encode()).hexdigest()[:8]
 
 
 def _build(release: str, path: Path) -> None:
@@ -115,7 +119,7 @@ def _build(release: str, path: Path) -> None:
     shutil.rmtree(unfinished, ignore_errors=True)
     command = ["mmdebstrap", "--mode=root", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
     command += [f"--dpkgopt={option}" for option in DPKG_OPTIONS]
-    command += [f'--customize-hook=rm -f "$1"{pattern}' for pattern in PER_MACHINE]
+    command += [f"--customize-hook={hook}" for hook in HOOKS]
     log = path.with_name(f"{release}.log")
     with log.open("wb") as output:
         result = subprocess.run(
