@@ -136,13 +136,13 @@ class Builds:
         Raises:
             CaveError: another run does not end within ``patience`` seconds.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
         deadline = time.monotonic() + patience
         while True:
-            descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-            if _try_lock(descriptor) and self._is_lock(descriptor):
-                break
-            os.close(descriptor)
+            descriptor = self._open_lock()
+            if descriptor is not None:
+                if _try_lock(descriptor) and self._is_lock(descriptor):
+                    break
+                os.close(descriptor)
             if time.monotonic() >= deadline:
                 raise CaveError(
                     f"Another run has been working on {self.path} for more than {patience:.0f} seconds. Wait for it, "
@@ -153,6 +153,14 @@ class Builds:
             yield descriptor
         finally:
             os.close(descriptor)
+
+    def _open_lock(self) -> int | None:
+        # A run that removes all may take the directory away in between.
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            return os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        except FileNotFoundError:
+            return None
 
     def _is_lock(self, descriptor: int) -> bool:
         """Tell whether a descriptor is of the file that others would lock: the run before may have removed it."""

@@ -24,7 +24,8 @@ RECORD = "caveclient-build.json"
 _EXACT = re.compile(r"\d[\w.!+-]*")
 _SPECIFIER = re.compile(r"(?:(?:~=|===?|!=|<=|>=|<|>)\s*\d[\w.!+*-]*\s*(?:,\s*|$))+")
 _EXTRA = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
-_REQUIREMENT = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[\w\s.,-]*\])?\s*([^\r\n]*)")
+_REQUIREMENT = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*) *(?:\[[\w .,-]*\])? *(?:[~=!<>(;@][^\r\n\t\\$#]*)?")
+_OPTION = re.compile(r"\s-")
 
 
 class Request(NamedTuple):
@@ -97,7 +98,7 @@ def parse_request(
 
 
 def _check_requirement(option: str, item: str) -> None:
-    if not _REQUIREMENT.fullmatch(item.strip()):
+    if not _REQUIREMENT.fullmatch(item.strip()) or _OPTION.search(item):
         raise CaveError(f"{option}: {item!r} is not a requirement such as 'matplotlib>=3.8'.")
     masked = _installers.mask_credentials(item)
     if masked != item:
