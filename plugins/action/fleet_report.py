@@ -128,11 +128,15 @@ def _templated(hostvars: Mapping[str, Any], host: str) -> Any:
 
 
 def _tokens(read: Callable[[], Any]) -> list[str]:
-    """Return the tokens in a host's ``caveclient_tokens``, to mask them should one turn up in a message."""
+    """Return the tokens in a host's ``caveclient_tokens``, to mask them should one turn up in a message.
+
+    An entry of the wrong shape is the likeliest to be shown in a message: a bare string counts as a token, too.
+    """
     try:
         entries = read()
-        return [str(entry["token"]) for entry in entries or [] if isinstance(entry.get("token"), str)]
-    except (AnsibleError, AttributeError, KeyError, TypeError) as error:
+        found = [entry.get("token") if isinstance(entry, Mapping) else entry for entry in entries or []]
+        return [str(token) for token in found if isinstance(token, (str, int)) and not isinstance(token, bool)]
+    except (AnsibleError, TypeError) as error:
         # Without the vault's password there is no token to mask either.
         display.vvv(f"The tokens in caveclient_tokens cannot be read: {type(error).__name__}")
         return []

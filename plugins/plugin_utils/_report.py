@@ -213,7 +213,7 @@ def _readers(value: object, clean: Cleaner) -> list[dict[str, Any]]:
         ]
     return [
         {
-            "reader": clean.name(item.get("reader")),
+            "reader": clean.name(f"{_scalar(item.get('reader'))} {_scalar(item.get('host'))}"),
             "path": clean.text(item.get("path"), PATH_LENGTH),
             "fingerprint": _matching(_FINGERPRINT, item.get("fingerprint")),
         }
@@ -228,8 +228,8 @@ def _user(entry: Mapping[str, Any], clean: Cleaner) -> dict[str, Any]:
     message, remedy = access.get("message"), access.get("remedy")
     failed = entry.get("failed") is True or entry.get("state") == "failed"
     if failed and verdict in ("ok", "not_checked"):
-        # The token may be good; it's the work on the host that went wrong.
-        verdict, message = "not_saved", entry.get("msg") or message
+        # The token may be good; it's the work on the host that went wrong. Only what writes says whether it changed.
+        verdict, message = "not_saved" if "changed" in entry else "not_read", entry.get("msg") or message
         remedy = entry.get("remedy") or host_remedy(_scalar(message)) or _REMEDY_ERROR
     problems = [_problem(item, clean) for item in _mappings(entry.get("problems"))]
     state = "failed" if failed or verdict not in ("ok", "not_checked") else "warning" if problems else "ok"

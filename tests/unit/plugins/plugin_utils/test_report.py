@@ -72,6 +72,7 @@ def lines(report: dict[str, Any], width: int = 79, **more: str) -> list[str]:
 def the_user(report: dict[str, Any]) -> dict[str, Any]:
     """Return the only user of the only host."""
     (host,) = report["hosts"]
+    user: dict[str, Any]
     (user,) = host["users"]
     return user
 
@@ -79,19 +80,19 @@ def the_user(report: dict[str, Any]) -> dict[str, Any]:
 # What a host's state is ----------------------------------------------------------------------------------------------
 
 
-def test_a_host_where_everybody_has_access_is_ok():
+def test_a_host_where_everybody_has_access_is_ok() -> None:
     report = report_of({"ws1": [result(ok("alice"), ok("bob"))]})
     assert [host["state"] for host in report["hosts"]] == ["ok"]
     assert summary(report) == "1 workstation ok; 2 users"
 
 
-def test_one_locked_out_user_makes_the_host_failed():
+def test_one_locked_out_user_makes_the_host_failed() -> None:
     report = report_of({"ws1": [result(ok("alice"), refused("bob"))]})
     assert report["hosts"][0]["state"] == "failed"
     assert [user["state"] for user in report["hosts"][0]["users"]] == ["ok", "failed"]
 
 
-def test_a_host_that_is_switched_off_is_pending_with_ansibles_reason():
+def test_a_host_that_is_switched_off_is_pending_with_ansibles_reason() -> None:
     report = report_of({"ws1": [{"unreachable": True, "msg": "Task failed: Failed to connect: No route to host"}]})
     (host,) = report["hosts"]
     assert host["state"] == "pending"
@@ -100,31 +101,31 @@ def test_a_host_that_is_switched_off_is_pending_with_ansibles_reason():
     assert "Switch it on" in host["problem"]["remedy"]
 
 
-def test_a_host_that_no_task_reached_is_pending():
+def test_a_host_that_no_task_reached_is_pending() -> None:
     report = report_of({"ws1": [None, None]})
     assert report["hosts"][0]["problem"]["verdict"] == "not_run"
     assert report["hosts"][0]["state"] == "pending"
 
 
-def test_a_host_that_had_nothing_to_do_is_ok():
+def test_a_host_that_had_nothing_to_do_is_ok() -> None:
     report = report_of({"ws1": [{"changed": False, "skipped": True, "skip_reason": "Conditional result was False"}]})
     assert report["hosts"][0]["state"] == "ok"
 
 
-def test_a_host_that_goes_away_after_its_first_task_is_pending():
+def test_a_host_that_goes_away_after_its_first_task_is_pending() -> None:
     report = report_of({"ws1": [result(ok("alice"), changed=True), unreachable("ws1")]})
     assert report["hosts"][0]["state"] == "pending"
     assert report["hosts"][0]["users"][0]["verdict"] == "ok"
 
 
-def test_a_failed_task_without_users_is_an_error_of_the_host_and_names_the_task():
+def test_a_failed_task_without_users_is_an_error_of_the_host_and_names_the_task() -> None:
     report = report_of({"ws1": [{"failed": True, "msg": "No index is reachable.", "task": "Install caveclient"}]})
     problem = report["hosts"][0]["problem"]
     assert problem["verdict"] == "error"
     assert problem["message"] == "Install caveclient: No index is reachable."
 
 
-def test_a_module_that_could_not_start_says_why():
+def test_a_module_that_could_not_start_says_why() -> None:
     crashed = {
         "failed": True,
         "msg": "MODULE FAILURE",
@@ -147,19 +148,19 @@ def test_a_module_that_could_not_start_says_why():
         ("Timeout (12s) waiting for privilege escalation prompt", "Read the message"),
     ],
 )
-def test_common_failures_of_a_host_come_with_their_own_remedy(message, remedy):
+def test_common_failures_of_a_host_come_with_their_own_remedy(message: str, remedy: str) -> None:
     assert remedy in report_of({"ws1": [{"failed": True, "msg": message}]})["hosts"][0]["problem"]["remedy"]
 
 
-def test_the_results_of_a_loop_count_one_by_one():
-    loop = {"changed": False, "failed": True, "msg": "One or more items failed", "results": [result(ok("alice"))]}
-    loop["results"].append(result(refused("bob")))
+def test_the_results_of_a_loop_count_one_by_one() -> None:
+    items = [result(ok("alice")), result(refused("bob"))]
+    loop = {"changed": False, "failed": True, "msg": "One or more items failed", "results": items}
     (host,) = report_of({"ws1": [loop]})["hosts"]
     assert {user["user"]: user["state"] for user in host["users"]} == {"alice": "ok", "bob": "failed"}
     assert host["problem"] is None
 
 
-def test_a_refused_token_that_was_not_written_is_told_with_the_servers_verdict():
+def test_a_refused_token_that_was_not_written_is_told_with_the_servers_verdict() -> None:
     saved = {
         "user": "alice",
         "server": SERVER,
@@ -174,23 +175,35 @@ def test_a_refused_token_that_was_not_written_is_told_with_the_servers_verdict()
     assert (user["state"], user["verdict"], user["remedy"]) == ("failed", "invalid_token", "Copy it again.")
 
 
-def test_a_good_token_that_could_not_be_saved_is_not_reported_as_ok():
+def test_a_good_token_that_could_not_be_saved_is_not_reported_as_ok() -> None:
     access = {"verdict": "ok", "message": "Access works."}
-    saved = {"user": "alice", "failed": True, "msg": "No space left on device: /home/alice", "access": access}
+    saved = {
+        "user": "alice",
+        "changed": False,
+        "failed": True,
+        "msg": "No space left on device: /home/alice",
+        "access": access,
+    }
     user = the_user(report_of({"ws1": [result(saved)]}))
     assert (user["state"], user["verdict"]) == ("failed", "not_saved")
     assert "No space left" in user["message"]
     assert "Make room" in user["remedy"]
 
 
-def test_a_token_saved_without_asking_the_server_is_not_called_proven():
+def test_files_that_could_not_be_looked_at_are_not_reported_as_ok() -> None:
+    found = {"user": "alice", "server": SERVER, "failed": True, "msg": "alice has no home directory."}
+    user = the_user(report_of({"ws1": [result(found)]}))
+    assert (user["state"], user["verdict"], user["message"]) == ("failed", "not_read", "alice has no home directory.")
+
+
+def test_a_token_saved_without_asking_the_server_is_not_called_proven() -> None:
     saved = {"user": "alice", "server": SERVER, "changed": True, "fingerprint": "11111111", "files": []}
     report = report_of({"ws1": [result(saved, changed=True)]})
     assert the_user(report)["verdict"] == "not_checked"
     assert summary(report) == "1 workstation ok (1 updated); 1 user (the server was not asked)"
 
 
-def test_saving_and_verifying_become_one_entry_of_a_user():
+def test_saving_and_verifying_become_one_entry_of_a_user() -> None:
     saved = {
         "user": "alice",
         "server": SERVER,
@@ -206,12 +219,12 @@ def test_saving_and_verifying_become_one_entry_of_a_user():
     assert [file["action"] for file in user["files"]] == ["updated"]
 
 
-def test_a_later_proof_does_not_hide_an_earlier_failure():
+def test_a_later_proof_does_not_hide_an_earlier_failure() -> None:
     report = report_of({"ws1": [result(refused("alice")), result(ok("alice"))]})
     assert the_user(report)["verdict"] == "invalid_token"
 
 
-def test_problems_with_files_are_warnings_when_access_works():
+def test_problems_with_files_are_warnings_when_access_works() -> None:
     problem = {"code": "loose_mode", "path": "/home/alice/x", "message": "Mode 0644.", "remedy": "Run provision."}
     report = report_of(
         {"ws1": [result(ok("alice")), result({"user": "alice", "server": SERVER, "problems": [problem]})]}
@@ -222,13 +235,13 @@ def test_problems_with_files_are_warnings_when_access_works():
     assert summary(report) == "0 workstations ok, 1 with a warning; 1 user"
 
 
-def test_accounts_of_two_servers_stay_apart():
+def test_accounts_of_two_servers_stay_apart() -> None:
     other = ok("alice", "99999999", server="https://proofreading.zetta.ai")
     (host,) = report_of({"ws1": [result(ok("alice"), other)]})["hosts"]
     assert [user["fingerprint"] for user in host["users"]] == ["3fa9c2d1", "99999999"]
 
 
-def test_hosts_are_in_the_order_that_people_count():
+def test_hosts_are_in_the_order_that_people_count() -> None:
     report = report_of({name: [result(ok("alice"))] for name in ("ws10", "ws2", "ws1")})
     assert [host["name"] for host in report["hosts"]] == ["ws1", "ws2", "ws10"]
 
@@ -236,14 +249,14 @@ def test_hosts_are_in_the_order_that_people_count():
 # Which token lives where ---------------------------------------------------------------------------------------------
 
 
-def test_the_fleet_view_says_which_token_the_server_refuses_and_who_sends_it():
+def test_the_fleet_view_says_which_token_the_server_refuses_and_who_sends_it() -> None:
     results = {f"ws{number:02}": [result(ok("alice"))] for number in range(27)}
     results |= {f"ws{number:02}": [result(refused("alice"))] for number in (27, 28)}
     text = " ".join(" ".join(lines(report_of(results))).split())
     assert "27 workstations send 3fa9c2d1; 2 send 81b0e7aa, which the server refuses (ws27, ws28)" in text
 
 
-def test_one_refusal_outweighs_the_proofs_of_other_hosts():
+def test_one_refusal_outweighs_the_proofs_of_other_hosts() -> None:
     results = {
         "ws1": [result(ok("alice"))],
         "ws2": [result(refused("alice", "3fa9c2d1"))],
@@ -254,7 +267,7 @@ def test_one_refusal_outweighs_the_proofs_of_other_hosts():
     assert entry["hosts"] == ["ws1", "ws2", "ws3"]
 
 
-def test_a_token_that_nobody_asked_about_is_neither_accepted_nor_refused():
+def test_a_token_that_nobody_asked_about_is_neither_accepted_nor_refused() -> None:
     (entry,) = report_of({"ws1": [result({"user": "alice", "server": SERVER, "fingerprint": "3fa9c2d1"})]})[
         "fingerprints"
     ]
@@ -266,10 +279,13 @@ def test_a_token_that_nobody_asked_about_is_neither_accepted_nor_refused():
     [
         {"caveclient global.daf-apis.com": "3fa9c2d1", "cloud-volume minnie.microns-daf.com": "81b0e7aa"},
         {"caveclient": {"path": "/a", "fingerprint": "3fa9c2d1"}, "cloud-volume": {"fingerprint": "81b0e7aa"}},
-        [{"reader": "caveclient", "fingerprint": "3fa9c2d1"}, {"reader": "cloud-volume", "fingerprint": "81b0e7aa"}],
+        [
+            {"reader": "caveclient", "host": "h", "fingerprint": "3fa9c2d1"},
+            {"reader": "cloud-volume", "fingerprint": "81b0e7aa"},
+        ],
     ],
 )
-def test_programs_that_send_different_tokens_show(readers):
+def test_programs_that_send_different_tokens_show(readers: object) -> None:
     report = report_of({"ws1": [result({"user": "alice", "server": SERVER, "readers": readers})]})
     assert {entry["fingerprint"] for entry in report["fingerprints"]} == {"3fa9c2d1", "81b0e7aa"}
     assert any(
@@ -290,7 +306,7 @@ def texts(value: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("place", ["user", "server", "message", "remedy", "url", "fingerprint", "verdict", "datastack"])
-def test_a_token_in_any_field_of_a_result_is_not_in_the_report(place):
+def test_a_token_in_any_field_of_a_result_is_not_in_the_report(place: str) -> None:
     entry = refused("alice") | {place: f"see https://x/{TOKEN}?q" if place == "url" else f"Bearer {TOKEN} failed"}
     if place == "datastack":
         entry |= {"datastacks": [{"datastack": "minnie65_public", "message": TOKEN, "verdict": TOKEN, "url": TOKEN}]}
@@ -299,7 +315,7 @@ def test_a_token_in_any_field_of_a_result_is_not_in_the_report(place):
         assert TOKEN not in written or place == "user"
 
 
-def test_a_token_in_a_message_is_named_by_its_fingerprint():
+def test_a_token_in_a_message_is_named_by_its_fingerprint() -> None:
     user = the_user(report_of({"ws1": [result(refused("alice", message=f"No: {TOKEN}."))]}))
     assert user["message"] == f"No: <token {fingerprint(TOKEN)}>."
 
@@ -315,25 +331,25 @@ def test_a_token_in_a_message_is_named_by_its_fingerprint():
         "Bearer odd.token-of-some_kind~17",
     ],
 )
-def test_what_looks_like_a_token_is_masked_without_knowing_it(text):
+def test_what_looks_like_a_token_is_masked_without_knowing_it(text: str) -> None:
     cleaned = Cleaner().text(text)
     assert "<token " in cleaned
     assert not any(secret in cleaned for secret in (TOKEN, TOKEN.upper(), "q83vEjRW", "odd.token"))
 
 
-def test_a_token_of_an_odd_shape_is_masked_when_it_is_known():
+def test_a_token_of_an_odd_shape_is_masked_when_it_is_known() -> None:
     assert Cleaner(["hunter2-hunter2"]).text("got hunter2-hunter2!") == f"got <token {fingerprint('hunter2-hunter2')}>!"
     assert Cleaner(["hunter2-hunter2"]).name("hunter2-hunter2") == f"<token {fingerprint('hunter2-hunter2')}>"
 
 
-def test_a_token_at_the_edge_of_a_long_message_is_not_cut_in_half():
+def test_a_token_at_the_edge_of_a_long_message_is_not_cut_in_half() -> None:
     for shift in range(40):
         cleaned = Cleaner().text("x" * (_report.TEXT_LENGTH - shift) + " " + TOKEN)
         assert TOKEN[:8] not in cleaned
         assert len(cleaned) <= _report.TEXT_LENGTH
 
 
-def test_words_that_are_no_token_stay():
+def test_words_that_are_no_token_stay() -> None:
     text = "The header must begin with 'Bearer' authentication; build 2026-11-22, token 3fa9c2d1, path /opt/caveclient"
     assert Cleaner().text(text) == text
 
@@ -360,13 +376,13 @@ def test_words_that_are_no_token_stay():
         7,
     ],
 )
-def test_only_plain_web_addresses_become_links(url):
+def test_only_plain_web_addresses_become_links(url: object) -> None:
     assert Cleaner().address(url) is None
     report = report_of({"ws1": [result(refused("alice", url=url))]})
     assert the_user(report)["url"] is None
 
 
-def test_control_characters_never_reach_the_terminal():
+def test_control_characters_never_reach_the_terminal() -> None:
     names = ["\x1b[2J\x1b[31mws1", "a\x07b\x9b31m", "x\u202eslaw", "line\nbreak\r\x00"]
     results = {name: [result(refused(name, message=name * 3, remedy=name))] for name in names}
     report = report_of(results, notes=names)
@@ -402,7 +418,7 @@ def hostile_report() -> dict[str, Any]:
     return report_of({HOSTILE: [result(entry)], HOSTILE + "2": [failed]}, notes=[HOSTILE])
 
 
-def test_hostile_text_is_text_in_the_page():
+def test_hostile_text_is_text_in_the_page() -> None:
     page = Page(to_html(hostile_report()))
     assert "script" not in {tag for tag, _attributes in page.elements}
     assert not any(name.startswith("on") for _tag, attributes in page.elements for name in attributes)
@@ -415,7 +431,7 @@ def parsed(junit: bytes) -> ElementTree.Element:
     return ElementTree.fromstring(junit)  # noqa: S314 - it is our own
 
 
-def test_hostile_text_is_text_in_the_junit_file():
+def test_hostile_text_is_text_in_the_junit_file() -> None:
     root = parsed(to_junit(hostile_report()))
     assert {element.tag for element in root.iter()} == {
         "testsuites",
@@ -427,7 +443,7 @@ def test_hostile_text_is_text_in_the_junit_file():
     }
 
 
-def test_a_hostile_report_still_fits_the_schema():
+def test_a_hostile_report_still_fits_the_schema() -> None:
     check(hostile_report())
 
 
@@ -476,7 +492,7 @@ SHAPES = st.recursive(
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.lists(SHAPES, max_size=3), st.lists(SHAPES, max_size=2))
-def test_whatever_a_host_sends_makes_a_valid_report(first, second):
+def test_whatever_a_host_sends_makes_a_valid_report(first: list[Any], second: list[Any]) -> None:
     report = report_of({"ws1": first, "ws2": second})
     check(report)
     to_html(report)
@@ -490,7 +506,7 @@ def test_whatever_a_host_sends_makes_a_valid_report(first, second):
 # The table -----------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_wrong_comes_first_and_the_counts_last():
+def test_what_is_wrong_comes_first_and_the_counts_last() -> None:
     results = {
         "ws1": [result(ok("alice"))],
         "ws2": [unreachable("ws2")],
@@ -506,27 +522,27 @@ def test_what_is_wrong_comes_first_and_the_counts_last():
     ]
 
 
-def test_every_wrong_thing_has_its_message_its_remedy_and_its_link():
+def test_every_wrong_thing_has_its_message_its_remedy_and_its_link() -> None:
     text = "\n".join(lines(report_of({"ws3": [result(owes_terms("carol"))]})))
     assert "the terms of service are not accepted" in text
     assert "-> carol opens the form" in text
     assert f"         {SERVER}/sticky_auth/api/v1/tos/2/accept" in text
 
 
-def test_all_well_is_one_line():
+def test_all_well_is_one_line() -> None:
     assert lines(report_of({"ws1": [result(ok("alice"))], "ws2": [result(ok("alice"))]})) == [
         "2 workstations ok; 1 user"
     ]
 
 
-def test_three_hundred_hosts_are_read_in_a_screenful():
+def test_three_hundred_hosts_are_read_in_a_screenful() -> None:
     report = report_of(fleet(300, 84))
     text = lines(report, page="reports/report.html")
     assert len(text) <= 45
     assert "22 more" in "".join(text)
 
 
-def test_hosts_with_the_same_trouble_are_one_group_though_their_names_differ():
+def test_hosts_with_the_same_trouble_are_one_group_though_their_names_differ() -> None:
     results = {name: [unreachable(name)] for name in ("ws1", "ws2", "ws3")}
     results |= {f"u{user}": [result(refused(user, "81b0e7aa"))] for user in ("alice", "bob")}
     groups = problem_groups(report_of(results))
@@ -537,7 +553,7 @@ def test_hosts_with_the_same_trouble_are_one_group_though_their_names_differ():
     assert groups[1]["example"] == "ws1"
 
 
-def test_different_remedies_are_different_groups():
+def test_different_remedies_are_different_groups() -> None:
     results = {
         "ws1": [{"failed": True, "msg": "No space left"}],
         "ws2": [{"failed": True, "msg": "Read-only file system"}],
@@ -546,24 +562,24 @@ def test_different_remedies_are_different_groups():
 
 
 @pytest.mark.parametrize("width", [0, 40, 79, 100, 500])
-def test_the_table_fits_the_terminal(width):
+def test_the_table_fits_the_terminal(width: int) -> None:
     report = report_of(fleet(300, 84))
     for line in lines(report, width):
         assert len(line) <= max(40, min(width, 120)) or len(line.split()) <= 2  # an address is never broken
 
 
-def test_notes_are_printed():
+def test_notes_are_printed() -> None:
     assert "NOTE     The old token was not revoked." in lines(
         report_of({"ws1": [result(ok("alice"))]}, notes=["The old token was not revoked."])
     )
 
 
-def test_check_mode_says_that_it_is_a_prediction():
+def test_check_mode_says_that_it_is_a_prediction() -> None:
     report = report_of({"ws1": [result(ok("alice"), changed=True)]}, check_mode=True)
     assert lines(report) == ["Check mode, nothing was changed: 1 workstation ok (1 would be updated); 1 user"]
 
 
-def test_the_failure_names_hosts_causes_and_what_to_do():
+def test_the_failure_names_hosts_causes_and_what_to_do() -> None:
     results = {"ws1": [result(ok("alice"))], "ws2": [unreachable("ws2")], "ws3": [result(refused("alice"))]}
     message = failure_message(report_of(results), pending="reports/pending")
     assert "2 of 3 workstations" in message
@@ -573,7 +589,7 @@ def test_the_failure_names_hosts_causes_and_what_to_do():
     assert len(message) < 400
 
 
-def test_the_failure_of_a_whole_fleet_stays_short():
+def test_the_failure_of_a_whole_fleet_stays_short() -> None:
     results = {f"ws{number}": [result(*(refused(f"user{user}") for user in range(50)))] for number in range(300)}
     assert len(failure_message(report_of(results))) < 2000
 
@@ -582,11 +598,11 @@ def test_the_failure_of_a_whole_fleet_stays_short():
 
 
 @pytest.mark.parametrize(("hosts", "users"), [(3, 3), (300, 84)])
-def test_the_report_fits_its_schema(hosts, users):
+def test_the_report_fits_its_schema(hosts: int, users: int) -> None:
     check(report_of(fleet(hosts, users), notes=["A note."]))
 
 
-def test_an_empty_fleet_makes_a_report():
+def test_an_empty_fleet_makes_a_report() -> None:
     report = report_of({})
     check(report)
     assert summary(report) == "No workstation was asked."
@@ -594,7 +610,7 @@ def test_an_empty_fleet_makes_a_report():
     parsed(to_junit(report))
 
 
-def test_junit_counts_users_without_access_as_failures_and_absent_hosts_as_errors():
+def test_junit_counts_users_without_access_as_failures_and_absent_hosts_as_errors() -> None:
     results = {"ws1": [result(ok("alice"), refused("bob"))], "ws2": [unreachable("ws2")]}
     root = parsed(to_junit(report_of(results)))
     assert {key: root.get(key) for key in ("tests", "failures", "errors")} == {
@@ -609,7 +625,7 @@ def test_junit_counts_users_without_access_as_failures_and_absent_hosts_as_error
     assert [suite.get("name") for suite in root] == ["ws1", "ws2"]
 
 
-def test_the_page_needs_nothing_from_elsewhere_and_no_script():
+def test_the_page_needs_nothing_from_elsewhere_and_no_script() -> None:
     page = Page(to_html(report_of(fleet(300, 84))))
     tags = {tag for tag, _attributes in page.elements}
     assert not tags & {"script", "link", "img", "iframe", "object", "embed", "base", "form", "video", "audio", "svg"}
@@ -618,7 +634,7 @@ def test_the_page_needs_nothing_from_elsewhere_and_no_script():
     assert "@import" not in to_html(report_of(fleet(3)))
 
 
-def test_links_of_the_page_tell_the_other_side_nothing():
+def test_links_of_the_page_tell_the_other_side_nothing() -> None:
     links = [attributes for tag, attributes in Page(to_html(report_of(fleet(3)))).elements if tag == "a"]
     assert links
     for attributes in links:
@@ -626,7 +642,7 @@ def test_links_of_the_page_tell_the_other_side_nothing():
         assert set((attributes["rel"] or "").split()) == {"noopener", "noreferrer"}
 
 
-def test_few_users_are_columns_and_many_are_not():
+def test_few_users_are_columns_and_many_are_not() -> None:
     assert ">Users</th>" not in to_html(report_of(fleet(3, 3))).split("Which token lives where")[0]
     assert ">Users</th>" in to_html(report_of(fleet(30, 20))).split("Which token lives where")[0]
 
@@ -635,7 +651,7 @@ def test_few_users_are_columns_and_many_are_not():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_reports_of_slices_merge_into_the_report_of_one_run(seed):
+def test_reports_of_slices_merge_into_the_report_of_one_run(seed: int) -> None:
     results = fleet(60, 20)
     slices: list[dict[str, Any]] = [{}, {}, {}]
     choice = random.Random(seed)  # noqa: S311 - not for secrets
@@ -647,7 +663,7 @@ def test_reports_of_slices_merge_into_the_report_of_one_run(seed):
     assert to_json(merged) == to_json(report_of(results, notes=["A note."]))
 
 
-def test_a_later_run_replaces_what_an_earlier_one_found():
+def test_a_later_run_replaces_what_an_earlier_one_found() -> None:
     first = report_of({"ws1": [result(ok("alice"))], "ws2": [unreachable("ws2")]})
     second = report_of({"ws2": [result(ok("alice"))]}, time=NOON + timedelta(hours=1))
     for order in ([first, second], [second, first]):
@@ -657,7 +673,7 @@ def test_a_later_run_replaces_what_an_earlier_one_found():
         assert [host["time"] for host in merged["hosts"]] == ["2026-11-22T12:00:00Z", "2026-11-22T13:00:00Z"]
 
 
-def test_reports_of_different_playbooks_are_not_merged_by_accident():
+def test_reports_of_different_playbooks_are_not_merged_by_accident() -> None:
     reports = [report_of({"ws1": [result(ok("alice"))]}), report_of({"ws2": [result(ok("alice"))]})]
     reports[1]["title"] = "rotate"
     with pytest.raises(CaveError, match="different playbooks: rotate, verify"):
@@ -665,18 +681,18 @@ def test_reports_of_different_playbooks_are_not_merged_by_accident():
     assert merge_reports(reports, "week 47")["title"] == "week 47"
 
 
-def test_a_report_that_is_read_back_is_the_same():
+def test_a_report_that_is_read_back_is_the_same() -> None:
     report = report_of(fleet(60, 20), notes=["A note."])
     assert read_report(json.loads(to_json(report)), "report.json", Cleaner()) == report
 
 
 @pytest.mark.parametrize("data", [None, [], "x", 7, {}, {"version": 1}, {"version": "1", "hosts": []}])
-def test_what_is_no_report_is_refused(data):
+def test_what_is_no_report_is_refused(data: object) -> None:
     with pytest.raises(CaveError, match=r"is not a report of this collection.*report\.json"):
         read_report(data, "x.json", Cleaner())
 
 
-def test_a_report_of_a_newer_release_is_refused():
+def test_a_report_of_a_newer_release_is_refused() -> None:
     with pytest.raises(CaveError, match=r"version 2.*reads version 1"):
         read_report({"version": 2, "hosts": []}, "x.json", Cleaner())
 
@@ -684,12 +700,12 @@ def test_a_report_of_a_newer_release_is_refused():
 @pytest.mark.parametrize(
     "hosts", [7, [7], [{}], [{"name": "ws1"}], [{"name": "ws1", "time": "yesterday"}], [{"time": 1}]]
 )
-def test_a_damaged_report_is_refused(hosts):
+def test_a_damaged_report_is_refused(hosts: object) -> None:
     with pytest.raises(CaveError, match="damaged"):
         read_report({"version": 1, "hosts": hosts}, "x.json", Cleaner())
 
 
-def test_a_hostile_report_is_cleaned_when_it_is_merged():
+def test_a_hostile_report_is_cleaned_when_it_is_merged() -> None:
     report = deepcopy(report_of({"ws1": [result(refused("alice"))]}))
     user = report["hosts"][0]["users"][0]
     user.update(message=HOSTILE + TOKEN, url="javascript:alert(1)", fingerprint=TOKEN, verdict=TOKEN, state=HOSTILE)
