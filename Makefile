@@ -30,9 +30,9 @@ venv: .venv/.stamp  ## the pinned development tools, in .venv
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null \
 	  || { echo '$(PYTHON) cannot make virtual environments: apt-get install python3-venv'; exit 1; }
 	$(PYTHON) -m venv --clear .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	$(BIN)/pip install -qq --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt \
-	  || $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	  || $(BIN)/pip install -qq --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	@touch $@
 
 tree:  ## link .tree/ansible_collections/connectomics/cave to this folder

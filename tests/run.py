@@ -150,7 +150,7 @@ def run_command(command: str, limit: float, result: Result) -> None:
         result.failed += status != 0
         result.passed += status == 0
     if status:
-        result.notes.append(f"exit status {status}: {command}")
+        result.notes.append(" ".join(words[:2]) + f" ({status})")
 
 
 def run_limited(words: list[str], limit: float) -> int:

@@ -103,10 +103,11 @@ def stand_in_server() -> Iterator[dict[str, str]]:
     from cave_server import CaveServer  # the other commands do without
 
     with CaveServer() as cave:
+        allowed = ["minnie65_public"]
         people = {
-            "alice": cave.add_person("alice"),
-            "bob": cave.add_person("bob"),
-            "no_tos": cave.add_person("no_tos", accepted_tos=False),
+            "alice": cave.add_person("alice", permissions=allowed),
+            "bob": cave.add_person("bob", permissions=allowed),
+            "no_tos": cave.add_person("no_tos", permissions=allowed, accepted_tos=False),
             "no_permission": cave.add_person("no_permission", permissions=[]),
         }
         yield {
