@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PLUGIN_KINDS = ("action", "doc_fragments", "filter", "lookup", "module_utils", "modules", "plugin_utils")
 MODULES = sorted(path.stem for path in (ROOT / "plugins" / "modules").glob("[!_]*.py"))
 # A file that is run by the Python of a caveclient environment, which has these.
-IN_A_CLIENT_ENVIRONMENT = {"_client_check.py": {"caveclient", "requests"}}
+IN_A_CLIENT_ENVIRONMENT = {"_client_check.py": {"caveclient", "requests", "urllib3.util.retry"}}
 PRIVATE = "ansible_collections.connectomics.cave.plugins.module_utils"
 
 
