@@ -1,0 +1,235 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""From hosts that have Python and nothing else to scientists with access, over real SSH and sudo."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_run import ROOT, Run, ansible
+
+from cave_server import CaveServer
+from fleet import Fleet, Host
+
+pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.network]
+
+PEOPLE = ("alice", "bob")
+CA_FILE = "/etc/ssl/cave-ca.pem"
+ASK = "import hashlib; from caveclient import CAVEclient; c = CAVEclient('minnie65_public'); " + (
+    "print(hashlib.sha256(c.auth.token.encode()).hexdigest()[:8], c.server_address)"
+)
+
+
+def wheels(python: str) -> Path:
+    """Return a folder with all wheels that a host of that Python needs, as somebody with an index would make it."""
+    folder = ROOT / ".cache" / "wheels" / python
+    if not (folder / ".complete").exists():
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(folder), "--only-binary=:all:"]
+        command += [f"--python-version={python}", "--platform=manylinux_2_28_x86_64", "--platform=manylinux2014_x86_64"]
+        subprocess.run([*command, "caveclient", "ipykernel"], check=True, timeout=300)
+        (folder / ".complete").touch()
+    return folder
+
+
+class Lab:
+    """A fleet, a stand-in server that all of it reaches, and an administrator's folder."""
+
+    def __init__(self, fleet: Fleet, cave: CaveServer, folder: Path) -> None:
+        self.fleet = fleet
+        self.cave = cave
+        self.folder = folder
+        self.variables: dict[str, Any] = {
+            "caveclient_server": cave.url,
+            "caveclient_ca_path": CA_FILE,
+            "caveclient_datastacks": ["minnie65_public"],
+            "caveclient_tokens": [
+                {"user": name, "token": cave.add_person(name, permissions=["minnie65_public"]).token} for name in PEOPLE
+            ],
+        }
+
+    def play(self, playbook: str, *arguments: str, **variables: Any) -> Run:
+        """Run a playbook of the collection on the fleet."""
+        file = self.folder / "variables.yml"
+        file.write_text(yaml.safe_dump({**self.variables, **variables}))
+        return ansible(
+            self.folder,
+            "playbook",
+            "-i",
+            str(self.fleet.inventory),
+            f"connectomics.cave.{playbook}",
+            "-e",
+            f"@{file}",
+            *arguments,
+        )
+
+
+def recap(run: Run) -> dict[str, dict[str, int]]:
+    """Return the counts of a run's recap, by host."""
+    lines = run.output.partition("PLAY RECAP")[2].splitlines()
+    return {
+        line.split()[0]: {name: int(count) for name, _, count in (word.partition("=") for word in line.split()[2:])}
+        for line in lines
+        if "changed=" in line
+    }
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """Three bare hosts, one of them without a way to an index, provisioned once."""
+    if reasons := Fleet.missing():
+        pytest.skip(f"no fleet on this machine: {'; '.join(reasons)}")
+    with (
+        Fleet(3, name="pytest-provision", users=PEOPLE, umasks=("022", "077")) as fleet,
+        CaveServer(tls=True, address=fleet.server_address) as cave,
+    ):
+        assert cave.ca is not None
+        for host in fleet:
+            host.write_file(CA_FILE, Path(cave.ca).read_text())
+            host.run(["chmod", "644", CA_FILE])
+        with_index = [host.name for host in fleet if host.python != "3.11"]
+        fleet.connect_to_index(*with_index)
+        lab = Lab(fleet, cave, tmp_path_factory.mktemp("lab"))
+        for host in fleet:
+            if host.name not in with_index:
+                settings = {"caveclient_offline": True, "caveclient_find_links": [str(wheels(host.python))]}
+                (fleet.inventory.parent / "host_vars").mkdir(exist_ok=True)
+                (fleet.inventory.parent / "host_vars" / f"{host.name}.yml").write_text(yaml.safe_dump(settings))
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def provisioned(lab: Lab) -> Run:
+    """The first provisioning of the bare hosts."""
+    return lab.play("provision", caveclient_verify="client")
+
+
+def test_bare_hosts_have_no_installer_of_any_kind(lab: Lab) -> None:
+    for host in lab.fleet:
+        for module in ("pip", "ensurepip", "packaging"):
+            assert host.run(["python3", "-c", f"import {module}"], check=False).returncode != 0
+        assert host.run(["sh", "-c", "command -v uv pip"], check=False).returncode != 0
+
+
+def test_provision_brings_bare_hosts_to_working_access_on_every_python(provisioned: Run) -> None:
+    assert provisioned.ok, provisioned.output
+    assert "3 workstations ok" in provisioned.output
+
+
+def test_a_second_provision_changes_nothing(lab: Lab, provisioned: Run) -> None:
+    assert provisioned.ok
+    again = lab.play("provision", caveclient_verify="client")
+    assert again.ok, again.output
+    assert {host: counts["changed"] for host, counts in recap(again).items()} == {host.name: 0 for host in lab.fleet}
+
+
+def test_check_mode_after_it_predicts_no_change(lab: Lab, provisioned: Run) -> None:
+    assert provisioned.ok
+    check = lab.play("provision", "--check", "--diff")
+    assert check.ok, check.output
+    assert sum(counts["changed"] for counts in recap(check).values()) == 0
+
+
+def test_each_user_has_the_own_token_by_the_real_caveclient_with_no_server_named(lab: Lab, provisioned: Run) -> None:
+    assert provisioned.ok
+    for host in lab.fleet:
+        for entry in lab.variables["caveclient_tokens"]:
+            said = host.run(
+                ["/opt/caveclient/current/bin/python", "-c", ASK],
+                entry["user"],
+                env={"REQUESTS_CA_BUNDLE": CA_FILE},
+            ).stdout.split()
+            assert said == [hashlib.sha256(entry["token"].encode()).hexdigest()[:8], lab.cave.url]
+
+
+def modes(host: Host, user: str) -> dict[str, str]:
+    """Return mode and owner of a user's secrets directory and all in it, as that user sees them."""
+    listing = host.run(["find", f"/home/{user}/.cloudvolume", "-printf", "%y %m %u %p\\n"], user).stdout
+    return {
+        path: f"{kind} {mode} {owner}" for kind, mode, owner, path in (line.split() for line in listing.splitlines())
+    }
+
+
+def test_files_are_0600_and_directories_0700_and_the_users_own_whatever_the_umask(lab: Lab, provisioned: Run) -> None:
+    assert provisioned.ok
+    assert {host.umask for host in lab.fleet} == {"022", "077"}
+    for host in lab.fleet:
+        for user in PEOPLE:
+            found = {
+                path: state for path, state in modes(host, user).items() if "/cache" not in path.removeprefix("/home")
+            }
+            wrong = {
+                path: state
+                for path, state in found.items()
+                if state != (f"d 700 {user}" if state.startswith("d") else f"f 600 {user}")
+            }
+            assert wrong == {}
+            assert len(found) >= 6
+
+
+def test_one_user_cannot_read_anothers_token(lab: Lab, provisioned: Run) -> None:
+    assert provisioned.ok
+    for host in lab.fleet:
+        assert host.run(["ls", "/home/alice/.cloudvolume/secrets"], "bob", check=False).returncode != 0
+
+
+def test_everybody_finds_the_kernel_CAVE(lab: Lab, provisioned: Run) -> None:  # noqa: N802 - the kernel's name
+    assert provisioned.ok
+    for host in lab.fleet:
+        kernel = json.loads(host.read_file("/usr/local/share/jupyter/kernels/cave/kernel.json", "bob"))
+        assert kernel["display_name"] == "CAVE"
+        assert host.run([kernel["argv"][0], "-c", "import ipykernel, caveclient"], "bob").returncode == 0
+
+
+def test_a_replaced_token_is_found_named_and_mended_on_that_host_alone(lab: Lab, provisioned: Run) -> None:
+    assert provisioned.ok
+    new = lab.cave.refresh("bob")
+    old_tokens = lab.variables["caveclient_tokens"]
+    verify = lab.play("verify")
+    assert not verify.ok
+    assert "invalid_token" in verify.output
+    assert "bob" in verify.output
+    lab.variables["caveclient_tokens"] = [old_tokens[0], {"user": "bob", "token": new}]
+    mended = lab.play("provision", "--tags", "token")
+    assert mended.ok, mended.output
+    assert lab.play("verify", caveclient_verify="client").ok
+    for run in (verify, mended):
+        assert not [token for token in (new, *(item["token"] for item in old_tokens)) if token in run.output]
+
+
+def test_a_dead_host_and_a_dead_server_are_told_apart_and_stop_nobody_else(lab: Lab, provisioned: Run) -> None:
+    assert provisioned.ok
+    first, second, third = lab.fleet
+    first.inflict("down")
+    second.inflict("cut_off")
+    try:
+        run = lab.play("verify", caveclient_timeout=5)
+    finally:
+        first.heal()
+        second.heal()
+    assert not run.ok
+    assert "1 workstation ok" in run.output
+    assert "unreachable" in run.output
+    assert first.name in run.output
+    assert second.name in run.output
+    assert recap(run)[third.name]["rescued"] == 0
+
+
+def test_a_fleet_of_which_every_host_fails_still_gets_its_report(lab: Lab, provisioned: Run) -> None:
+    assert provisioned.ok
+    lab.cave.set_auth_down(True)
+    try:
+        run = lab.play("verify", caveclient_timeout=8)
+    finally:
+        lab.cave.set_auth_down(False)
+    assert not run.ok
+    assert "0 workstations ok, 3 failed" in run.output
