@@ -191,7 +191,7 @@ def examine_all(
                     down[question.server] = access.overall
 
     # Not a ThreadPoolExecutor: the interpreter waits for its threads when it ends.
-    threads = [threading.Thread(target=work, name="cave-check", daemon=True) for _ in waiting[:AT_ONCE]]
+    threads = [threading.Thread(target=work, name="cave-check", daemon=True) for _question in waiting[:AT_ONCE]]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -29,6 +29,8 @@ _PASSED_ON = (
     "requests_ca_bundle",
 )
 _MOST_OUTPUT = 1 << 20
+# Read now: a process that has become a user cannot read what Ansible unpacked for root.
+_SCRIPT = inspect.getsource(_client_check)
 
 
 class Check(NamedTuple):
@@ -65,13 +67,14 @@ def run_client(check: Check, user: pwd.struct_passwd) -> list[dict[str, Any]]:
     (it could not be started) or ``ChildProcessError`` (it ended without a word).
     """
     asked = {"timeout": check.timeout, "key": check.key, "datastacks": check.datastacks}
-    report, report_end = os.pipe()
+    deadline = time.monotonic() + check.timeout
+    (report, report_end), (errors, errors_end) = os.pipe(), os.pipe()
     try:
         process = subprocess.Popen(
-            [check.python, "-c", inspect.getsource(_client_check), str(report_end), json.dumps(asked)],
+            [check.python, "-c", _SCRIPT, str(report_end), json.dumps(asked)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stderr=errors_end,
             env=environment(user, check.ca_path, os.environ),
             cwd="/",
             pass_fds=(report_end,),
@@ -79,25 +82,29 @@ def run_client(check: Check, user: pwd.struct_passwd) -> list[dict[str, Any]]:
         )
     except OSError as error:
         os.close(report)
+        os.close(errors)
         text = f"{check.python} cannot be run: {error.strerror}"
         return [_silent(name, "builtins.OSError", text) for name in check.datastacks]
     finally:
         os.close(report_end)
+        os.close(errors_end)
     try:
-        said, errors, ended = _listen(process, report, time.monotonic() + check.timeout)
+        said, last_words = _listen([report, errors], deadline)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.0, deadline - time.monotonic()))
+        status = process.poll()
     finally:
-        os.close(report)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        if process.stderr is not None:
-            process.stderr.close()
-    results = {result["datastack"]: result for result in _results(said)}
-    if ended:
-        last_words = (errors.decode("utf-8", "replace").strip().splitlines() or ["nothing on stderr"])[-1]
-        why = ("builtins.ChildProcessError", f"{check.python} ended with status {process.returncode}: {last_words}")
-    else:
+        os.close(report)
+        os.close(errors)
+    if status is None:
         why = ("subprocess.TimeoutExpired", f"CAVEclient had not ended after {check.timeout:g} s, and was stopped")
+    else:
+        lines = last_words.decode("utf-8", "replace").strip().splitlines() or ["it said nothing"]
+        why = ("builtins.ChildProcessError", f"{check.python} ended with status {status}: {lines[-1]}")
+    results = {result["datastack"]: result for result in _results(said)}
     return [results.get(name) or _silent(name, *why) for name in check.datastacks]
 
 
@@ -105,25 +112,17 @@ def _silent(datastack: str, name: str, text: str) -> dict[str, Any]:
     return {"datastack": datastack, "names": [name], "text": text, "answer": None, "version": ""}
 
 
-def _listen(process: subprocess.Popen[bytes], report: int, deadline: float) -> tuple[bytes, bytes, bool]:
-    """Return what the process says on its report pipe and on stderr (bounded), and whether it ended by itself."""
-    assert process.stderr is not None  # noqa: S101 (it was asked for)
-    texts = {report: b"", process.stderr.fileno(): b""}
-    listening = set(texts)
-    while listening:
-        ready = select.select(list(listening), [], [], max(0.0, deadline - time.monotonic()))[0]
-        if not ready:
-            break
-        for descriptor in ready:
-            chunk = os.read(descriptor, 65536)
-            if chunk:
-                texts[descriptor] = (texts[descriptor] + chunk)[-_MOST_OUTPUT:]
-            else:
-                listening.discard(descriptor)
-    if not listening:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(max(0.1, deadline - time.monotonic()))
-    return texts[report], texts[process.stderr.fileno()], process.poll() is not None
+def _listen(pipes: list[int], deadline: float) -> list[bytes]:
+    """Return the last part of what comes out of each pipe, until all have ended or the time is up."""
+    texts = dict.fromkeys(pipes, b"")
+    listening = set(pipes)
+    while listening and time.monotonic() < deadline:
+        for pipe in select.select(list(listening), [], [], max(0.0, deadline - time.monotonic()))[0]:
+            chunk = os.read(pipe, 65536)
+            texts[pipe] = (texts[pipe] + chunk)[-_MOST_OUTPUT:]
+            if not chunk:
+                listening.discard(pipe)
+    return [texts[pipe] for pipe in pipes]
 
 
 def _results(said: bytes) -> list[dict[str, Any]]:

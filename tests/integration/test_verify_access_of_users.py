@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from homes import SERVER_MAP, User, real_group, real_user
+from homes import SERVER_MAP, User, picture, real_group, real_user
 from module_runner import Outcome, python_for_all, run_module
 
 from cave_server import CaveServer
@@ -114,14 +114,17 @@ class TestAsRoot:
         session, pid = lines.splitlines()[-2].split()
         assert session == pid
 
+    @pytest.mark.network
     def test_a_check_changes_nothing(
         self, cave: CaveServer, users: tuple[User, User], verify: Callable[..., Outcome]
     ) -> None:
         alice, _bob = users
-        folder = save(cave, alice, cave.add_person("alice", [STACK]).token)
-        before = {path: (path.stat(), path.read_bytes()) for path in folder.iterdir()}
-        verify("api", users=[alice.name])
-        assert {path: (path.stat(), path.read_bytes()) for path in folder.iterdir()} == before
+        save(cave, alice, cave.add_person("alice", [STACK]).token)
+        before, written = picture(alice.home), {path: path.stat().st_mtime_ns for path in alice.home.rglob("*")}
+        assert verify("api", users=[alice.name]).ok
+        assert verify("client", users=[alice.name]).ok
+        assert picture(alice.home) == before
+        assert {path: path.stat().st_mtime_ns for path in alice.home.rglob("*")} == written
 
     def test_a_user_without_a_home_is_told(self, users: tuple[User, User], verify: Callable[..., Outcome]) -> None:
         alice, _bob = users
