@@ -457,6 +457,10 @@ def busy(status: int, *headers: str) -> bytes:
     return http_answer(b"{}", *headers, status=f"{status} Busy")
 
 
+def no_pause(seconds: float) -> None:
+    pytest.fail(f"a pause of {seconds} s that nobody asked for")
+
+
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
 def test_a_busy_server_is_asked_again(status: int) -> None:
     pauses: list[float] = []
@@ -471,7 +475,7 @@ def test_a_busy_server_is_asked_again(status: int) -> None:
 @pytest.mark.parametrize("status", [200, 400, 401, 403, 404, 500])
 def test_a_definite_answer_is_not_asked_for_again(status: int) -> None:
     with RawServer(Script(http_answer(b"{}", status=f"{status} X"))) as server:
-        assert request_with_retries("GET", server.url, timeout=10, retries=5, sleep=pytest.fail).status == status
+        assert request_with_retries("GET", server.url, timeout=10, retries=5, sleep=no_pause).status == status
     assert len(server.requests) == 1
 
 
@@ -524,7 +528,7 @@ def test_a_change_is_sent_again_only_when_the_server_has_not_acted(answer: bytes
 
 def test_a_change_whose_answer_is_lost_is_not_sent_again() -> None:
     with RawServer(say()) as server, pytest.raises(HttpError):
-        request_with_retries("POST", server.url, timeout=10, retries=3, json_body={}, sleep=pytest.fail)
+        request_with_retries("POST", server.url, timeout=10, retries=3, json_body={}, sleep=no_pause)
     assert len(server.requests) == 1
 
 
