@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -107,11 +108,12 @@ def home_directory(environ: Mapping[str, str]) -> str:
     sudo may leave the caller's HOME to root: a cache there would be written by root and planted by the caller.
     """
     home = environ.get("HOME", "")
-    try:
+    with contextlib.suppress(OSError):
         if home and Path(home).stat().st_uid == os.geteuid():
             return home
+    try:
         return pwd.getpwuid(os.geteuid()).pw_dir
-    except (OSError, KeyError):
+    except KeyError:
         return "/"
 
 

@@ -1,0 +1,764 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the module does, with an installer that writes files itself: every path, and every instant to be killed at."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tarfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.connectomics.cave.plugins.module_utils import _builds, _installers
+from ansible_collections.connectomics.cave.plugins.module_utils._caveclient import Mode, options_of, run
+from ansible_collections.connectomics.cave.plugins.module_utils._environment import RECORD
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._installers import Installer, Job, Outcome
+
+NEWEST = "8.2.1"
+DEFAULTS: dict[str, Any] = {
+    "path": "/nonexistent",
+    "interpreter": None,
+    "version": "",
+    "extras": [],
+    "packages": [],
+    "constraints": [],
+    "installer": "auto",
+    "index_url": None,
+    "find_links": [],
+    "remote_src": False,
+    "offline": False,
+    "python": "",
+    "keep": 1,
+    "jupyter_kernel": None,
+    "jupyter_dir": "/nonexistent",
+    "compile": False,
+    "timeout": 60,
+    "_brought": {},
+}
+
+
+class Host:
+    """A pretend host: its installer writes a few files, and knows the versions 8.0.0 to 8.2.1."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / "caveclient"
+        self.current = self.path / "current"
+        self.installed: list[tuple[str, ...]] = []
+        self.fails = ""
+
+    def __call__(
+        self, state: str = "present", check: bool = False, plan: bool = False, **params: Any
+    ) -> dict[str, Any]:
+        given = {**DEFAULTS, "path": str(self.path), "jupyter_dir": str(self.folder / "jupyter"), **params}
+        return run(options_of(given), state, Mode(check, plan, str(self.folder)))
+
+    def predicted(self, state: str = "present", **params: Any) -> dict[str, Any]:
+        """Run it, after making sure that check mode says the same and changes nothing."""
+        before = snapshot(self.folder)
+        said = self(state, check=True, **params)
+        assert snapshot(self.folder) == before
+        done = self(state, **params)
+        differing = ("build", "installer", "installer_output", "reasons")
+        assert {k: v for k, v in said.items() if k not in differing} == {
+            k: v for k, v in done.items() if k not in differing
+        }
+        assert len(said["reasons"]) == len(done["reasons"])
+        return done
+
+    def builds(self) -> list[str]:
+        return sorted(path.name for path in (self.path / "builds").iterdir())
+
+    def version(self) -> str:
+        """What importing caveclient through `current` gives, as far as files tell."""
+        found = list(self.current.glob("lib/python3.*/site-packages/caveclient-*.dist-info"))
+        assert len(found) == 1
+        assert (found[0] / "RECORD").exists()
+        assert os.access(self.current / "bin" / "python", os.X_OK)
+        return found[0].name.split("-")[1].removesuffix(".dist")
+
+    # What stands in for processes
+
+    def install(self, job: Job, *_arguments: Any, **_keywords: Any) -> Outcome:
+        self.installed.append(job.requirements)
+        if self.fails:
+            return Outcome(1, "", self.fails)
+        site = site_packages(Path(job.python).parents[1])
+        for name, version in resolved(job.requirements).items():
+            info = site / f"{name}-{version}.dist-info"
+            info.mkdir()
+            (info / "METADATA").write_text("Provides-Extra: cv\n\n")
+            (info / "RECORD").touch()
+        return Outcome(0, "installed", "")
+
+    def preview(self, job: Job, *_arguments: Any) -> tuple[Outcome, dict[str, str]]:
+        if self.fails:
+            return Outcome(1, "", self.fails), {}
+        return Outcome(0, "", ""), resolved(job.requirements)
+
+
+def resolved(requirements: Sequence[str]) -> dict[str, str]:
+    version = requirements[0].partition("==")[2] or NEWEST
+    return {"caveclient": version, **dict.fromkeys(requirements[1:], "1.0")}
+
+
+def site_packages(prefix: Path) -> Path:
+    return prefix / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
+
+
+def make_environment(_python: Any, place: str, *_arguments: Any) -> Outcome:
+    site_packages(Path(place)).mkdir(parents=True)
+    (Path(place) / "bin").mkdir()
+    (Path(place) / "bin" / "python").symlink_to(os.path.realpath(sys.executable))
+    return Outcome(0, "", "")
+
+
+def snapshot(folder: Path) -> dict[str, Any]:
+    """Return all that is in a folder, with times and links."""
+    return {
+        str(path): (path.lstat().st_mtime_ns, path.lstat().st_mode, path.readlink() if path.is_symlink() else None)
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    host = Host(tmp_path)
+    python = _installers.probe(sys.executable)
+    assert python is not None
+    monkeypatch.setattr(_installers, "probe", lambda executable: python._replace(executable=executable))
+    monkeypatch.setattr(_installers, "install", host.install)
+    monkeypatch.setattr(_installers, "preview", host.preview)
+    monkeypatch.setattr(_installers, "make_environment", make_environment)
+    monkeypatch.setattr(_installers, "choose_installer", lambda *_arguments: Installer("uv", "0.9.5", ("/usr/bin/uv",)))
+    monkeypatch.setattr(_installers, "run", lambda *_arguments, **_keywords: Outcome(0, "[]", ""))
+    return host
+
+
+# --- present ---
+
+
+def test_a_first_installation_becomes_live(host: Host) -> None:
+    result = host.predicted()
+
+    assert result["changed"]
+    assert (result["previous_version"], result["version"]) == ("", NEWEST)
+    assert result["python"] == f"{host.current}/bin/python"
+    assert result["installer"] == "uv 0.9.5"
+    assert host.version() == NEWEST
+    assert host.builds() == [result["build"]]
+
+
+def test_a_second_run_changes_nothing_and_starts_nothing(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host(version="8.2.0", extras=["cv"], packages=["scipy"], jupyter_kernel="CAVE")
+    before = snapshot(host.folder)
+    monkeypatch.setattr(_installers, "run", None)
+    monkeypatch.setattr(_installers, "probe", None)
+
+    result = host(version="8.2.0", extras=["cv"], packages=["scipy"], jupyter_kernel="CAVE")
+
+    assert not result["changed"]
+    assert result["reasons"] == []
+    assert result["diff"]["before"] == result["diff"]["after"]
+    assert snapshot(host.folder) == before
+
+
+def test_any_version_will_do_when_none_is_asked_for(host: Host) -> None:
+    host(version="8.0.0")
+
+    assert not host()["changed"]
+
+
+def test_an_upgrade_and_a_downgrade_say_both_versions(host: Host) -> None:
+    host(version="8.1.0")
+
+    up = host.predicted(version="8.2.0")
+    assert (up["previous_version"], up["version"], host.version()) == ("8.1.0", "8.2.0", "8.2.0")
+    assert "caveclient 8.1.0" in up["diff"]["before"]
+    assert "caveclient 8.2.0" in up["diff"]["after"]
+    assert up["reasons"] == ["caveclient 8.1.0 is installed, 8.2.0 is asked for"]
+
+    down = host.predicted(version="8.0.0")
+    assert (down["previous_version"], down["version"], host.version()) == ("8.2.0", "8.0.0", "8.0.0")
+
+
+def test_a_build_that_was_kept_is_taken_from_the_shelf(host: Host) -> None:
+    first = host(version="8.1.0")["build"]
+    host(version="8.2.0")
+    installed = len(host.installed)
+
+    result = host.predicted(version="8.1.0")
+
+    assert result["build"] == first
+    assert len(host.installed) == installed
+    assert host.version() == "8.1.0"
+
+
+@pytest.mark.parametrize("keep", [0, 1, 2])
+def test_as_many_builds_are_kept_as_asked_for(host: Host, keep: int) -> None:
+    built = [host(version=version, keep=keep)["build"] for version in ("8.0.0", "8.1.0", "8.2.0", "8.2.1")]
+
+    assert host.builds() == sorted(built[-1 - keep :])
+
+
+def test_keeping_fewer_removes_the_oldest(host: Host) -> None:
+    built = [host(version=version, keep=5)["build"] for version in ("8.0.0", "8.1.0", "8.2.0")]
+
+    result = host.predicted(version="8.2.0", keep=1)
+
+    assert result["changed"]
+    assert host.builds() == sorted(built[1:])
+
+
+@pytest.mark.parametrize(
+    "more", [{"extras": ["cv"]}, {"packages": ["scipy"]}, {"python": "2.7"}, {"jupyter_kernel": "CAVE"}], ids=str
+)
+def test_more_than_is_there_is_built(host: Host, more: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    host()
+    monkeypatch.setattr(_installers, "run", lambda *_a, **_k: Outcome(0, '["it is not installed"]', ""))
+    monkeypatch.setattr(_installers, "choose_python", lambda *_arguments: _installers.probe(sys.executable))
+    works = "ansible_collections.connectomics.cave.plugins.module_utils._environment.check_works"
+    monkeypatch.setattr(works, lambda *_a, **_k: NEWEST)
+
+    assert host.predicted(**more)["changed"]
+    assert not host(**more)["changed"]
+    assert len(host.installed) == 2
+
+
+def test_a_system_upgrade_that_took_the_python_away_leads_to_a_new_build(host: Host) -> None:
+    host()
+    (host.current / "bin" / "python").unlink()
+
+    result = host.predicted()
+
+    assert "is gone" in result["reasons"][0]
+    assert host.version() == NEWEST
+
+
+def test_a_failed_installation_leaves_the_old_one_and_nothing_else(host: Host) -> None:
+    host(version="8.1.0")
+    before = snapshot(host.path)
+    host.fails = "No space left on device (os error 28)"
+
+    with pytest.raises(CaveError, match="the disk is full") as caught:
+        host(version="8.2.0")
+
+    assert "os error 28" in caught.value.details["installer_output"]
+    assert host.version() == "8.1.0"
+    after = snapshot(host.path)
+    assert {path: after[path] for path in after if "builds" not in path} == {
+        path: before[path] for path in before if "builds" not in path
+    }
+    assert after.keys() == before.keys()
+
+
+def test_check_mode_fails_as_the_run_would(host: Host) -> None:
+    host.fails = "tcp connect error"
+    messages = []
+    for check in (True, False):
+        with pytest.raises(CaveError, match="cannot be reached") as caught:
+            host(check=check)
+        messages.append(caught.value.message)
+
+    assert messages[0] == messages[1]
+
+
+def test_caveclient_that_cannot_be_imported_never_becomes_live(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host(version="8.1.0")
+    monkeypatch.setattr(_installers, "run", lambda *_a, **_k: Outcome(1, "", "ImportError: libfoo.so.1"))
+
+    with pytest.raises(CaveError, match=r"cannot be imported: ImportError: libfoo\.so\.1"):
+        host(version="8.2.0")
+
+    assert host.version() == "8.1.0"
+    assert len(host.builds()) == 1
+
+
+def test_an_extra_that_does_not_exist_never_becomes_live(host: Host) -> None:
+    with pytest.raises(CaveError, match="has no extra 'vc'"):
+        host(extras=["vc"])
+
+    assert not host.current.exists()
+    assert host.builds() == []
+
+
+def test_root_with_a_strict_umask_makes_what_all_can_read(host: Host) -> None:
+    umask = os.umask(0o077)
+    try:
+        host(jupyter_kernel="CAVE")
+        restored = os.umask(0o077)
+    finally:
+        os.umask(umask)
+
+    assert restored == 0o077
+    for path in [host.path, *host.path.rglob("*"), *(host.folder / "jupyter").rglob("*")]:
+        mode = path.stat().st_mode
+        assert mode & 0o444 == 0o444, path
+        assert not mode & 0o022, path
+        assert not path.is_dir() or mode & 0o111 == 0o111, path
+
+
+def test_a_place_that_may_not_be_written_names_become(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_arguments: Any, **_keywords: Any) -> None:
+        raise PermissionError(13, "Permission denied", str(host.path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(CaveError, match=rf"{host.path}: Permission denied\. Run the task with become: true"):
+        host()
+
+
+def test_what_a_killed_run_left_is_removed_by_the_next_and_counts_as_a_change(host: Host) -> None:
+    host()
+    left = [
+        host.path / "builds" / "20260101T000000Z-0123abcd",
+        host.path / "builds" / "20260101T000000Z-0123abcd.work",
+        host.path / ".current-0123abcd",
+    ]
+    left[0].mkdir()
+    left[1].mkdir()
+    left[2].symlink_to("builds/20260101T000000Z-0123abcd")
+
+    assert host.predicted()["changed"]
+    assert not any(path.exists() or path.is_symlink() for path in left)
+    assert not host()["changed"]
+
+
+def test_what_another_run_is_building_is_not_called_litter(host: Host) -> None:
+    host()
+    (host.path / "builds" / "20260101T000000Z-0123abcd").mkdir()
+
+    with _builds.Builds(str(host.path)).locked(1):
+        assert not host(check=True)["changed"]
+
+
+def test_a_live_build_without_its_record_is_replaced_and_then_removed(host: Host) -> None:
+    damaged = host()["build"]
+    (host.path / "builds" / damaged / RECORD).unlink()
+
+    host.predicted()
+
+    assert damaged not in host.builds()
+    assert not host()["changed"]
+
+
+# --- Planning ---
+
+
+def test_a_plan_stops_before_an_installation_and_says_what_it_needs(host: Host) -> None:
+    result = host(plan=True, version="8.2.0", find_links=["/srv/wheels"])
+
+    assert result["changed"]
+    assert result["plan"]["doing"] == f"install caveclient 8.2.0 in {host.path}"
+    assert result["plan"]["needs"]["wheels"]
+    assert set(result["plan"]["needs"]["host"]) == {"system", "machine", "libc", "python"}
+    assert not host.path.exists()
+
+
+def test_a_plan_does_at_once_what_needs_no_installation(host: Host) -> None:
+    first = host(version="8.1.0")["build"]
+    host(version="8.2.0")
+
+    assert host(plan=True, version="8.1.0")["build"] == first
+    assert host.version() == "8.1.0"
+    assert "plan" not in host(plan=True, state="absent")
+    assert not host.path.exists()
+
+
+def test_wheels_of_the_controller_are_used_when_they_were_brought(host: Host, tmp_path: Path) -> None:
+    archive = tmp_path / "wheels.tar"
+    with tarfile.open(archive, "w") as packed:
+        for name in ("good-1.0-py3-none-any.whl", "../../escaped.whl"):
+            (tmp_path / "member").write_text(name)
+            packed.add(tmp_path / "member", arcname=name)
+    seen: list[Any] = []
+
+    def install(job: Job, *arguments: Any, **keywords: Any) -> Outcome:
+        seen.extend(sorted(path.name for link in job.source.find_links for path in Path(link).iterdir()))
+        return Host.install(host, job, *arguments, **keywords)
+
+    _installers.install = install  # put back by the fixture's monkeypatch
+    host(find_links=["/srv/wheels"], _brought={"wheels": str(archive)})
+
+    assert seen == ["escaped.whl", "good-1.0-py3-none-any.whl"]
+    assert not list(host.path.rglob("*.whl"))
+
+
+def test_without_the_action_plugin_a_folder_of_the_controller_is_refused(host: Host) -> None:
+    with pytest.raises(CaveError, match=r"run without its action plugin\. Set remote_src: true"):
+        host(find_links=["/srv/wheels"])
+
+
+def test_a_folder_of_the_host_has_to_be_there(host: Host) -> None:
+    with pytest.raises(CaveError, match="find_links: /nowhere is not on this host"):
+        host(find_links=["/nowhere"], remote_src=True)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"find_links": ["https://alice:s3cret@lab.example/wheels"]}, "netrc"),
+        ({"keep": -1}, "less than 0"),
+        ({"timeout": 0}, "not a time in seconds"),
+        ({"path": "relative"}, "not an absolute path"),
+        ({"version": "newest"}, "leave it empty"),
+        ({"interpreter": "/nowhere/python"}, "is not a Python"),
+        ({"interpreter": "/usr"}, "is not a Python"),
+        ({"interpreter": "python3"}, "is not a Python"),
+    ],
+)
+def test_impossible_options_are_refused_with_the_remedy(host: Host, params: dict[str, Any], message: str) -> None:
+    with pytest.raises(CaveError, match=message) as caught:
+        host(**params)
+    assert "s3cret" not in caught.value.message
+    assert list(host.folder.iterdir()) == []
+
+
+# --- rolled_back ---
+
+
+def test_going_back_makes_the_earlier_build_live_and_stays_so(host: Host) -> None:
+    host(version="8.1.0")
+    host(version="8.2.0")
+
+    result = host.predicted("rolled_back")
+    assert (result["previous_version"], result["version"], host.version()) == ("8.2.0", "8.1.0", "8.1.0")
+
+    assert not host.predicted("rolled_back")["changed"]
+    assert host.version() == "8.1.0"
+    assert not host()["changed"]
+
+
+def test_going_back_after_a_downgrade_leads_to_what_was_before_it(host: Host) -> None:
+    host(version="8.1.0")
+    host(version="8.2.0")
+    host(version="8.1.0")
+
+    host("rolled_back")
+
+    assert host.version() == "8.2.0"
+
+
+def test_after_going_back_the_version_can_be_asked_for_again(host: Host) -> None:
+    host(version="8.1.0")
+    host(version="8.2.0")
+    host("rolled_back")
+
+    assert host.predicted(version="8.2.0")["changed"]
+    assert host.version() == "8.2.0"
+
+
+@pytest.mark.parametrize("versions", [[], ["8.2.0"]])
+def test_without_an_earlier_build_there_is_no_way_back(host: Host, versions: list[str]) -> None:
+    for version in versions:
+        host(version=version)
+
+    for check in (True, False):
+        with pytest.raises(CaveError, match=r"no earlier build .* state: present"):
+            host("rolled_back", check=check)
+
+
+def test_no_way_leads_back_to_a_build_whose_python_is_gone(host: Host) -> None:
+    first = host(version="8.1.0")["build"]
+    host(version="8.2.0")
+    (host.path / "builds" / first / "bin" / "python").unlink()
+
+    with pytest.raises(CaveError, match="no earlier build"):
+        host("rolled_back")
+
+
+# --- absent ---
+
+
+def test_absent_removes_all_and_the_kernel(host: Host) -> None:
+    host(version="8.1.0", jupyter_kernel="CAVE")
+    host(version="8.2.0", jupyter_kernel="CAVE")
+
+    result = host.predicted("absent")
+
+    assert result["changed"]
+    assert (result["previous_version"], result["version"]) == ("8.2.0", "")
+    assert result["python"] == result["environment"] == result["kernel"] == ""
+    assert not host.path.exists()
+    assert not (host.folder / "jupyter" / "kernels" / "cave").exists()
+    assert not host.predicted("absent")["changed"]
+
+
+def test_absent_where_nothing_was_changes_nothing(host: Host) -> None:
+    assert not host.predicted("absent")["changed"]
+    assert not host.path.exists()
+
+
+def test_absent_leaves_a_kernel_of_somebody_else(host: Host) -> None:
+    host()
+    other = host.folder / "jupyter" / "kernels" / "cave" / "kernel.json"
+    other.parent.mkdir(parents=True)
+    other.write_text('{"argv": ["/home/alice/python"]}')
+
+    host.predicted("absent")
+
+    assert other.exists()
+
+
+# --- The kernel ---
+
+
+def test_a_kernel_appears_changes_its_name_and_goes(host: Host) -> None:
+    host(jupyter_kernel="CAVE")
+    kernel = host.folder / "jupyter" / "kernels" / "cave" / "kernel.json"
+    assert f'"{host.current}/bin/python"' in kernel.read_text()
+    assert not host()["changed"]
+
+    assert host.predicted(jupyter_kernel="CAVE (lab)")["changed"]
+    assert '"CAVE (lab)"' in kernel.read_text()
+
+    result = host.predicted(jupyter_kernel="")
+    assert result["changed"]
+    assert result["kernel"] == ""
+    assert not kernel.exists()
+    assert len(host.installed) == 1
+
+
+def test_a_damaged_kernel_is_mended(host: Host) -> None:
+    host(jupyter_kernel="CAVE")
+    kernel = host.folder / "jupyter" / "kernels" / "cave" / "kernel.json"
+    kernel.write_text("{")
+
+    assert host.predicted(jupyter_kernel="CAVE")["changed"]
+    assert "ipykernel_launcher" in kernel.read_text()
+
+
+# --- Killed, at every instant ---
+
+
+def killed_at(instant: int, action: Any) -> bool:
+    """Do something in a process that is killed just before its n-th change of a file; tell whether it was."""
+    child = os.fork()
+    if child == 0:
+        changes = 0
+
+        def watch(event: str, arguments: tuple[Any, ...]) -> None:
+            nonlocal changes
+            opening = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+            if opening or event in (
+                "os.rename",
+                "os.mkdir",
+                "os.symlink",
+                "os.remove",
+                "os.rmdir",
+                "os.chmod",
+                "os.utime",
+            ):
+                changes += 1
+                if changes == instant:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        try:
+            sys.addaudithook(watch)
+            action()
+            os._exit(0)
+        except BaseException:  # noqa: BLE001  # whatever it is, it must not run on as a second pytest
+            os._exit(1)
+    _pid, status = os.waitpid(child, 0)
+    assert status in (0, signal.SIGKILL), "the run failed by itself"
+    return status != 0
+
+
+def until_it_survives(prepare: Any, action: Any, judge: Any) -> int:
+    """Kill an action at its first change, at its second ... each time from the same start; return how often."""
+    for instant in range(1, 500):
+        prepare()
+        if not killed_at(instant, action):
+            return instant - 1
+        judge(instant)
+    raise AssertionError("it never ended")
+
+
+def test_an_upgrade_killed_at_any_instant_leaves_an_installation_that_works(host: Host) -> None:
+    def prepare() -> None:
+        host("absent")
+        host(version="8.1.0", jupyter_kernel="CAVE", keep=0)
+
+    def judge(instant: int) -> None:
+        assert host.version() in ("8.1.0", "8.2.0"), instant
+        host(version="8.2.0", jupyter_kernel="CAVE", keep=0)
+        assert host.version() == "8.2.0"
+        assert len(host.builds()) == 1, instant
+        assert not [path for path in host.path.iterdir() if path.name.startswith(".current")]
+        assert not host(version="8.2.0", jupyter_kernel="CAVE", keep=0)["changed"], instant
+
+    tries = until_it_survives(prepare, lambda: host(version="8.2.0", jupyter_kernel="CAVE", keep=0), judge)
+
+    assert tries >= 15
+
+
+def test_after_a_killed_upgrade_the_old_version_can_be_asked_for_as_well(host: Host) -> None:
+    def prepare() -> None:
+        host("absent")
+        host(version="8.1.0")
+
+    def judge(instant: int) -> None:
+        host(version="8.1.0")
+        assert host.version() == "8.1.0", instant
+        assert not host(version="8.1.0")["changed"], instant
+        assert not _builds.Builds(str(host.path)).litter()
+
+    until_it_survives(prepare, lambda: host(version="8.2.0"), judge)
+
+
+def test_going_back_killed_at_any_instant_can_be_done_again(host: Host) -> None:
+    def prepare() -> None:
+        host("absent")
+        host(version="8.1.0")
+        host(version="8.2.0")
+
+    def judge(instant: int) -> None:
+        assert host.version() in ("8.1.0", "8.2.0"), instant
+        host("rolled_back")
+        assert host.version() == "8.1.0", instant
+
+    assert until_it_survives(prepare, lambda: host("rolled_back"), judge) >= 2
+
+
+def test_a_removal_killed_at_any_instant_can_be_done_again(host: Host) -> None:
+    def prepare() -> None:
+        host("absent")
+        host(version="8.1.0", jupyter_kernel="CAVE")
+        host(version="8.2.0", jupyter_kernel="CAVE")
+
+    def judge(instant: int) -> None:
+        host("absent")
+        # Between the last file and the directory there is an instant that leaves an empty directory.
+        assert not host.path.exists() or not list(host.path.iterdir()), instant
+        assert not host("absent")["changed"], instant
+
+    assert until_it_survives(prepare, lambda: host("absent"), judge) >= 15
+
+
+def test_two_runs_at_once_build_once(host: Host) -> None:
+    children = []
+    for _number in range(2):
+        child = os.fork()
+        if child == 0:
+            try:
+                host(version="8.2.0")
+                os._exit(0)
+            except BaseException:  # noqa: BLE001  # as above
+                os._exit(1)
+        children.append(child)
+    deadline = time.monotonic() + 30
+    statuses = [os.waitpid(child, 0)[1] for child in children]
+
+    assert time.monotonic() < deadline
+    assert statuses == [0, 0]
+    assert len(host.builds()) == 1
+    assert host.version() == "8.2.0"
+
+
+# --- Existing environments ---
+
+
+@pytest.fixture
+def existing(host: Host) -> Path:
+    """Somebody's virtual environment, made without a process."""
+    prefix = host.folder / "env"
+    make_environment(None, str(prefix))
+    (prefix / "pyvenv.cfg").write_text(f"home = /usr/bin\nversion = {sys.version_info[0]}.{sys.version_info[1]}.9\n")
+    return prefix / "bin" / "python"
+
+
+def test_an_existing_environment_gets_what_it_lacks(host: Host, existing: Path) -> None:
+    result = host.predicted(interpreter=str(existing))
+
+    assert result["version"] == NEWEST
+    assert result["python"] == str(existing)
+    assert result["environment"] == str(existing.parents[1])
+    assert not host.path.exists()
+
+
+def test_an_existing_environment_that_fits_is_read_without_a_process(
+    host: Host, existing: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host(interpreter=str(existing), version="8.2.0", extras=["cv"], packages=["scipy"])
+    monkeypatch.setattr(_installers, "run", None)
+    monkeypatch.setattr(_installers, "probe", None)
+
+    assert not host(interpreter=str(existing), version="8.2.0", extras=["cv"], packages=["scipy"])["changed"]
+    assert not host(interpreter=str(existing))["changed"]
+
+
+def test_a_conda_environment_is_read_without_a_process(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    prefix = host.folder / "conda"
+    make_environment(None, str(prefix))
+    (prefix / "conda-meta").mkdir()
+    info = site_packages(prefix) / "caveclient-8.2.1.dist-info"
+    info.mkdir()
+    (info / "INSTALLER").write_text("conda")
+    monkeypatch.setattr(_installers, "probe", None)
+
+    result = host(interpreter=str(prefix / "bin" / "python"), version="8.2.1")
+
+    assert not result["changed"]
+    assert result["python_version"] == f"{sys.version_info[0]}.{sys.version_info[1]}"
+
+
+def test_a_python_of_the_operating_system_is_refused(
+    host: Host, existing: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = _installers.probe(str(existing))
+    assert python is not None
+    managed = python._replace(externally_managed=True, is_venv=False)
+    monkeypatch.setattr(_installers, "probe", lambda _executable: managed)
+
+    for mode in ({"check": True}, {"plan": True}, {}):
+        with pytest.raises(CaveError, match=r"EXTERNALLY-MANAGED\)\. Leave 'interpreter' out"):
+            host(interpreter=str(existing), **mode)
+    assert host.installed == []
+
+
+def test_an_existing_environment_with_an_old_python_is_refused(
+    host: Host, existing: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = _installers.probe(str(existing))
+    assert python is not None
+    monkeypatch.setattr(_installers, "probe", lambda _executable: python._replace(version="3.8.18"))
+
+    with pytest.raises(CaveError, match=r"is Python 3\.8\.18; caveclient needs 3\.9 or later"):
+        host(interpreter=str(existing))
+
+
+def test_removing_from_an_existing_environment_leaves_the_rest(
+    host: Host, existing: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host(interpreter=str(existing), packages=["scipy"], jupyter_kernel="CAVE")
+    asked = []
+
+    def uninstall(_installer: Installer, python: str, *_arguments: Any) -> Outcome:
+        asked.append(python)
+        for info in site_packages(existing.parents[1]).glob("caveclient-*"):
+            (info / "RECORD").unlink()
+            (info / "METADATA").unlink()
+            info.rmdir()
+        return Outcome(0, "", "")
+
+    monkeypatch.setattr(_installers, "uninstall", uninstall)
+
+    result = host.predicted("absent", interpreter=str(existing))
+
+    assert asked == [str(existing)]
+    assert result["packages"] == {"scipy": "1.0", "ipykernel": "1.0"}
+    assert not (existing.parents[1] / RECORD).exists()
+    assert not host("absent", interpreter=str(existing))["changed"]
+
+
+def test_an_existing_environment_has_no_earlier_build(host: Host, existing: Path) -> None:
+    with pytest.raises(CaveError, match="needs a managed environment"):
+        host("rolled_back", interpreter=str(existing))
