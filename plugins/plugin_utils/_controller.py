@@ -14,6 +14,29 @@ _ENCRYPTED_STRINGS = ("EncryptedString", "AnsibleVaultEncryptedUnicode")
 """Ansible's types for a vault string that is decrypted on use (ansible-core 2.19 and later, and before)."""
 
 
+class _Unshown(str):
+    """A string that is itself everywhere but in the representation of what holds it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'********'"
+
+
+def without_shown_tokens(value: Any, name: object = None) -> Any:
+    """Return a task's arguments with every ``token`` in them such that printing the arguments doesn't show it.
+
+    With ANSIBLE_DEBUG, Ansible prints a module's arguments before the module has had a chance to mask any.
+    """
+    if isinstance(value, dict):
+        return {key: without_shown_tokens(item, key) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_shown_tokens(item, name) for item in value]
+    if name == "token" and (isinstance(value, str) or type(value).__name__ in _ENCRYPTED_STRINGS):
+        return _Unshown(plain_string(value, "The token"))
+    return value
+
+
 def vault_secrets(loader: Any) -> list[tuple[str, Any]]:
     """Return the vault ids and secrets that this run was started with; empty when it was started without any.
 

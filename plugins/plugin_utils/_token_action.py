@@ -10,6 +10,8 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import without_shown_tokens
+
 
 class TokenAction(ActionBase):
     """Runs the module of its own name with its arguments on standard input.
@@ -42,4 +44,7 @@ class TokenAction(ActionBase):
         complaint = self.complaint(self._task.args)
         if complaint:
             return {**result, "failed": True, "msg": complaint}
-        return {**result, **self._execute_module(task_vars=task_vars)}
+        return {
+            **result,
+            **self._execute_module(module_args=without_shown_tokens(self._task.args), task_vars=task_vars),
+        }

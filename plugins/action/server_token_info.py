@@ -1,0 +1,13 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Send the token to a host's server_token_info module without a file in between."""
+
+from __future__ import annotations
+
+from ansible_collections.connectomics.cave.plugins.plugin_utils._token_action import TokenAction
+
+
+class ActionModule(TokenAction):
+    """See plugins/modules/server_token_info.py for the options."""
