@@ -90,7 +90,7 @@ async def endless(request: web.Request, fault: Fault) -> web.StreamResponse:
 
     async def pieces() -> AsyncIterator[bytes]:
         yield b'{"name": "'
-        for _ in range(fault.parameters["megabytes"] * MEGABYTE // BLOCK):
+        for _block in range(fault.parameters["megabytes"] * MEGABYTE // BLOCK):
             yield b"x" * BLOCK
         yield b'"}'
 
@@ -103,7 +103,7 @@ async def endless_headers(request: web.Request, fault: Fault) -> web.StreamRespo
     async def pieces() -> AsyncIterator[bytes]:
         yield b"HTTP/1.1 200 OK\r\n"
         lines = b"".join(b"X-Line-%d: %s\r\n" % (number, b"x" * 1000) for number in range(64))
-        for _ in range(fault.parameters["megabytes"] * MEGABYTE // BLOCK):
+        for _block in range(fault.parameters["megabytes"] * MEGABYTE // BLOCK):
             yield lines
 
     return await _write(request, pieces())
@@ -117,7 +117,7 @@ async def gzip_bomb(request: web.Request, fault: Fault) -> web.StreamResponse:
 
     async def pieces() -> AsyncIterator[bytes]:
         yield head
-        for _ in range(fault.parameters["megabytes"]):
+        for _block in range(fault.parameters["megabytes"]):
             yield block
 
     return await _stream(request, {"Content-Type": "application/json", "Content-Encoding": "gzip"}, pieces())

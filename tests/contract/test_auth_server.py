@@ -297,7 +297,7 @@ def test_last_used_is_the_time_of_the_request_in_whole_seconds(server: Server) -
 def test_last_used_moves_with_each_request_to_the_auth_server(server: Server) -> None:
     cave = server.stand_in("time to pass")
     moments = []
-    for _ in range(3):
+    for _time in range(3):
         server.get("/auth/api/v1/user/me", server.token)
         moments.append(last_used(cave))
         cave.advance(2)

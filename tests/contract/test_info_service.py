@@ -205,7 +205,7 @@ def test_a_granted_permission_is_seen_at_once(server: Server) -> None:
 
 def test_after_20_vain_questions_in_300_seconds_it_asks_no_more(server: Server) -> None:
     cave = server.stand_in(CACHE)
-    for _ in range(25):
+    for _time in range(25):
         assert server.get(server.full, server.token_no_permission).status_code == 403
     # The first sight of the token, and 20 times because of what is missing.
     assert len(cave.requests("/auth/api/v1/user/cache", internal=True)) == 21

@@ -33,7 +33,7 @@ def _pip_settings() -> Iterator[tuple[str, str]]:
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "config", "list"]
     listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     for line in listed.splitlines():
-        name, _, value = line.partition("=")
+        name, _sign, value = line.partition("=")
         key = name.rpartition(".")[2]
         words = [word for word in str(ast.literal_eval(value)).split() if not word.startswith(("/", "file:"))]
         if key in SETTINGS and words:

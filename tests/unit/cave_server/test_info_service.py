@@ -124,7 +124,7 @@ def test_the_list_ignores_terms_of_service_and_does_not_ask_again(world: World, 
 def test_it_asks_again_20_times_in_a_window_for_each_token(world: World, info: InfoService) -> None:
     alice, bob = token_of(world), token_of(world, "bob")
     for token in (alice, bob):
-        for _ in range(30):
+        for _time in range(30):
             with pytest.raises(MissingPermissionError):
                 look(info, token)
     assert asked(world) == 42

@@ -209,7 +209,7 @@ def test_hang_never_answers(cave: CaveServer, alice: Person) -> None:
 def test_header_injection_sends_escapes_and_forged_lines_as_they_are(cave: CaveServer, alice: Person) -> None:
     cave.set_fault(PATH, "header_injection")
     received = raw(cave, alice)
-    head, _, body = received.partition(b"\r\n\r\n")
+    head, _end, body = received.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 401 \x1b[31m")
     assert b"\nX-Bare-Newline: b" in head
     assert b"X-\x00Null" in head

@@ -39,7 +39,7 @@ def test_a_fingerprint_is_the_first_8_digits_of_sha256() -> None:
 
 def test_a_token_is_32_lower_case_hex_digits_and_new_each_time(world: World) -> None:
     person = world.add_person("alice")
-    tokens = {world.make_key(person).token for _ in range(100)}
+    tokens = {world.make_key(person).token for _time in range(100)}
     assert len(tokens) == 100
     assert all(len(token) == 32 and set(token) <= set("0123456789abcdef") for token in tokens)
 
