@@ -26,6 +26,7 @@ from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parent.parent
 TREE = ".tree/ansible_collections/connectomics/cave"  # the same folder by its importable name: `make tree`
+DOCS_LINT = "antsibull-docs lint-collection-docs --plugin-docs"
 REPORTS = ROOT / ".cache" / "reports"
 MINUTE = 60.0
 
@@ -74,8 +75,8 @@ STAGES = (
             "codespell",
             "reuse lint --quiet",
             "antsibull-changelog lint",
-            "antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs all .",
-            "nox --no-venv --session extra-checks",
+            f"{DOCS_LINT} --check-extra-docs-refs --validate-collection-refs=all .",
+            "nox --no-venv --session docs-check extra-checks",
         ),
     ),
     Stage("unit", "functions, without network or server", ("pytest tests/unit",)),
@@ -83,11 +84,7 @@ STAGES = (
     Stage("integration", "modules, role and playbooks as processes, on this machine", ("pytest tests/integration",)),
     Stage("sanity", "ansible-test's rules, on every Python at hand", ("python tests/run_ansible_test.py sanity",)),
     Stage("targets", "ansible-test's integration targets, twice", ("python tests/run_ansible_test.py integration",)),
-    Stage(
-        "package",
-        "the tarball, as Galaxy would import it",
-        ("nox --reuse-venv=yes --session docs-check build-import-check",),
-    ),
+    Stage("package", "the tarball, as Galaxy would import it", ("nox --reuse-venv=yes --session build-import-check",)),
     Stage("molecule", "the role on three distributions", ("molecule test",), root_and("podman", "mmdebstrap")),
     Stage("fleet", "playbooks over real SSH", ("pytest tests/fleet",), root_and("mmdebstrap", "ip", "ssh")),
 )
