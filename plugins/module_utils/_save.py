@@ -173,7 +173,9 @@ class _Session:
             mode = self.home.directory_access.mode
             reason = f"directory of secrets files, {mode:04o}"
             shared += [{"path": path, "action": "created", "reason": reason} for path in self.missing]
-        shared += [{"path": path, "action": "repaired", "reason": reason} for path, (reason, _) in self.repairs.items()]
+        shared += [
+            {"path": path, "action": "repaired", "reason": reason} for path, (reason, _repair) in self.repairs.items()
+        ]
         shared += [
             {"path": path, "action": "set_aside", "reason": f"it {entry.detail}"}
             for path, entry in self.malformed.items()
@@ -186,6 +188,8 @@ class _Session:
             files, shared = shared, []
             lines: dict[str, list[str]] = {"before": [], "after": []}
             for path, why in step.reasons.items():
+                if path not in before and path not in step.texts:
+                    continue
                 action = self._action(path, before, step)
                 reason = f"{self.loose[path]}; {why}" if action == "repaired" else why
                 files.append({"path": path, "action": action, "reason": reason})
@@ -299,7 +303,7 @@ class _Session:
         if path in step.stale:
             return "stale"
         if path not in step.texts:
-            return "removed" if path in before else "unchanged"
+            return "removed"
         if path not in before:
             return "created"
         if before[path] != step.texts[path]:

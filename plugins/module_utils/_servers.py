@@ -55,11 +55,12 @@ def server_address(value: object) -> str:
     Raises:
         CaveError: it is not the address of a server.
     """
-    text = value.strip().rstrip("/") if isinstance(value, str) else ""
+    text = value.strip() if isinstance(value, str) else ""
     if "://" not in text:
         hint = f" Did you mean https://{text}?" if _HOST_AND_PORT.fullmatch(text) else ""
         raise CaveError(f"The server address {value!r} has no https:// in front.{hint}")
     scheme, _separator, rest = text.partition("://")
+    rest = rest[:-1] if rest.endswith("/") else rest
     if scheme not in ("https", "http"):
         raise CaveError(f"The server address {value!r} begins with {scheme + '://'!r}; expected https://.")
     match = _HOST_AND_PORT.fullmatch(rest)
@@ -68,7 +69,7 @@ def server_address(value: object) -> str:
             f"The server address {value!r} is not of the form https://HOST or https://HOST:PORT "
             "(no path, user name, question mark or white space)."
         )
-    return text
+    return f"{scheme}://{rest}"
 
 
 def host_of(address: str) -> str:

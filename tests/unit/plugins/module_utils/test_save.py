@@ -1,0 +1,439 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Changing the secrets files of one user."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from homes import (
+    DEFAULT_FILE,
+    HOST,
+    LEGACY_FILE,
+    LOCAL_FILE,
+    NEW_TOKEN,
+    OLD_TOKEN,
+    OTHER_TOKEN,
+    SERVER,
+    SERVER_FILE,
+    SERVER_MAP,
+    fill,
+    picture,
+    secrets_of,
+    token_in,
+)
+
+from ansible_collections.connectomics.cave.plugins.module_utils import _home, _store
+from ansible_collections.connectomics.cave.plugins.module_utils._coherence import Wish
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._home import Home
+from ansible_collections.connectomics.cave.plugins.module_utils._save import save
+from ansible_collections.connectomics.cave.plugins.module_utils._servers import parse_datastacks
+from ansible_collections.connectomics.cave.plugins.module_utils._tokens import fingerprint
+
+ALL_FILES = {SERVER_FILE, LOCAL_FILE, DEFAULT_FILE, SERVER_MAP}
+root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give files to other users")
+not_root = pytest.mark.skipif(os.geteuid() == 0, reason="root may do everything")
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_home, "_SYSTEM_FILES", ())
+    monkeypatch.delenv("CLOUD_VOLUME_DIR", raising=False)
+
+
+def wish(token: str | None = NEW_TOKEN, **more: Any) -> Wish:
+    datastacks = parse_datastacks(["minnie65_public"], SERVER)
+    return Wish(
+        **{"server": SERVER, "datastacks": datastacks, "key": "token", "token": token, "stale": "update", **more}
+    )
+
+
+def home_of(folder: Path, **more: Any) -> Home:
+    return Home("alice", os.geteuid(), str(folder), **more)
+
+
+def saved(folder: Path, *wishes: Wish, **more: Any) -> dict[str, Any]:
+    """Save after predicting: the prediction must change nothing and be what then happens. Return the first result."""
+    before = picture(folder)
+    predicted = save(home_of(folder, **more), list(wishes or [wish()]), check_mode=True)
+    assert picture(folder) == before
+    results = save(home_of(folder, **more), list(wishes or [wish()]), check_mode=False)
+    assert results == predicted
+    again = save(home_of(folder, **more), list(wishes or [wish()]), check_mode=False)
+    assert not any(result["changed"] for result in again)
+    told = json.dumps([predicted, results, again])
+    assert not any(token in told for token in (OLD_TOKEN, NEW_TOKEN, OTHER_TOKEN))
+    return results[0]
+
+
+def actions(result: dict[str, Any]) -> dict[str, str]:
+    return {Path(item["path"]).name: item["action"] for item in result["files"]}
+
+
+def test_from_nothing_files_and_directories_are_made(tmp_path: Path) -> None:
+    result = saved(tmp_path)
+    assert actions(result) == {".cloudvolume": "created", "secrets": "created", **dict.fromkeys(ALL_FILES, "created")}
+    assert result["previous_fingerprint"] is None
+    assert result["fingerprint"] == fingerprint(NEW_TOKEN)
+    assert set(result["readers"].values()) == {fingerprint(NEW_TOKEN)}
+    assert token_in(secrets_of(tmp_path) / SERVER_FILE) == NEW_TOKEN
+    assert {mode for _kind, mode, *_rest in picture(tmp_path).values()} == {0o600, 0o700}
+
+
+def test_a_replaced_token_is_named_by_its_fingerprint_in_result_and_diff(tmp_path: Path) -> None:
+    fill(tmp_path, {DEFAULT_FILE: {"token": OLD_TOKEN}})
+    result = saved(tmp_path)
+    assert result["previous_fingerprint"] == fingerprint(OLD_TOKEN)
+    path = secrets_of(tmp_path) / DEFAULT_FILE
+    assert f'{path}: "token": "{fingerprint(OLD_TOKEN)}"\n' in result["diff"]["before"]
+    assert f'{path}: "token": "{fingerprint(NEW_TOKEN)}"\n' in result["diff"]["after"]
+
+
+def test_unchanged_files_are_not_rewritten(tmp_path: Path) -> None:
+    saved(tmp_path)
+    before = {path: path.stat() for path in secrets_of(tmp_path).iterdir()}
+    result = saved(tmp_path)
+    assert set(actions(result).values()) == {"unchanged"}
+    assert {path: path.stat() for path in secrets_of(tmp_path).iterdir()} == before
+
+
+def test_the_rest_of_a_file_stays_byte_for_byte(tmp_path: Path) -> None:
+    text = '{\r\n\t"a" : 1e999 ,"token":"%s",\n "é": "\\ud800" , "a":[ ]}\n\n'
+    fill(tmp_path, {DEFAULT_FILE: text % OLD_TOKEN})
+    saved(tmp_path)
+    assert (secrets_of(tmp_path) / DEFAULT_FILE).read_bytes() == (text % NEW_TOKEN).encode()
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o666, 0o400, 0o604])
+def test_a_file_with_another_mode_is_repaired(mode: int, tmp_path: Path) -> None:
+    saved(tmp_path)
+    path = secrets_of(tmp_path) / DEFAULT_FILE
+    path.chmod(mode)
+    result = saved(tmp_path)
+    assert actions(result)[DEFAULT_FILE] == "repaired"
+    assert f"mode {mode:04o}" in str(result["files"])
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@root
+def test_a_file_of_another_owner_is_repaired(tmp_path: Path) -> None:
+    saved(tmp_path)
+    path = secrets_of(tmp_path) / DEFAULT_FILE
+    os.chown(path, 4711, -1)
+    assert actions(saved(tmp_path))[DEFAULT_FILE] == "repaired"
+    assert path.stat().st_uid == 0
+
+
+def test_directories_that_let_others_in_are_repaired(tmp_path: Path) -> None:
+    saved(tmp_path)
+    secrets_of(tmp_path).chmod(0o755)
+    secrets_of(tmp_path).parent.chmod(0o775)
+    result = saved(tmp_path)
+    assert (actions(result)["secrets"], actions(result)[".cloudvolume"]) == ("repaired", "repaired")
+    assert stat.S_IMODE(secrets_of(tmp_path).stat().st_mode) == 0o700
+    assert stat.S_IMODE(secrets_of(tmp_path).parent.stat().st_mode) == 0o755
+
+
+def test_the_mode_of_a_server_map_is_nobodys_business(tmp_path: Path) -> None:
+    path = fill(tmp_path, {SERVER_MAP: {"mine": SERVER}}) / SERVER_MAP
+    path.chmod(0o644)
+    saved(tmp_path)
+    assert json.loads(path.read_text()) == {"mine": SERVER, "minnie65_public": SERVER}
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+def test_a_mistyped_address_in_the_server_map_is_mended_and_shown(tmp_path: Path) -> None:
+    fill(tmp_path, {SERVER_MAP: {"minnie65_public": "https://global.daf-apis.con"}})
+    result = saved(tmp_path)
+    assert '"minnie65_public": "https://global.daf-apis.con"' in result["diff"]["before"]
+    assert json.loads((secrets_of(tmp_path) / SERVER_MAP).read_text()) == {"minnie65_public": SERVER}
+
+
+def test_a_token_that_strayed_into_the_server_map_is_not_shown(tmp_path: Path) -> None:
+    fill(tmp_path, {SERVER_MAP: {"token": OLD_TOKEN}})
+    saved(tmp_path)
+
+
+def test_what_a_user_wrote_does_not_command_a_terminal(tmp_path: Path) -> None:
+    fill(tmp_path, {DEFAULT_FILE: {"\x1b[31m\nx\ud800": "v"}, SERVER_MAP: {"x": "https://\x1b]0;gone\x07"}})
+    told = json.dumps(saved(tmp_path), ensure_ascii=False)
+    json.loads(told.encode())
+    assert "\x1b" not in json.loads(told)["diff"]["after"]
+
+
+# Malformed -------------------------------------------------------------------------------------------------------
+
+MALFORMED: dict[str, Callable[[Path], Any]] = {
+    "empty": lambda path: path.write_bytes(b""),
+    "cut": lambda path: path.write_bytes(b'{"token": "' + OLD_TOKEN[:5].encode()),
+    "bom": lambda path: path.write_bytes(b'\xef\xbb\xbf{"token": "x"}'),
+    "not-utf8": lambda path: path.write_bytes(b'{"token": "\xff"}'),
+    "list": lambda path: path.write_bytes(b"[]"),
+    "directory": Path.mkdir,
+    "fifo": os.mkfifo,
+    "link": lambda path: path.symlink_to("/etc/passwd"),
+    "link-to-nothing": lambda path: path.symlink_to("nowhere"),
+    "large": lambda path: path.write_bytes(b" " * 100_000),
+}
+
+
+@pytest.mark.parametrize("make", MALFORMED.values(), ids=MALFORMED)
+@pytest.mark.parametrize("name", [SERVER_FILE, LOCAL_FILE, DEFAULT_FILE, SERVER_MAP])
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_a_malformed_file_is_left_alone_and_so_are_all_others(
+    check_mode: bool, name: str, make: Callable[[Path], Any], tmp_path: Path
+) -> None:
+    directory = fill(tmp_path, {})
+    make(directory / name)
+    fill(tmp_path, {other: {"token": OLD_TOKEN} for other in (SERVER_FILE, LOCAL_FILE) if other != name})
+    before = picture(tmp_path, besides=())
+    with pytest.raises(CaveError) as caught:
+        save(home_of(tmp_path), [wish()], check_mode)
+    assert picture(tmp_path, besides=()) == before
+    assert caught.value.message.startswith((f"{directory / name} is ", f"{directory / name} begins with "))
+    assert "on_malformed: replace" in caught.value.message
+
+
+@pytest.mark.parametrize("make", MALFORMED.values(), ids=MALFORMED)
+def test_a_malformed_file_is_replaced_when_asked_for_and_kept_beside(
+    make: Callable[[Path], Any], tmp_path: Path
+) -> None:
+    directory = fill(tmp_path, {})
+    make(directory / DEFAULT_FILE)
+    kind, _mode, *_owner, content = picture(directory)[DEFAULT_FILE]
+    result = saved(tmp_path, on_malformed="replace")
+    assert [item["action"] for item in result["files"] if Path(item["path"]).name == DEFAULT_FILE] == [
+        "set_aside",
+        "created",
+    ]
+    assert token_in(directory / DEFAULT_FILE) == NEW_TOKEN
+    kept_kind, kept_mode, *_owner, kept = picture(directory)[f"{DEFAULT_FILE}.malformed-1"]
+    assert (kept_kind, kept) == (kind, content)
+    assert kept_mode in ((0o600, 0o700) if kind != "l" else (0o777,))
+
+
+def test_a_malformed_file_that_does_not_matter_is_left_alone(tmp_path: Path) -> None:
+    directory = fill(tmp_path, {"elsewhere.example.org-cave-secret.json": "{", LEGACY_FILE: "", "notes.json": "x"})
+    saved(tmp_path)
+    assert (directory / LEGACY_FILE).read_text() == ""
+
+
+@not_root
+def test_a_file_that_its_user_cannot_read_is_never_set_aside(tmp_path: Path) -> None:
+    path = fill(tmp_path, {DEFAULT_FILE: {"token": OLD_TOKEN}}) / DEFAULT_FILE
+    path.chmod(0o000)
+    with pytest.raises(CaveError, match=r"cannot be read by its user .*Give the file to alice"):
+        save(home_of(tmp_path, on_malformed="replace"), [wish()], check_mode=False)
+
+
+def test_a_file_that_would_grow_too_large_is_refused(tmp_path: Path) -> None:
+    path = fill(tmp_path, {DEFAULT_FILE: {"x": "y" * 65500}}) / DEFAULT_FILE
+    before = picture(tmp_path)
+    with pytest.raises(CaveError, match="would be larger than 64 KiB"):
+        save(home_of(tmp_path), [wish()], check_mode=False)
+    assert picture(tmp_path) == before
+    assert path.exists()
+
+
+# Places ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_missing_home_is_said(tmp_path: Path) -> None:
+    with pytest.raises(CaveError, match=r"home directory of alice, .*gone, does not exist.*Create or mount it"):
+        save(home_of(tmp_path / "gone"), [wish()], check_mode=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_cloud_volume_dir_gets_the_same_files(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "data"
+    result = saved(tmp_path, cloud_volume_dir=str(elsewhere))
+    assert token_in(elsewhere / "secrets" / LOCAL_FILE) == NEW_TOKEN
+    assert token_in(secrets_of(tmp_path) / SERVER_FILE) == NEW_TOKEN
+    assert set(result["readers"].values()) == {fingerprint(NEW_TOKEN)}
+
+
+def test_a_shared_cloud_volume_dir_keeps_its_mode(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "data"
+    elsewhere.mkdir()
+    elsewhere.chmod(0o2775)
+    saved(tmp_path, cloud_volume_dir=str(elsewhere))
+    assert stat.S_IMODE(elsewhere.stat().st_mode) == 0o2775
+    assert stat.S_IMODE((elsewhere / "secrets").stat().st_mode) & 0o777 == 0o700
+
+
+def test_one_directory_under_two_names_is_written_once_and_can_be_emptied(tmp_path: Path) -> None:
+    fill(tmp_path, {"cave-secret.json~": OLD_TOKEN, DEFAULT_FILE: {"token": OLD_TOKEN}})
+    (tmp_path / "data").symlink_to(".cloudvolume")
+    saved(tmp_path, wish(None), cloud_volume_dir=str(tmp_path / "data"))
+    assert picture(secrets_of(tmp_path)) == {}
+
+
+def test_a_directory_of_ones_own_choice_stands_in_for_the_usual_one(tmp_path: Path) -> None:
+    saved(tmp_path, secrets_dir=str(tmp_path / "mine"), cloud_volume_dir="")
+    assert token_in(tmp_path / "mine" / SERVER_FILE) == NEW_TOKEN
+    assert not (tmp_path / ".cloudvolume").exists()
+
+
+def test_a_group_can_reach_its_files(tmp_path: Path) -> None:
+    fill(tmp_path, {DEFAULT_FILE: {"token": OLD_TOKEN}})
+    result = saved(tmp_path, mode=0o640, group=os.getegid())
+    assert "kept the group out" in str(result["files"])
+    found = picture(secrets_of(tmp_path))
+    assert {mode for _kind, mode, *_rest in found.values()} == {0o640}
+    assert stat.S_IMODE(secrets_of(tmp_path).stat().st_mode) == 0o750
+
+
+@not_root
+def test_a_group_without_the_user_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CaveError, match="alice is not a member of the group with id 0"):
+        save(home_of(tmp_path, mode=0o640, group=0), [wish()], check_mode=True)
+
+
+def test_what_the_older_places_hold_is_told(tmp_path: Path) -> None:
+    older = tmp_path / ".neuroglancer" / "secrets"
+    older.mkdir(parents=True)
+    (older / DEFAULT_FILE).write_text(json.dumps({"token": OTHER_TOKEN}))
+    saved(tmp_path)
+    result = saved(tmp_path, wish(None))
+    assert result["readers"]["caveclient global.daf-apis.com"] is None
+    assert result["readers"]["cloud-volume minnie.microns-daf.com"] == fingerprint(OTHER_TOKEN)
+
+
+# Absent ----------------------------------------------------------------------------------------------------------
+
+
+def test_absent_leaves_the_token_nowhere(tmp_path: Path) -> None:
+    copies = {
+        f"{DEFAULT_FILE}.malformed-1": f'{{"token": "{OLD_TOKEN}',
+        f"{DEFAULT_FILE}~": f'{{"token": "{OLD_TOKEN}"}}',
+        f".{DEFAULT_FILE}.swp": b"\x00\xff" + OLD_TOKEN.encode(),
+        "prod.flywire-daf.com-cave-secret.json": {"token": OLD_TOKEN, "mine": OTHER_TOKEN},
+        "cut-cave-secret.json": f'{{"token": "{OLD_TOKEN}"',
+    }
+    fill(
+        tmp_path,
+        {DEFAULT_FILE: {"token": OLD_TOKEN}, SERVER_FILE: {"token": OLD_TOKEN}, "keep~": OTHER_TOKEN, **copies},
+    )
+    result = saved(tmp_path, wish(None))
+    left = picture(tmp_path)
+    assert not [path for path, (*_rest, content) in left.items() if OLD_TOKEN.encode() in content]
+    assert set(left) == {
+        ".cloudvolume",
+        ".cloudvolume/secrets",
+        ".cloudvolume/secrets/keep~",
+        ".cloudvolume/secrets/prod.flywire-daf.com-cave-secret.json",
+    }
+    assert (result["previous_fingerprint"], result["fingerprint"]) == (fingerprint(OLD_TOKEN), None)
+
+
+def test_absent_removes_a_malformed_file_that_holds_the_token(tmp_path: Path) -> None:
+    fill(tmp_path, {DEFAULT_FILE: {"token": OLD_TOKEN}, SERVER_FILE: f'{{"token": "{OLD_TOKEN}'})
+    assert actions(saved(tmp_path, wish(None)))[SERVER_FILE] == "removed"
+    assert picture(secrets_of(tmp_path)) == {}
+
+
+def test_absent_where_nothing_was_makes_nothing(tmp_path: Path) -> None:
+    result = saved(tmp_path, wish(None), cloud_volume_dir=str(tmp_path / "data"))
+    assert not result["changed"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_absent_makes_no_directory_that_is_missing(tmp_path: Path) -> None:
+    fill(tmp_path, {DEFAULT_FILE: {"token": OLD_TOKEN}})
+    result = saved(tmp_path, wish(None), cloud_volume_dir=str(tmp_path / "data"))
+    assert "created" not in actions(result).values()
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("stale", ["report", "ignore"])
+def test_copies_stay_unless_stale_files_are_to_be_updated(stale: str, tmp_path: Path) -> None:
+    fill(tmp_path, {DEFAULT_FILE: {"token": OLD_TOKEN}, f"{DEFAULT_FILE}~": OLD_TOKEN})
+    saved(tmp_path, wish(None, stale=stale))
+    assert set(picture(secrets_of(tmp_path))) == {f"{DEFAULT_FILE}~"}
+
+
+# Several wishes, several runs ------------------------------------------------------------------------------------
+
+
+def test_a_reported_stale_file_is_not_touched_at_all(tmp_path: Path) -> None:
+    name = "prod.flywire-daf.com-cave-secret.json"
+    path = fill(tmp_path, {DEFAULT_FILE: {"token": OLD_TOKEN}, name: {"token": OLD_TOKEN}}) / name
+    path.chmod(0o644)
+    before = picture(path.parent)[name]
+    assert actions(saved(tmp_path, wish(stale="report")))[name] == "stale"
+    assert picture(path.parent)[name] == before
+
+
+def test_two_servers_are_saved_in_one_go(tmp_path: Path) -> None:
+    zetta = wish(OTHER_TOKEN, server="https://proofreading.zetta.ai", datastacks=[])
+    saved(tmp_path, wish(), zetta)
+    directory = secrets_of(tmp_path)
+    assert token_in(directory / DEFAULT_FILE) == token_in(directory / SERVER_FILE) == NEW_TOKEN
+    assert token_in(directory / "proofreading.zetta.ai-cave-secret.json") == OTHER_TOKEN
+
+
+def test_what_a_killed_run_left_is_removed_and_reported(tmp_path: Path) -> None:
+    saved(tmp_path)
+    (secrets_of(tmp_path) / ".connectomics-cave-0123456789abcdef.tmp").write_text(OLD_TOKEN)
+    (secrets_of(tmp_path) / ".connectomics-cave-mine.tmp").write_text("not ours")
+    result = saved(tmp_path)
+    assert actions(result)[".connectomics-cave-0123456789abcdef.tmp"] == "removed"
+    assert set(picture(secrets_of(tmp_path))) == {*ALL_FILES, ".connectomics-cave-mine.tmp"}
+
+
+def test_a_program_that_writes_at_the_same_time_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = _store.Directory.write
+
+    def interfered(directory: _store.Directory, name: str, *arguments: Any) -> None:
+        write(directory, name, *arguments)
+        if name == DEFAULT_FILE:
+            (Path(directory.path) / name).write_text(json.dumps({"token": OTHER_TOKEN}))
+
+    monkeypatch.setattr(_store.Directory, "write", interfered)
+    with pytest.raises(CaveError, match=r"Another program changed .*cave-secret\.json while it was written"):
+        save(home_of(tmp_path), [wish()], check_mode=False)
+
+
+def test_what_another_run_wrote_meanwhile_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path, {DEFAULT_FILE: {"token": OLD_TOKEN}})
+    lock = _store.Directory.lock
+
+    def late(directory: _store.Directory) -> None:
+        lock(directory)
+        (Path(directory.path) / DEFAULT_FILE).write_text(json.dumps({"token": OLD_TOKEN, "theirs": OTHER_TOKEN}))
+
+    monkeypatch.setattr(_store.Directory, "lock", late)
+    save(home_of(tmp_path), [wish()], check_mode=False)
+    found = json.loads((secrets_of(tmp_path) / DEFAULT_FILE).read_text())
+    assert found == {"token": NEW_TOKEN, "theirs": OTHER_TOKEN}
+
+
+def test_nothing_stays_open(tmp_path: Path) -> None:
+    before = sorted(Path("/proc/self/fd").iterdir())
+    save(home_of(tmp_path), [wish()], check_mode=False)
+    save(home_of(tmp_path), [wish(None)], check_mode=False)
+    assert sorted(Path("/proc/self/fd").iterdir()) == before
+
+
+@not_root
+def test_a_directory_that_cannot_be_written_is_said_before_anything_is_done(tmp_path: Path) -> None:
+    directory = fill(tmp_path, {DEFAULT_FILE: {"token": OLD_TOKEN}})
+    directory.chmod(0o500)
+    before = picture(tmp_path, besides=())
+    for check_mode in (True, False):
+        with pytest.raises(CaveError, match=rf"^{directory} is not writable for alice"):
+            save(home_of(tmp_path), [wish()], check_mode)
+    assert picture(tmp_path, besides=()) == before
+
+
+def test_the_host_of_the_server_names_the_readers(tmp_path: Path) -> None:
+    assert f"caveclient {HOST}" in saved(tmp_path)["readers"]

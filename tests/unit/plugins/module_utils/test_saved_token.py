@@ -1,0 +1,264 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What saved_token does with its options, before and after the files are written."""
+
+from __future__ import annotations
+
+import grp
+import json
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from homes import (
+    DEFAULT_FILE,
+    NEW_TOKEN,
+    OLD_TOKEN,
+    OTHER_TOKEN,
+    SERVER,
+    SERVER_FILE,
+    fill,
+    picture,
+    secrets_of,
+    token_in,
+)
+
+from ansible_collections.connectomics.cave.plugins.module_utils import _access, _home, _saved_token, _users
+from ansible_collections.connectomics.cave.plugins.module_utils._access import Question
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._tokens import fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._verdicts import Verdict
+
+ME = _users.current_user().pw_name
+MY_GROUP = grp.getgrgid(os.getegid()).gr_name
+ZETTA = "https://proofreading.zetta.ai"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The home of whoever runs the tests, empty."""
+    monkeypatch.setattr(_home, "_SYSTEM_FILES", ())
+    monkeypatch.delenv("CLOUD_VOLUME_DIR", raising=False)
+    folder = tmp_path / "home"
+    folder.mkdir()
+    monkeypatch.setenv("HOME", str(folder))
+    return folder
+
+
+def run(check_mode: bool = False, **options: Any) -> dict[str, Any]:
+    defaults: dict[str, Any] = {
+        "tokens": None,
+        "user": None,
+        "token": None,
+        "server": SERVER,
+        "datastacks": [],
+        "key": "token",
+        "state": "present",
+        "validate": False,
+        "stale": "update",
+        "secrets_dir": None,
+        "cloud_volume_dir": None,
+        "mode": "0600",
+        "group": None,
+        "on_malformed": "fail",
+        "ca_path": None,
+        "timeout": 30,
+        "retries": 2,
+    }
+    return _saved_token.run({**defaults, **options}, check_mode)
+
+
+def refused(**options: Any) -> CaveError:
+    with pytest.raises(CaveError) as caught:
+        run(**options)
+    return caught.value
+
+
+@pytest.fixture
+def answering(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Question]]:
+    """`answering(verdict)`: every question gets this verdict; returns the list of those that are asked."""
+
+    def answer(name: str, message: str = "It is so.", remedy: str = "Do this.") -> list[Question]:
+        asked: list[Question] = []
+
+        def prove_all(questions: Iterable[Question], **_limits: Any) -> dict[Question, Verdict]:
+            asked.extend(questions)
+            return {question: Verdict(name, message, remedy, question.server) for question in asked}
+
+        monkeypatch.setattr(_access, "prove_all", prove_all)
+        return asked
+
+    return answer
+
+
+def test_the_shorthand_is_for_whoever_runs_it(home: Path) -> None:
+    result = run(token=NEW_TOKEN)
+    assert [user["user"] for user in result["users"]] == [ME]
+    assert token_in(secrets_of(home) / SERVER_FILE) == NEW_TOKEN
+
+
+def test_entries_take_what_they_lack_from_the_task(home: Path) -> None:
+    entries = [{"token": NEW_TOKEN}, {"token": OTHER_TOKEN, "server": ZETTA, "key": "mine"}]
+    result = run(tokens=entries, user=ME, datastacks=["minnie65_public"])
+    assert [user["server"] for user in result["users"]] == [SERVER, ZETTA]
+    names = set(picture(secrets_of(home)))
+    assert "minnie.microns-daf.com-cave-secret.json" in names
+    assert token_in(secrets_of(home) / "proofreading.zetta.ai-cave-secret.json", "mine") == OTHER_TOKEN
+
+
+def test_datastacks_of_the_task_are_not_those_of_another_server(home: Path) -> None:
+    run(tokens=[{"token": OTHER_TOKEN, "server": ZETTA}], datastacks=["minnie65_public"])
+    assert set(picture(secrets_of(home))) == {"proofreading.zetta.ai-cave-secret.json", DEFAULT_FILE}
+
+
+def test_no_tokens_at_all_is_nothing_to_do(home: Path) -> None:
+    assert run(tokens=[]) == {"changed": False, "users": [], "diff": []}
+    assert picture(home) == {}
+
+
+def test_white_space_around_a_token_is_dropped(home: Path) -> None:
+    run(token=f" {NEW_TOKEN}\n")
+    assert token_in(secrets_of(home) / SERVER_FILE) == NEW_TOKEN
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"token": NEW_TOKEN, "tokens": []}, "Found both tokens and token"),
+        ({"token": None}, "The token is empty"),
+        ({"token": "YOUR_TOKEN_HERE"}, "placeholder"),
+        ({"token": NEW_TOKEN, "server": "global.daf-apis.com"}, "Did you mean https://global.daf-apis.com?"),
+        ({"token": NEW_TOKEN, "datastacks": ["a/b"]}, "not the name of a datastack"),
+        ({"token": NEW_TOKEN, "key": " "}, "The key ' ' is not a name"),
+        ({"token": NEW_TOKEN, "key": "a\nb"}, "is not a name"),
+        ({"token": NEW_TOKEN, "user": "nobody-of-that-name"}, "no user 'nobody-of-that-name'"),
+        ({"token": NEW_TOKEN, "group": "no-group-of-that-name"}, "no group 'no-group-of-that-name'"),
+        ({"token": NEW_TOKEN, "secrets_dir": "relative"}, "secrets_dir: 'relative' is not an absolute path"),
+        ({"token": NEW_TOKEN, "cloud_volume_dir": "~bob/x"}, "cloud_volume_dir: '~bob/x' is not an absolute path"),
+        ({"token": NEW_TOKEN, "mode": "0644"}, "lets everybody in"),
+        ({"token": NEW_TOKEN, "mode": 0o644}, "lets everybody in"),
+        ({"token": NEW_TOKEN, "mode": 600}, "'0600', in quotes"),
+        ({"token": NEW_TOKEN, "mode": 640}, "'0600', in quotes"),
+        ({"token": NEW_TOKEN, "mode": "0700"}, "not that of a file"),
+        ({"token": NEW_TOKEN, "mode": "4600"}, "not that of a file"),
+        ({"token": NEW_TOKEN, "mode": "-600"}, "Use '0600'"),
+        ({"token": NEW_TOKEN, "mode": True}, "Use '0600'"),
+        ({"token": NEW_TOKEN, "mode": "u=rw"}, "not an octal number"),
+        ({"token": NEW_TOKEN, "mode": [6]}, "not an octal number"),
+        ({"token": NEW_TOKEN, "mode": "0640"}, "lets a group in, but no group is given"),
+        ({"token": NEW_TOKEN, "mode": "0440", "group": MY_GROUP}, "could not read and change"),
+        ({"token": NEW_TOKEN, "mode": "0400"}, "could not read and change"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_and_nothing_written(options: dict[str, Any], reason: str, home: Path) -> None:
+    error = refused(**options)
+    assert reason in error.message
+    assert NEW_TOKEN not in error.message + json.dumps(error.details)
+    assert picture(home) == {}
+
+
+def test_a_mode_for_a_group_with_the_group_is_taken(home: Path) -> None:
+    run(token=NEW_TOKEN, mode=0o640, group=MY_GROUP)
+    assert picture(secrets_of(home))[DEFAULT_FILE][1] == 0o640
+
+
+def test_entries_that_contradict_each_other_are_refused(home: Path) -> None:
+    error = refused(tokens=[{"token": NEW_TOKEN}, {"token": OTHER_TOKEN, "user": ME}, {"state": "absent"}])
+    assert "3 entries that contradict each other for 'token'" in error.message
+    assert picture(home) == {}
+
+
+def test_an_entry_that_says_the_same_twice_is_no_contradiction() -> None:
+    assert run(tokens=[{"token": NEW_TOKEN}, {"token": f"{NEW_TOKEN} "}])["changed"]
+    assert not run(tokens=[{"token": NEW_TOKEN}, {"token": f"{NEW_TOKEN} "}])["changed"]
+
+
+def test_one_entry_that_fails_stops_no_other_and_is_named(home: Path) -> None:
+    error = refused(tokens=[{"user": "nobody-of-that-name", "token": NEW_TOKEN}, {"token": NEW_TOKEN}, {"token": 7}])
+    assert error.message.startswith("2 of 3 tokens are not in place. nobody-of-that-name: This host has no user")
+    assert [user.get("failed", False) for user in error.details["users"]] == [True, False, True]
+    assert error.details["changed"]
+    assert token_in(secrets_of(home) / SERVER_FILE) == NEW_TOKEN
+
+
+def test_a_failing_directory_is_the_failure_of_its_user_alone(home: Path) -> None:
+    (home / ".cloudvolume").write_text("a file")
+    error = refused(token=NEW_TOKEN)
+    assert "is not a directory, where a directory was expected" in error.message
+    assert not error.details["changed"]
+
+
+# Proof first -----------------------------------------------------------------------------------------------------
+
+
+def test_a_token_is_proven_for_its_datastacks_before_it_is_written(answering: Callable[..., list[Question]]) -> None:
+    asked = answering("ok")
+    result = run(token=f"{NEW_TOKEN} ", datastacks=["minnie65_public"], validate=True)
+    assert asked == [Question(SERVER, NEW_TOKEN, ("minnie65_public",))]
+    assert result["users"][0]["access"]["verdict"] == "ok"
+
+
+def test_a_token_is_proven_when_nothing_has_to_be_written_too(answering: Callable[..., list[Question]]) -> None:
+    run(token=NEW_TOKEN)
+    asked = answering("invalid_token")
+    assert "It is so. Nothing was written. Do this." in refused(token=NEW_TOKEN, validate=True).message
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("verdict", ["invalid_token", "missing_tos", "missing_permission", "not_a_cave_server"])
+def test_a_rejected_token_leaves_the_file_untouched(
+    verdict: str, home: Path, answering: Callable[..., list[Question]]
+) -> None:
+    fill(home, {DEFAULT_FILE: {"token": OLD_TOKEN}})
+    before = picture(home, besides=())
+    answering(verdict)
+    error = refused(token=NEW_TOKEN, validate=True)
+    assert picture(home, besides=()) == before
+    assert "validate: false" not in error.message
+    user = error.details["users"][0]
+    assert user["access"]["verdict"] == verdict
+    assert "fingerprint" not in user, "that is the token which caveclient sends"
+
+
+@pytest.mark.parametrize("verdict", ["unreachable", "tls_error"])
+def test_a_server_that_cannot_be_asked_names_the_way_around(
+    verdict: str, home: Path, answering: Callable[..., list[Question]]
+) -> None:
+    answering(verdict)
+    assert "set validate: false" in refused(token=NEW_TOKEN, validate=True).message
+    assert picture(home) == {}
+
+
+def test_only_what_can_be_written_is_proven(answering: Callable[..., list[Question]]) -> None:
+    asked = answering("ok")
+    refused(tokens=[{"token": 7}, {"token": NEW_TOKEN}, {"token": OTHER_TOKEN}], validate=True)
+    assert run(state="absent", validate=True)["changed"] is False
+    assert asked == []
+
+
+def test_a_failure_shows_no_token_even_if_an_error_holds_it(answering: Callable[..., list[Question]]) -> None:
+    answering("server_error", message=f"The server said: {NEW_TOKEN}.")
+    error = refused(token=NEW_TOKEN, validate=True)
+    assert NEW_TOKEN not in error.message
+    assert fingerprint(NEW_TOKEN) in error.message
+
+
+# Results ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_diff_is_headed_by_user_and_server() -> None:
+    (diff,) = run(token=NEW_TOKEN)["diff"]
+    assert diff["before_header"] == diff["after_header"] == f"{ME}, {SERVER}"
+    assert diff["before"] == ""
+    assert fingerprint(NEW_TOKEN) in diff["after"]
+
+
+def test_check_mode_writes_nothing_and_says_what_would_be_done(home: Path) -> None:
+    predicted = run(check_mode=True, token=NEW_TOKEN)
+    assert picture(home) == {}
+    assert run(token=NEW_TOKEN) == predicted
+    assert run(check_mode=True, token=NEW_TOKEN)["changed"] is False

@@ -1,0 +1,215 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Work done as another user."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import pwd
+import signal
+import stat
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.connectomics.cave.plugins.module_utils import _users
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._users import Job, find_user, run_as, run_each_as
+
+root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become other users")
+ME = _users.current_user()
+NOBODY = pwd.getpwnam("nobody")
+
+
+def each(functions: list[Callable[[], Any]], timeout: float = 30) -> list[Any]:
+    """Run functions in children that stay whoever runs the tests. A second job makes sure that there are children."""
+    return run_each_as([Job(ME, function) for function in [*functions, os.getpid]], timeout)[:-1]
+
+
+def who_i_am() -> dict[str, Any]:
+    return {
+        "uids": os.getresuid(),
+        "gids": os.getresgid(),
+        "groups": sorted(os.getgroups()),
+        "umask": f"{os.umask(0):03o}",
+        "folder": str(Path.cwd()),
+    }
+
+
+def test_an_unknown_user_is_refused_by_name() -> None:
+    with pytest.raises(CaveError, match=r"no user 'nobody-of-that-name'.*Create the account"):
+        find_user("nobody-of-that-name")
+
+
+@pytest.mark.parametrize("name", ["", "../root", "a\0b", "\ud800", "root; id", "0"])
+def test_a_name_that_is_none_is_an_unknown_user(name: str) -> None:
+    with pytest.raises(CaveError, match="has no user"):
+        find_user(name)
+
+
+def test_an_ordinary_user_works_for_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: NOBODY.pw_uid)
+    with pytest.raises(CaveError, match=r"Running as nobody, which cannot work for root.*become: true"):
+        find_user("root")
+
+
+def test_the_home_is_the_one_that_the_users_programs_go_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert find_user(ME.pw_name).pw_dir == str(tmp_path)
+
+
+@pytest.mark.parametrize("home", ["", "relative", "/nowhere/at/all"])
+def test_a_home_that_is_none_is_not_believed(home: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", home)
+    assert find_user(ME.pw_name).pw_dir == pwd.getpwuid(os.geteuid()).pw_dir
+
+
+@root
+def test_a_home_that_belongs_to_somebody_else_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.chown(tmp_path, NOBODY.pw_uid, -1)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert find_user("root").pw_dir == pwd.getpwnam("root").pw_dir
+
+
+@root
+def test_a_child_has_become_the_user_for_good() -> None:
+    found = run_as(NOBODY, who_i_am)
+    assert found["uids"] == [NOBODY.pw_uid] * 3
+    assert found["gids"] == [NOBODY.pw_gid] * 3
+    assert found["groups"] == sorted(os.getgrouplist("nobody", NOBODY.pw_gid))
+    assert found["umask"] == "077"
+    assert found["folder"] == "/"
+
+
+@root
+def test_a_child_cannot_become_root_again() -> None:
+    def climb() -> str:
+        try:
+            os.setuid(0)
+        except PermissionError:
+            return "refused"
+        return "root"
+
+    assert run_as(NOBODY, climb) == "refused"
+
+
+def test_a_child_holds_no_answer_of_another_user() -> None:
+    def open_pipes() -> list[int]:
+        time.sleep(0.05)
+        found = []
+        for number in range(3, 64):
+            try:
+                if stat.S_ISFIFO(os.fstat(number).st_mode):
+                    found.append(number)
+            except OSError:
+                continue
+        return found
+
+    before = set(open_pipes())
+    for result in each([open_pipes] * 5):
+        assert len(set(result) - before) == 1, "its own answer's end alone"
+
+
+def test_a_single_job_of_ones_own_needs_no_child_and_leaves_no_trace() -> None:
+    before = os.umask(0o022)
+    assert run_as(ME, os.getpid) == os.getpid()
+    assert os.umask(before) == 0o022
+
+
+def test_results_come_in_the_jobs_order_whoever_is_first() -> None:
+    def job(number: int) -> Callable[[], int]:
+        def work() -> int:
+            time.sleep(0.05 if number % 2 else 0)
+            return number
+
+        return work
+
+    assert each([job(number) for number in range(40)]) == list(range(40))
+
+
+def test_one_failure_stops_no_other() -> None:
+    def fail() -> None:
+        raise CaveError("This went wrong.", path="/x")
+
+    first, second, third = each([os.getpid, fail, os.getpid])
+    assert isinstance(first, int)
+    assert isinstance(third, int)
+    assert isinstance(second, CaveError)
+    assert (second.message, second.details) == ("This went wrong.", {"path": "/x"})
+
+
+@pytest.mark.parametrize("count", [0, 1], ids=["here", "in-a-child"])
+def test_an_unforeseen_error_says_where_it_was_and_shows_no_value(count: int) -> None:
+    def stumble() -> None:
+        raise ValueError("the secret 0123456789abcdef")
+
+    jobs = [Job(ME, stumble)] + [Job(ME, os.getpid)] * count
+    error = run_each_as(jobs)[0]
+    assert isinstance(error, CaveError)
+    assert "Unforeseen error at test_users.py:" in error.message
+    assert "ValueError" in error.message
+    assert "0123456789abcdef" not in error.message
+
+
+def test_a_child_that_is_killed_is_reported_as_that() -> None:
+    (error,) = each([lambda: os.kill(os.getpid(), signal.SIGKILL)])
+    assert isinstance(error, CaveError)
+    assert f"worked as {ME.pw_name} ended without an answer" in error.message
+
+
+def test_a_home_that_hangs_is_given_up_after_the_timeout() -> None:
+    begin = time.monotonic()
+    first, second = each([lambda: time.sleep(60), os.getpid], timeout=0.3)
+    assert time.monotonic() - begin < 5
+    assert isinstance(first, CaveError)
+    assert "did not answer within 0.3 s" in first.message
+    assert isinstance(second, int)
+
+
+def test_a_large_answer_arrives_whole() -> None:
+    (answer,) = each([lambda: "é" * 1_000_000])
+    assert answer == "é" * 1_000_000
+
+
+def test_an_endless_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_users, "_MAX_ANSWER", 100_000)
+    (error,) = each([lambda: "x" * 1_000_000])
+    assert isinstance(error, CaveError)
+
+
+def test_lone_surrogates_in_an_answer_arrive() -> None:
+    assert each([lambda: "\ud800"]) == ["\ud800"]
+
+
+def test_an_answer_that_is_no_json_is_an_error_of_that_job() -> None:
+    first, second = each([object, os.getpid])
+    assert isinstance(first, CaveError)
+    assert isinstance(second, int)
+
+
+def test_no_room_for_a_process_is_an_error_of_that_job_and_leaks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full() -> int:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(os, "fork", full)
+    before = sorted(Path("/proc/self/fd").iterdir())
+    results = run_each_as([Job(ME, os.getpid)] * 3)
+    assert all("Cannot start a process" in error.message for error in results)
+    assert sorted(Path("/proc/self/fd").iterdir()) == before
+
+
+def test_no_process_stays_behind() -> None:
+    each([os.getpid] * 20 + [lambda: time.sleep(60)], timeout=0.2)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_an_answer_is_json() -> None:
+    assert each([lambda: {"list": (1, 2)}]) == [json.loads('{"list": [1, 2]}')]
