@@ -241,6 +241,20 @@ def test_a_hostile_answer_ends_within_the_deadline(conversation: Conversation, k
         assert failure_of(server.url).kind == kind
 
 
+def test_the_connection_is_cut_at_the_deadline() -> None:
+    gone = threading.Event()
+
+    def drip_until_cut(connection: socket.socket) -> None:
+        try:
+            drip(OK_HEAD, b"X")(connection)
+        except OSError:
+            gone.set()
+
+    with RawServer(drip_until_cut) as server:
+        failure_of(server.url)
+        assert gone.wait(1)
+
+
 def test_an_answer_after_the_answer_is_not_read() -> None:
     second = http_answer(b'{"admin": true}')
     with RawServer(say(http_answer(b"{}") + second + b"\x00garbage\xff" * 100)) as server:
@@ -322,7 +336,7 @@ def test_connecting_has_a_shorter_timeout_of_its_own(monkeypatch: pytest.MonkeyP
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
         address = listener.getsockname()
         # A full queue: further connections hang, as they do behind a firewall that drops packets.
-        fillers = [socket.socket() for _ in range(8)]
+        fillers = [socket.socket() for _time in range(8)]
         for filler in fillers:
             filler.setblocking(False)
             filler.connect_ex(address)
@@ -497,7 +511,7 @@ def test_a_pause_beyond_the_deadline_is_not_begun() -> None:
 def test_pauses_differ_between_hosts() -> None:
     pauses: list[float] = []
     with RawServer(Script(busy(503))) as server:
-        for _ in range(8):
+        for _time in range(8):
             request_with_retries("GET", server.url, timeout=10, retries=1, sleep=pauses.append)
     assert len(set(pauses)) == 8
 
@@ -562,7 +576,7 @@ def test_many_requests_at_once_do_not_disturb_each_other(authority: trustme.CA, 
             threading.Thread(
                 target=lambda: results.append(request("GET", server.url, TOKEN, timeout=10, ca_path=bundle))
             )
-            for _ in range(20)
+            for _time in range(20)
         ]
         for thread in threads:
             thread.start()
