@@ -71,7 +71,7 @@ caveclient_jupyter_dir: "{folder}/{{{{ inventory_hostname }}}}/jupyter"
         vault = self.folder / "host_vars" / host / "vault.yml"
         vault.parent.mkdir(parents=True, exist_ok=True)
         vault.unlink(missing_ok=True)
-        command = [
+        command: list[str | Path] = [
             BIN / "ansible-vault",
             "encrypt",
             "--vault-password-file",

@@ -106,7 +106,7 @@ def test_revoking_is_proven_and_happens_once(cave: CaveServer, alice: Person) ->
 
 
 def test_the_token_in_use_is_revoked_only_by_force(cave: CaveServer, alice: Person) -> None:
-    own = {"state": "absent", "fingerprint": fingerprint(alice.token)}
+    own: dict[str, Any] = {"state": "absent", "fingerprint": fingerprint(alice.token)}
     refused = run(cave, alice.token, **own)
     assert "is the one that authenticates" in refused["msg"]
     assert run(cave, alice.token, force=True, **own)["changed"]

@@ -186,7 +186,7 @@ def test_bad_input_is_refused_with_the_reason_and_without_the_value(
     assert "12345678901234567890123456789012" not in run.output
 
 
-LOUD = {
+LOUD: dict[str, dict[str, Any]] = {
     "plain": {},
     "debug": {"ANSIBLE_DEBUG": "1"},
     "log": {"ANSIBLE_LOG_PATH": "ansible.log"},

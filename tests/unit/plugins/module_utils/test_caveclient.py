@@ -718,7 +718,8 @@ def test_a_python_of_the_operating_system_is_refused(
     managed = python._replace(externally_managed=True, is_venv=False)
     monkeypatch.setattr(_installers, "probe", lambda _executable: managed)
 
-    for mode in ({"check": True}, {"plan": True}, {}):
+    modes: tuple[dict[str, Any], ...] = ({"check": True}, {"plan": True}, {})
+    for mode in modes:
         with pytest.raises(CaveError, match=r"EXTERNALLY-MANAGED\)\. Leave 'interpreter' out"):
             host(interpreter=str(existing), **mode)
     assert host.installed == []

@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import signal
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ WRONG = [("default", VaultSecret(b"wrong"))]
 NAME = ("vault_cave_token_alice",)
 
 
-def vaulted(text: str, secrets: list[Any] = DEFAULT, vault_id: str | None = None) -> str:
+def vaulted(text: str, secrets: Sequence[Any] = DEFAULT, vault_id: str | None = None) -> str:
     return VaultLib().encrypt(text, secrets[0][1], vault_id=vault_id).decode()
 
 
@@ -69,7 +69,12 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """Everything that is written to any file from now on."""
     collected: list[bytes] = []
     real = os.write
-    monkeypatch.setattr(os, "write", lambda fd, data: (collected.append(bytes(data)), real(fd, data))[1])
+
+    def write(descriptor: int, data: bytes) -> int:
+        collected.append(bytes(data))
+        return real(descriptor, data)
+
+    monkeypatch.setattr(os, "write", write)
     return collected
 
 

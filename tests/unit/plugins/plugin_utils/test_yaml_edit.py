@@ -42,8 +42,12 @@ class _Loader(yaml.SafeLoader):
     """Reads what Ansible reads, with tagged strings as a pair of tag and text."""
 
 
+def _tagged(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> tuple[str, str]:
+    return node.tag, "".join(str(loader.construct_scalar(node)).split())
+
+
 for _tag in ("!vault", "!unsafe"):
-    _Loader.add_constructor(_tag, lambda loader, node: (node.tag, "".join(loader.construct_scalar(node).split())))
+    _Loader.add_constructor(_tag, _tagged)
 
 
 def loaded(text: str) -> dict[str, Any]:
