@@ -1,0 +1,240 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The report's page in a real browser. Screenshots stay in tests/output/report, to be looked at."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, Playwright, sync_playwright
+from report_samples import HOSTILE, fleet, ok, owes_terms, refused, report_of, result, unreachable
+
+from ansible_collections.connectomics.cave.plugins.plugin_utils._report_views import to_html
+
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
+)
+SCREENSHOTS = Path(__file__).resolve().parent.parent / "output" / "report"
+# Without these, it asks its maker's servers for updates, and the machine's graphics and sandbox for what CI lacks.
+FLAGS = [
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-sync",
+    "--no-first-run",
+    *(["--no-sandbox"] if os.geteuid() == 0 else []),
+]
+WIDTHS = {"phone": 360, "desktop": 1280}
+STATES = ["failed", "pending", "warning", "ok"]
+
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium: apt-get install chromium (or: make packages)")
+
+
+@pytest.fixture(scope="module")
+def playwright() -> Iterator[Playwright]:
+    with sync_playwright() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser(playwright: Playwright) -> Iterator[Browser]:
+    running = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    yield running
+    running.close()
+
+
+Opener = Callable[..., Page]
+
+
+@pytest.fixture
+def opened(browser: Browser, tmp_path: Path) -> Iterator[Opener]:
+    """A function that opens a report's page, without scripts unless asked; at the end it must have nothing to say."""
+    contexts, said = [], []
+
+    def opener(
+        report: dict[str, Any], width: int = WIDTHS["desktop"], scheme: Any = "light", script: bool = True
+    ) -> Page:
+        path = tmp_path / "report.html"
+        path.write_text(to_html(report), encoding="utf-8")
+        context = browser.new_context(
+            viewport={"width": width, "height": 800}, color_scheme=scheme, java_script_enabled=script
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: said.append(request.url) if request.url != path.as_uri() else None)
+        page.goto(path.as_uri())
+        return page
+
+    yield opener
+    for context in contexts:
+        context.close()
+    assert said == [], "the page printed an error, or asked for something from elsewhere"
+
+
+def shot(page: Page, name: str, **options: Any) -> None:
+    """Keep a screenshot."""
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / f"{name}.png", **options)
+
+
+def sideways(page: Page) -> list[str]:
+    """Return the elements that reach beyond the window's right edge."""
+    found: list[str] = page.evaluate(
+        """() => [...document.querySelectorAll('body *')]
+            .filter(e => e.getClientRects().length && !e.closest('.unseen, .who, thead')
+                         && e.getBoundingClientRect().right > document.documentElement.clientWidth + 0.5)
+            .map(e => e.outerHTML.slice(0, 120))"""
+    )
+    wider = page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
+    scrolling = page.evaluate(
+        """[...document.querySelectorAll('*')].filter(e => e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 1
+            && ['auto', 'scroll'].includes(getComputedStyle(e).overflowX)).length"""
+    )
+    return found + (["the page scrolls"] if wider else []) + (["something in it scrolls"] if scrolling else [])
+
+
+def shown(page: Page) -> dict[str, int]:
+    """Return how many hosts of each state are visible."""
+    return {state: page.locator(f"tbody[data-state={state}]:visible").count() for state in STATES}
+
+
+def everything(hosts: int) -> dict[str, Any]:
+    """Return a report with ``hosts`` hosts, all states, and notes."""
+    users = 3 if hosts < 10 else 84
+    return report_of(fleet(hosts, users), notes=["The old token 81b0e7aa was not revoked: not every host is done."])
+
+
+@pytest.mark.parametrize("hosts", [3, 300])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("device", list(WIDTHS))
+def test_the_page_fits_the_screen_and_is_accessible(opened: Opener, device: str, scheme: str, hosts: int) -> None:
+    page = opened(everything(hosts), WIDTHS[device], scheme)
+    shot(page, f"{hosts}-{device}-{scheme}", full_page=hosts == 3)
+    assert sideways(page) == []
+    for number, summary in enumerate(page.locator("summary").all()[:6]):
+        if number % 2:
+            summary.click()
+    assert sideways(page) == []
+    page.locator("#fleet").scroll_into_view_if_needed()
+    page.evaluate("document.getElementById('fleet').scrollIntoView()")
+    shot(page, f"{hosts}-{device}-{scheme}-fleet")
+    results = Axe().run(page)
+    assert results.violations_count == 0, results.generate_report()
+
+
+def test_a_wide_matrix_and_long_names_fit_a_phone(opened: Opener) -> None:
+    people = [f"a.very.long.account.name.of.person.{number}@research.example.org" for number in range(8)]
+    host = "h" * 250
+    results = {host + str(number): [result(*(refused(user) for user in people))] for number in range(3)}
+    for width in (320, 360, 760, 1280):
+        page = opened(report_of(results), width)
+        assert sideways(page) == [], width
+    shot(page, "long-names")
+
+
+@pytest.mark.parametrize("script", [False, True])
+@pytest.mark.parametrize("hosts", [30, 300])
+def test_the_filter_shows_what_it_says_without_a_script(opened: Opener, hosts: int, script: bool) -> None:
+    report = everything(hosts)
+    counts = {state: report["counts"]["hosts"][state] for state in STATES}
+    page = opened(report, script=script)
+    assert shown(page) == counts
+    page.get_by_role("radio", name="what is wrong").check()
+    assert shown(page) == {**counts, "ok": 0}
+    for state in STATES:
+        if counts[state]:
+            page.get_by_role("radio", name=f"{state} ({counts[state]})", exact=True).check()
+            assert shown(page) == {other: counts[other] if other == state else 0 for other in STATES}
+    page.get_by_role("radio", name="everything").check()
+    assert shown(page) == counts
+
+
+def test_the_filter_and_the_details_work_by_keyboard(opened: Opener) -> None:
+    page = opened(everything(30))
+    page.locator("#show-all").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#show-wrong").is_checked()
+    assert shown(page)["ok"] == 0
+    outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline != "none"
+    details = page.locator("tbody:visible details").first
+    details.locator("summary").focus()
+    page.keyboard.press("Enter")
+    assert details.get_attribute("open") is not None
+
+
+def test_a_screen_reader_finds_the_tables_on_a_phone(opened: Opener) -> None:
+    page = opened(report_of({"ws1": [result(ok("alice"), refused("bob"))]}), WIDTHS["phone"])
+    table = page.get_by_role("table", name="Workstations, and what each user on them can do")
+    assert table.get_by_role("rowheader", name="ws1").is_visible()
+    assert table.get_by_role("columnheader", name="alice").count() == 1
+    assert page.get_by_role("heading", name="What is wrong").is_visible()
+    assert page.get_by_role("group", name="Show").get_by_role("radio").count() == 3
+
+
+def test_hostile_text_is_shown_and_does_nothing(opened: Opener) -> None:
+    entry = refused(HOSTILE, message=HOSTILE, remedy=HOSTILE)
+    page = opened(report_of({HOSTILE: [result(entry)], "ws2": [{"failed": True, "msg": HOSTILE}]}, notes=[HOSTILE]))
+    assert "owned" not in page.title()
+    assert page.locator("script").count() == 0
+    assert page.get_by_text("<script>document.title='owned'</script>").count() >= 5
+    shot(page, "hostile")
+
+
+def test_should_markup_ever_get_through_the_page_runs_no_script(browser: Browser, tmp_path: Path) -> None:
+    text = to_html(report_of({"ws1": [result(ok("alice"))]}))
+    attack = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
+    path = tmp_path / "report.html"
+    path.write_text(text.replace("<main>", f"<main>{attack}"), encoding="utf-8")
+    context = browser.new_context()
+    page = context.new_page()
+    requests: list[str] = []
+    page.on("requestfinished", lambda request: requests.append(request.url))
+    page.goto(path.as_uri())
+    assert "owned" not in page.title()
+    assert requests == [path.as_uri()]
+    context.close()
+
+
+def test_links_lead_to_the_pages_that_help(opened: Opener) -> None:
+    page = opened(report_of({"ws1": [result(owes_terms("carol"))]}))
+    link = page.locator(".card a")
+    assert link.get_attribute("href") == "https://global.daf-apis.com/sticky_auth/api/v1/tos/2/accept"
+    assert set((link.get_attribute("rel") or "").split()) == {"noopener", "noreferrer"}
+
+
+def test_print_has_what_is_wrong_with_its_links_and_no_controls(opened: Opener) -> None:
+    page = opened(everything(30), scheme="dark")
+    page.emulate_media(media="print")
+    assert page.locator("fieldset").is_hidden()
+    assert page.locator(".card").first.is_visible()
+    assert page.locator("tbody[data-state]").count() == 30
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert "tokens" in page.evaluate("getComputedStyle(document.querySelector('.card a'), '::after').content")
+    shot(page, "print")
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    page.pdf(path=SCREENSHOTS / "print.pdf", format="A4")
+
+
+def test_all_well_says_so(opened: Opener) -> None:
+    page = opened(report_of({"ws1": [result(ok("alice"))]}))
+    assert page.get_by_text("Nothing. Every workstation was asked, and everybody on it has access.").is_visible()
+    shot(page, "all-well")
+
+
+def test_a_fleet_that_is_switched_off_has_a_page_too(opened: Opener) -> None:
+    page = opened(report_of({f"ws{number}": [unreachable(f"ws{number}")] for number in range(5)}), WIDTHS["phone"])
+    assert page.locator(".headline").inner_text() == "0 workstations ok, 5 pending; 0 users"
+    assert sideways(page) == []
+    assert Axe().run(page).violations_count == 0
