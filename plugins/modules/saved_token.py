@@ -222,9 +222,8 @@ users:
       type: str
 """
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._module import CaveModule
 from ansible_collections.connectomics.cave.plugins.module_utils._saved_token import run
 from ansible_collections.connectomics.cave.plugins.module_utils._servers import DEFAULT_SERVER
 
@@ -239,7 +238,7 @@ def main() -> None:
         "key": {"type": "str", "no_log": False},
         "state": {"type": "str", "choices": ["present", "absent"]},
     }
-    module = AnsibleModule(
+    module = CaveModule(
         argument_spec={
             "tokens": {"type": "list", "elements": "dict", "options": entry, "no_log": False},
             "user": {"type": "str"},

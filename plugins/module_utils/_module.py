@@ -1,0 +1,57 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""An Ansible module that shows no token, also when the token stands in the wrong place."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Iterator, Mapping
+
+from ansible.module_utils.basic import AnsibleModule
+
+# Shorter strings are no tokens, and to hide them would make messages unreadable.
+_MAY_BE_A_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{8,}=*")
+
+
+class CaveModule(AnsibleModule):
+    """Like ``AnsibleModule``, but hides what stands where its options have no place for it.
+
+    ``AnsibleModule`` refuses a misspelt option before it knows what is secret, and prints all options along with that.
+    """
+
+    def _load_params(self) -> None:
+        super()._load_params()
+        self.no_log_values.update(strings_out_of_place(self.params, self.argument_spec))
+
+
+def strings_out_of_place(params: Mapping[str, Any], spec: Mapping[str, Any]) -> set[str]:
+    """Return the strings among a module's parameters for which its argument spec has no place."""
+    # Parts of strings too, for AnsibleModule makes a mapping of a string that looks like one.
+    return {part for text in _out_of_place(params, spec) for part in _MAY_BE_A_TOKEN.findall(text)}
+
+
+def _out_of_place(value: Any, spec: Mapping[str, Any]) -> Iterator[str]:
+    if not isinstance(value, Mapping):
+        yield from _strings(value)
+        return
+    for name, inner in value.items():
+        if name not in spec:
+            if not str(name).startswith("_ansible_"):
+                yield from _strings(inner)
+        elif spec[name].get("options") and inner is not None:
+            for item in inner if isinstance(inner, list) else [inner]:
+                is_expected = isinstance(inner, list) or spec[name]["type"] == "dict"
+                yield from _out_of_place(item, spec[name]["options"] if is_expected else {})
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _strings(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from _strings(inner)
+    elif isinstance(value, (str, int, float)) and not isinstance(value, bool):
+        yield str(value)
