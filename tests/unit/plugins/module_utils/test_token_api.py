@@ -134,15 +134,21 @@ def test_of_several_with_one_description_every_run_takes_the_oldest(api: TokenAp
     assert api.ensure("lab").token.id == 2  # type: ignore[union-attr]
 
 
+def _makes_another(request: str, server: Server) -> None:
+    """Make a token with the same description, as somebody else would at that moment."""
+    if request == "POST token":
+        server.make("lab")
+
+
 def test_when_somebody_else_was_first_the_younger_token_is_given_up(api: TokenApi, server: Server) -> None:
-    server.before = lambda request, world: world.make("lab") and None if request == "POST token" else None
+    server.before = _makes_another
     made = api.ensure("lab")
     assert (made.created, made.token.id if made.token else 0) == (False, 2)
     assert sorted(server.keys) == [1, 2]
 
 
 def test_when_somebody_else_was_second_the_older_token_stays(api: TokenApi, server: Server) -> None:
-    server.after = lambda request, world: world.make("lab") and None if request == "POST token" else None
+    server.after = _makes_another
     made = api.ensure("lab")
     assert (made.created, made.token.id if made.token else 0) == (True, 2)
     assert 2 in server.keys
