@@ -85,7 +85,12 @@ STAGES = (
     Stage("sanity", "ansible-test's rules, on every Python at hand", ("python tests/run_ansible_test.py sanity",)),
     Stage("targets", "ansible-test's integration targets, twice", ("python tests/run_ansible_test.py integration",)),
     Stage("package", "the tarball, as Galaxy would import it", ("nox --reuse-venv=yes --session build-import-check",)),
-    Stage("molecule", "the role on three distributions", ("molecule test",), root_and("podman", "mmdebstrap")),
+    Stage(
+        "molecule",
+        "the role on three distributions",
+        ("python tests/run_molecule.py test",),
+        root_and("podman", "mmdebstrap"),
+    ),
     Stage("fleet", "playbooks over real SSH", ("pytest tests/fleet",), root_and("mmdebstrap", "ip", "ssh")),
 )
 
