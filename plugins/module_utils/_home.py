@@ -91,10 +91,15 @@ def cloud_volume_dir(home: str, environment: Mapping[str, str]) -> str:
 
     Literal assignments in the user's startup files win over the task's environment, and that over ``/etc``.
     """
-    found = [_assigned(os.path.join(home, name), home) for name in _STARTUP_FILES]
-    found.append(environment.get("CLOUD_VOLUME_DIR", ""))
-    found += [_assigned(path, home) for path in _SYSTEM_FILES]
-    return next((value for value in found if value.startswith("/")), "")
+    return cloud_volume_dir_from(home, environment)[0]
+
+
+def cloud_volume_dir_from(home: str, environment: Mapping[str, str]) -> tuple[str, str]:
+    """Return the user's ``CLOUD_VOLUME_DIR``, and the file that sets it; empty where it is not set, or by no file."""
+    own = [(_assigned(path, home), path) for path in (os.path.join(home, name) for name in _STARTUP_FILES)]
+    system = [(_assigned(path, home), path) for path in _SYSTEM_FILES]
+    found = [*own, (environment.get("CLOUD_VOLUME_DIR", ""), ""), *system]
+    return next(((value, path) for value, path in found if value.startswith("/")), ("", ""))
 
 
 def _assigned(path: str, home: str) -> str:

@@ -2,7 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is wrong with a user's secrets files, and the command that mends it: pure functions of what was found."""
+"""What is wrong with a user's secrets files, and the command that mends it: pure functions of what was found.
+
+A remedy is one line for a shell. It begins with ``ansible-playbook`` where it runs on the controller, else it runs on
+the host. Commands that follow links run as the user (sudo -u), so that no link of the user's misleads root.
+"""
 
 from __future__ import annotations
 
@@ -22,25 +26,25 @@ from ansible_collections.connectomics.cave.plugins.module_utils._servers import 
 from ansible_collections.connectomics.cave.plugins.module_utils._tokens import clean_token, fingerprint
 
 PROBLEMS = {
-    "shadowed": "a file holds another token than the one that is sent, because a file before it is taken",
-    "stale": "a program sends another token than the rest, from a file that was left behind",
+    "unexpected_token": "the token that is sent is not the one that was expected",
     "malformed": "a secrets file that no program can read",
     "bom": "a secrets file that begins with a byte order mark",
     "empty": "a secrets file with nothing in it",
     "unreadable": "something that the user's own programs may not read",
-    "loose_mode": "a secrets file or its directory that others may read or change",
-    "wrong_owner": "a secrets file or its directory that belongs to somebody else",
+    "stale": "a program sends another token than the rest, from a file that was left behind",
+    "shadowed": "a file holds another token than the one that is sent, because a file before it is taken",
+    "cloud_volume_dir_split": "CLOUD_VOLUME_DIR leads cloud-volume and cloud-files to another token than caveclient's",
     "legacy_name": "a token in chunkedgraph-secret.json, which only some programs still take",
     "poisoned_server_map": "a datastack that caveclient would look for on a wrong server",
-    "symlink": "a secrets file that is a symbolic link",
-    "cloud_volume_dir_split": "CLOUD_VOLUME_DIR leads cloud-volume and cloud-files to another token than caveclient's",
+    "symlink": "a symbolic link in the place of a secrets file or its directory",
+    "wrong_owner": "a secrets file or its directory that belongs to somebody else",
+    "loose_mode": "a secrets file or its directory that others may read or change",
     "known_bad_caveclient": "a caveclient that rewrites secrets files whenever it is used",
-    "unexpected_token": "the token that is sent is not the one that was expected",
 }
-"""Every code of a problem, and what it means."""
+"""Every code of a problem, and what it means; the most harmful first."""
 
 _PROVISION = "ansible-playbook connectomics.cave.provision --tags token"
-_ADDRESS_SCHEME = re.compile(r"https?://")
+_REPLACE = f"{_PROVISION} -e caveclient_on_malformed=replace"
 FIRST_BAD_CAVECLIENT = (5, 27)
 FIRST_GOOD_CAVECLIENT = (6, 4)
 
@@ -55,13 +59,17 @@ class Problem(NamedTuple):
 
 
 class Place(NamedTuple):
-    """A directory or file as ``lstat`` has it."""
+    """A file, or a directory on the way to it, as it stands."""
 
     path: str
+    kind: str
+    """``file``; ``directory``: of secrets files; ``parent``: of the latter."""
     mode: int
+    """Permission bits; those of its target where a directory is a link."""
     uid: int
     is_link: bool
-    is_directory: bool
+    is_sound: bool
+    """A directory is one, and its user may enter and list it; a link to a file leads to a secrets file."""
 
 
 class Found(NamedTuple):
@@ -69,201 +77,350 @@ class Found(NamedTuple):
 
     user: str
     uid: int
+    home: str
+    by_root: bool
+    """Whether root looked for the user, and not the user."""
     where: _readers.Places
     listing: Mapping[str, _secrets.Entry]
     """As the readers see it."""
     places: list[Place]
-    """The directories of secrets files and what is in them, as they stand."""
+    """The user's own directories of secrets files and what is in them."""
     installed: Mapping[str, str]
     """Site-packages directory -> version of the caveclient in it."""
     managed: str
     """The folder of the managed environments."""
+    mode: int = 0o600
+    """The mode that secrets files should have."""
+    cloud_volume_dir_from: str = ""
+    """The file that sets the user's CLOUD_VOLUME_DIR, where that is known."""
+
+    def own(self, command: str) -> str:
+        """Return a command to be run as the user."""
+        return f"sudo -u {shlex.quote(self.user)} {command}" if self.by_root else command
+
+    def own_at(self, path: str, command: str) -> str:
+        """Return a command that changes the directory of ``path``: to be run as the user where it is the user's."""
+        mine = {place.path for place in self.places if place.kind != "file" and place.uid == self.uid}
+        return self.own(command) if os.path.dirname(path) in {self.home, *mine} else f"sudo {command}"
 
 
 class Asked(NamedTuple):
-    """What the question is about."""
+    """What the question is about: one server, and the token that is to be there."""
 
     server: str
     datastacks: list[Datastack]
-    key: str
-    expected: str | None
+    key: str = "token"
+    is_managed: bool = False
+    """Whether provisioning would write this user's token."""
+    expected: str | None = None
+    """The token that should be sent, where it is known."""
+    is_absent: bool = False
+    """Whether no token should be sent."""
+
+    @property
+    def own_hosts(self) -> list[str]:
+        """Hosts whose secrets files provisioning writes: the auth server's, and the named datastacks' local servers."""
+        addresses = [self.server, *(stack.local_server for stack in self.datastacks if stack.local_server)]
+        return list(dict.fromkeys(host_of(address) for address in addresses))
 
     @property
     def local_hosts(self) -> list[str]:
         """Hosts of the local servers of the named datastacks, or of all that are known when none is named."""
-        addresses = [stack.local_server for stack in self.datastacks if stack.local_server]
-        if not self.datastacks:
-            addresses = list(KNOWN_LOCAL_SERVERS.get(self.server, {}).values())
-        return list(dict.fromkeys(host_of(address) for address in addresses))
+        if self.datastacks:
+            return self.own_hosts[1:]
+        return list(dict.fromkeys(host_of(address) for address in self._known))
+
+    @property
+    def family(self) -> set[str]:
+        """The names of the secrets files that hold tokens of this auth server, as far as is known."""
+        return {_secrets.server_file(host) for host in [*self.own_hosts, *map(host_of, self._known)]}
+
+    @property
+    def _known(self) -> list[str]:
+        return list(KNOWN_LOCAL_SERVERS.get(self.server, {}).values())
 
 
-def find_problems(found: Found, asked: Asked, readings: list[_readers.Reading]) -> list[Problem]:
-    """Return everything that is wrong, the most harmful first.
+def token_problems(found: Found, asked: Asked, readings: list[_readers.Reading]) -> list[Problem]:
+    """Return what is wrong with what is sent to one server.
 
     Args:
         found: the user's files.
-        asked: the server and its datastacks.
+        asked: the server, its datastacks and the token that should be there.
         readings: what each reader sends, caveclient first.
     """
     problems = [
-        *_broken_files(found),
-        *_other_tokens(found, asked, readings),
-        *_server_map(found, asked),
-        *_places(found),
-        *_installed(found),
+        *_unexpected(found, asked, readings[0]),
+        *_disagreeing(found, asked, readings),
+        *_left_behind(found, asked, readings),
     ]
-    return list(dict.fromkeys(problems))
+    return [problem for number, problem in enumerate(problems) if problem.path not in _paths(problems[:number])]
 
 
-def _broken_files(found: Found) -> Iterable[Problem]:
-    for path, entry in sorted(found.listing.items()):
-        name = os.path.basename(path)
-        if not (_secrets.is_secrets_file(name) or name == _secrets.SERVER_MAP):
-            continue
-        quoted, owner = shlex.quote(path), shlex.quote(found.user)
-        if entry.problem == "unreadable":
-            yield Problem(
-                "unreadable",
-                path,
-                f"{path} {entry.detail}.",
-                f"chown {owner} {quoted} && chmod 600 {quoted}",
-            )
-        elif entry.problem:
-            code = entry.problem if entry.problem in ("bom", "empty") else "malformed"
-            remedy = f"mv {quoted} {quoted}.malformed"
-            if name != _secrets.SERVER_MAP:
-                remedy += f", then: {_PROVISION}"
-            yield Problem(code, path, f"{path} {entry.detail}.", remedy)
+def file_problems(found: Found, asked: list[Asked]) -> list[Problem]:
+    """Return what is wrong with the user's files and programs, whatever server they are for."""
+    return [*_broken_files(found, asked), *_server_map(found, asked), *_misplaced(found), *_installed(found)]
 
 
-def _other_tokens(found: Found, asked: Asked, readings: list[_readers.Reading]) -> Iterable[Problem]:
+def in_order(problems: Iterable[Problem]) -> list[Problem]:
+    """Return problems once each, the most harmful first."""
+    codes = list(PROBLEMS)
+    return sorted(dict.fromkeys(problems), key=lambda problem: codes.index(problem.code))
+
+
+def _paths(problems: Iterable[Problem]) -> set[str]:
+    return {problem.path for problem in problems}
+
+
+# What is sent ---------------------------------------------------------------------------------------------------------
+
+
+def _unexpected(found: Found, asked: Asked, reading: _readers.Reading) -> Iterable[Problem]:
+    """Compare with what was expected. A file that cannot be read is a problem of its own."""
+    path = reading.path or os.path.join(found.where.caveclient, _secrets.DEFAULT_FILE)
+    if reading.problem:
+        return
+    if asked.is_absent and reading.token is not None:
+        message = f"caveclient sends {_sent(reading.token)} to {asked.server}; none should be there."
+        yield Problem("unexpected_token", path, message, _PROVISION)
+    elif asked.expected and reading.token != asked.expected:
+        message = (
+            f"caveclient sends {_sent(reading.token)} to {asked.server}; expected is {fingerprint(asked.expected)}."
+        )
+        yield Problem("unexpected_token", path, message, _PROVISION)
+    elif reading.token is not None and not _is_sound(reading.token):
+        message = f"{path} has something under {asked.key!r} that cannot be a token."
+        yield Problem("malformed", path, message, _PROVISION)
+
+
+def _disagreeing(found: Found, asked: Asked, readings: list[_readers.Reading]) -> Iterable[Problem]:
+    """Look for programs that send another token than they should, one problem for each file."""
     current = readings[0].token
-    if asked.expected and current != asked.expected:
-        sent = f"the token {_name(current)}" if current else "no token"
-        yield Problem(
-            "unexpected_token",
-            readings[0].path or os.path.join(found.where.caveclient, _secrets.DEFAULT_FILE),
-            f"caveclient sends {sent} to {asked.server}; expected is {fingerprint(asked.expected)}.",
-            _PROVISION,
-        )
     wanted = asked.expected or current
-    if isinstance(current, str) and not _is_sound(current):
-        yield Problem(
-            "malformed",
-            readings[0].path or "",
-            f"{readings[0].path} has something under {asked.key!r} that cannot be a token.",
-            _PROVISION,
-        )
-    taken = {reading.path for reading in readings if reading.path}
-    split = found.where.cloud_volume[0] != found.where.caveclient
+    by_path: dict[str, list[_readers.Reading]] = {}
     for reading in readings[1:]:
-        if reading.problem or reading.token == wanted or (reading.token is None and current is None):
+        if reading.path and not reading.problem and reading.token != wanted:
+            by_path.setdefault(reading.path, []).append(reading)
+    elsewhere = found.where.cloud_volume[0]
+    split = elsewhere != found.where.caveclient
+    for path, others in by_path.items():
+        who = " and ".join(dict.fromkeys(f"{other.reader} (to {other.host})" for other in others))
+        verb = "sends" if len(others) == 1 else "send"
+        message = f"{who} {verb} {_sent(others[0].token)} from {path}, and caveclient {_sent(current)}."
+        remedy = _PROVISION if _is_written(path, found, asked) else _discard(path, found, asked.key)
+        if split and os.path.dirname(path) == elsewhere:
+            if not _is_own(found, elsewhere):
+                remedy = _unset_cloud_volume_dir(found)
+            place = os.path.dirname(elsewhere)
+            yield Problem("cloud_volume_dir_split", path, f"CLOUD_VOLUME_DIR is {place}: {message}", remedy)
+        elif others[0].token is not None:
+            yield Problem("stale", path, message, remedy)
+    tokenless = [reading for reading in readings[1:] if reading.path is None and not reading.problem]
+    if split and tokenless and wanted is not None and not by_path:
+        remedy = _PROVISION if _is_own(found, elsewhere) else _unset_cloud_volume_dir(found)
+        message = f"CLOUD_VOLUME_DIR is {os.path.dirname(elsewhere)}, and {tokenless[0].reader} finds no token there."
+        yield Problem("cloud_volume_dir_split", elsewhere, message, remedy)
+
+
+def _left_behind(found: Found, asked: Asked, readings: list[_readers.Reading]) -> Iterable[Problem]:
+    """Look for other tokens in the files for all servers, where they wait to be taken one day."""
+    taken = {reading.path for reading in readings if reading.path}
+    wanted = asked.expected or readings[0].token
+    for name in (_secrets.LEGACY_FILE, _secrets.DEFAULT_FILE):
+        path = os.path.join(found.where.caveclient, name)
+        entry = found.listing.get(path)
+        token = entry.get(asked.key) if entry is not None else None
+        if token is None or (token == wanted and path not in taken):
             continue
-        sent = f"the token {_name(reading.token)}" if reading.token else "no token"
-        place = reading.path or reading.host
-        message = f"{reading.reader} sends {sent} to {reading.host} ({place}), and caveclient {_name(current)}."
-        if split and (reading.path is None or os.path.dirname(reading.path) != found.where.caveclient):
-            elsewhere = os.path.dirname(found.where.cloud_volume[0])
-            yield Problem("cloud_volume_dir_split", place, f"CLOUD_VOLUME_DIR is {elsewhere}: {message}", _PROVISION)
-        elif reading.token is not None:
-            yield Problem("stale", place, message, _PROVISION)
-    for path, entry in sorted(found.listing.items()):
-        directory, name = os.path.split(path)
-        if directory != found.where.caveclient or not _secrets.is_secrets_file(name) or entry.problem:
-            continue
-        token = entry.get(asked.key)
-        if name == _secrets.LEGACY_FILE and token is not None and (path in taken or token != wanted):
-            remedy = _PROVISION if path in taken else f"rm {shlex.quote(path)}"
-            yield Problem("legacy_name", path, f"{path} holds the token {_name(token)}; some programs take it.", remedy)
-        elif path not in taken and token is not None and token != wanted and _concerns(name, asked, found, token):
+        if name == _secrets.LEGACY_FILE:
+            remedy = _PROVISION if path in taken else _discard(path, found, asked.key)
             yield Problem(
-                "shadowed",
-                path,
-                f"{path} holds the token {_name(token)}, but {readings[0].path or 'no file'} is taken before it.",
-                _PROVISION,
+                "legacy_name", path, f"{path} holds {_sent(token)}; only some programs take that file.", remedy
             )
+        elif path not in taken and not _is_claimed(found, asked, token):
+            taken_before = f"{readings[0].path} is taken before it" if readings[0].path else "no program takes it"
+            yield Problem("shadowed", path, f"{path} holds {_sent(token)}, but {taken_before}.", _PROVISION)
 
 
-def _concerns(name: str, asked: Asked, found: Found, token: object) -> bool:
-    """Tell whether a file that no reader takes has to do with this server.
-
-    A server's own file does not, and cave-secret.json does not when another server's own file has the same token.
-    """
-    if name != _secrets.DEFAULT_FILE:
-        return False
-    own = {_secrets.server_file(host_of(asked.server)), *map(_secrets.server_file, asked.local_hosts)}
-    return not any(
-        os.path.basename(path) not in own
-        and _secrets.is_server_file(os.path.basename(path))
-        and entry.get(asked.key) == token
+def _is_claimed(found: Found, asked: Asked, token: object) -> bool:
+    """Tell whether a token is that of some other server, which its server file proves."""
+    holders = {
+        os.path.basename(path)
         for path, entry in found.listing.items()
+        if _secrets.is_server_file(os.path.basename(path)) and entry.get(asked.key) == token
+    }
+    return bool(holders) and not holders & asked.family
+
+
+def _is_written(path: str, found: Found, asked: Asked) -> bool:
+    """Tell whether provisioning writes a file: it is one of the set, in one of the two directories."""
+    names = {_secrets.DEFAULT_FILE, *map(_secrets.server_file, asked.own_hosts)}
+    return os.path.basename(path) in names and os.path.dirname(path) in (
+        found.where.caveclient,
+        found.where.cloud_volume[0],
     )
 
 
-def _server_map(found: Found, asked: Asked) -> Iterable[Problem]:
+def _discard(path: str, found: Found, key: str) -> str:
+    """Return the command that takes a file out of the readers' way; one with further keys is kept by another name."""
+    entry = found.listing.get(path)
+    further = entry is not None and entry.text is not None and set(_secrets.values(entry.text)) - {key}
+    quoted = shlex.quote(path)
+    return found.own_at(path, f"mv {quoted} {quoted}.unused" if further else f"rm {quoted}")
+
+
+def _is_own(found: Found, directory: str) -> bool:
+    """Tell whether provisioning can write there: it does not exist yet, or is the user's."""
+    place = next((place for place in found.places if place.path == directory), None)
+    return place is None or (place.uid == found.uid and place.is_sound)
+
+
+def _unset_cloud_volume_dir(found: Found) -> str:
+    source = found.cloud_volume_dir_from
+    if not source:
+        return "unset CLOUD_VOLUME_DIR"
+    command = f"sed -i /CLOUD_VOLUME_DIR=/d {shlex.quote(source)}"
+    return f"sudo {command}" if source.startswith("/etc/") else found.own(command)
+
+
+# Files ----------------------------------------------------------------------------------------------------------------
+
+
+def _broken_files(found: Found, asked: list[Asked]) -> Iterable[Problem]:
+    links = {place.path for place in found.places if place.is_link}
+    foreign = {place.path for place in found.places if place.uid != found.uid}
+    for path, entry in sorted(found.listing.items()):
+        if not entry.problem or path in links or (entry.problem == "unreadable" and path in foreign):
+            continue
+        quoted = shlex.quote(path)
+        if entry.problem == "unreadable":
+            yield Problem("unreadable", path, f"{path} {entry.detail}.", found.own_at(path, f"chmod 600 {quoted}"))
+            continue
+        code = entry.problem if entry.problem in ("bom", "empty") else "malformed"
+        managed = [one for one in asked if one.is_managed and not one.is_absent]
+        is_map = os.path.basename(path) == _secrets.SERVER_MAP
+        if any(one.datastacks if is_map else _is_written(path, found, one) for one in managed):
+            remedy = _REPLACE
+        else:
+            remedy = found.own_at(path, f"mv {quoted} {quoted}.malformed")
+        yield Problem(code, path, f"{path} {entry.detail}.", remedy)
+
+
+def _server_map(found: Found, asked: list[Asked]) -> Iterable[Problem]:
     path = os.path.join(found.where.caveclient, _secrets.SERVER_MAP)
     entry = found.listing.get(path)
     if entry is None or entry.text is None:
         return
-    named = {stack.name: asked.server for stack in asked.datastacks}
+    named = {stack.name: one.server for one in asked for stack in one.datastacks}
+    written = {stack.name for one in asked if one.is_managed and not one.is_absent for stack in one.datastacks}
     known = {stack: server for server, stacks in KNOWN_LOCAL_SERVERS.items() for stack in stacks}
+    wrong = {}
     for stack, address in _secrets.values(entry.text).items():
         right = named.get(stack) or known.get(stack)
-        if address == right:
-            continue
-        if right is None and _is_address(address):
-            continue  # a server of the lab's own, which is not asked about
-        shown = address if isinstance(address, str) and _ADDRESS_SCHEME.match(address) else "something else"
-        message = f"caveclient would look for {stack} on {shown}"
-        message += f"; it is on {right}." if right else ", which is not the address of a server."
-        remedy = _PROVISION if stack in named else f"rm {shlex.quote(path)}"
+        # A datastack that is not known may be on a server of the lab's own, which is not asked about.
+        if address != right and not (right is None and _is_address(address)):
+            there = f" (it is on {right})" if right else ""
+            wrong[stack] = f"{stack} on {_shown_address(address)}{there}"
+    if wrong:
+        message = f"{path} makes caveclient look for {', '.join(wrong.values())}."
+        quoted = shlex.quote(path)
+        remedy = _PROVISION if set(wrong) <= written else found.own_at(path, f"rm {quoted}")
         yield Problem("poisoned_server_map", path, message, remedy)
 
 
-def _places(found: Found) -> Iterable[Problem]:
+def _shown_address(address: object) -> str:
+    """Return an address from a server map, which may hold anything, a token for example."""
+    return address if isinstance(address, str) and re.match(r"https?://", address) else "what is not an address"
+
+
+def _misplaced(found: Found) -> Iterable[Problem]:
     for place in found.places:
         quoted = shlex.quote(place.path)
-        if place.is_link:
-            if not place.is_directory:
-                target = found.listing.get(place.path)
-                remedy = f'cp --remove-destination "$(readlink -f {quoted})" {quoted}' if target else f"rm {quoted}"
-                yield Problem("symlink", place.path, f"{place.path} is a symbolic link.", remedy)
-            continue
-        if place.uid != found.uid:
-            message = f"{place.path} belongs to user id {place.uid}, not to {found.user}."
-            yield Problem("wrong_owner", place.path, message, f"chown {shlex.quote(found.user)} {quoted}")
-        is_map = os.path.basename(place.path) == _secrets.SERVER_MAP
-        if place.mode & 0o077 and not is_map:
-            right = "700" if place.is_directory else "600"
-            message = f"{place.path} has mode {place.mode:04o}, which lets others in."
-            yield Problem("loose_mode", place.path, message, f"chmod {right} {quoted}")
+        if place.kind != "file":
+            yield from _wrong_directory(found, place)
+        elif place.is_link and place.is_sound:
+            command = f'install -m {found.mode:o} "$(readlink -f {quoted})" {quoted}'
+            yield Problem("symlink", place.path, f"{place.path} is a symbolic link.", found.own(command))
+        elif place.is_link:
+            message = f"{place.path} is a symbolic link that leads to no secrets file."
+            yield Problem("symlink", place.path, message, found.own_at(place.path, f"rm {quoted}"))
+        elif place.uid != found.uid:
+            yield _foreign(found, place)
+        else:
+            is_map = os.path.basename(place.path) == _secrets.SERVER_MAP
+            if place.mode & 0o077 & ~found.mode and not is_map:
+                yield _loose(found, place, f"chmod {found.mode:o} {quoted}")
+
+
+def _wrong_directory(found: Found, place: Place) -> Iterable[Problem]:
+    quoted = shlex.quote(place.path)
+    if place.uid != found.uid and place.path != found.where.caveclient and place.kind == "directory":
+        return  # CLOUD_VOLUME_DIR may be the lab's, on purpose
+    if place.is_link and (place.uid != found.uid or not place.is_sound):
+        message = f"{place.path} leads to what is not a directory of {found.user}'s, or opens to nobody."
+        yield Problem("symlink", place.path, message, found.own_at(place.path, f"rm {quoted}"))
+    elif place.uid != found.uid:
+        yield _foreign(found, place)
+    elif place.kind == "parent" and place.mode & 0o022:
+        yield _loose(found, place, f"chmod go-w {quoted}")
+    elif place.kind == "directory" and place.mode & 0o077 & ~_directory_mode(found):
+        yield _loose(found, place, f"chmod {_directory_mode(found):o} {quoted}")
+    elif not place.is_sound and place.mode & 0o500 == 0o500:
+        message = f"{place.path} is not a directory, where one was expected."
+        yield Problem("malformed", place.path, message, found.own(f"mv {quoted} {quoted}.malformed"))
+    elif not place.is_sound:
+        message = f"{place.path} has mode {place.mode:04o}, so that programs find no secrets file in it."
+        yield Problem("unreadable", place.path, message, found.own(f"chmod u+rwx {quoted}"))
+
+
+def _directory_mode(found: Found) -> int:
+    return 0o750 if found.mode & 0o040 else 0o700
+
+
+def _foreign(found: Found, place: Place) -> Problem:
+    message = f"{place.path} belongs to user id {place.uid}, not to {found.user}."
+    command = f"sudo chown -h {shlex.quote(found.user)} {shlex.quote(place.path)}"  # -h: it may have become a link
+    return Problem("wrong_owner", place.path, message, command)
+
+
+def _loose(found: Found, place: Place, command: str) -> Problem:
+    message = f"{place.path} has mode {place.mode:04o}, which lets others in."
+    return Problem("loose_mode", place.path, message, found.own(command))
+
+
+# Programs -------------------------------------------------------------------------------------------------------------
 
 
 def _installed(found: Found) -> Iterable[Problem]:
     for directory, version in sorted(found.installed.items()):
         number = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
         if FIRST_BAD_CAVECLIENT <= number < FIRST_GOOD_CAVECLIENT:
-            message = (
-                f"caveclient {version} in {directory} writes secrets files that others can read, at every use."
-            )
-            if directory.startswith(found.managed + "/"):
-                remedy = "ansible-playbook connectomics.cave.provision --tags install -e 'caveclient_version=>=6.4'"
-            else:
-                remedy = f"{shlex.quote(_python_of(directory))} -m pip install --upgrade 'caveclient>=6.4'"
-            yield Problem("known_bad_caveclient", directory, message, remedy)
+            message = f"caveclient {version} in {directory} writes secrets files that others can read, at every use."
+            yield Problem("known_bad_caveclient", directory, message, _upgrade(found, directory))
 
 
-def _python_of(site_packages: str) -> str:
-    """Return the Python that a site-packages directory belongs to; the one on PATH for packages of a user."""
+def _upgrade(found: Found, site_packages: str) -> str:
+    """Return the command that brings a caveclient that leaves the files alone."""
+    if site_packages.startswith(found.managed + "/"):
+        return "ansible-playbook connectomics.cave.provision --tags install -e 'caveclient_version=>=6.4'"
     prefix, _lib, version = os.path.dirname(site_packages).rpartition("/lib/")
-    return version if prefix.endswith("/.local") else f"{prefix}/bin/python"
+    if prefix.endswith("/.local"):
+        # Debian's pip refuses users' packages unless told; older ones know no option for it, but ignore the variable.
+        command = f"env PIP_BREAK_SYSTEM_PACKAGES=1 {version} -m pip install --user --upgrade 'caveclient>=6.4'"
+    else:
+        command = f"{shlex.quote(prefix)}/bin/python -m pip install --upgrade 'caveclient>=6.4'"
+    return found.own(command)
 
 
-def _name(token: object) -> str:
-    return fingerprint(token) if isinstance(token, str) and token else "none"
+# Words ----------------------------------------------------------------------------------------------------------------
 
 
-def _is_sound(token: str) -> bool:
+def _sent(token: object) -> str:
+    if token is None or token == "":
+        return "no token"
+    return f"the token {fingerprint(token)}" if isinstance(token, str) else "something that is no token"
+
+
+def _is_sound(token: object) -> bool:
     try:
         return clean_token(token) == token
     except CaveError:

@@ -13,14 +13,28 @@ import os.path
 import pwd
 import stat
 from functools import partial
-from typing import Any, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Iterator, Mapping, NamedTuple
 
-from ansible_collections.connectomics.cave.plugins.module_utils import _readers, _secrets, _store, _users
+from ansible_collections.connectomics.cave.plugins.module_utils import (
+    _home,
+    _problems,
+    _readers,
+    _secrets,
+    _store,
+    _users,
+)
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._home import Home
-from ansible_collections.connectomics.cave.plugins.module_utils._problems import Asked, Found, Place, find_problems
-from ansible_collections.connectomics.cave.plugins.module_utils._servers import parse_datastacks, server_address
+from ansible_collections.connectomics.cave.plugins.module_utils._problems import Asked, Found, Place
+from ansible_collections.connectomics.cave.plugins.module_utils._servers import (
+    host_of,
+    parse_datastacks,
+    server_address,
+)
 from ansible_collections.connectomics.cave.plugins.module_utils._tokens import clean_token, fingerprint, mask
+
+if TYPE_CHECKING:
+    from ansible_collections.connectomics.cave.plugins.module_utils._verdicts import Verdict
 
 _PATIENCE = 30
 """Seconds for one user's files."""
@@ -32,8 +46,21 @@ _SITE_PACKAGES = (
     "*forge/envs/*/lib/python3.*/site-packages",
     "*forge3/lib/python3.*/site-packages",
     "*forge3/envs/*/lib/python3.*/site-packages",
+    ".conda/envs/*/lib/python3.*/site-packages",
+    ".virtualenvs/*/lib/python3.*/site-packages",
+    ".venv/lib/python3.*/site-packages",
 )
 """Where people's own Pythons keep caveclient, below their homes."""
+_USED = ("file", "token")
+"""What of a look is for this process alone."""
+
+
+class _Entry(NamedTuple):
+    """A user and a server to be asked about, and what is found."""
+
+    user: str
+    asked: Asked
+    result: dict[str, Any]
 
 
 def run(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -42,103 +69,209 @@ def run(params: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         CaveError: the parameters are wrong. A problem on the host is never a reason.
     """
-    server = server_address(params["server"])
-    datastacks = parse_datastacks(params["datastacks"], server)
-    expected = {user: clean_token(token) for user, token in (params["expected"] or {}).items()}
-    results: dict[str, dict[str, Any]] = {}
-    jobs = []
-    for name in params["users"] if params["users"] is not None else _users_with_secrets(params["secrets_dir"] or ""):
-        results[name] = {"user": name, "server": server}
+    entries = _entries(params)
+    jobs, owners = [], []
+    for name in dict.fromkeys(entry.user for entry in entries):
+        mine = [entry for entry in entries if entry.user == name]
         try:
             user = _users.find_user(name)
+            home = Home.of(user, params["secrets_dir"], params["cloud_volume_dir"], mode=_mode(params["mode"]))
         except CaveError as error:
-            results[name].update(failed=True, msg=error.message)
+            _fail(mine, error)
             continue
-        asked = Asked(server, datastacks, params["key"], expected.get(name))
-        home = Home.of(user, params["secrets_dir"], params["cloud_volume_dir"])
-        jobs.append((name, _users.Job(user, partial(_look, home, asked, params["path"], params["validate"]))))
-    tokens: dict[str, str] = {}
-    for (name, _job), outcome in zip(jobs, _users.run_each_as([job for _name, job in jobs], _PATIENCE)):
+        by_root = os.geteuid() == 0 and user.pw_uid != 0
+        look = partial(_look, home, [entry.asked for entry in mine], by_root, params["path"])
+        jobs.append(_users.Job(user, look))
+        owners.append(mine)
+    tokens: dict[int, dict[str, Any]] = {}
+    for mine, outcome in zip(owners, _users.run_each_as(jobs, _PATIENCE)):
         if isinstance(outcome, CaveError):
-            results[name].update(failed=True, msg=mask(outcome.message, expected.values()))
+            _fail(mine, outcome)
             continue
-        token = outcome.pop("token", None)
-        if token is not None:
-            tokens[name] = token
-        results[name].update(outcome)
+        for entry, found in zip(mine, outcome):
+            tokens[id(entry.result)] = {name: found.pop(name) for name in _USED}
+            entry.result.update(found)
+    if params["users"] is None:
+        entries = [entry for entry in entries if _has_something(entry)]
     if params["validate"]:
-        _ask(results, tokens, server, [stack.name for stack in datastacks], params)
-    users = list(results.values())
+        _ask(entries, tokens, params)
+    users = [entry.result for entry in entries]
     return {"changed": False, "users": users, "problems": sum(len(user.get("problems", [])) for user in users)}
 
 
-def _users_with_secrets(secrets_dir: str) -> list[str]:
+def _entries(params: Mapping[str, Any]) -> list[_Entry]:
+    """Return whom to look at, for which server: as expected, or where nothing is, for the server of the task."""
+    expected: dict[tuple[str, str, str], Asked] = {}
+    for item in params["expected"] or []:
+        asked = _asked(item, params)
+        expected[(item["user"], asked.server, asked.key)] = asked
+    names = params["users"]
+    if names is None:
+        names = [*_accounts(), *(user for user, _server, _key in expected)]
+    entries = []
+    for name in dict.fromkeys(names):
+        mine = [asked for (user, _server, _key), asked in expected.items() if user == name]
+        entries += [
+            _Entry(name, asked, {"user": name, "server": asked.server}) for asked in mine or [_asked({}, params)]
+        ]
+    return entries
+
+
+def _asked(item: Mapping[str, Any], params: Mapping[str, Any]) -> Asked:
+    server = server_address(item.get("server") or params["server"])
+    stacks = item.get("datastacks")
+    if stacks is None:
+        stacks = params["datastacks"] if server == server_address(params["server"]) else []
+    return Asked(
+        server,
+        parse_datastacks(stacks, server),
+        item.get("key") or params["key"],
+        is_managed=bool(item),
+        expected=clean_token(item["token"]) if item.get("token") is not None else None,
+        is_absent=item.get("state") == "absent",
+    )
+
+
+def _mode(value: object) -> int:
+    try:
+        mode = value if isinstance(value, int) else int(str(value), 8)
+    except ValueError:
+        raise CaveError(f"The mode {value!r} is not an octal number. Use '0600', in quotes.") from None
+    return mode & 0o660
+
+
+def _fail(entries: list[_Entry], error: CaveError) -> None:
+    for entry in entries:
+        entry.result.update(failed=True, msg=mask(error.message, [entry.asked.expected or ""]))
+
+
+def _accounts() -> list[str]:
     """Return the names of the accounts that may have secrets files: all for root, else one's own."""
     if os.geteuid() != 0:
         return [_users.current_user().pw_name]
-    names = []
-    for user in pwd.getpwall():
-        try:
-            os.stat(Home.of(_users.find_user(user.pw_name), secrets_dir, "").places().caveclient)
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except OSError:
-            pass  # a home that root may not look into: its user may
-        names.append(user.pw_name)
+    accounts = pwd.getpwall()
+    names = [account.pw_name for account in accounts]
+    # Accounts of a directory service are often not listed, but who has a home beside the others' has an account.
+    for folder in dict.fromkeys(["/home", *(os.path.dirname(user.pw_dir) for user in accounts if user.pw_uid >= 1000)]):
+        with contextlib.suppress(OSError):
+            for home in os.scandir(folder):
+                with contextlib.suppress(OSError, KeyError):
+                    names.append(pwd.getpwuid(home.stat(follow_symlinks=False).st_uid).pw_name)
     return list(dict.fromkeys(names))
 
 
-def _look(home: Home, asked: Asked, managed: str, want_token: bool) -> dict[str, Any]:
-    """Look at one user's files; to be called in a process that is that user."""
+def _has_something(entry: _Entry) -> bool:
+    """Tell whether an account that nobody named has anything to do with CAVE."""
+    result = entry.result
+    if entry.asked.is_managed:
+        return True
+    if result.get("failed"):
+        return _users.find_user(entry.user).pw_uid >= 1000
+    return bool(result["files"] or result["problems"])
+
+
+# In a process that is the user ----------------------------------------------------------------------------------------
+
+
+def _look(home: Home, questions: list[Asked], by_root: bool, managed: str) -> list[dict[str, Any]]:
+    """Look at one user's files; to be called in a process that is that user.
+
+    Returns:
+        A result for each question, with the ``token`` that caveclient sends and, where it fails, the ``file``.
+    """
     where = home.places()
     listing = _store.listing(where)
-    readings = _readers.read_by_all(listing, where, _host(asked.server), asked.local_hosts, asked.key)
-    places = list(_places(where, listing))
-    found = Found(home.name, home.uid, where, listing, places, _installed(home.path, managed), managed)
-    current = readings[0].token
-    result: dict[str, Any] = {
-        "fingerprint": _name(current),
-        "agree": len({_name(reading.token) for reading in readings}) == 1,
-        "readers": [
+    places = list(_places(home, where, listing))
+    found = Found(
+        home.name,
+        home.uid,
+        home.path,
+        by_root,
+        where,
+        listing,
+        places,
+        _installed(home.path, managed),
+        managed,
+        home.mode,
+        "" if home.cloud_volume_dir is not None else _home.cloud_volume_dir_from(home.path, os.environ)[1],
+    )
+    results = []
+    shared = _problems.file_problems(found, questions)
+    for asked in questions:
+        readings = _readers.read_by_all(listing, where, host_of(asked.server), asked.local_hosts, asked.key)
+        problems = [*_problems.token_problems(found, asked, readings), *shared]
+        shared = []  # said once is enough
+        results.append(
             {
-                "reader": reading.reader,
-                "host": reading.host,
-                "path": reading.path,
-                "fingerprint": _name(reading.token),
-                "problem": reading.problem,
+                "fingerprint": _name(readings[0].token),
+                "agree": len({_name(reading.token) for reading in readings}) == 1,
+                "readers": [_reading(reading) for reading in readings],
+                "files": [_file(place, listing.get(place.path)) for place in places if place.kind == "file"],
+                "problems": [problem._asdict() for problem in _problems.in_order(problems)],
+                **_comparison(asked, readings[0].token),
+                "token": readings[0].token,
+                "file": _broken_file(readings[0], listing),
             }
-            for reading in readings
-        ],
-        "files": [_file(place, listing.get(place.path)) for place in places if not place.is_directory],
-        "problems": [problem._asdict() for problem in find_problems(found, asked, readings)],
-    }
-    if asked.expected is not None:
-        result["expected"] = {"fingerprint": _name(asked.expected), "matches": current == asked.expected}
-    if want_token:
-        with contextlib.suppress(CaveError):
-            result["token"] = clean_token(current)
-    return result
+        )
+    return results
 
 
-def _host(server: str) -> str:
-    return server.partition("://")[2]
+def _broken_file(reading: _readers.Reading, listing: _readers.Listing) -> list[str] | None:
+    return [reading.path, listing[reading.path].detail] if reading.problem and reading.path else None
 
 
-def _places(where: _readers.Places, listing: Mapping[str, _secrets.Entry]) -> Iterator[Place]:
-    own = dict.fromkeys((where.caveclient, where.cloud_volume[0]))
-    paths = [*own, *(path for path in sorted(listing) if os.path.dirname(path) in own)]
-    for directory in own:
+def _reading(reading: _readers.Reading) -> dict[str, Any]:
+    values = {name: getattr(reading, name) for name in ("reader", "host", "path", "problem")}
+    return {**values, "fingerprint": _name(reading.token)}
+
+
+def _comparison(asked: Asked, current: object) -> dict[str, Any]:
+    if asked.is_absent:
+        return {"expected": {"fingerprint": None, "matches": current is None}}
+    if asked.expected is None:
+        return {}
+    return {"expected": {"fingerprint": _name(asked.expected), "matches": current == asked.expected}}
+
+
+def _places(home: Home, where: _readers.Places, listing: Mapping[str, _secrets.Entry]) -> Iterator[Place]:
+    """Yield the user's own directories of secrets files, and what is in them."""
+    directories = list(dict.fromkeys((where.caveclient, where.cloud_volume[0])))
+    if not home.secrets_dir:
+        yield from _directory(os.path.dirname(where.caveclient), "parent")
+    for directory in directories:
+        here = list(_directory(directory, "directory"))
+        if home.secrets_dir and here and here[0].uid == 0:
+            here = []  # a directory that root keeps for its users
+        yield from here
+        if directory != where.caveclient and here and here[0].uid != home.uid:
+            continue
+        names = [os.path.basename(path) for path in listing if os.path.dirname(path) == directory]
         # Links that lead nowhere are not in the listing: to the readers they do not exist.
         with contextlib.suppress(OSError):
-            for name in sorted(os.listdir(directory)):
-                path = os.path.join(directory, name)
-                if path not in listing and (_secrets.is_secrets_file(name) or name == _secrets.SERVER_MAP):
-                    paths.append(path)
-    for path in paths:
-        with contextlib.suppress(OSError):
+            names += [name for name in os.listdir(directory) if _is_looked_at(name)]
+        for name in sorted(set(names)):
+            path = os.path.join(directory, name)
+            with contextlib.suppress(OSError):
+                status = os.lstat(path)
+                entry = listing.get(path)
+                is_sound = entry is not None and entry.text is not None
+                mode, is_link = stat.S_IMODE(status.st_mode), stat.S_ISLNK(status.st_mode)
+                yield Place(path, "file", mode, status.st_uid, is_link, is_sound)
+
+
+def _directory(path: str, kind: str) -> Iterator[Place]:
+    with contextlib.suppress(OSError):
+        is_link = stat.S_ISLNK(os.lstat(path).st_mode)
+        try:
+            status = os.stat(path)
+        except OSError:
             status = os.lstat(path)
-            is_link = stat.S_ISLNK(status.st_mode)
-            yield Place(path, stat.S_IMODE(status.st_mode), status.st_uid, is_link, os.path.isdir(path) and path in own)
+        is_sound = stat.S_ISDIR(status.st_mode) and os.access(path, os.R_OK | os.X_OK)
+        yield Place(path, kind, stat.S_IMODE(status.st_mode), status.st_uid, is_link, is_sound)
+
+
+def _is_looked_at(name: str) -> bool:
+    return _secrets.is_secrets_file(name) or name == _secrets.SERVER_MAP
 
 
 def _file(place: Place, entry: _secrets.Entry | None) -> dict[str, Any]:
@@ -159,7 +292,7 @@ def _file(place: Place, entry: _secrets.Entry | None) -> dict[str, Any]:
 
 def _installed(home: str, managed: str) -> dict[str, str]:
     """Return the versions of caveclient in the managed environment and in the user's own Pythons."""
-    patterns = [os.path.join(managed, "current", "lib", "python3.*", "site-packages")]
+    patterns = [os.path.join(glob.escape(managed), "current", "lib", "python3.*", "site-packages")]
     patterns += [os.path.join(glob.escape(home), pattern) for pattern in _SITE_PACKAGES]
     found = {}
     for pattern in patterns:
@@ -168,23 +301,54 @@ def _installed(home: str, managed: str) -> dict[str, str]:
     return found
 
 
-def _ask(
-    results: dict[str, dict[str, Any]],
-    tokens: Mapping[str, str],
-    server: str,
-    datastacks: list[str],
-    params: Mapping[str, Any],
-) -> None:
-    """Ask the server about each distinct token."""
+# The server -----------------------------------------------------------------------------------------------------------
+
+
+def _ask(entries: list[_Entry], looks: Mapping[int, Mapping[str, Any]], params: Mapping[str, Any]) -> None:
+    """Ask the servers about each distinct token."""
     # HTTP is imported only where it is needed: it takes longer than all the rest of the module.
     from ansible_collections.connectomics.cave.plugins.module_utils._access import Question, prove_all
 
-    questions = {name: Question(server, token, tuple(datastacks)) for name, token in tokens.items()}
+    questions = {}
+    for index, entry in enumerate(entries):
+        if entry.result.get("failed"):
+            continue
+        verdict = _verdict_without_asking(entry, looks[id(entry.result)])
+        if verdict is not None:
+            entry.result["access"] = verdict.as_dict()
+            continue
+        with contextlib.suppress(CaveError):
+            token = clean_token(looks[id(entry.result)]["token"])
+            questions[index] = Question(
+                entry.asked.server, token, tuple(stack.name for stack in entry.asked.datastacks)
+            )
     verdicts = prove_all(
         questions.values(), timeout=params["timeout"], retries=params["retries"], ca_path=params["ca_path"]
     )
-    for name, question in questions.items():
-        results[name]["access"] = verdicts[question].as_dict()
+    for index, question in questions.items():
+        entries[index].result["access"] = verdicts[question].as_dict()
+
+
+def _verdict_without_asking(entry: _Entry, look: Mapping[str, Any]) -> Verdict | None:
+    """Return why the user has no access whatever the server says. To have no token is wrong only where one is due."""
+    from ansible_collections.connectomics.cave.plugins.module_utils._verdicts import (
+        malformed_file_verdict,
+        no_token_verdict,
+    )
+
+    asked, token = entry.asked, look["token"]
+    if look["file"]:
+        path, detail = look["file"]
+        return malformed_file_verdict(asked.server, path, f"it {detail}")
+    if token in (None, ""):
+        due = asked.is_managed and not asked.is_absent
+        return no_token_verdict(asked.server, entry.user, "no secrets file has one") if due else None
+    try:
+        clean_token(token)
+    except CaveError as error:
+        path = entry.result["readers"][0]["path"]
+        return malformed_file_verdict(asked.server, path, f"under {asked.key!r}: {error.message.split('. ')[0]}")
+    return None
 
 
 def _name(token: Any) -> str | None:

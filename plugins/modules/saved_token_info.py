@@ -38,12 +38,42 @@ options:
   users:
     description:
       - Names of the users' accounts.
-      - Without it, root looks at all users who have a directory of secrets files, and anybody else at their own.
+      - Without it, root looks at all users who have secrets files, and at those of O(expected); anybody else at their
+        own.
+      - On a host whose accounts come from a directory service, those are found that have a home in C(/home), or beside
+        that of a local account.
     type: list
     elements: str
   expected:
-    description: The token that each user should have on O(server), by the name of the user's account.
-    type: dict
+    description:
+      - The tokens that should be there, as O(connectomics.cave.saved_token#module:tokens) takes them.
+      - An entry without a token only says on which server the user works.
+      - A mapping of users to their tokens on O(server) serves as well.
+    type: list
+    elements: dict
+    suboptions:
+      user:
+        description: Name of the user's account.
+        type: str
+        required: true
+      token:
+        description: The token, where it is known.
+        type: raw
+      server:
+        description: The address of the auth server. The default is O(server).
+        type: str
+      datastacks:
+        description: As O(datastacks), which is the default for entries of the same server.
+        type: list
+        elements: raw
+      key:
+        description: The name of the token in the file. The default is O(key).
+        type: str
+      state:
+        description: With V(absent), no token should be there.
+        type: str
+        choices: [present, absent]
+        default: present
   key:
     description: The name of the token in the secrets files.
     type: str
@@ -66,6 +96,10 @@ options:
       - Without this option, what the users' startup files, the environment of the task or C(/etc/environment) assign to
         the variable is taken. Give an empty string to use none.
     type: str
+  mode:
+    description: The mode that the secrets files should have, in octal, as O(connectomics.cave.saved_token#module:mode).
+    type: raw
+    default: "0600"
 seealso:
   - module: connectomics.cave.saved_token
   - module: connectomics.cave.verify_access
@@ -83,13 +117,14 @@ EXAMPLES = r"""
   connectomics.cave.saved_token_info:
     users: [alice]
     expected:
-      alice: "{{ vault_cave_token_alice }}"
+      - user: alice
+        token: "{{ vault_cave_token_alice }}"
     validate: true
 """
 
 RETURN = r"""
 users:
-  description: What was found, one entry a user.
+  description: What was found, one entry for each user and server.
   returned: always
   type: list
   elements: dict
@@ -150,23 +185,23 @@ users:
           description: The names in the file, with the fingerprint of each one's value.
           type: dict
     expected:
-      description: The C(fingerprint) of the token that was expected, and whether it C(matches).
-      returned: when O(expected) has the user
+      description: The C(fingerprint) of the token that was expected (null where none was), and whether it C(matches).
+      returned: when O(expected) has the user's token, or says that it is absent
       type: dict
     access:
       description: What the server says about the token, as M(connectomics.cave.verify_access) returns it.
-      returned: with O(validate=true), when there is a token
+      returned: with O(validate=true), when there is a token, or one was expected
       type: dict
     problems:
-      description: What is wrong.
+      description: What is wrong, the most harmful first. What concerns no single server is with the user's first entry.
       type: list
       elements: dict
       contains:
         code:
           description:
-            - One of V(shadowed), V(stale), V(malformed), V(bom), V(empty), V(unreadable), V(loose_mode),
-              V(wrong_owner), V(legacy_name), V(poisoned_server_map), V(symlink), V(cloud_volume_dir_split),
-              V(known_bad_caveclient), V(unexpected_token).
+            - One of V(unexpected_token), V(malformed), V(bom), V(empty), V(unreadable), V(stale), V(shadowed),
+              V(cloud_volume_dir_split), V(legacy_name), V(poisoned_server_map), V(symlink), V(wrong_owner),
+              V(loose_mode), V(known_bad_caveclient).
           type: str
         path:
           description: The file or directory.
@@ -175,7 +210,9 @@ users:
           description: What was found.
           type: str
         remedy:
-          description: The command that mends it.
+          description:
+            - The command that mends it, to be run on the host; one that begins with C(ansible-playbook) on the
+              controller.
           type: str
     failed:
       description: Whether this user's files could not be looked at.
@@ -200,10 +237,18 @@ from ansible_collections.connectomics.cave.plugins.module_utils._servers import 
 
 def main() -> None:
     """Run the module."""
+    expected = {
+        "user": {"type": "str", "required": True},
+        "token": {"type": "raw", "no_log": True},
+        "server": {"type": "str"},
+        "datastacks": {"type": "list", "elements": "raw"},
+        "key": {"type": "str", "no_log": False},
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    }
     module = AnsibleModule(
         argument_spec={
             "users": {"type": "list", "elements": "str"},
-            "expected": {"type": "dict", "no_log": True},
+            "expected": {"type": "list", "elements": "dict", "options": expected, "no_log": False},
             "server": {"type": "str", "default": DEFAULT_SERVER},
             "datastacks": {"type": "list", "elements": "raw", "default": []},
             "key": {"type": "str", "default": "token", "no_log": False},
@@ -211,6 +256,7 @@ def main() -> None:
             "path": {"type": "path", "default": "/opt/caveclient"},
             "secrets_dir": {"type": "str", "no_log": False},
             "cloud_volume_dir": {"type": "str"},
+            "mode": {"type": "raw", "default": "0600"},
             "ca_path": {"type": "path"},
             "timeout": {"type": "int", "default": 30},
             "retries": {"type": "int", "default": 2},
