@@ -49,6 +49,8 @@ class Python(NamedTuple):
     base: str
     """The program behind it, with links resolved."""
     has_venv: bool
+    lacks_distutils: bool
+    """A Python before 3.10 from whose distribution distutils was split off, as Debian did: uv refuses it."""
     is_venv: bool
     externally_managed: bool
     has_pip: bool
@@ -187,13 +189,15 @@ def folder(name):
     spec = find_spec(name)
     return os.path.dirname(spec.origin) if spec and spec.origin else ""
 ensurepip, pip, wheels = folder("ensurepip"), folder("pip"), sysconfig.get_config_var("WHEEL_PKG_DIR")
-places = [ensurepip and os.path.join(ensurepip, "_bundled"), wheels, "/usr/share/python-wheels"]
+places = [ensurepip and os.path.join(ensurepip, "_bundled"), wheels]
+places += ["/usr/share/python-wheels"] if sys.base_prefix == "/usr" else []  # of Debian, for its own Python
 found = [wheel for place in places if place
          for wheel in sorted(glob.glob(os.path.join(place, "pip-*.whl")), reverse=True)]
 print(json.dumps({
     "version": "%d.%d.%d" % sys.version_info[:3],
     "base": os.path.realpath(sys.executable),
     "has_venv": bool(find_spec("venv")),
+    "lacks_distutils": sys.version_info < (3, 10) and not find_spec("distutils.command"),
     "is_venv": sys.prefix != sys.base_prefix,
     "externally_managed": os.path.exists(os.path.join(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED")),
     "has_pip": bool(pip),
@@ -292,6 +296,8 @@ def find_uv(environ: Mapping[str, str]) -> str:
 
 def missing_tools(kind: str, python: Python, environ: Mapping[str, str]) -> list[str]:
     """Return what would have to be brought to this host, best first, for ``kind`` (auto, uv or pip); empty: nothing."""
+    if python.lacks_distutils and kind == "auto":
+        kind = "pip"
     has_uv, has_pip = bool(find_uv(environ)), bool(python.has_pip or python.pips)
     if (kind != "pip" and has_uv) or (kind != "uv" and has_pip):
         return []
@@ -323,6 +329,8 @@ def choose_installer(
         CaveError: there is none; its detail ``needs`` says what would help.
     """
     reasons = []
+    if python.lacks_distutils and kind == "auto":
+        kind = "pip"
     if kind in ("auto", "uv"):
         for program in filter(None, (find_uv(environ), brought.uv)):
             outcome = run([program, "--version"], environ, _PROBE_PATIENCE)
@@ -349,14 +357,25 @@ def _pips(python: Python, brought: Brought, workdir: Path, into_existing: bool) 
     found: list[tuple[str, ...]] = []
     for number, place in enumerate(python.pips):
         if place.endswith(".whl"):
-            found.append((place + "/pip",))
+            found.append(_wheel_of_pip(place, python))
         else:
             # Through a link in a folder of its own, pip sees nothing of what else is installed beside it.
             alone = workdir / f"pip-{number}"
             alone.mkdir()
             (alone / "pip").symlink_to(place)
             found.append((str(alone / "pip"),))
-    return [*found, (brought.pip + "/pip",)] if brought.pip else found
+    return [*found, _wheel_of_pip(brought.pip, python)] if brought.pip else found
+
+
+_PIP_WITHOUT_DISTUTILS = (
+    "import runpy, sys, sysconfig; sysconfig._PIP_USE_SYSCONFIG = True; sys.path.insert(0, sys.argv.pop(1)); "
+    "runpy.run_module('pip', run_name='__main__', alter_sys=True)"
+)
+"""What makes pip take its paths from sysconfig, as it does by itself from Python 3.10 on."""
+
+
+def _wheel_of_pip(wheel: str, python: Python) -> tuple[str, ...]:
+    return ("-c", _PIP_WITHOUT_DISTUTILS, wheel) if python.lacks_distutils else (wheel + "/pip",)
 
 
 def _version_in(text: str) -> str:

@@ -55,6 +55,7 @@ def bare(tmp_path: Path, **more: object) -> Python:
         "version": "3.11.2",
         "base": sys.executable,
         "has_venv": True,
+        "lacks_distutils": False,
         "is_venv": False,
         "externally_managed": False,
         "has_pip": False,
