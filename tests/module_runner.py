@@ -2,18 +2,25 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Run a module as a process of its own, without ansible-playbook around it: a tenth of a second instead of two."""
+"""Run a module as a process of its own, without ansible-playbook around it: milliseconds instead of seconds."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, NoReturn
 
 import ansible
 from homes import User
@@ -71,7 +78,7 @@ def run_module(
     check: bool = False,
     user: User | None = None,
     umask: int = 0o022,
-    **environment: str,
+    environment: Mapping[str, str] | None = None,
 ) -> Outcome:
     """Run a module of this collection.
 
@@ -84,32 +91,79 @@ def run_module(
         umask: of the process.
         environment: further variables.
     """
-    run = command(name)
-    more: dict[str, Any] = {}
-    if user is not None:
-        python = python_for_all()
-        assert python, "no Python that another user may run"
-        run[0] = python
-        more = {"user": user.uid, "group": user.gid, "extra_groups": os.getgrouplist(user.name, user.gid)}
     packages = Path(ansible.__file__).parent.parent
+    variables = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(home),
+        "LANG": "C.UTF-8",
+        "PYTHONPATH": f"{ROOT / '.tree'}{os.pathsep}{packages}",
+        **(environment or {}),
+    }
+    told = module_input(arguments, check)
+    if user is None:
+        status, output = _in_a_fork(name, told, variables, umask)
+    else:
+        status, output = _as_a_user(name, told, variables, umask, user)
+    line = output.strip().splitlines()[-1] if output.strip() else ""
+    assert line.startswith("{"), f"the module printed no result: {output}"
+    return Outcome(status, json.loads(line), output)
+
+
+def _in_a_fork(name: str, told: str, variables: dict[str, str], umask: int) -> tuple[int, str]:
+    """Run a module in a fork of this process, which has imported all that a module needs already."""
+    module = importlib.import_module(f"ansible_collections.connectomics.cave.plugins.modules.{name}")
+    with tempfile.TemporaryFile("w+") as stdin, tempfile.TemporaryFile("w+") as stdout:
+        stdin.write(told)
+        stdin.seek(0)
+        pid = os.fork()
+        if not pid:
+            _be_the_module(module, stdin.fileno(), stdout.fileno(), variables, umask)
+        deadline = time.monotonic() + LIMIT
+        while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
+            if time.monotonic() > deadline:
+                os.kill(pid, signal.SIGKILL)
+            time.sleep(0.002)
+        stdout.seek(0)
+        return os.waitstatus_to_exitcode(ended[1]), stdout.read()
+
+
+def _be_the_module(module: ModuleType, stdin: int, stdout: int, variables: dict[str, str], umask: int) -> NoReturn:
+    status = 1
+    try:
+        for number, descriptor in ((0, stdin), (1, stdout), (2, stdout)):
+            os.dup2(descriptor, number)
+        sys.stdin = os.fdopen(0, "r", closefd=False)
+        sys.stdout = sys.stderr = os.fdopen(1, "w", closefd=False)
+        sys.argv = [f"{module.__name__.rpartition('.')[2]}.py"]
+        os.environ.clear()
+        os.environ.update(variables)
+        os.chdir("/")
+        os.umask(umask)
+        module.main()
+    except SystemExit as ended:
+        status = int(ended.code or 0)
+    except BaseException:  # noqa: BLE001 (pytest, of which this is a copy, must not see it)
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        os._exit(status)
+
+
+def _as_a_user(name: str, told: str, variables: dict[str, str], umask: int, user: User) -> tuple[int, str]:
+    python = python_for_all()
+    assert python, "no Python that another user may run"
     done = subprocess.run(
-        run,
-        input=module_input(arguments, check),
-        env={
-            "PATH": os.environ["PATH"],
-            "HOME": str(home),
-            "LANG": "C.UTF-8",
-            "PYTHONPATH": f"{ROOT / '.tree'}{os.pathsep}{packages}",
-            **environment,
-        },
+        [python, *command(name)[1:]],
+        input=told,
+        env=variables,
         cwd="/",
         umask=umask,
+        user=user.uid,
+        group=user.gid,
+        extra_groups=os.getgrouplist(user.name, user.gid),
         capture_output=True,
         text=True,
         check=False,
         timeout=LIMIT,
-        **more,
     )
-    line = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else "{}"
-    assert line.startswith("{"), f"the module printed no result: {done.stdout}{done.stderr}"
-    return Outcome(done.returncode, json.loads(line), done.stdout + done.stderr)
+    return done.returncode, done.stdout + done.stderr
