@@ -63,7 +63,7 @@ class Place(NamedTuple):
 
     path: str
     kind: str
-    """``file``; ``directory``: of secrets files; ``parent``: of the latter."""
+    """``file``; ``directory``: of secrets files; ``parent``: of the latter; ``obstacle``: in the place of either."""
     mode: int
     """Permission bits; those of its target where a directory is a link."""
     uid: int
@@ -179,7 +179,10 @@ def _unexpected(found: Found, asked: Asked, reading: _readers.Reading) -> Iterab
     path = reading.path or os.path.join(found.where.caveclient, _secrets.DEFAULT_FILE)
     if reading.problem:
         return
-    if asked.is_absent and reading.token is not None:
+    if reading.token is not None and not _is_sound(reading.token):
+        message = f"{path} has something under {asked.key!r} that cannot be a token."
+        yield Problem("malformed", path, message, _PROVISION)
+    elif asked.is_absent and reading.token is not None:
         message = f"caveclient sends {_sent(reading.token)} to {asked.server}; none should be there."
         yield Problem("unexpected_token", path, message, _PROVISION)
     elif asked.expected and reading.token != asked.expected:
@@ -187,18 +190,20 @@ def _unexpected(found: Found, asked: Asked, reading: _readers.Reading) -> Iterab
             f"caveclient sends {_sent(reading.token)} to {asked.server}; expected is {fingerprint(asked.expected)}."
         )
         yield Problem("unexpected_token", path, message, _PROVISION)
-    elif reading.token is not None and not _is_sound(reading.token):
-        message = f"{path} has something under {asked.key!r} that cannot be a token."
-        yield Problem("malformed", path, message, _PROVISION)
 
 
 def _disagreeing(found: Found, asked: Asked, readings: list[_readers.Reading]) -> Iterable[Problem]:
     """Look for programs that send another token than they should, one problem for each file."""
     current = readings[0].token
     wanted = asked.expected or current
+    # What caveclient sends and should not is a problem that has been told, whoever else sends it.
+    settled = (wanted, current) if current is not None else (wanted,)
     by_path: dict[str, list[_readers.Reading]] = {}
     for reading in readings[1:]:
-        if reading.path and not reading.problem and reading.token != wanted:
+        if not reading.path or reading.problem or reading.token in settled:
+            continue
+        # Of a local server that nobody named, it isn't known whether the token for another server does harm there.
+        if reading.host in asked.own_hosts or not _is_claimed(found, asked, reading.token):
             by_path.setdefault(reading.path, []).append(reading)
     elsewhere = found.where.cloud_volume[0]
     split = elsewhere != found.where.caveclient
@@ -224,7 +229,8 @@ def _disagreeing(found: Found, asked: Asked, readings: list[_readers.Reading]) -
 def _left_behind(found: Found, asked: Asked, readings: list[_readers.Reading]) -> Iterable[Problem]:
     """Look for other tokens in the files for all servers, where they wait to be taken one day."""
     taken = {reading.path for reading in readings if reading.path}
-    wanted = asked.expected or readings[0].token
+    current = readings[0].token
+    wanted = asked.expected or current
     for name in (_secrets.LEGACY_FILE, _secrets.DEFAULT_FILE):
         path = os.path.join(found.where.caveclient, name)
         entry = found.listing.get(path)
@@ -236,7 +242,7 @@ def _left_behind(found: Found, asked: Asked, readings: list[_readers.Reading]) -
             yield Problem(
                 "legacy_name", path, f"{path} holds {_sent(token)}; only some programs take that file.", remedy
             )
-        elif path not in taken and not _is_claimed(found, asked, token):
+        elif path not in taken and token != current and not _is_claimed(found, asked, token):
             taken_before = f"{readings[0].path} is taken before it" if readings[0].path else "no program takes it"
             yield Problem("shadowed", path, f"{path} holds {_sent(token)}, but {taken_before}.", _PROVISION)
 
@@ -346,8 +352,9 @@ def _misplaced(found: Found) -> Iterable[Problem]:
         elif place.uid != found.uid:
             yield _foreign(found, place)
         else:
-            is_map = os.path.basename(place.path) == _secrets.SERVER_MAP
-            if place.mode & 0o077 & ~found.mode and not is_map:
+            entry = found.listing.get(place.path)
+            is_secret = os.path.basename(place.path) != _secrets.SERVER_MAP and (entry is None or entry.is_file)
+            if place.mode & 0o077 & ~found.mode and is_secret:
                 yield _loose(found, place, f"chmod {found.mode:o} {quoted}")
 
 
@@ -358,15 +365,15 @@ def _wrong_directory(found: Found, place: Place) -> Iterable[Problem]:
     if place.is_link and (place.uid != found.uid or not place.is_sound):
         message = f"{place.path} leads to what is not a directory of {found.user}'s, or opens to nobody."
         yield Problem("symlink", place.path, message, found.own_at(place.path, f"rm {quoted}"))
+    elif place.kind == "obstacle":
+        message = f"{place.path} is not a directory, where one was expected."
+        yield Problem("malformed", place.path, message, found.own(f"mv {quoted} {quoted}.malformed"))
     elif place.uid != found.uid:
         yield _foreign(found, place)
     elif place.kind == "parent" and place.mode & 0o022:
         yield _loose(found, place, f"chmod go-w {quoted}")
     elif place.kind == "directory" and place.mode & 0o077 & ~_directory_mode(found):
         yield _loose(found, place, f"chmod {_directory_mode(found):o} {quoted}")
-    elif not place.is_sound and place.mode & 0o500 == 0o500:
-        message = f"{place.path} is not a directory, where one was expected."
-        yield Problem("malformed", place.path, message, found.own(f"mv {quoted} {quoted}.malformed"))
     elif not place.is_sound:
         message = f"{place.path} has mode {place.mode:04o}, so that programs find no secrets file in it."
         yield Problem("unreadable", place.path, message, found.own(f"chmod u+rwx {quoted}"))

@@ -266,7 +266,9 @@ def _directory(path: str, kind: str) -> Iterator[Place]:
             status = os.stat(path)
         except OSError:
             status = os.lstat(path)
-        is_sound = stat.S_ISDIR(status.st_mode) and os.access(path, os.R_OK | os.X_OK)
+        is_directory = stat.S_ISDIR(status.st_mode)
+        is_sound = is_directory and os.access(path, os.R_OK | os.X_OK)
+        kind = kind if is_directory or is_link else "obstacle"
         yield Place(path, kind, stat.S_IMODE(status.st_mode), status.st_uid, is_link, is_sound)
 
 

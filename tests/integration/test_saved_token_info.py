@@ -1,0 +1,685 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""saved_token_info as a process: every problem on a real file tree, and its remedy, run as printed, clears it.
+
+Twice: root looks at a user of the machine, and a user looks at the own files.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import stub_wheels
+from ansible_run import environment, run_tasks
+from homes import (
+    DEFAULT_FILE,
+    LEGACY_FILE,
+    LOCAL_FILE,
+    OTHER_TOKEN,
+    SERVER_MAP,
+    User,
+    fill,
+    picture,
+    real_group,
+    real_user,
+    secrets_of,
+    token_in,
+)
+from module_runner import Outcome, python_for_all, run_module
+
+from ansible_collections.connectomics.cave.plugins.module_utils._problems import PROBLEMS
+from ansible_collections.connectomics.cave.plugins.module_utils._tokens import fingerprint
+from cave_server import CaveServer
+
+STACK = "minnie65_public"
+STACKS = [{"name": STACK, "local_server": "https://minnie.microns-daf.com"}]
+IS_ROOT = os.geteuid() == 0
+HALVES = ["looked at by root", "by the user"]
+one_half = pytest.mark.parametrize("place", [HALVES[0] if IS_ROOT else HALVES[1]], indirect=True)
+
+
+@dataclass
+class Place:
+    """A user with a home, the server, and the controller's folder."""
+
+    name: str
+    home: Path
+    cave: CaveServer
+    folder: Path
+    by_root: bool
+    user: User | None
+    """None: whoever runs the tests."""
+    token: str = ""
+    is_managed: bool = True
+    options: dict[str, Any] = field(default_factory=dict)
+    extra_variables: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def secrets(self) -> Path:
+        return secrets_of(self.home)
+
+    @property
+    def server_file(self) -> str:
+        return f"{self.cave.url.partition('://')[2]}-cave-secret.json"
+
+    def give_back(self) -> None:
+        """All that is in the home belongs to the user."""
+        if self.user is not None:
+            self.user.owns(self.home)
+
+    def write(self, name: str, content: object) -> Path:
+        """Put a file into the secrets directory, as the user would."""
+        fill(self.home, {name: content})
+        self.give_back()
+        return self.secrets / name
+
+    def module(self, name: str, **options: Any) -> Outcome:
+        arguments = {"server": self.cave.url, "datastacks": STACKS, **options}
+        user = None if self.by_root else self.user
+        return run_module(name, arguments, self.home, user=user)
+
+    def look(self, **options: Any) -> dict[str, Any]:
+        """Ask the module about the user, and return its answer."""
+        expected = [{"user": self.name, "token": self.token}] if self.is_managed else None
+        given = {"users": [self.name], "path": str(self.folder / "opt"), "expected": expected}
+        done = self.module("saved_token_info", **{**given, **self.options, **options})
+        assert done.ok, done.output
+        assert done.result["changed"] is False
+        for token in self.cave_tokens():
+            assert token not in done.output
+        return done.result
+
+    def problems(self, **options: Any) -> list[dict[str, str]]:
+        [user] = self.look(**options)["users"]
+        return list(user["problems"])
+
+    def cave_tokens(self) -> list[str]:
+        return [self.token, OTHER_TOKEN, OLD]
+
+    def run_remedy(self, remedy: str) -> None:
+        """Run a remedy as it is printed: on the controller, or on the host, as root or as the user."""
+        on_controller = remedy.startswith("ansible-playbook ")
+        # Whoever may use sudo has it; the user's own commands are the user's.
+        as_user = self.user is not None and not self.by_root and not on_controller and "sudo " not in remedy
+        more: dict[str, Any] = {"user": self.user.uid, "group": self.user.gid, "extra_groups": []} if as_user else {}
+        if on_controller:
+            self.write_inventory()
+        home = self.folder if on_controller else self.home
+        variables = environment(home, ANSIBLE_INVENTORY=str(self.folder / "hosts.json"))
+        variables["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{variables['PATH']}"
+        done = subprocess.run(
+            ["bash", "-c", remedy],
+            env=variables,
+            cwd=self.folder if on_controller else "/",
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+            **more,
+        )
+        assert done.returncode == 0, f"{remedy}\n{done.stdout}{done.stderr}"
+
+    def write_inventory(self) -> None:
+        python = Path(sys.executable)
+        if self.user is None:  # the workstation's Python is this one, with the home of the test
+            python = self.folder / "python"
+            home = shlex.quote(str(self.home))
+            python.write_text(f'#!/bin/sh\nHOME={home} exec {shlex.quote(sys.executable)} "$@"\n')
+            python.chmod(0o755)
+        variables = {
+            "ansible_connection": "local",
+            "ansible_python_interpreter": str(python),
+            "caveclient_become": False,
+            "caveclient_server": self.cave.url,
+            "caveclient_datastacks": STACKS,
+            "caveclient_tokens": [{"user": self.name, "token": self.token}],
+            "caveclient_path": str(self.folder / "opt"),
+            "caveclient_jupyter_kernel": False,
+            "caveclient_verify": "none",
+            **self.extra_variables,
+        }
+        inventory = {"all": {"hosts": {"ws1": variables}}}
+        (self.folder / "hosts.json").write_text(json.dumps(inventory))
+
+
+OLD = "0123456789abcdef0123456789abcdef"
+
+
+@pytest.fixture(scope="module")
+def _alice() -> Iterator[User | None]:
+    """A real user where one can be made, with a folder that is theirs to enter."""
+    if not IS_ROOT:
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        Path(folder).chmod(0o755)
+        yield stack.enter_context(real_user(stack.enter_context(real_group()), Path(folder)))
+
+
+@pytest.fixture(params=HALVES)
+def place(request: pytest.FixtureRequest, cave: CaveServer, _alice: User | None, tmp_path: Path) -> Iterator[Place]:
+    """A user whose files are well: what saved_token wrote, with the datastack in the server map."""
+    by_root = request.param == HALVES[0]
+    if by_root and _alice is None:
+        pytest.skip("needs root, to look at another user")
+    if _alice is not None and not by_root and python_for_all() is None:
+        pytest.skip("no Python here that another user may run")
+    name = _alice.name if _alice else getpass.getuser()
+    home = _alice.home if _alice else tmp_path / "home"
+    home.mkdir(exist_ok=True)
+    controller = tmp_path / "controller"
+    controller.mkdir()
+    made = Place(name, home, cave, controller, by_root, _alice, cave.add_person("alice", [STACK]).token)
+    saved = made.module("saved_token", user=name, token=made.token)
+    assert saved.ok, saved.output
+    assert made.problems() == []
+    yield made
+    if _alice is not None:
+        for path in home.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
+# Every problem --------------------------------------------------------------------------------------------------------
+
+Arrange = Callable[[Place], None]
+CASES: dict[str, tuple[str, Arrange]] = {}
+"""Name of the case -> the code that is to be found, and what makes it happen."""
+
+
+def case(code: str, *, root: bool = False) -> Callable[[Arrange], Arrange]:
+    def add(arrange: Arrange) -> Arrange:
+        marks = [pytest.mark.root, pytest.mark.skipif(not IS_ROOT, reason="needs root, to give files away")]
+        CASES[arrange.__name__] = (code, arrange)
+        if root:
+            NEED_ROOT[arrange.__name__] = marks
+        return arrange
+
+    return add
+
+
+NEED_ROOT: dict[str, list[pytest.MarkDecorator]] = {}
+
+
+@case("unexpected_token")
+def a_colleagues_token(place: Place) -> None:
+    bob = place.cave.add_person("bob", [STACK]).token
+    saved = place.module("saved_token", user=place.name, token=bob)
+    assert saved.ok, saved.output
+
+
+@case("unexpected_token")
+def no_token_at_all(place: Place) -> None:
+    shutil.rmtree(place.home / ".cloudvolume")
+
+
+@case("malformed")
+def a_cut_file(place: Place) -> None:
+    place.write(DEFAULT_FILE, '{"token": "')
+
+
+@case("malformed")
+def a_list(place: Place) -> None:
+    place.write(place.server_file, [place.token])
+
+
+@case("malformed")
+def something_else_than_a_token(place: Place) -> None:
+    place.write(place.server_file, {"token": "two words"})
+
+
+@case("malformed")
+def a_directory_in_the_place_of_a_file(place: Place) -> None:
+    (place.secrets / LOCAL_FILE).unlink()
+    (place.secrets / LOCAL_FILE).mkdir()
+    place.give_back()
+
+
+@case("malformed")
+def a_cut_file_that_provisioning_leaves_alone(place: Place) -> None:
+    place.write("elsewhere.example.org-cave-secret.json", "{")
+
+
+@case("malformed")
+def a_cut_server_map(place: Place) -> None:
+    place.write(SERVER_MAP, "{")
+
+
+@case("malformed")
+def a_cut_file_of_somebody_who_is_not_provisioned(place: Place) -> None:
+    place.is_managed = False
+    place.write(DEFAULT_FILE, "")
+    place.write(DEFAULT_FILE, "[]")
+
+
+@case("malformed")
+def a_file_in_the_place_of_the_directory(place: Place) -> None:
+    place.is_managed = False
+    shutil.rmtree(place.secrets)
+    place.secrets.write_text("")
+    place.give_back()
+
+
+@case("bom")
+def a_byte_order_mark(place: Place) -> None:
+    place.write(DEFAULT_FILE, b"\xef\xbb\xbf" + json.dumps({"token": place.token}).encode())
+
+
+@case("empty")
+def an_empty_file(place: Place) -> None:
+    place.write(place.server_file, "")
+
+
+@case("unreadable")
+def a_file_that_its_user_may_not_read(place: Place) -> None:
+    (place.secrets / DEFAULT_FILE).chmod(0o200)
+
+
+@case("unreadable")
+def a_directory_that_its_user_may_not_enter(place: Place) -> None:
+    place.is_managed = False
+    place.secrets.chmod(0o600)
+
+
+@case("stale")
+def a_stale_file_of_the_local_server(place: Place) -> None:
+    place.write(LOCAL_FILE, {"token": OLD})
+
+
+@case("stale")
+def a_stale_file_of_a_local_server_that_provisioning_leaves_alone(place: Place) -> None:
+    known_only(place, {"prod.flywire-daf.com-cave-secret.json": {"token": OLD}})
+
+
+@case("stale")
+def a_stale_file_with_a_further_key(place: Place) -> None:
+    known_only(place, {"prod.flywire-daf.com-cave-secret.json": {"token": OLD, "banc": OTHER_TOKEN}})
+
+
+def known_only(place: Place, files: dict[str, object]) -> None:
+    """The public server, no datastack named: local servers are known to the collection."""
+    place.is_managed = False
+    place.options = {"server": "https://global.daf-apis.com", "datastacks": []}
+    shutil.rmtree(place.secrets)
+    for name, content in {DEFAULT_FILE: {"token": place.token}, **files}.items():
+        place.write(name, content)
+
+
+@case("shadowed")
+def another_token_behind_the_servers_own_file(place: Place) -> None:
+    place.write(DEFAULT_FILE, {"token": OTHER_TOKEN, "banc": OLD})
+
+
+@case("cloud_volume_dir_split")
+def another_token_in_cloud_volume_dir(place: Place) -> None:
+    (place.home / ".bashrc").write_text("export CLOUD_VOLUME_DIR=~/cv  # mine\n")
+    (place.home / "cv" / "secrets").mkdir(parents=True, mode=0o700)
+    (place.home / "cv" / "secrets" / DEFAULT_FILE).write_text(json.dumps({"token": OLD}))
+    (place.home / "cv" / "secrets" / DEFAULT_FILE).chmod(0o600)
+    place.give_back()
+
+
+@case("cloud_volume_dir_split")
+def an_empty_cloud_volume_dir(place: Place) -> None:
+    (place.home / ".profile").write_text("umask 022\nexport CLOUD_VOLUME_DIR=$HOME/cv\n")
+    place.give_back()
+
+
+@case("cloud_volume_dir_split", root=True)
+def a_cloud_volume_dir_of_somebody_else(place: Place) -> None:
+    (place.home / ".bashrc").write_text(f"export CLOUD_VOLUME_DIR={place.home.parent}/shared\n")
+    place.give_back()
+    shared = place.home.parent / "shared" / "secrets"
+    shared.mkdir(parents=True, exist_ok=True)
+    (shared / DEFAULT_FILE).write_text(json.dumps({"token": OLD}))
+
+
+@case("legacy_name")
+def only_the_file_of_old_releases(place: Place) -> None:
+    shutil.rmtree(place.secrets)
+    place.write(SERVER_MAP, {STACK: place.cave.url})
+    place.write(LEGACY_FILE, {"token": place.token})
+
+
+@case("legacy_name")
+def another_token_in_the_file_of_old_releases(place: Place) -> None:
+    place.write(LEGACY_FILE, {"token": OLD})
+
+
+@case("poisoned_server_map")
+def a_mistyped_server(place: Place) -> None:
+    place.write(SERVER_MAP, {STACK: "https://gobal.daf-apis.com"})
+
+
+@case("poisoned_server_map")
+def a_known_datastack_on_the_wrong_server(place: Place) -> None:
+    place.write(SERVER_MAP, {STACK: place.cave.url, "h01_c3_flat": "https://global.daf-apis.com"})
+
+
+@case("poisoned_server_map")
+def something_else_than_an_address(place: Place) -> None:
+    place.write(SERVER_MAP, {STACK: place.cave.url, "labstack": OTHER_TOKEN})
+
+
+@case("symlink")
+def a_file_kept_elsewhere(place: Place) -> None:
+    path = place.write(DEFAULT_FILE, {"token": place.token, "banc": OTHER_TOKEN})
+    (place.home / "dotfiles").mkdir()
+    target = path.rename(place.home / "dotfiles" / "it's a secret.json")
+    target.chmod(0o644)
+    path.symlink_to(target)
+    place.give_back()
+
+
+@case("symlink")
+def a_link_that_leads_nowhere(place: Place) -> None:
+    (place.secrets / LEGACY_FILE).symlink_to("nowhere")
+    place.give_back()
+
+
+@case("symlink", root=True)
+def a_directory_that_leads_to_somebody_elses(place: Place) -> None:
+    place.is_managed = False
+    shutil.rmtree(place.secrets)
+    other = place.home.parent / "other"
+    other.mkdir(exist_ok=True)
+    place.secrets.symlink_to(other)
+
+
+@case("wrong_owner", root=True)
+def a_file_that_root_wrote(place: Place) -> None:
+    os.chown(place.secrets / DEFAULT_FILE, 0, 0)
+
+
+@case("wrong_owner", root=True)
+def a_directory_that_root_made(place: Place) -> None:
+    os.chown(place.secrets, 0, 0)
+    place.is_managed = False
+
+
+@case("loose_mode")
+def a_file_for_all_to_read(place: Place) -> None:
+    (place.secrets / DEFAULT_FILE).chmod(0o644)
+
+
+@case("loose_mode")
+def a_directory_for_all_to_enter(place: Place) -> None:
+    place.secrets.chmod(0o755)
+
+
+@case("loose_mode")
+def a_directory_above_for_all_to_change(place: Place) -> None:
+    place.secrets.parent.chmod(0o777)
+
+
+@case("known_bad_caveclient")
+def a_managed_caveclient_that_writes_secrets_files(place: Place) -> None:
+    wheels = place.folder / "wheels"
+    stub_wheels.wheel(wheels, "caveclient", "6.4.2", {"caveclient/__init__.py": "__version__ = '6.4.2'\n"})
+    bad = place.folder / "opt" / "builds" / "old" / "lib" / "python3.11" / "site-packages"
+    (bad / "caveclient-5.31.0.dist-info").mkdir(parents=True)
+    (place.folder / "opt" / "current").symlink_to("builds/old")
+    for path in (place.folder, *place.folder.parents):
+        if path == Path(tempfile.gettempdir()):
+            break
+        path.chmod(0o755)
+    place.extra_variables = {
+        "caveclient_version": "5.31.0",
+        "caveclient_find_links": [str(wheels)],
+        "caveclient_offline": True,
+    }
+
+
+@case("known_bad_caveclient")
+def a_caveclient_of_the_users_own(place: Place) -> None:
+    wheels = place.home / "wheels"
+    for version in ("6.3.0", "6.4.0"):
+        stub_wheels.wheel(wheels, "caveclient", version, {"caveclient/__init__.py": ""})
+    prefix = place.home / "miniconda3"
+    python = python_for_all() or sys.executable
+    subprocess.run([python, "-m", "venv", "--without-pip", prefix], check=True)
+    (prefix / "pip.conf").write_text(f"[global]\nno-index = true\nfind-links = {wheels}\n")
+    # The pip of the tests, which is enough of one.
+    [site] = prefix.glob("lib/python3.*/site-packages")
+    import pip
+
+    shutil.copytree(Path(pip.__file__).parent, site / "pip")
+    install = [prefix / "bin" / "python", "-m", "pip", "install", "--quiet", "caveclient==6.3.0"]
+    subprocess.run(install, check=True, env={"PATH": os.environ["PATH"]})
+    place.give_back()
+
+
+def params() -> list[Any]:
+    return [pytest.param(name, id=name, marks=NEED_ROOT.get(name, [])) for name in CASES]
+
+
+def test_every_code_has_a_case() -> None:
+    assert {code for code, _arrange in CASES.values()} == set(PROBLEMS)
+
+
+@pytest.mark.parametrize("name", params())
+def test_a_problem_is_found_alone_and_its_remedy_run_as_printed_clears_it(name: str, place: Place) -> None:
+    code, arrange = CASES[name]
+    arrange(place)
+    before = picture(place.home)
+    found = place.problems()
+    assert [problem["code"] for problem in found] == [code], found
+    assert picture(place.home) == before
+    [problem] = found
+    assert problem["path"].startswith((str(place.home.parent), str(place.folder / "opt")))
+    assert "\n" not in problem["remedy"]
+    if IS_ROOT and not place.by_root and problem["remedy"].startswith("ansible-playbook"):
+        return  # the same command as in the other half
+    place.run_remedy(problem["remedy"])
+    assert place.problems() == []
+    if place.is_managed:
+        [user] = place.look(validate=True)["users"]
+        assert user["access"]["verdict"] == "ok"
+        assert user["agree"] is True
+
+
+@one_half
+def test_a_link_becomes_a_file_with_all_its_keys(place: Place) -> None:
+    a_file_kept_elsewhere(place)
+    place.run_remedy(place.problems()[0]["remedy"])
+    path = place.secrets / DEFAULT_FILE
+    assert not path.is_symlink()
+    assert token_in(path, "banc") == OTHER_TOKEN
+
+
+# What is told ---------------------------------------------------------------------------------------------------------
+
+
+def test_all_that_is_told_of_a_user_whose_files_are_well(place: Place) -> None:
+    [user] = place.look(validate=True)["users"]
+    mark = fingerprint(place.token)
+    assert (user["user"], user["server"], user["fingerprint"]) == (place.name, place.cave.url, mark)
+    assert user["agree"] is True
+    assert {reader["reader"] for reader in user["readers"]} == {"caveclient", "cloud-volume", "cloud-files"}
+    assert {reader["fingerprint"] for reader in user["readers"]} == {mark}
+    assert user["expected"] == {"fingerprint": mark, "matches": True}
+    assert user["access"]["verdict"] == "ok"
+    assert user["access"]["person"]["email"].startswith("alice@")
+    files = {Path(file["path"]).name: file for file in user["files"]}
+    assert set(files) == {DEFAULT_FILE, place.server_file, LOCAL_FILE, SERVER_MAP}
+    for name in (DEFAULT_FILE, place.server_file, LOCAL_FILE):
+        assert (files[name]["mode"], files[name]["owner"], files[name]["problem"]) == ("0600", place.name, None)
+        assert files[name]["keys"] == {"token": mark}
+
+
+@one_half
+@pytest.mark.parametrize(
+    ("arrange", "verdict"),
+    [
+        (a_cut_file, "ok"),  # caveclient takes the server's own file
+        (an_empty_file, "malformed_file"),
+        (something_else_than_a_token, "malformed_file"),
+        (no_token_at_all, "no_token"),
+    ],
+)
+def test_the_verdict_is_on_what_caveclient_sends(arrange: Arrange, verdict: str, place: Place) -> None:
+    arrange(place)
+    [user] = place.look(validate=True)["users"]
+    assert user["access"]["verdict"] == verdict
+    assert bool(user["access"].get("remedy")) is (verdict != "ok")
+
+
+@one_half
+def test_a_token_that_the_server_refuses_is_told(place: Place) -> None:
+    new = place.cave.refresh("alice")
+    [user] = place.look(validate=True, expected=[{"user": place.name, "token": new}])["users"]
+    assert user["access"]["verdict"] == "invalid_token"
+    assert user["access"]["url"] == f"{place.cave.url}/sticky_auth/settings/tokens"
+    assert user["expected"] == {"fingerprint": fingerprint(new), "matches": False}
+    assert [problem["code"] for problem in user["problems"]] == ["unexpected_token"]
+
+
+@one_half
+def test_nobody_is_asked_unless_told(place: Place) -> None:
+    place.cave.clear_requests()
+    place.look()
+    assert place.cave.requests() == []
+    place.look(validate=True)
+    assert [request["path"] for request in place.cave.requests()] == ["/auth/api/v1/user/cache"]
+
+
+@one_half
+def test_each_of_a_users_servers_is_an_entry_and_files_are_complained_about_once(place: Place) -> None:
+    (place.secrets / DEFAULT_FILE).chmod(0o644)
+    place.write("proofreading.zetta.ai-cave-secret.json", {"token": OTHER_TOKEN})
+    expected = [
+        {"user": place.name, "token": place.token},
+        {"user": place.name, "server": "https://proofreading.zetta.ai", "token": OTHER_TOKEN},
+    ]
+    first, second = place.look(expected=expected)["users"]
+    assert (first["server"], second["server"]) == (place.cave.url, "https://proofreading.zetta.ai")
+    assert first["expected"]["matches"] is second["expected"]["matches"] is True
+    assert [problem["code"] for problem in first["problems"]] == ["loose_mode"]
+    assert second["problems"] == []
+
+
+@one_half
+def test_without_the_token_an_entry_still_names_the_server(place: Place) -> None:
+    [user] = place.look(expected=[{"user": place.name}])["users"]
+    assert user["server"] == place.cave.url
+    assert "expected" not in user
+    assert user["problems"] == []
+
+
+@one_half
+def test_a_token_that_should_be_gone_is_a_problem(place: Place) -> None:
+    entry = {"user": place.name, "state": "absent"}
+    [user] = place.look(expected=[entry])["users"]
+    assert user["expected"] == {"fingerprint": None, "matches": False}
+    assert [problem["code"] for problem in user["problems"]] == ["unexpected_token"]
+    assert place.module("saved_token", user=place.name, state="absent").ok
+    [user] = place.look(expected=[entry])["users"]
+    assert user["expected"] == {"fingerprint": None, "matches": True}
+    assert user["problems"] == []
+
+
+def test_an_unknown_user_is_named_and_stops_no_other(place: Place) -> None:
+    expected = [{"user": "nobody-of-that-name", "token": OLD}, {"user": place.name, "token": place.token}]
+    unknown, known = place.look(users=["nobody-of-that-name", place.name], expected=expected)["users"]
+    assert unknown["failed"] is True
+    assert "no user 'nobody-of-that-name'" in unknown["msg"]
+    assert known["agree"] is True
+
+
+def test_users_are_found_when_none_is_named(place: Place) -> None:
+    place.is_managed = False
+    found = {user["user"]: user for user in place.look(users=None)["users"]}
+    assert place.name in found
+    assert found[place.name]["fingerprint"] == fingerprint(place.token)
+    assert "nobody" not in found
+
+
+@one_half
+def test_a_shared_account_may_let_its_group_read(place: Place) -> None:
+    for path in (place.secrets, *place.secrets.glob("*-secret.json")):
+        path.chmod(0o750 if path.is_dir() else 0o640)
+    assert {problem["code"] for problem in place.problems()} == {"loose_mode"}
+    assert place.problems(mode="0640") == []
+
+
+@one_half
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"server": "global.daf-apis.com"}, "Did you mean https://global.daf-apis.com?"),
+        ({"datastacks": ["no such"]}, "is not the name of a datastack"),
+        ({"expected": [{"user": "alice", "token": "YOUR_TOKEN_HERE"}]}, "placeholder"),
+        ({"mode": "rw"}, "is not an octal number"),
+        ({"secrets_dir": "somewhere"}, "is not an absolute path"),
+    ],
+)
+def test_bad_options_are_refused_with_the_reason(options: dict[str, Any], says: str, place: Place) -> None:
+    arguments = {"users": [place.name], **options}
+    done = place.module("saved_token_info", **arguments)
+    said = done.message or json.dumps(done.result["users"])
+    assert says in said
+    assert "Traceback" not in done.output
+
+
+@one_half
+def test_names_and_keys_of_a_users_making_do_no_harm(place: Place) -> None:
+    place.write("x\x1b[31m-cave-secret.json", {"k\n\x1b[0m": OLD})
+    place.write("$(touch pwned)-cave-secret.json", "[")
+    problems = {problem["path"]: problem for problem in place.problems()}
+    [path] = problems
+    place.run_remedy(problems[path]["remedy"])
+    assert place.problems() == []
+    assert not [found for found in place.home.rglob("*") if found.name == "pwned"]
+
+
+@pytest.mark.parametrize("form", ["list", "mapping"])
+def test_as_a_task_it_takes_tokens_without_showing_them(form: str, tmp_path: Path, cave: CaveServer) -> None:
+    token = cave.add_person("alice", [STACK]).token
+    me = getpass.getuser()
+    task = {
+        "connectomics.cave.saved_token_info": {
+            "server": cave.url,
+            "users": [me],
+            "expected": [{"user": me, "token": token}] if form == "list" else {me: token},
+            "secrets_dir": str(tmp_path / "secrets"),
+        }
+    }
+    done = run_tasks(tmp_path, [task], "-vvvvv", "--diff", ANSIBLE_DEBUG="1")
+    assert done.ok
+    assert done.results[0]["users"][0]["expected"] == {"fingerprint": fingerprint(token), "matches": False}
+    (tmp_path / "playbook.yml").unlink()
+    assert token not in done.output
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and token in path.read_text(errors="replace")]
+
+
+@pytest.mark.parametrize(
+    ("expected", "says"),
+    [
+        ("alice", "expected is not a list"),
+        ([OLD], "Entry 1 of expected is not a mapping"),
+        ([{"user": OLD}], "Entry 1 of expected has a user that looks like a token"),
+        ([{"user": "alice", OLD: "token"}], "Entry 1 of expected has a key that is none of those known"),
+    ],
+)
+def test_a_token_in_the_wrong_place_is_refused_and_not_shown(expected: object, says: str, tmp_path: Path) -> None:
+    done = run_tasks(tmp_path, [{"connectomics.cave.saved_token_info": {"expected": expected}}], "-vvv")
+    assert not done.ok
+    assert says in " ".join(done.output.split())
+    assert OLD not in done.output
