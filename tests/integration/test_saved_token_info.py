@@ -115,8 +115,9 @@ class Place:
         """Run a remedy as it is printed: on the controller, or on the host, as root or as the user."""
         on_controller = remedy.startswith("ansible-playbook ")
         # Whoever may use sudo has it; the user's own commands are the user's.
-        as_user = self.user is not None and not self.by_root and not on_controller and "sudo " not in remedy
-        more: dict[str, Any] = {"user": self.user.uid, "group": self.user.gid, "extra_groups": []} if as_user else {}
+        more: dict[str, Any] = {}
+        if self.user is not None and not self.by_root and not on_controller and "sudo " not in remedy:
+            more = {"user": self.user.uid, "group": self.user.gid, "extra_groups": []}
         if on_controller:
             self.write_inventory()
         home = self.folder if on_controller else self.home
@@ -454,14 +455,14 @@ def a_caveclient_of_the_users_own(place: Place) -> None:
         stub_wheels.wheel(wheels, "caveclient", version, {"caveclient/__init__.py": ""})
     prefix = place.home / "miniconda3"
     python = python_for_all() or sys.executable
-    subprocess.run([python, "-m", "venv", "--without-pip", prefix], check=True)
+    subprocess.run([python, "-m", "venv", "--without-pip", str(prefix)], check=True)
     (prefix / "pip.conf").write_text(f"[global]\nno-index = true\nfind-links = {wheels}\n")
     # The pip of the tests, which is enough of one.
     [site] = prefix.glob("lib/python3.*/site-packages")
     import pip
 
     shutil.copytree(Path(pip.__file__).parent, site / "pip")
-    install = [prefix / "bin" / "python", "-m", "pip", "install", "--quiet", "caveclient==6.3.0"]
+    install = [str(prefix / "bin" / "python"), "-m", "pip", "install", "--quiet", "caveclient==6.3.0"]
     subprocess.run(install, check=True, env={"PATH": os.environ["PATH"]})
     place.give_back()
 
