@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import signal
@@ -20,6 +21,7 @@ import pytest
 from ansible_run import ROOT, ansible
 
 from fleet import Fleet, FleetError, Host, running
+from fleet._network import Network
 
 from .conftest import MakeFleet
 
@@ -37,26 +39,17 @@ def ssh(fleet: Fleet, host: Host, command: str, timeout: float = 20) -> subproce
     return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False)
 
 
-def traces() -> dict[str, object]:
-    """Return what a fleet leaves on a machine while it is up."""
-    routes = subprocess.run(["ip", "-json", "route"], capture_output=True, text=True, check=True).stdout
-    links = subprocess.run(["ip", "-json", "link"], capture_output=True, text=True, check=True).stdout
-    return {
-        "links": sorted(link["ifname"] for link in json.loads(links)),
-        "routes": sorted(route["dst"] for route in json.loads(routes)),
-        "mounts": Path("/proc/mounts").read_text(),
-        "namespaces": sorted(path.name for path in Path("/run/netns").glob("*")),
-        "fleets": running(),
-    }
-
-
-def processes_of(fleet: Fleet) -> list[int]:
-    """Return the processes of a fleet, all that see its file systems."""
-    found = []
+def traces(folder: Path, network: Network) -> list[str]:
+    """Return what there is of a fleet on this machine: files, devices, routes, rules, mounts and processes."""
+    found = [str(path) for path in [folder] if path.exists()]
+    for what in (["ip", "-o", "link"], ["ip", "route", "show", "table", "all"], ["iptables-save"]):
+        lines = subprocess.run(what, capture_output=True, text=True, check=True).stdout.splitlines()
+        found += [line for line in lines if network.bridge in line or str(network.subnet) in line]
+    found += [line for line in Path("/proc/mounts").read_text().splitlines() if str(folder) in line]
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            if str(fleet.folder) in (entry / "mountinfo").read_text():
-                found.append(int(entry.name))
+            if str(folder) in (entry / "mountinfo").read_text():
+                found.append(str(entry))
         except OSError:
             continue
     return found
@@ -301,16 +294,14 @@ class TestLife:
         assert time.monotonic() - start < 10  # about one second on an idle machine
 
     def test_nothing_is_left_when_a_fleet_is_down(self, make_fleet: MakeFleet) -> None:
-        before = traces()
         fleet = make_fleet(3)
-        assert traces()["links"] != before["links"]
+        fleet.connect_to_index("ws001")
         for host, fault in zip(fleet, ("down", "hang", "full_disk"), strict=True):
             host.inflict(fault)
-        assert processes_of(fleet)
+        network = fleet.network
+        assert len(traces(fleet.folder, network)) > 10
         fleet.down()
-        assert traces() == before
-        assert processes_of(fleet) == []
-        assert not fleet.folder.exists()
+        assert traces(fleet.folder, network) == []
 
     def test_packets_to_hosts_that_are_gone_stay_on_this_machine(self, make_fleet: MakeFleet) -> None:
         fleet = make_fleet(1)
@@ -323,7 +314,6 @@ class TestLife:
     def test_the_next_fleet_removes_what_a_killed_process_left(
         self, make_fleet: MakeFleet, tmp_path: Path, moment: str
     ) -> None:
-        before = traces()
         name = f"pytest-{os.getpid()}-killed"
         block = f"with Fleet(12, name={name!r}): print('up', flush=True); time.sleep(60)"
         code = f"import time; from fleet import Fleet\n{block}"
@@ -331,17 +321,16 @@ class TestLife:
         with log.open("w") as output:
             victim = subprocess.Popen([sys.executable, "-c", code], stdout=output, stderr=output, cwd=ROOT / "tests")
             folder = Fleet(name=name).folder
-            sign = folder / "state.json" if moment == "starting" else log
+            sign = folder / "ssh_config" if moment == "starting" else log
             while not (sign.exists() and sign.stat().st_size):
                 assert victim.poll() is None, log.read_text()
                 time.sleep(0.01)
             victim.send_signal(signal.SIGKILL)
             victim.wait()
-        assert folder.exists()
+        network = Network(ipaddress.IPv4Network(json.loads((folder / "state.json").read_text())["subnet"]))
+        assert traces(folder, network)
         make_fleet(1).down()
-        assert traces() == before
-        assert processes_of(Fleet(name=name)) == []
-        assert not folder.exists()
+        assert traces(folder, network) == []
 
     def test_a_name_in_use_by_a_living_process_is_refused(self, fleet: Fleet) -> None:
         with pytest.raises(FleetError, match=rf"{fleet.name} is in use by process {os.getpid()}"):
