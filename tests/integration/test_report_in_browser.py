@@ -106,7 +106,21 @@ def sideways(page: Page) -> list[str]:
 
 def shown(page: Page) -> dict[str, int]:
     """Return how many hosts of each state are visible."""
-    return {state: page.locator(f"tbody[data-state={state}]:visible").count() for state in STATES}
+    visible: list[str] = page.evaluate(
+        """() => [...document.querySelectorAll('tbody[data-state]')]
+            .filter(e => e.getClientRects().length).map(e => e.dataset.state)"""
+    )
+    return {state: visible.count(state) for state in STATES}
+
+
+def check_accessible(page: Page) -> None:
+    """Fail on any of axe's findings."""
+    # Contrast takes axe minutes on 20,000 elements. Rows are all of one make: it looks at the first, of every state.
+    rest = {"exclude": [[".fleet tbody:nth-of-type(n+40)"], [".tokens tbody tr:nth-of-type(n+20)"]]}
+    contrast = {"resultTypes": ["violations"], "runOnly": ["color-contrast"]}
+    others = {"resultTypes": ["violations"], "rules": {"color-contrast": {"enabled": False}}}
+    for results in (Axe().run(page, options=others), Axe().run(page, context=rest, options=contrast)):
+        assert results.violations_count == 0, results.generate_report()
 
 
 def everything(hosts: int) -> dict[str, Any]:
@@ -129,8 +143,7 @@ def test_the_page_fits_the_screen_and_is_accessible(opened: Opener, device: str,
     page.locator("#fleet").scroll_into_view_if_needed()
     page.evaluate("document.getElementById('fleet').scrollIntoView()")
     shot(page, f"{hosts}-{device}-{scheme}-fleet")
-    results = Axe().run(page)
-    assert results.violations_count == 0, results.generate_report()
+    check_accessible(page)
 
 
 def test_a_wide_matrix_and_long_names_fit_a_phone(opened: Opener) -> None:
@@ -236,4 +249,4 @@ def test_a_fleet_that_is_switched_off_has_a_page_too(opened: Opener) -> None:
     page = opened(report_of({f"ws{number}": [unreachable(f"ws{number}")] for number in range(5)}), WIDTHS["phone"])
     assert page.locator(".headline").inner_text() == "0 workstations ok, 5 pending; 0 users"
     assert sideways(page) == []
-    assert Axe().run(page).violations_count == 0
+    check_accessible(page)
