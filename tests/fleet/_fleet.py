@@ -258,14 +258,14 @@ class Fleet:
         return self._subnet
 
     def _start(self, lowers: Sequence[rootfs.Rootfs]) -> None:
-        names = [f"ws{number:03}" for number in range(1, self.count + 1)]
+        addresses = self._addresses()
+        names = list(addresses)
         for place, (name, lower) in enumerate(zip(names, lowers, strict=True)):
             accounts = self.accounts[place % len(self.accounts)]
-            folder = _host_folder(self.folder, name)
-            for part in ("upper", "work", "root"):
-                (folder / part).mkdir(parents=True)
-            write_layer(folder / "upper", lower.path, name, accounts, self.folder)
-            self._children.append(self._spawn(place + 1, name, lower, accounts.umask))
+            layer = self.folder / "layers" / f"{lower.release}-{accounts.umask}"
+            if not layer.exists():
+                write_layer(layer, lower.path, addresses, accounts, self.folder)
+            self._children.append(self._spawn(name, addresses[name], f"{layer}:{lower.path}", accounts.umask))
         pids = [_first_process(child, name) for child, name in zip(self._children, names, strict=True)]
         self.network.plug_in(enumerate(pids, start=1))
         for child in self._children:
@@ -288,14 +288,15 @@ class Fleet:
         for host in self:
             _wait_for_sshd(host)
 
-    def _spawn(self, number: int, name: str, lower: rootfs.Rootfs, umask: str) -> subprocess.Popen[bytes]:
+    def _spawn(self, name: str, address: str, lower: str, umask: str) -> subprocess.Popen[bytes]:
         folder = _host_folder(self.folder, name)
-        address = f"{self.network.address(number)}/{self.network.subnet.prefixlen}"
+        for part in ("upper", "work", "root"):
+            (folder / part).mkdir(parents=True)
         with (folder / "sshd.log").open("wb") as log:
             return subprocess.Popen(
                 [
                     *("unshare", "--fork", "--mount", "--pid", "--uts", "--ipc", "--net"),
-                    *("sh", str(INIT), str(folder), str(lower.path), name, address, umask),
+                    *("sh", str(INIT), str(folder), lower, name, f"{address}/{self.network.subnet.prefixlen}", umask),
                 ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -303,15 +304,16 @@ class Fleet:
                 start_new_session=True,
             )
 
+    def _addresses(self) -> dict[str, str]:
+        return {f"ws{number:03}": self.network.address(number) for number in range(1, self.count + 1)}
+
     def _write_ssh(self) -> None:
         for file in ("id_ed25519", "host_key"):
             command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "fleet", "-f", str(self.folder / file)]
             subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
         key = (self.folder / "host_key.pub").read_text()
         (self.folder / "known_hosts").write_text(f"fleet {key}")
-        stanzas = [
-            f"Host ws{number:03}\n  HostName {self.network.address(number)}\n" for number in range(1, self.count + 1)
-        ]
+        stanzas = [f"Host {name}\n  HostName {address}\n" for name, address in self._addresses().items()]
         self.ssh_config.write_text("\n".join([*stanzas, SSH_CONFIG.format(folder=self.folder, user=ADMIN)]))
 
     def _write_inventory(self) -> None:

@@ -2,13 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What makes one host out of a shared root file system: the files of its own layer, written before it starts."""
+"""What makes a host of the fleet out of a root file system: one layer of files, shared by all hosts that are alike."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,20 +44,20 @@ class Accounts:
     umask: str
 
 
-def write_layer(layer: Path, lower: Path, name: str, accounts: Accounts, keys: Path) -> None:
-    """Write the files of one host.
+def write_layer(layer: Path, lower: Path, addresses: Mapping[str, str], accounts: Accounts, keys: Path) -> None:
+    """Write the files that hosts have besides a root file system.
 
     Args:
-        layer: the folder that becomes the upper layer of its root.
-        lower: the shared root file system.
-        name: the host's name.
-        accounts: its users.
+        layer: the folder to write them to.
+        lower: the root file system that they are laid over.
+        addresses: of all hosts, by name.
+        accounts: the users.
         keys: the folder with the fleet's keys: host_key, id_ed25519.pub.
     """
     for folder in ("etc/ssh/sshd_config.d", "etc/sudoers.d", "home", "run/sshd"):
         (layer / folder).mkdir(parents=True)
-    _write(layer / "etc/hostname", f"{name}\n")
-    _write(layer / "etc/hosts", f"127.0.0.1 localhost {name}\n")
+    names = [f"{address} {name}\n" for name, address in addresses.items()]
+    _write(layer / "etc/hosts", "".join(["127.0.0.1 localhost\n", *names]))
     _write(layer / "etc/ssh/sshd_config.d/fleet.conf", SSHD)
     _write(layer / "etc/ssh/authorized_keys", (keys / "id_ed25519.pub").read_text())
     _write(layer / "etc/ssh/ssh_host_ed25519_key", (keys / "host_key").read_text(), 0o600)

@@ -7,7 +7,7 @@
 #
 # Arguments: FOLDER LOWER NAME ADDRESS/PREFIX UMASK
 #   FOLDER  of this host: upper, work and root are in it
-#   LOWER   the shared root file system
+#   LOWER   the shared layers below, topmost first, separated by colons
 # Standard output says "ready" once the namespaces can be given a link; a line on standard input says that they
 # have it. When the controller dies before that, the input ends and so does this host.
 
