@@ -317,7 +317,7 @@ def ask_environment(python: str, missing: Shortfall, environ: Mapping[str, str])
         environ: a cleaned environment.
     """
     text = json.dumps({"requirements": missing.questions, "constraints": missing.constraints})
-    outcome = _installers.run([python, "-I", "-c", _ASK], environ, 60, text=text)
+    outcome = _installers.run([python, "-I", "-B", "-c", _ASK], environ, 60, text=text)
     try:
         reasons = json.loads(outcome.output)
     except ValueError:

@@ -410,10 +410,10 @@ def installer_environment(kind: str, source: Source, environ: Mapping[str, str])
     changed = dict(environ)
     settings = _pip_settings.read_pip_settings(environ, environ["HOME"])
     if kind == "pip":
-        changed.update(
-            PIP_NO_INPUT="1", PIP_DISABLE_PIP_VERSION_CHECK="1", PIP_ROOT_USER_ACTION="ignore", PIP_USER="0",
-            PIP_REQUIRE_VIRTUALENV="0", PIP_RETRIES=environ.get("PIP_RETRIES", "2"),
-        )  # fmt: skip
+        changed.update(PIP_NO_INPUT="1", PIP_DISABLE_PIP_VERSION_CHECK="1", PIP_ROOT_USER_ACTION="ignore")
+        changed.update(PIP_USER="0", PIP_REQUIRE_VIRTUALENV="0", PIP_RETRIES=environ.get("PIP_RETRIES", "2"))
+        if changed["PIP_RETRIES"] == "0":
+            changed["PIP_RETRIES"] = "1"  # of a first failure pip says nothing, and then that there is no such package
         if source.index_url or source.offline:
             # Nothing but this removes an extra index that a configuration file names.
             changed["PIP_CONFIG_FILE"] = os.devnull
@@ -615,6 +615,11 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
         r"externally[- ]managed",
         "this Python belongs to the operating system",
         "Use a managed environment (the option 'path'), or give the Python of a virtual environment.",
+    ),
+    (
+        r"requirement caveclient\S* \(from versions: none\)",
+        "{source} has no caveclient at all, or does not answer",
+        "Check index_url, find_links, the proxy and the network.",
     ),
     (
         r"there is no version of caveclient|No matching distribution found for caveclient\b"

@@ -58,7 +58,7 @@ def python(tmp_path: Path) -> tuple[str, Path]:
                 archive.extractall(site_packages)
     script = tmp_path / "python"
     script.write_text(
-        f"#!/bin/sh\nshift\nshift\nexec {sys.executable} -S -c "
+        f"#!/bin/sh\nwhile [ $# -gt 1 ]; do shift; done\nexec {sys.executable} -S -c "
         f'"import sys; sys.path.insert(0, {str(site_packages)!r}); exec(sys.argv.pop())" "$@"\n'
     )
     script.chmod(0o755)

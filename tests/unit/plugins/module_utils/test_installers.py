@@ -415,6 +415,11 @@ def test_a_home_that_cannot_be_written_needs_no_cache(environ: dict[str, str], m
     assert "UV_NO_CACHE" not in installer_environment("uv", Source(), {**environ, "UV_CACHE_DIR": "/srv/cache"})
 
 
+def test_pip_tries_twice_since_it_says_nothing_of_a_first_failure(environ: dict[str, str]) -> None:
+    assert installer_environment("pip", Source(), {**environ, "PIP_RETRIES": "0"})["PIP_RETRIES"] == "1"
+    assert installer_environment("pip", Source(), {**environ, "PIP_RETRIES": "5"})["PIP_RETRIES"] == "5"
+
+
 # --- Saying why ---
 
 UV = {
@@ -459,6 +464,11 @@ PIP = {
         "ERROR: Ignored the following versions that require a different python version: 8.2.1 Requires-Python >=3.9\n"
         "ERROR: No matching distribution found for caveclient==8.2.1\n",
         "no release for this Python",
+    ),
+    "nothing there": (
+        "ERROR: Could not find a version that satisfies the requirement caveclient (from versions: none)\n"
+        "ERROR: No matching distribution found for caveclient\n",
+        "has no caveclient at all, or does not answer",
     ),
     "disk": (
         "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device\n",

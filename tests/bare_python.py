@@ -1,0 +1,38 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A Python with nothing but its standard library, and without ensurepip, as on a Debian without python3-venv."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import sysconfig
+from pathlib import Path
+
+
+def bare_python(folder: Path, externally_managed: bool = False) -> Path:
+    """Make one from the Python that runs the tests, and return its path.
+
+    Args:
+        folder: where it goes.
+        externally_managed: whether it says that the operating system owns it (PEP 668).
+    """
+    name = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    library = folder / "lib" / name
+    library.mkdir(parents=True)
+    for entry in Path(sysconfig.get_path("stdlib")).iterdir():
+        if entry.name not in ("ensurepip", "site-packages", "__pycache__"):
+            (library / entry.name).symlink_to(entry)
+    (library / "site-packages").mkdir()
+    if externally_managed:
+        (library / "EXTERNALLY-MANAGED").write_text("[externally-managed]\nError=Ask the administrator.\n")
+    shared = Path(sysconfig.get_config_var("LIBDIR") or "/nowhere") / (sysconfig.get_config_var("LDLIBRARY") or "none")
+    if sysconfig.get_config_var("Py_ENABLE_SHARED") and shared.exists():
+        (folder / "lib" / shared.name).symlink_to(shared)
+    python = folder / "bin" / name
+    python.parent.mkdir()
+    # A link would lead Python back to the library that it came with.
+    shutil.copy2(Path(sys.executable).resolve(), python)
+    return python
