@@ -1,0 +1,224 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Ask a person for a token and store it in the vault: the whole of enroll, on the controller.
+
+Ansible's own prompts are asked before a play, or leave the answer in a registered variable; and none of them can ask
+again after the server has spoken.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from functools import partial
+from typing import Any
+
+from ansible.errors import AnsiblePromptInterrupt, AnsiblePromptNoninteractive
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+from ansible_collections.connectomics.cave.plugins.module_utils._access import prove_token
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._servers import (
+    DEFAULT_SERVER,
+    parse_datastacks,
+    server_address,
+)
+from ansible_collections.connectomics.cave.plugins.module_utils._tokens import fingerprint
+from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import vault_secrets
+from ansible_collections.connectomics.cave.plugins.plugin_utils._enrolment import Enrolment, Outcome, Person
+from ansible_collections.connectomics.cave.plugins.plugin_utils._vault_file import Change, read_variable, set_variable
+from ansible_collections.connectomics.cave.plugins.plugin_utils._yaml_edit import label
+
+display = Display()
+
+ARGUMENT_SPEC: dict[str, Any] = {
+    "user": {"type": "str", "required": True},
+    "path": {"type": "path", "required": True},
+    "name": {"type": "str"},
+    "key": {"type": "str", "no_log": False},
+    "server": {"type": "str", "default": DEFAULT_SERVER},
+    "datastacks": {"type": "list", "elements": "raw", "default": []},
+    "new_account": {"type": "bool"},
+    "open_pages": {"type": "bool", "default": True},
+    "vault_id": {"type": "str"},
+    "format": {"type": "str", "choices": ["inline", "file"], "default": "inline"},
+    "ca_path": {"type": "path"},
+    "timeout": {"type": "int", "default": 30},
+    "retries": {"type": "int", "default": 2},
+}
+_UNLIKELY = "check" * 8
+"""Stands for the token when it is tried whether the vault file can be written at all."""
+
+
+class ActionModule(ActionBase):
+    """Talks with whoever started the run. No host is contacted."""
+
+    TRANSFERS_FILES = False
+    BYPASS_HOST_LOOP = True  # one conversation, whatever the number of hosts
+    _requires_connection = False
+    _supports_check_mode = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return the task's result."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        del tmp
+        if result.get("skipped"):
+            return result
+        _validation, options = self.validate_argument_spec(argument_spec=ARGUMENT_SPEC)
+        try:
+            return {**result, **self._enroll(options)}
+        except CaveError as error:
+            return {**result, "failed": True, "msg": error.message}
+
+    def _enroll(self, options: dict[str, Any]) -> dict[str, Any]:
+        server = server_address(options["server"])
+        stacks = [stack.name for stack in parse_datastacks(options["datastacks"], server)]
+        store = _Store(options, vault_secrets(self._loader))
+        stored = store.read()
+        store.write(_UNLIKELY, check=True)  # before the person is asked for anything
+        prove = partial(
+            _prove,
+            server=server,
+            datastacks=stacks,
+            timeout=options["timeout"],
+            retries=options["retries"],
+            ca_path=options["ca_path"] or None,
+        )
+        person = Person(options["user"], server, stacks, options["new_account"])
+        show = _open_page if options["open_pages"] and _desktop_opener() else None
+        outcome = Enrolment(_Terminal(), person, prove, show).run(stored)
+        change = store.write(outcome.token) if outcome.token is not None else None
+        return _result(options, outcome, stored, change, store)
+
+
+class _Store:
+    """The variable of the vault file that holds the token."""
+
+    def __init__(self, options: dict[str, Any], secrets: list[tuple[str, Any]]) -> None:
+        name = options["name"] or f"vault_cave_token_{_identifier(options['user'])}"
+        self._variable = (name,) if options["key"] is None else (name, options["key"])
+        self._options = options
+        self._secrets = secrets
+        self.name = label(self._variable)
+        self.template = name if options["key"] is None else f"{name}['{options['key']}']"
+
+    def read(self) -> str | None:
+        """Return the token that is in the vault."""
+        return read_variable(self._options["path"], self._variable, self._secrets)
+
+    def write(self, token: str, check: bool = False) -> Change:
+        """Put a token into the vault."""
+        return set_variable(
+            self._options["path"],
+            self._variable,
+            token,
+            self._secrets,
+            vault_id=self._options["vault_id"],
+            new_format=self._options["format"],
+            check=check,
+        )
+
+
+class _Terminal:
+    """The terminal that the run was started in."""
+
+    def say(self, text: str) -> None:
+        """Show lines of text."""
+        display.display(text)
+
+    def ask(self, question: str) -> str:
+        """Return an answer that is seen as it is typed."""
+        return self._answer(question, hidden=False)
+
+    def ask_hidden(self, question: str) -> str:
+        """Return an answer that is not seen."""
+        return self._answer(question, hidden=True)
+
+    def _answer(self, question: str, hidden: bool) -> str:
+        try:
+            answer: bytes = display.prompt_until(question, private=hidden)
+        except AnsiblePromptInterrupt:
+            raise CaveError("Stopped. Nothing was stored.", gave_up=True) from None
+        except AnsiblePromptNoninteractive:
+            raise CaveError(
+                "There is no terminal here, so nobody can be asked for a token. Nothing was stored. Start this in a "
+                "terminal; or let a script hand the token to connectomics.cave.vault_variable.",
+                gave_up=True,
+            ) from None
+        return answer.decode("utf-8", "replace")
+
+
+def _identifier(user: str) -> str:
+    return "".join(character if character.isascii() and character.isalnum() else "_" for character in user)
+
+
+def _prove(token: str, **how: Any) -> Any:
+    return prove_token(how.pop("server"), token, **how)
+
+
+def _desktop_opener() -> str | None:
+    """Return the program that opens a page on the desktop; None without a desktop, or without such a program.
+
+    Python's webbrowser would take a browser for the terminal, too.
+    """
+    if sys.platform == "darwin":
+        return shutil.which("open")
+    return shutil.which("xdg-open") if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") else None
+
+
+def _open_page(address: str) -> bool:
+    opener = _desktop_opener()
+    if opener is None:
+        return False
+    try:
+        done = subprocess.run(
+            [opener, address],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+def _result(
+    options: dict[str, Any], outcome: Outcome, stored: str | None, change: Change | None, store: _Store
+) -> dict[str, Any]:
+    """Return what came of it, and say so to the person."""
+    verdict = outcome.verdict
+    token = outcome.token if outcome.token is not None else stored
+    mark = fingerprint(token or "")
+    whose = f" ({verdict.person.name}, {verdict.person.email})" if verdict.person else ""
+    if change is None:
+        works = "works" if verdict.ok else f"is good, but: {verdict.message} {verdict.remedy}"
+        message = f"{options['user']}'s token {mark}{whose} is in the vault, and {works} Nothing was changed."
+        message = message.replace("works Nothing", "works. Nothing")
+    else:
+        message = f"Stored {options['user']}'s token {mark}{whose} as {store.name} in {change.path}, encrypted."
+        if change.previous_fingerprint:
+            message += f" Hosts that have the old one, {change.previous_fingerprint}, get it from provision."
+    lines = [message]
+    if change is not None:
+        lines += [
+            "In caveclient_tokens it is:",
+            f'  - user: {options["user"]}\n    token: "{{{{ {store.template} }}}}"',
+            "and goes out with: ansible-playbook connectomics.cave.provision --tags token",
+        ]
+    display.display("\n" + "\n".join(lines) + "\n")
+    return {
+        "changed": bool(change and change.changed),
+        "msg": message,
+        "path": change.path if change else options["path"],
+        "name": store.name,
+        "fingerprint": mark,
+        "previous_fingerprint": change.previous_fingerprint if change else mark,
+        "access": verdict.as_dict(),
+    }

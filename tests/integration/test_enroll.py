@@ -1,0 +1,335 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""enroll as a person uses it: in a terminal, with the real ansible-playbook, and nothing that shows the token."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pexpect
+import pytest
+import requests
+import yaml
+from ansible_run import ansible, command, environment
+
+from ansible_collections.connectomics.cave.plugins.module_utils._tokens import fingerprint
+from cave_server import CaveServer
+
+STACK = "minnie65_public"
+VARIABLE = "vault_cave_token_alice"
+PATIENCE = 60
+WRONG = "0123456789abcdef0123456789abcdef"
+
+
+class ProcessWatch:
+    """Looks for texts in every process's command line and environment, all the time."""
+
+    def __init__(self) -> None:
+        self.texts: set[str] = set()
+        self.found: set[str] = set()
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        while not self._done.is_set():
+            for path in Path("/proc").glob("[0-9]*"):
+                for name in ("cmdline", "environ"):
+                    try:
+                        content = (path / name).read_bytes()
+                    except OSError:
+                        continue
+                    self.found |= {text for text in self.texts if text.encode() in content}
+            time.sleep(0.005)
+
+    def stop(self) -> None:
+        self._done.set()
+        self._thread.join()
+
+
+class Desk:
+    """The administrator's folder, with a vault password, and a terminal."""
+
+    def __init__(self, folder: Path, cave: CaveServer, watch: ProcessWatch) -> None:
+        self.folder = folder
+        self.cave = cave
+        self.watch = watch
+        self.vault = folder / "vault.yml"
+        self.screen = ""
+        (folder / "vault-password").write_text("correct horse")
+        variables = {"caveclient_server": cave.url, "caveclient_datastacks": [STACK]}
+        inventory = {"workstations": {"hosts": {"ws1": None, "ws2": None}, "vars": variables}}
+        (folder / "hosts.yml").write_text(yaml.safe_dump(inventory))
+
+    def arguments(self, *more: str) -> list[str]:
+        options = ["-i", "hosts.yml", "--vault-password-file", "vault-password"]
+        options += ["-e", "caveclient_enroll_user=alice", "-e", "caveclient_enroll_vault=vault.yml"]
+        return [*options, "connectomics.cave.enroll", *more]
+
+    def start(self, *more: str, **variables: str) -> pexpect.spawn[str]:
+        argv = command("playbook", *self.arguments(*more))
+        variables = environment(self.folder, TERM="xterm", **variables)
+        terminal = pexpect.spawn(
+            argv[0],
+            argv[1:],
+            cwd=str(self.folder),
+            env=variables,
+            timeout=PATIENCE,
+            encoding="utf-8",
+            dimensions=(50, 200),
+        )
+        terminal.logfile_read = self
+        return terminal
+
+    def write(self, text: str) -> None:
+        """What the terminal shows."""
+        self.screen += text
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def finish(self, terminal: pexpect.spawn[str]) -> int:
+        terminal.expect(pexpect.EOF)
+        terminal.close()
+        if path := os.environ.get("CAVE_TEST_SCREENS"):  # for a person to look at
+            Path(path).write_text(self.screen)
+        return int(terminal.exitstatus if terminal.exitstatus is not None else -1)
+
+    def stored(self) -> str:
+        """What the vault has, as ansible-vault shows it."""
+        text = self.vault.read_text()
+        [block] = re.findall(rf"{VARIABLE}: !vault \|\n((?:  .*\n)+)", text)
+        single = self.folder / "single.txt"
+        single.write_text("\n".join(line.strip() for line in block.splitlines()) + "\n")
+        return ansible(
+            self.folder, "vault", "view", "--vault-password-file", "vault-password", "single.txt"
+        ).output.removesuffix("\n")
+
+
+@pytest.fixture
+def watch() -> Iterator[ProcessWatch]:
+    started = ProcessWatch()
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def desk(cave: CaveServer, tmp_path: Path, watch: ProcessWatch) -> Iterator[Desk]:
+    """A desk; at the end nothing that was typed is to be found on it."""
+    made = Desk(tmp_path, cave, watch)
+    yield made
+    for token in watch.texts:
+        assert token not in made.screen
+        assert token[:16] not in made.screen
+        assert not [path for path in tmp_path.rglob("*") if path.is_file() and token.encode() in path.read_bytes()]
+    assert not watch.found
+
+
+def hand_over(desk: Desk, terminal: pexpect.spawn[str], token: str) -> None:
+    terminal.expect("Token .*Enter:")
+    time.sleep(0.3)  # what is typed before the terminal is ready is thrown away, as by every prompt for a password
+    desk.watch.texts.add(token)
+    terminal.send(f"{token}\r")
+
+
+def answer(terminal: pexpect.spawn[str], question: str, text: str = "") -> None:
+    terminal.expect(question)
+    time.sleep(0.3)
+    terminal.send(f"{text}\r")
+
+
+def test_a_token_that_a_person_has_comes_into_the_vault(desk: Desk) -> None:
+    person = desk.cave.add_person("alice", [STACK])
+    terminal = desk.start("-vvvvv", ANSIBLE_LOG_PATH=str(desk.folder / "ansible.log"))
+    answer(terminal, "worked with .* before", "y")
+    terminal.expect_exact(f"{desk.cave.url}/sticky_auth/settings/tokens")
+    terminal.expect("Do not make a new token where one is listed")
+    hand_over(desk, terminal, person.token)
+    terminal.expect_exact(f"{fingerprint(person.token)}, which is that of {person.name} ({person.email})")
+    answer(terminal, "Store it for alice", "y")
+    terminal.expect_exact('token: "{{ vault_cave_token_alice }}"')
+    assert desk.finish(terminal) == 0, desk.screen
+    assert desk.stored() == person.token
+    assert desk.vault.stat().st_mode & 0o777 == 0o600
+    assert [token["token"] for token in desk.cave.tokens("alice")] == [person.token]
+
+
+def test_a_wrong_token_is_asked_for_again(desk: Desk) -> None:
+    person = desk.cave.add_person("alice", [STACK])
+    terminal = desk.start("-e", "caveclient_enroll_new=false")
+    hand_over(desk, terminal, WRONG)
+    terminal.expect_exact(f"does not know the token {fingerprint(WRONG)}")
+    hand_over(desk, terminal, "YOUR_TOKEN_HERE of mine")
+    terminal.expect("white space inside")
+    hand_over(desk, terminal, f"\x1b[200~{person.token} \x1b[201~")
+    desk.watch.texts.add(person.token)
+    answer(terminal, "Store it")
+    assert desk.finish(terminal) == 0, desk.screen
+    assert desk.stored() == person.token
+
+
+def test_after_too_many_wrong_tokens_nothing_is_stored(desk: Desk) -> None:
+    desk.cave.add_person("alice", [STACK])
+    terminal = desk.start("-e", "caveclient_enroll_new=false")
+    for number in range(5):
+        hand_over(desk, terminal, WRONG.replace("0", str(number)))
+    terminal.expect("No token that works after 5 tries. Nothing was stored")
+    assert desk.finish(terminal) == 2
+    assert not desk.vault.exists()
+
+
+def test_a_new_person_is_led_to_the_account_the_terms_and_the_token(desk: Desk) -> None:
+    person = desk.cave.add_person("alice", [STACK], accepted_tos=False)
+    terminal = desk.start()
+    answer(terminal, "worked with .* before", "n")
+    terminal.expect(r"1\. Log in once")
+    terminal.expect(r"(https?://\S+authorize\S+)")
+    log_in = str(terminal.match.group(1)) if isinstance(terminal.match, re.Match) else ""
+    terminal.expect(r"2\. Accept the terms of service of minnie65_public")
+    terminal.expect(r"3\. Open the page of tokens")
+    terminal.expect_exact(f"{desk.cave.url}/sticky_auth/settings/tokens")
+    assert requests.get(log_in, timeout=10).status_code == 200
+    hand_over(desk, terminal, person.token)
+    terminal.expect(r"(https?://\S+/tos/\d+/accept)")
+    answer(terminal, "Press Enter when that is done")
+    terminal.expect(r"/tos/\d+/accept")  # it was not done
+    terminal.expect("Press Enter when that is done")
+    desk.cave.accept_tos("alice")
+    time.sleep(0.3)
+    terminal.send("\r")
+    answer(terminal, "Store it for alice")
+    assert desk.finish(terminal) == 0, desk.screen
+    assert desk.stored() == person.token
+
+
+@pytest.mark.parametrize("when", ["Token .*Enter:", "Store it for alice", "Press Enter when that is done"])
+def test_ctrl_c_leaves_everything_as_it_was(desk: Desk, when: str) -> None:
+    desk.vault.write_text("other: kept\n")
+    owes = "Press" in when
+    person = desk.cave.add_person("alice", [STACK], accepted_tos=not owes)
+    terminal = desk.start("-e", "caveclient_enroll_new=false")
+    if "Token" not in when:
+        hand_over(desk, terminal, person.token)
+    terminal.expect(when)
+    time.sleep(0.3)
+    terminal.sendcontrol("c")
+    terminal.expect("Stopped. Nothing was stored")
+    assert desk.finish(terminal) == 2
+    assert desk.vault.read_text() == "other: kept\n"
+    assert sorted(path.name for path in desk.folder.glob("*.yml")) == ["hosts.yml", "vault.yml"]
+
+
+def test_a_working_token_in_the_vault_stays_and_nothing_is_asked(desk: Desk) -> None:
+    test_a_token_that_a_person_has_comes_into_the_vault(desk)
+    before = desk.vault.read_bytes()
+    terminal = desk.start()
+    terminal.expect("alice's token [0-9a-f]{8} .*is in the vault, and works. Nothing was changed")
+    assert desk.finish(terminal) == 0, desk.screen
+    assert desk.vault.read_bytes() == before
+
+
+def test_a_dead_token_in_the_vault_is_replaced(desk: Desk) -> None:
+    test_a_token_that_a_person_has_comes_into_the_vault(desk)
+    old = desk.stored()
+    new = desk.cave.refresh("alice")
+    terminal = desk.start()
+    terminal.expect_exact(f"The vault has the token {fingerprint(old)}, which does not work any more")
+    hand_over(desk, terminal, new)
+    answer(terminal, "Store it for alice")
+    terminal.expect_exact(f"Hosts that have the old one, {fingerprint(old)}, get it from provision")
+    assert desk.finish(terminal) == 0, desk.screen
+    assert desk.stored() == new
+
+
+def test_without_permission_it_is_stored_only_when_told(desk: Desk) -> None:
+    person = desk.cave.add_person("alice", [])
+    for reply, status in (("", 2), ("y", 0)):
+        terminal = desk.start("-e", "caveclient_enroll_new=false")
+        hand_over(desk, terminal, person.token)
+        terminal.expect("has no permission 'view'")
+        answer(terminal, "Store it for alice all the same", reply)
+        assert desk.finish(terminal) == status, desk.screen
+        assert desk.vault.exists() is (status == 0)
+
+
+def test_a_server_that_cannot_be_reached_can_be_tried_again(desk: Desk) -> None:
+    person = desk.cave.add_person("alice", [STACK])
+    desk.cave.set_fault("/auth", "status", status=503, times=1)
+    terminal = desk.start("-e", "caveclient_enroll_new=false", "-e", "caveclient_retries=0")
+    hand_over(desk, terminal, person.token)
+    terminal.expect("has trouble of its own")
+    answer(terminal, "Try again")
+    answer(terminal, "Store it")
+    assert desk.finish(terminal) == 0, desk.screen
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> tuple[Path, dict[str, str]]:
+    """A desktop: a program that opens pages, what it was asked to open, and the variables that tell of it."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    log = tmp_path / "opened"
+    (programs / "xdg-open").write_text(f'#!/bin/sh\necho "$1" >> {log}\n')
+    (programs / "xdg-open").chmod(0o755)
+    path = environment(tmp_path)["PATH"]
+    return log, {"PATH": f"{programs}:{path}", "DISPLAY": ":7"}
+
+
+@pytest.mark.parametrize("reply", ["y", "n", ""])
+def test_a_page_is_opened_on_a_desktop_and_with_consent_alone(
+    desk: Desk, opened: tuple[Path, dict[str, str]], reply: str
+) -> None:
+    log, variables = opened
+    person = desk.cave.add_person("alice", [STACK])
+    terminal = desk.start("-e", "caveclient_enroll_new=false", **variables)
+    answer(terminal, "Open that page in a browser here", reply)
+    hand_over(desk, terminal, person.token)
+    answer(terminal, "Store it")
+    assert desk.finish(terminal) == 0, desk.screen
+    page = f"{desk.cave.url}/sticky_auth/settings/tokens\n"
+    assert (log.read_text() if log.exists() else "") == (page if reply == "y" else "")
+
+
+# Without a terminal ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "There is no terminal here, so nobody can be asked for a token. Nothing was stored."),
+        (["-e", "caveclient_enroll_vault=nowhere/vault.yml"], "there is no such directory"),
+        (["-e", "caveclient_server=cave.example.org"], "Did you mean https://cave.example.org?"),
+    ],
+)
+def test_what_cannot_work_is_said_before_anything_is_asked(desk: Desk, arguments: list[str], says: str) -> None:
+    done = ansible(desk.folder, "playbook", *desk.arguments(*arguments), stdin="")
+    assert done.status == 2
+    assert says in " ".join(done.output.split())
+    assert "Traceback" not in done.output
+    assert not desk.vault.exists()
+
+
+def test_without_a_vault_password_it_says_how_to_give_one(desk: Desk) -> None:
+    arguments = [item for item in desk.arguments() if "vault-password" not in item]
+    done = ansible(desk.folder, "playbook", *arguments, stdin="")
+    assert done.status == 2
+    assert "--ask-vault-pass" in done.output
+
+
+def test_without_the_names_it_says_which(desk: Desk) -> None:
+    done = ansible(desk.folder, "playbook", "-i", "hosts.yml", "connectomics.cave.enroll", stdin="")
+    assert done.status == 2
+    assert "-e caveclient_enroll_user=alice" in " ".join(done.output.split())
+
+
+def test_check_mode_asks_nothing(desk: Desk) -> None:
+    done = ansible(desk.folder, "playbook", *desk.arguments("--check"), stdin="")
+    assert done.ok, done.output
+    assert not desk.vault.exists()
