@@ -13,6 +13,8 @@ N ?= 3
 # The checkout, importable as ansible_collections.connectomics.cave.
 export PYTHONPATH := $(CURDIR)/.tree:$(CURDIR)/tests
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.tree
+# Many a lab has a certificate authority of its own.
+export UV_SYSTEM_CERTS ?= 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 help:  ## show this
