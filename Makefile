@@ -4,7 +4,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help packages venv tree lock demo test lint tables fleet-up fleet-down clean
+.PHONY: help packages venv tree lock demo test lint tables docs release fleet-up fleet-down clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -56,6 +56,16 @@ lint: venv tree  ## the linters alone
 tables: venv  ## the tables of variables in the READMEs, from the role's argument_specs
 	@$(BIN)/python docs/role_tables.py
 
+docs: venv tree  ## the documentation site, in .cache/docs/html
+	@mkdir -p .cache/docs/rst && chmod go-w .cache/docs/rst
+	@$(BIN)/antsibull-docs collection --use-current --squash-hierarchy --fail-on-error --cleanup everything \
+	  --dest-dir .cache/docs/rst connectomics.cave
+	@$(BIN)/sphinx-build -q -W --keep-going -c docs -d .cache/docs/doctrees .cache/docs/rst .cache/docs/html
+	@echo .cache/docs/html/index.html
+
+release: venv tree  ## the tarball of the last commit, signed (GPG_KEY=name) and checked
+	@$(BIN)/python tools/release.py $(if $(GPG_KEY),--key $(GPG_KEY))
+
 fleet-up: venv tree  ## N real SSH hosts on this machine (needs root)
 	$(BIN)/python tests/fleet/fleet.py up --hosts $(N)
 
@@ -64,6 +74,6 @@ fleet-down: venv  ## take them down
 
 clean:  ## remove all that these targets made
 	rm -rf .ansible .cache .coverage* .hypothesis .mypy_cache .nox .pytest_cache .ruff_cache .tree .venv
-	rm -rf changelogs/.plugin-cache.yaml connectomics-cave-*.tar.gz tests/output
+	rm -rf changelogs/.plugin-cache.yaml connectomics-cave-*.tar.gz* tests/output
 	rm -f tests/integration/inventory tests/integration/integration_config.yml
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

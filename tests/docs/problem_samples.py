@@ -1,0 +1,83 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What each problem with the files says, said by the code itself: for the guide, which has to say the same."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ansible_collections.connectomics.cave.plugins.module_utils import _problems, _readers, _secrets
+from ansible_collections.connectomics.cave.plugins.module_utils._problems import Asked, Found, Place, Problem
+from ansible_collections.connectomics.cave.plugins.module_utils._servers import parse_datastacks
+
+SERVER = "https://global.daf-apis.com"
+HOME = "/home/alice"
+SECRETS = f"{HOME}/.cloudvolume/secrets"
+UID = 1001
+TOKEN, OLD, OTHER = ("0123456789abcdef" * 2, "fedcba9876543210" * 2, "00112233445566778899aabbccddeeff")  # of nobody
+OWN, ALL, LEGACY = "global.daf-apis.com-cave-secret.json", "cave-secret.json", "chunkedgraph-secret.json"
+MANAGED = Asked(SERVER, parse_datastacks(["minnie65_public"], SERVER), is_managed=True)
+
+
+def entry(content: object, problem: str | None = None) -> _secrets.Entry:
+    """Return a secrets file: a token, a whole content, or one that no program can read."""
+    text = json.dumps({"token": content} if isinstance(content, str) else content)
+    detail = _secrets.PROBLEMS[problem] if problem else ""
+    return _secrets.Entry(0o600, UID, UID, True, None if problem else text, problem, detail)
+
+
+def place(path: str, kind: str = "file", **how: Any) -> Place:
+    """Return a sound file (or directory) of the user's, but for what is said otherwise."""
+    sound = {"mode": 0o600 if kind == "file" else 0o700, "uid": UID, "is_link": False, "is_sound": True}
+    return Place(path, kind, **{**sound, **how})
+
+
+def found(files: dict[str, _secrets.Entry], *places: Place, cloud_volume_dir: str = "", installed: str = "") -> Found:
+    """Return what root found for Alice; names without a slash are below her secrets directory."""
+    listing = {name if "/" in name else f"{SECRETS}/{name}": content for name, content in files.items()}
+    return Found(
+        user="alice",
+        uid=UID,
+        home=HOME,
+        by_root=True,
+        where=_readers.places(HOME, cloud_volume_dir),
+        listing=listing,
+        places=[place(SECRETS, "directory"), *places],
+        installed={f"{HOME}/.local/lib/python3.11/site-packages": installed} if installed else {},
+        managed="/opt/caveclient",
+        cloud_volume_dir_from=f"{HOME}/.bashrc" if cloud_volume_dir else "",
+    )
+
+
+def problems(look: Found, asked: Asked = MANAGED) -> list[Problem]:
+    """Return what the audit would say."""
+    hosts = asked.local_hosts
+    readings = _readers.read_by_all(look.listing, look.where, "global.daf-apis.com", hosts)
+    return [*_problems.token_problems(look, asked, readings), *_problems.file_problems(look, [asked])]
+
+
+def samples() -> list[Problem]:
+    """Return problems as the code makes them, at least one of each kind."""
+    elsewhere = "/srv/cloudvolume"
+    cases = [
+        problems(found({ALL: entry(OLD)}), MANAGED._replace(expected=TOKEN)),
+        problems(found({ALL: entry("", "not_json")})),
+        problems(found({ALL: entry("", "bom")})),
+        problems(found({ALL: entry("", "empty")})),
+        problems(found({ALL: entry("", "unreadable")})),
+        problems(found({ALL: entry(TOKEN), "minnie.microns-daf.com-cave-secret.json": entry(OLD)})),
+        problems(found({OWN: entry(TOKEN), ALL: entry(OLD), "minnie.microns-daf.com-cave-secret.json": entry(TOKEN)})),
+        problems(found({ALL: entry(TOKEN), f"{elsewhere}/secrets/{ALL}": entry(OLD)}, cloud_volume_dir=elsewhere)),
+        problems(found({ALL: entry(TOKEN), LEGACY: entry(OLD)})),
+        problems(
+            found({ALL: entry(TOKEN), _secrets.SERVER_MAP: entry({"minnie65_public": "https://typo.daf-apis.com"})})
+        ),
+        problems(found({ALL: entry(TOKEN)}, place(f"{SECRETS}/{ALL}", is_link=True))),
+        problems(found({ALL: entry(TOKEN)}, place(f"{SECRETS}/{ALL}", uid=0))),
+        problems(found({ALL: entry(TOKEN)}, place(f"{SECRETS}/{ALL}", mode=0o644))),
+        problems(found({ALL: entry(TOKEN)}, installed="5.31.0")),
+    ]
+    return [problem for case in cases for problem in case]

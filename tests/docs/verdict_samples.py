@@ -1,0 +1,95 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What each verdict says, said by the code itself: for the guide, which has to say the same."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import ssl
+
+from ansible_collections.connectomics.cave.plugins.module_utils import _http, _verdicts
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._http import Answer
+from ansible_collections.connectomics.cave.plugins.module_utils._verdicts import Verdict
+
+SERVER = "https://global.daf-apis.com"
+STACK = "minnie65_public"
+TOKEN = "0123456789abcdef0123456789abcdef"  # of nobody
+URL = f"{SERVER}/auth/api/v1/user/cache"
+SECRETS = "/home/alice/.cloudvolume/secrets"
+PERSON = {"id": 3, "name": "Alice", "email": "alice@example.org", "permissions_v2": {STACK: ["view"]}}
+TERMS = {
+    "tos_form_url": f"{SERVER}/sticky_auth/api/v1/tos/2/accept",
+    "tos_id": 2,
+    "tos_name": "MICrONS Terms",
+}
+
+
+def answer(status: int, content: object, **headers: str) -> Answer:
+    """Return an answer with JSON in it, or with text."""
+    if isinstance(content, str):
+        return Answer(status, {"content-type": "text/html", **headers}, content.encode(), URL)
+    return Answer(status, {"content-type": "application/json", **headers}, json.dumps(content).encode(), URL)
+
+
+def to_token(status: int, content: object, **headers: str) -> Verdict:
+    """Return the verdict on an answer of the auth server."""
+    account = _verdicts.account_of(answer(status, content, **headers), SERVER, TOKEN)
+    if isinstance(account, Verdict):
+        return account
+    verdict = _verdicts.account_verdict(account, SERVER)
+    return verdict._replace(message=f"{verdict.message[:-1]}, for {STACK}.")
+
+
+def to_datastack(status: int, content: object, **headers: str) -> Verdict:
+    """Return the verdict on an answer of the info service."""
+    return _verdicts.datastack_verdict(answer(status, content, **headers), SERVER, STACK, TOKEN)
+
+
+def to_failure(error: BaseException) -> Verdict:
+    """Return the verdict on a request that ended in an exception."""
+    failure = _http._failure(error, URL, "read", 30, _http.MAX_BYTES, None)
+    return _verdicts.failure_verdict(failure, SERVER)
+
+
+def untrusted(reason: str) -> ssl.SSLCertVerificationError:
+    """Return what OpenSSL says of a certificate."""
+    error = ssl.SSLCertVerificationError(1, reason)
+    error.verify_message = reason
+    return error
+
+
+def samples() -> list[Verdict]:
+    """Return verdicts as the code makes them, at least one of each kind."""
+    unknown = {"error": "invalid_table_id", "message": "Invalid table_id for service"}
+    forbidden = {"error": "missing_permission", "data": {"auth_dataset": STACK, "required_permission": "view"}}
+    return [
+        to_token(200, PERSON),
+        _verdicts.no_token_verdict(SERVER, "alice", "there is no secrets file for it"),
+        _verdicts.no_token_verdict(SERVER, "alice", f"{SECRETS}/cave-secret.json has none under 'token'"),
+        to_token(401, {"error": "no_token"}),
+        _verdicts.malformed_file_verdict(SERVER, f"{SECRETS}/cave-secret.json", "it is empty"),
+        to_token(401, {"error": "invalid_token"}),
+        to_datastack(403, {"error": "missing_tos", "data": TERMS}),
+        to_datastack(403, forbidden),
+        to_datastack(400, unknown),
+        to_datastack(404, {"message": "Not found"}),
+        to_token(302, "", location="https://login.example.org/"),
+        to_token(200, "<html>"),
+        to_failure(socket.gaierror(-2, "Name or service not known")),
+        to_failure(ConnectionRefusedError()),
+        to_failure(http.client.IncompleteRead(b"")),
+        to_token(407, ""),
+        to_failure(untrusted("unable to get local issuer certificate")),
+        to_failure(untrusted("certificate has expired")),
+        to_token(429, "", **{"retry-after": "20"}),
+        to_token(503, {"message": "Service Unavailable"}),
+        to_token(200, "{", **{"content-type": "application/json"}),
+        _verdicts.client_error_verdict(
+            CaveError("This host has no user 'alice'. Create the account first, or correct the name."), SERVER
+        ),
+    ]

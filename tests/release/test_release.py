@@ -1,0 +1,285 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a release is held to, tried on the tarball itself."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+import stub_wheels
+import yaml
+from ansible_run import ROOT, Run
+
+from cave_server import CaveServer
+from release.conftest import Installed, release
+
+PLAYBOOKS = sorted(path.stem for path in (ROOT / "playbooks").glob("*.yml"))
+TOKEN_OR_KEY = re.compile(rb"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])|PRIVATE KEY-----\s+[A-Za-z0-9+/]{16}")
+
+
+def clone(folder: Path) -> Path:
+    """Return a clone of this checkout's last commit."""
+    subprocess.run(["git", "clone", "--quiet", "--depth=1", f"file://{ROOT}", folder], check=True)
+    return folder
+
+
+# What is in it -------------------------------------------------------------------------------------------------------
+
+
+def test_it_is_the_same_byte_for_byte_wherever_and_whenever_it_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    first = release.build(tmp_path / "first", clone(tmp_path / "one"))
+    old = os.umask(0o077)
+    monkeypatch.setenv("TZ", "Asia/Kathmandu")
+    try:
+        second = release.build(tmp_path / "second", clone(tmp_path / "a longer name"))
+    finally:
+        os.umask(old)
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_its_manifests_list_all_that_is_in_it_with_the_right_checksums(tarball: Path) -> None:
+    manifest = json.loads(release.read(tarball, "MANIFEST.json"))
+    raw = release.read(tarball, "FILES.json")
+    assert manifest["file_manifest_file"]["chksum_sha256"] == hashlib.sha256(raw).hexdigest()
+    listed = {entry["name"]: entry["chksum_sha256"] for entry in json.loads(raw)["files"]}
+    with tarfile.open(tarball) as tar:
+        found = {
+            item.name: None if item.isdir() else hashlib.sha256(member(tar, item.name)).hexdigest() for item in tar
+        }
+    assert found | {".": None} == listed | {name: found[name] for name in ("MANIFEST.json", "FILES.json")}
+
+
+def test_it_holds_no_key_and_no_token(tarball: Path) -> None:
+    with tarfile.open(tarball) as tar:
+        found = [name for name in tar.getnames() if (file := member(tar, name)) and TOKEN_OR_KEY.search(file)]
+    assert found == []
+
+
+def member(tar: tarfile.TarFile, name: str) -> bytes:
+    """Return the content of a file in a tarball; of a folder, none."""
+    file = tar.extractfile(name)
+    return file.read() if file else b""
+
+
+def test_the_search_for_tokens_and_keys_finds_what_there_is_to_find() -> None:
+    assert TOKEN_OR_KEY.search(b"token: 0123456789abcdef0123456789abcdef\n")
+    assert TOKEN_OR_KEY.search(b"-----BEGIN PRIVATE KEY-----\nMIIEvgIBADANBgkqhkiG9w0B\n")
+
+
+def test_it_holds_what_users_need_and_nothing_that_only_developers_do(tarball: Path) -> None:
+    with tarfile.open(tarball) as tar:
+        names = [name for name in tar.getnames() if member(tar, name)]
+    assert {f"playbooks/{name}.yml" for name in PLAYBOOKS} - set(names) <= uncommitted()
+    assert {"README.md", "LICENSE", "CHANGELOG.rst", "meta/runtime.yml", "meta/execution-environment.yml"} <= set(names)
+    assert [name for name in names if name.startswith(("tests", "molecule", "tools", ".", "requirements"))] == []
+
+
+def uncommitted() -> set[str]:
+    """Return the files of the checkout that no commit has yet."""
+    command = ["git", "ls-files", "--others", "--exclude-standard"]
+    return set(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines())
+
+
+# What Galaxy thinks of it ---------------------------------------------------------------------------------------------
+
+
+def test_galaxy_importer_has_nothing_to_say_against_it(importer: Path, tarball: Path, tmp_path: Path) -> None:
+    shutil.copy(tarball, tmp_path)
+    settings = {"PATH": f"{importer.parent}{os.pathsep}{os.environ['PATH']}", "HOME": str(tmp_path), "LANG": "C.UTF-8"}
+    done = subprocess.run(
+        [importer, "-m", "galaxy_importer.main", tarball.name],
+        cwd=tmp_path,
+        env=settings,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output
+    assert "Importer processing completed successfully" in output
+    assert re.findall(r"^(?:WARNING|ERROR|CRITICAL).*", output, re.MULTILINE) == []
+
+
+# Installed, and used --------------------------------------------------------------------------------------------------
+
+
+def test_it_installs_into_an_empty_environment_and_every_playbook_can_be_run_by_name(
+    installed: Installed, tmp_path: Path
+) -> None:
+    listed = installed.run(tmp_path, "galaxy", "collection", "list", "connectomics.cave")
+    assert yaml.safe_load((ROOT / "galaxy.yml").read_text())["version"] in listed.output
+    inside = sorted(
+        path.stem for path in installed.collections.glob("ansible_collections/connectomics/cave/playbooks/*.yml")
+    )
+    run = installed.run(
+        tmp_path, "playbook", "-i", "ws1,", "--syntax-check", *(f"connectomics.cave.{name}" for name in inside)
+    )
+    assert "provision" in inside
+    assert run.ok, run.output
+    assert "WARNING" not in run.output, run.output
+
+
+class Workstation:
+    """This computer as the only workstation of a lab, with a home of its own."""
+
+    def __init__(self, folder: Path, cave: CaveServer) -> None:
+        self.folder = folder
+        (folder / "home").mkdir()
+        python = folder / "python"
+        python.write_text(f'#!/bin/sh\nHOME={folder}/home exec {sys.executable} "$@"\n')
+        python.chmod(0o755)
+        self.person = cave.add_person("alice", permissions=["minnie65_public"])
+        variables = {
+            "ansible_connection": "local",
+            "ansible_python_interpreter": str(python),
+            "caveclient_become": False,
+            "caveclient_server": cave.url,
+            "caveclient_tokens": [{"user": getpass.getuser(), "token": self.person.token}],
+            "caveclient_path": str(folder / "opt" / "caveclient"),
+            "caveclient_jupyter_dir": str(folder / "jupyter"),
+            "caveclient_find_links": [str(stub_wheels.lab(folder / "wheels", "8.2.1"))],
+            "caveclient_offline": True,
+        }
+        (folder / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": {"ws1": variables}}}))
+
+    def play(self, computer: Installed, playbook: str, *arguments: str) -> Run:
+        """Run a playbook of the installed collection. uv is at hand, as the guides say."""
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        return computer.run(
+            self.folder, "playbook", "-i", "hosts.yml", f"connectomics.cave.{playbook}", *arguments, PATH=path
+        )
+
+
+def test_provision_and_verify_run_from_the_installed_collection(
+    installed: Installed, cave: CaveServer, tmp_path: Path
+) -> None:
+    workstation = Workstation(tmp_path, cave)
+    first = workstation.play(installed, "provision")
+    assert first.ok, first.output
+    assert "1 workstation ok (1 updated); 1 user" in first.output
+    again = workstation.play(installed, "provision")
+    assert again.ok, again.output
+    assert "changed=0" in again.output
+    assert workstation.play(installed, "verify").ok
+    cave.revoke(workstation.person.token)
+    locked_out = workstation.play(installed, "verify")
+    assert not locked_out.ok
+    assert "FAILED   invalid_token: ws1" in locked_out.output
+    assert workstation.person.token not in first.output + again.output + locked_out.output
+
+
+# Signed ---------------------------------------------------------------------------------------------------------------
+
+
+class Signer:
+    """Somebody with a key of GPG, thrown away afterwards."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        folder.mkdir(mode=0o700)
+        self.home = folder
+        self.name = name
+        self.gpg("--passphrase", "", "--quick-generate-key", name, "ed25519", "sign", "1d")
+        self.keyring = folder / "trusted.kbx"
+        exported = self.gpg("--export", name)
+        subprocess.run(
+            ["gpg", "--homedir", folder, "--no-default-keyring", "--keyring", self.keyring, "--batch", "--import"],
+            input=exported,
+            check=True,
+            capture_output=True,
+        )
+
+    def gpg(self, *arguments: str) -> bytes:
+        """Run gpg in a home of its own."""
+        return subprocess.run(
+            ["gpg", "--homedir", self.home, "--batch", "--quiet", *arguments], check=True, capture_output=True
+        ).stdout
+
+    def close(self) -> None:
+        """End the agent that gpg started."""
+        subprocess.run(["gpgconf", "--homedir", self.home, "--kill", "all"], check=True)
+
+
+@pytest.fixture(scope="module")
+def signer(tmp_path_factory: pytest.TempPathFactory) -> Signer:
+    """A maintainer, and the keyring that trusts that one."""
+    folder = tmp_path_factory.mktemp("g")  # short: sockets have short names
+    signer = Signer(folder / "gpg", "release@lab.example.org")
+    yield signer
+    signer.close()
+
+
+@pytest.fixture(scope="module")
+def signature(signer: Signer, tarball: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The signature beside a copy of the tarball."""
+    copy = Path(shutil.copy(tarball, tmp_path_factory.mktemp("signed")))
+    return Path(release.sign(copy, signer.name, "--homedir", str(signer.home)))
+
+
+def install(computer: Installed, folder: Path, tarball: Path, signer: Signer, signature: Path) -> Run:
+    """Install as the guide says, with the signature."""
+    return computer.run(
+        folder,
+        *("galaxy", "collection", "install", "--offline", "-p", str(computer.collections), str(tarball)),
+        *("--keyring", str(signer.keyring), "--signature", f"file://{signature}"),
+        *("--required-valid-signature-count", "+1"),
+    )
+
+
+def verify(computer: Installed, folder: Path, signer: Signer, signature: Path) -> Run:
+    """Verify what is installed, as the guide says."""
+    return computer.run(
+        folder,
+        *("galaxy", "collection", "verify", "--offline", "connectomics.cave"),
+        *("--keyring", str(signer.keyring), "--signature", f"file://{signature}"),
+        *("--required-valid-signature-count", "+1"),
+    )
+
+
+def test_its_signature_is_verified_by_ansible_galaxy(
+    empty: Installed, tarball: Path, signer: Signer, signature: Path, tmp_path: Path
+) -> None:
+    assert "BEGIN PGP SIGNATURE" in signature.read_text()
+    assert install(empty, tmp_path, tarball, signer, signature).ok
+    run = verify(empty, tmp_path, signer, signature)
+    assert run.ok, run.output
+    assert "Successfully verified" in run.output
+
+
+def test_a_file_that_was_changed_after_it_was_signed_is_noticed(
+    empty: Installed, tarball: Path, signer: Signer, signature: Path, tmp_path: Path
+) -> None:
+    assert install(empty, tmp_path, tarball, signer, signature).ok
+    changed = empty.collections / "ansible_collections/connectomics/cave/plugins/modules/saved_token.py"
+    changed.write_text(changed.read_text() + "# and one more line\n")
+    run = verify(empty, tmp_path, signer, signature)
+    assert not run.ok
+    assert "plugins/modules/saved_token.py" in run.output
+
+
+def test_the_signature_of_somebody_else_is_refused(
+    empty: Installed, tarball: Path, signer: Signer, tmp_path: Path
+) -> None:
+    other = Signer(tmp_path / "o", "mallory@example.org")
+    copy = Path(shutil.copy(tarball, tmp_path / tarball.name))
+    forged = release.sign(copy, other.name, "--homedir", str(other.home))
+    other.close()
+    run = install(empty, tmp_path, tarball, signer, forged)
+    assert not run.ok
+    assert not (empty.collections / "ansible_collections/connectomics/cave").exists()
