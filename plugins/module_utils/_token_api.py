@@ -198,6 +198,7 @@ class TokenApi:
             raise CaveError(
                 f"{self.server} cannot list tokens (status {answer.status}): it is an older server, or its address is "
                 f"wrong. Make and revoke tokens on its page: {token_page(self.server)}",
+                unsupported=True,
             )
         content = _json(answer)
         if answer.status != 200 or not isinstance(content, list):
@@ -220,7 +221,14 @@ class TokenApi:
 
     # Changes
 
-    def ensure(self, description: str, *, check: bool = False) -> Made:
+    def ensure(
+        self,
+        description: str,
+        *,
+        same: Callable[[str], bool] | None = None,
+        keep: Callable[[str], None] = lambda _value: None,
+        check: bool = False,
+    ) -> Made:
         """Make a token with this description, unless there is one.
 
         Two who do it at the same time end up with the same token: the one of the lower id wins, and the other one is
@@ -228,31 +236,39 @@ class TokenApi:
 
         Args:
             description: as of ``clean_description``.
+            same: tells which descriptions count as the same; None: that one alone.
+            keep: gets the value of the token to use, before anything else is done, and once more if another one is to
+                be used after all. Where a new token kills the old one, a value that is lost cannot be had again.
             check: only say what would be done.
 
         Raises:
             CaveError: it could not be made, or it is not known whether it was. The next call finds it, if it was.
         """
-        found = self.find(description)
-        if found is not None or check:
+        same = same or description.__eq__
+        found = _oldest(token for token in self.listing().tokens if same(token.description))
+        if check:
             return Made(found, found is None, None)
+        if found is not None:
+            keep(found.value)
+            return Made(found, False, None)
         value = self._make(description)
-        listed = [token for token in self._listing(value).tokens if token.description == description]
+        keep(value)
+        listed = [token for token in self._listing(value).tokens if same(token.description)]
         own = next((token for token in listed if token.value == value), None)
         if own is None:
             raise CaveError(
                 f"{self.server} made the token {fingerprint(value)}, but does not list it with the description that "
                 f"was asked for. Look at {token_page(self.server)}, and revoke it there."
             )
-        winner = min(listed, key=lambda token: token.id)
+        winner = _oldest(listed) or own
         if winner is not own:
+            keep(winner.value)
             self._delete(own, value)
         return Made(winner, winner is own, self.alive())
 
     def find(self, description: str) -> ServerToken | None:
         """Return the token with this description; of several the oldest, which is the one that every run takes."""
-        found = [token for token in self.listing().tokens if token.description == description]
-        return min(found, key=lambda token: token.id, default=None)
+        return _oldest(token for token in self.listing().tokens if token.description == description)
 
     def _make(self, description: str) -> str:
         # Sent again by request_with_retries only when the server has certainly not acted.
@@ -261,7 +277,8 @@ class TokenApi:
             if answer.status in (404, 405):
                 raise CaveError(
                     f"{self.server} cannot make tokens for programs (status {answer.status}): it is an older server. "
-                    f"Make one on {token_page(self.server)}, put it into the vault, and roll that one out."
+                    f"Make one on {token_page(self.server)}, put it into the vault, and roll that one out.",
+                    unsupported=True,
                 )
             if answer.status == 200 and _is_token(_json(answer)):
                 return str(_json(answer))
@@ -370,6 +387,10 @@ class TokenApi:
 
 def _refusal(verdict: Verdict) -> CaveError:
     return CaveError(f"{verdict.message} {verdict.remedy}".strip(), access=verdict.as_dict())
+
+
+def _oldest(tokens: Iterable[ServerToken]) -> ServerToken | None:
+    return min(tokens, key=lambda token: token.id, default=None)
 
 
 def _json(answer: Answer) -> Any:

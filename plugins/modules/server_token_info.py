@@ -101,6 +101,10 @@ access:
   type: dict
   sample:
     verdict: invalid_token
+unsupported:
+  description: That the server is an older one, on which only a person in a browser can do this.
+  returned: when it is so
+  type: bool
 """
 
 from ansible.module_utils.basic import AnsibleModule

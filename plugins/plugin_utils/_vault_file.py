@@ -98,6 +98,27 @@ def read_variable(path: str, variable: VariablePath, secrets: VaultSecrets) -> s
         return _current(_decrypted(data[0], secrets), variable, secrets).value
 
 
+def read_variables(path: str, secrets: VaultSecrets) -> dict[VariablePath, str]:
+    """Return all variables of a file that are strings, and the keys of those that are mappings, decrypted.
+
+    What cannot be decrypted with ``secrets`` is left out; it may be somebody else's. Raises CaveError when the file as
+    a whole can't be read.
+    """
+    real = Path(os.path.realpath(path))
+    with _explained(real), _opened_directory(real.parent) as directory:
+        data = _read(directory, real.name)
+        content = _decrypted(data[0], secrets) if data is not None else None
+        found = {}
+        for variable in _yaml_edit.scalars(content.document) if content else ():
+            try:
+                value = _current(content, variable, secrets).value if content else None
+            except CaveError:
+                continue
+            if value is not None:
+                found[variable] = value
+        return found
+
+
 def set_variable(
     path: str,
     variable: VariablePath,

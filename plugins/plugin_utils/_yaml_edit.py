@@ -111,6 +111,20 @@ def find(document: Document, path: VariablePath) -> yaml.ScalarNode | None:
     return value
 
 
+def scalars(document: Document) -> list[VariablePath]:
+    """Return the variables that hold a single value, and the keys of those that hold a mapping of such."""
+    found: list[VariablePath] = []
+    for key, value in document.root.value if document.root is not None else ():
+        if key.tag != _STRING:
+            continue
+        if isinstance(value, yaml.ScalarNode):
+            found.append((key.value,))
+        elif isinstance(value, yaml.MappingNode):
+            inner = [(name, item) for name, item in value.value if name.tag == _STRING]
+            found += [(key.value, name.value) for name, item in inner if isinstance(item, yaml.ScalarNode)]
+    return found
+
+
 def vault_strings(document: Document) -> list[str]:
     """All vault strings of a file (ciphertext), in the order in which they stand in it."""
     found: list[str] = []

@@ -1,0 +1,29 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Hand a token from one task of a run to a later one, through results that anybody may read.
+
+Ansible prints what a task returns, so a token must not be in it. Here it is encrypted with a key that exists in the
+memory of this run alone: the controller's process makes it when it loads the plugin, and the processes that run the
+tasks are copies of that one. Nobody can open it afterwards, not even somebody with the log and all passwords.
+"""
+
+from __future__ import annotations
+
+from cryptography.fernet import Fernet, InvalidToken
+
+_KEY = Fernet.generate_key()
+
+
+def seal(token: str) -> str:
+    """Return a text that only this run can open."""
+    return Fernet(_KEY).encrypt(token.encode("utf-8")).decode("ascii")
+
+
+def unseal(text: str) -> str | None:
+    """Return the token that ``seal`` was given; None when it was in another run (or a process that is no copy)."""
+    try:
+        return Fernet(_KEY).decrypt(text.encode("ascii")).decode("utf-8")
+    except (InvalidToken, UnicodeError):
+        return None

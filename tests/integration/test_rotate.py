@@ -1,0 +1,422 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The playbook rotate on pretend workstations, with the real ansible-playbook and the stand-in server."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from ansible_run import ansible
+from rotation_lab import USER, Lab
+
+from ansible_collections.connectomics.cave.plugins.module_utils._http import request
+from ansible_collections.connectomics.cave.plugins.module_utils._tokens import fingerprint
+from cave_server import CaveServer
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def lab(cave: CaveServer, tmp_path: Path) -> Lab:
+    """Three workstations of Alice's, which have her token."""
+    lab = Lab(tmp_path, cave, {"ws1": "alice", "ws2": "alice", "ws3": "alice"})
+    lab.save(lab.persons["alice"].token)
+    return lab
+
+
+def said(output: str) -> str:
+    """An output without its line breaks."""
+    return " ".join(output.split())
+
+
+def assert_rotated(lab: Lab, old: str, person: str = "alice") -> str:
+    """Check that one new token is everywhere, that it is the only one, and return it."""
+    (new,) = lab.tokens(person)
+    assert new != old
+    assert lab.stored(person) == new
+    hosts = [host for host, owner in lab.people.items() if owner == person]
+    assert [lab.saved(host) for host in hosts] == [new] * len(hosts)
+    return new
+
+
+def ask(lab: Lab, token: str) -> int:
+    """The status of the auth server's answer to somebody who uses a token."""
+    return request("GET", f"{lab.cave.url}/auth/api/v1/user/cache", token, timeout=10).status
+
+
+def assert_untouched(lab: Lab, saved: str) -> None:
+    assert [lab.saved(host) for host in lab.hosts] == [saved] * len(lab.hosts)
+
+
+# -- overlap -----------------------------------------------------------------------------------------------------------
+
+
+def test_overlap_makes_stores_rolls_out_proves_and_revokes_and_then_nothing_is_left_to_do(lab: Lab) -> None:
+    old = lab.persons["alice"].token
+    run = lab.rotate(strategy="overlap", name="spring")
+    assert run.ok, run.output
+    new = assert_rotated(lab, old)
+    assert lab.cave.tokens("alice")[0]["description"] == f"spring (replaces {fingerprint(old)})"
+    assert "up to five minutes" in said(run.output)
+    assert lab.vault.read_text().startswith("# the lab's tokens\nvault_cave_token_alice: !vault |\n")
+    again = lab.rotate(strategy="overlap", name="spring")
+    assert again.ok, again.output
+    assert again.output.count("changed=0") == 3
+    assert lab.tokens() == [new]
+
+
+def test_a_prober_on_every_host_sees_no_refusal_during_an_overlap(lab: Lab) -> None:
+    answers: list[int] = []
+    stop = threading.Event()
+
+    def probe(host: str) -> None:
+        while not stop.wait(0.2):
+            answers.append(ask(lab, str(lab.saved(host))))
+
+    threads = [threading.Thread(target=probe, args=(host,)) for host in lab.hosts]
+    for thread in threads:
+        thread.start()
+    run = lab.rotate(strategy="overlap", grace=2)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert run.ok, run.output
+    assert_rotated(lab, lab.persons["alice"].token)
+    assert len(answers) > 30
+    assert set(answers) == {200}
+
+
+def test_check_mode_predicts_and_changes_nothing(lab: Lab) -> None:
+    old = lab.persons["alice"].token
+    before = lab.vault.read_bytes()
+    run = lab.rotate("--check", "--diff", strategy="overlap")
+    assert run.ok, run.output
+    assert "A new token would be made" in said(run.output)
+    assert f"would be kept as vault_cave_token_alice in {lab.vault}" in said(run.output)
+    assert run.output.count("changed=1") >= 2
+    assert (lab.tokens(), lab.vault.read_bytes()) == ([old], before)
+    assert_untouched(lab, old)
+    assert not lab.report.exists()
+
+
+def test_a_switched_off_host_keeps_the_old_token_alive_until_it_has_the_new_one(lab: Lab) -> None:
+    old = lab.persons["alice"].token
+    lab.switch_off("ws2")
+    run = lab.rotate(strategy="overlap", name="spring")
+    assert not run.ok
+    assert (lab.report / "pending").read_text() == "ws2\n"
+    assert "is not revoked, as it may still be needed: ws2" in said(run.output)
+    new = lab.stored()
+    assert new is not None
+    assert lab.tokens() == [new, old]
+    assert [lab.saved(host) for host in lab.hosts] == [new, old, new]
+
+    lab.switch_on("ws2")
+    finished = lab.rotate("--limit", f"@{lab.report / 'pending'}", strategy="overlap", name="spring")
+    assert finished.ok, finished.output
+    assert assert_rotated(lab, old) == new
+    assert not (lab.report / "pending").exists()
+
+
+def test_a_host_outside_of_the_limit_that_cannot_be_looked_at_keeps_the_old_token_alive(lab: Lab) -> None:
+    old = lab.persons["alice"].token
+    lab.switch_off("ws2")
+    run = lab.rotate("--limit", "ws1,ws3", strategy="overlap")
+    assert not run.ok
+    assert "is not revoked, as it may still be needed: ws2" in said(run.output)
+    assert old in lab.tokens()
+    lab.switch_on("ws2")
+    run = lab.rotate("--limit", "ws1", strategy="overlap")
+    assert not run.ok
+    assert f"ws2 ({USER} sends {fingerprint(old)})" in said(run.output)
+    assert old in lab.tokens()
+    assert lab.rotate(strategy="overlap").ok
+    assert_rotated(lab, old)
+
+
+def test_somebody_outside_of_the_inventory_who_uses_the_old_token_keeps_it_alive(lab: Lab) -> None:
+    old = lab.persons["alice"].token
+    stop = threading.Event()
+
+    def use() -> None:
+        while not stop.wait(0.3):
+            ask(lab, old)
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    run = lab.rotate(strategy="overlap", grace=3)
+    assert not run.ok
+    assert "Somebody outside of the inventory still uses it: last at 20" in said(run.output)
+    assert old in lab.tokens()
+    assert "3 workstations ok" in run.output
+    forced = lab.rotate("-e", "caveclient_rotate_revoke=even_if_used", strategy="overlap", grace=3)
+    stop.set()
+    thread.join()
+    assert forced.ok, forced.output
+    assert_rotated(lab, old)
+
+
+def test_where_a_new_token_kills_the_old_one_all_hosts_get_it_at_once(lab: Lab) -> None:
+    lab.cave.configure(legacy=True)
+    run = lab.rotate(strategy="overlap")
+    assert run.ok, run.output
+    assert "The server has killed the old one" in said(run.output)
+    assert_rotated(lab, lab.persons["alice"].token)
+    assert "TASK [Verify the first host in full] *******************************************\nok" not in run.output
+
+
+def test_two_people_are_rotated_in_one_run_and_one_ones_trouble_is_not_the_others(
+    cave: CaveServer, tmp_path: Path
+) -> None:
+    lab = Lab(tmp_path, cave, {"ws1": "alice", "ws2": "bob", "ws3": "bob"})
+    for host, person in lab.people.items():
+        lab.save(lab.persons[person].token, host)
+    old = {name: person.token for name, person in lab.persons.items()}
+    cave.revoke(old["bob"])
+    run = lab.rotate(strategy="overlap")
+    assert not run.ok
+    assert_rotated(lab, old["alice"])
+    assert [lab.saved(host) for host in ("ws2", "ws3")] == [old["bob"]] * 2
+    assert lab.stored("bob") == old["bob"]
+    assert "does not accept the token" in said(run.output)
+
+
+def test_without_a_place_for_a_new_token_none_is_made(lab: Lab) -> None:
+    old = lab.persons["alice"].token
+    run = lab.rotate(strategy="overlap", vault_file=str(lab.folder / "group_vars" / "all" / "main.yml"))
+    assert not run.ok
+    assert "There is no place to keep a new token" in said(run.output)
+    assert lab.tokens() == [old]
+    assert_untouched(lab, old)
+
+
+def test_the_labs_own_tasks_can_store_the_new_token(lab: Lab) -> None:
+    old = lab.persons["alice"].token
+    safe = lab.folder / "safe"
+    (lab.folder / "store.yml").write_text(
+        "- ansible.builtin.copy:\n"
+        "    content: \"{{ lookup('connectomics.cave.rotated_token', caveclient_rotated.sealed) }}\"\n"
+        f"    dest: {safe}\n    mode: '0600'\n  no_log: true\n"
+    )
+    run = lab.rotate(strategy="overlap", store_tasks=str(lab.folder / "store.yml"))
+    assert run.ok, run.output
+    (new,) = lab.tokens()
+    assert safe.read_text() == new
+    assert [lab.saved(host) for host in lab.hosts] == [new] * 3
+    assert lab.stored() == old
+
+
+def test_when_the_labs_own_tasks_fail_no_host_gets_the_new_token_and_the_next_run_stores_it(lab: Lab) -> None:
+    old = lab.persons["alice"].token
+    store = lab.folder / "store.yml"
+    store.write_text("- ansible.builtin.fail:\n    msg: the safe is locked\n")
+    run = lab.rotate(strategy="overlap", store_tasks=str(store))
+    assert not run.ok
+    assert "the safe is locked" in run.output
+    assert_untouched(lab, old)
+    made = lab.tokens()
+    assert len(made) == 2
+    store.write_text(
+        "- connectomics.cave.vault_variable:\n"
+        f"    path: {lab.vault}\n    name: vault_cave_token_alice\n"
+        "    value: \"{{ lookup('connectomics.cave.rotated_token', caveclient_rotated.sealed) }}\"\n"
+    )
+    run = lab.rotate(strategy="overlap", store_tasks=str(store))
+    assert run.ok, run.output
+    assert assert_rotated(lab, old) == made[0]
+
+
+# -- cutover -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("strategy", ["cutover", "auto"])
+def test_after_a_refresh_one_command_puts_the_new_token_everywhere(lab: Lab, strategy: str) -> None:
+    old = lab.persons["alice"].token
+    lab.write_vault({"vault_cave_token_alice": lab.cave.refresh("alice")})
+    run = lab.rotate(strategy=strategy)
+    assert run.ok, run.output
+    assert_rotated(lab, old)
+    again = lab.rotate(strategy=strategy)
+    assert again.ok, again.output
+    assert again.output.count("changed=0") == 3
+
+
+def test_auto_takes_a_token_of_today_for_a_new_one(lab: Lab) -> None:
+    old = lab.persons["alice"].token
+    run = lab.rotate()
+    assert run.ok, run.output
+    assert "it is new, made less than a minute ago" in said(run.output)
+    assert lab.tokens() == [old]
+
+
+def test_a_broken_first_host_does_not_keep_the_others_from_the_new_token(lab: Lab) -> None:
+    lab.write_vault({"vault_cave_token_alice": lab.cave.refresh("alice")})
+    (lab.secrets("ws1") / "cave-secret.json").write_text("{")
+    run = lab.rotate(strategy="cutover")
+    assert not run.ok
+    (new,) = lab.tokens()
+    assert [lab.saved(host) for host in ("ws2", "ws3")] == [new] * 2
+    assert (lab.report / "pending").read_text() == "ws1\n"
+
+
+def test_when_the_named_first_host_fails_no_other_is_touched(lab: Lab) -> None:
+    old = lab.persons["alice"].token
+    lab.write_vault({"vault_cave_token_alice": lab.cave.refresh("alice")})
+    (lab.secrets("ws2") / "cave-secret.json").write_text("{")
+    run = lab.rotate(strategy="cutover", canary=["ws2"])
+    assert not run.ok
+    assert "the hosts that come first did not get well" in said(run.output)
+    assert [lab.saved(host) for host in ("ws1", "ws3")] == [old] * 2
+
+
+# -- wrong on purpose --------------------------------------------------------------------------------------------------
+
+
+def test_a_dead_token_is_refused_before_any_host_is_touched(lab: Lab) -> None:
+    old = lab.persons["alice"].token
+    lab.write_vault({"vault_cave_token_alice": "0" * 32})
+    for strategy in ("auto", "cutover", "overlap"):
+        run = lab.rotate(strategy=strategy)
+        assert not run.ok
+        assert "does not accept the token" in said(run.output)
+        assert "TASK [Look" not in run.output
+    assert_untouched(lab, old)
+
+
+def test_a_colleagues_token_is_refused_unless_told_otherwise(cave: CaveServer, tmp_path: Path) -> None:
+    lab = Lab(tmp_path, cave, {"ws1": "alice", "ws2": "bob"})
+    old = {name: person.token for name, person in lab.persons.items()}
+    for host, person in lab.people.items():
+        lab.save(old[person], host)
+    lab.write_vault({"vault_cave_token_alice": old["bob"], "vault_cave_token_bob": old["bob"]})
+    run = lab.rotate(strategy="cutover")
+    assert not run.ok
+    assert f"The token for {USER} is that of bob" in said(run.output)
+    assert "the one that ws1 has is of another person" in said(run.output)
+    assert [lab.saved(host) for host in lab.hosts] == [old["alice"], old["bob"]]
+    told = lab.rotate(strategy="cutover", other_person=True)
+    assert told.ok, told.output
+    assert [lab.saved(host) for host in lab.hosts] == [old["bob"], old["bob"]]
+
+
+def test_a_token_for_another_server_is_refused(lab: Lab) -> None:
+    old = lab.persons["alice"].token
+    with CaveServer() as other:
+        lab.write_vault({"vault_cave_token_alice": other.add_person("alice", ["minnie65_public"]).token})
+        run = lab.rotate()
+    assert not run.ok
+    assert "is of another server" in said(run.output)
+    assert_untouched(lab, old)
+
+
+def test_an_unreachable_server_is_said_and_no_host_is_touched(lab: Lab) -> None:
+    old = lab.persons["alice"].token
+    lab.set_variables(caveclient_server="http://127.0.0.1:9", caveclient_retries=0)
+    run = lab.rotate()
+    assert not run.ok
+    assert "cannot be asked" in said(run.output)
+    assert_untouched(lab, old)
+
+
+def test_without_a_vault_password_nothing_is_made(lab: Lab) -> None:
+    old = lab.persons["alice"].token
+    arguments = [
+        item for item in lab.arguments(strategy="overlap") if item not in ("--vault-password-file", "password")
+    ]
+
+    run = ansible(lab.folder, "playbook", *arguments)
+    assert not run.ok
+    assert lab.tokens() == [old]
+    assert_untouched(lab, old)
+
+
+# -- killed, and together ----------------------------------------------------------------------------------------------
+
+TASKS = (
+    "Prove the tokens",
+    "Look what the host sends]",
+    "Decide what to do",
+    "Choose the host",
+    "Save the new tokens on the first host",
+    "Verify the first host",
+    "Save the new tokens, and prove them",
+    "See who still uses",
+    "Look what the host sends now",
+    "Revoke the old",
+    "TASK [Report",
+)
+
+
+@pytest.fixture
+def killed_at(lab: Lab) -> Callable[[str], None]:
+    """Start a rotation, and kill all of it when a task begins (or, with a +, when it has ended on some host)."""
+
+    def kill(task: str) -> None:
+        process = lab.start(strategy="overlap", name="spring")
+        assert process.stdout
+        seen = False
+        for line in process.stdout:
+            seen = seen or task.rstrip("+") in line
+            if seen and (not task.endswith("+") or line.startswith(("ok:", "changed:", "failed:"))):
+                break
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+    return kill
+
+
+@pytest.mark.parametrize(
+    "task", [*TASKS, "Decide what to do+", "Save the new tokens, and prove them+", "Revoke the old+"]
+)
+def test_killed_anywhere_the_next_run_ends_with_one_new_token_everywhere(
+    lab: Lab, killed_at: Callable[[str], None], task: str
+) -> None:
+    old = lab.persons["alice"].token
+    killed_at(task)
+    alive = lab.tokens()
+    assert [lab.saved(host) in alive for host in lab.hosts] == [True] * 3
+    run = lab.rotate(strategy="overlap", name="spring")
+    assert run.ok, run.output
+    new = assert_rotated(lab, old)
+    if len(alive) == 2 or alive != [old]:
+        assert new in alive  # the one that the killed run made
+
+
+def test_killed_between_the_servers_answer_and_the_vault_the_token_is_found_again(lab: Lab) -> None:
+    old = lab.persons["alice"].token
+    lab.cave.set_fault("/auth/api/v1/user/token", "drip", method="POST", interval=0.2)
+    process = lab.start(strategy="overlap", name="spring")
+    deadline = time.monotonic() + 60
+    while len(lab.tokens()) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    lab.cave.clear_faults()
+    made = lab.tokens()[0]
+    assert lab.stored() == old
+    run = lab.rotate(strategy="overlap", name="spring")
+    assert run.ok, run.output
+    assert assert_rotated(lab, old) == made
+
+
+def test_two_rotations_at_the_same_time_end_with_one_new_token(lab: Lab) -> None:
+    old = lab.persons["alice"].token
+    first = lab.start(strategy="overlap", name="spring")
+    second = lab.start(strategy="overlap", name="spring")
+    outputs = [process.communicate(timeout=150)[0] for process in (first, second)]
+    assert 0 in (first.returncode, second.returncode), "\n".join(outputs)
+    new = lab.stored()
+    assert new is not None
+    assert new in lab.tokens()
+    assert [lab.saved(host) for host in lab.hosts] == [new] * 3
+    run = lab.rotate(strategy="overlap", name="spring")
+    assert run.ok, run.output
+    assert assert_rotated(lab, old) == new
