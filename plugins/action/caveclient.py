@@ -44,17 +44,20 @@ class ActionModule(ActionBase):
         host = task_vars.get("inventory_hostname", "this host")
         if not self._task.check_mode:
             display.display(f"{host}: going to {plan['doing']}")
+        brought: dict[str, str] = {}
+        needs = plan["needs"]
         try:
-            brought = self._bring(plan["needs"], arguments, host)
-            answer = self._run_module({**arguments, "_brought": brought}, task_vars)
-            if answer.get("failed") and "uv" in brought and "pip" in answer.get("needs", {}).get("tools", ()):
-                display.display(f"{host}: the controller's uv does not run there, so it is done with pip")
-                del brought["uv"]
-                brought.update(self._bring({**answer["needs"], "tools": ["pip"], "wheels": False}, arguments, host))
+            while True:
+                brought.update(self._bring(needs, arguments, host))
                 answer = self._run_module({**arguments, "_brought": brought}, task_vars)
+                lacking = [tool for tool in answer.get("needs", {}).get("tools", ()) if tool not in brought]
+                if not answer.get("failed") or not lacking:
+                    return answer
+                # What the host has, or what was brought, turned out not to run there.
+                display.vv(str(answer["msg"]), host=host)
+                needs = {**answer["needs"], "tools": lacking, "wheels": False}
         except CaveError as error:
             raise AnsibleActionFail(error.message) from error
-        return answer
 
     def _run_module(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         answer: dict[str, Any] = self._execute_module(
@@ -78,10 +81,9 @@ class ActionModule(ActionBase):
                 display.vv(f"bringing {file.name} for the installation", host=host)
                 brought[kind] = self._transfer(file, executable=kind == "uv")
             if needs["wheels"]:
-                places = (
-                    arguments["find_links"] if isinstance(arguments["find_links"], list) else [arguments["find_links"]]
-                )
-                folders = [self._find_folder(place) for place in places if "://" not in place]
+                folders = [
+                    self._find_folder(place) for place in _as_list(arguments["find_links"]) if "://" not in place
+                ]
                 archive = _bring.pack_wheels(folders, needs["host"], Path(folder, "wheels.tar"))
                 display.vv(f"bringing the wheels of {', '.join(map(str, folders))}", host=host)
                 brought["wheels"] = self._transfer(archive)
@@ -103,3 +105,8 @@ class ActionModule(ActionBase):
         self._transfer_file(str(file), path)
         self._fixup_perms2((shell.tmpdir, path), execute=executable)
         return path
+
+
+def _as_list(value: Any) -> list[str]:
+    """Return a list option as the module will see it: text is cut at its commas."""
+    return [str(item) for item in value] if isinstance(value, (list, tuple)) else str(value).split(",")

@@ -438,7 +438,7 @@ def installer_environment(kind: str, source: Source, environ: Mapping[str, str])
     if not _pip_settings.has_own_uv_settings(environ, environ["HOME"]):
         configured = _pip_settings.as_uv_environment(settings, environ)
     if source.index_url or source.offline:
-        for name in ("UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_DEFAULT_INDEX", "UV_NO_INDEX"):
+        for name in ("UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_DEFAULT_INDEX"):
             configured.pop(name, None)
             changed.pop(name, None)
     changed.update(configured)
@@ -448,9 +448,6 @@ def installer_environment(kind: str, source: Source, environ: Mapping[str, str])
     if source.offline:
         links = _local(links)
         changed["UV_OFFLINE"] = "1"
-        if source.find_links or links:
-            changed["UV_NO_INDEX"] = "1"
-            changed.pop("UV_DEFAULT_INDEX", None)
     changed["UV_FIND_LINKS"] = ",".join(
         [*source.find_links, *(link for link in links if link not in source.find_links)]
     )
@@ -461,6 +458,22 @@ def installer_environment(kind: str, source: Source, environ: Mapping[str, str])
     ):
         changed["UV_NO_CACHE"] = "1"
     return changed
+
+
+def needs_no_index(source: Source, environ: Mapping[str, str]) -> bool:
+    """Tell whether uv has to be told to use no index at all; for pip, a variable says it.
+
+    When offline without a folder of wheels, uv keeps to what its cache knows of an index.
+
+    Args:
+        source: what the user asked for.
+        environ: as installer_environment returns it for uv.
+    """
+    if source.offline:
+        return bool(environ.get("UV_FIND_LINKS"))
+    if source.index_url or _pip_settings.has_own_uv_settings(os.environ, environ["HOME"]):
+        return False
+    return _pip_settings.read_pip_settings(environ, environ["HOME"]).no_index
 
 
 def _local(links: Iterable[str]) -> list[str]:
@@ -476,12 +489,12 @@ def _has_certificates() -> bool:
 
 def install(job: Job, environ: Mapping[str, str], workdir: Path, held: Sequence[int] = ()) -> Outcome:
     """Install; returns the outcome of the installer, whatever it is."""
-    command = _command(job, workdir)
+    environ = installer_environment(job.installer.kind, job.source, environ)
+    command = _command(job, environ, workdir)
     if job.installer.kind == "uv":
         command += ["--compile-bytecode"] if job.compile_all else []
     else:
         command += ["--compile" if job.compile_all else "--no-compile"]
-    environ = installer_environment(job.installer.kind, job.source, environ)
     return run(command, environ, job.timeout, held=held)
 
 
@@ -497,13 +510,13 @@ def preview(job: Job, environ: Mapping[str, str], workdir: Path, fresh: bool) ->
     Returns:
         The outcome of the installer, and the packages that it would install, with their versions.
     """
-    command = [*_command(job, workdir), "--dry-run"]
+    environ = installer_environment(job.installer.kind, job.source, environ)
+    command = [*_command(job, environ, workdir), "--dry-run"]
     report = workdir / "report.json"
     if job.installer.kind == "uv":
         command += ["--target", str(workdir / "nothing")] if fresh else []
     else:
         command += ["--report", str(report), *(["--ignore-installed"] if fresh else [])]
-    environ = installer_environment(job.installer.kind, job.source, environ)
     outcome = run(command, environ, job.timeout)
     if outcome.returncode != 0:
         return outcome, {}
@@ -524,12 +537,13 @@ def uninstall(installer: Installer, python: str, environ: Mapping[str, str], tim
     return run(command, installer_environment(installer.kind, Source(), environ), timeout)
 
 
-def _command(job: Job, workdir: Path) -> list[str]:
+def _command(job: Job, environ: Mapping[str, str], workdir: Path) -> list[str]:
     requirements, constraints = workdir / "requirements.txt", workdir / "constraints.txt"
     requirements.write_text("\n".join([*job.requirements, ""]), encoding="utf-8")
     constraints.write_text("\n".join([*job.constraints, ""]), encoding="utf-8")
     if job.installer.kind == "uv":
         command = [*job.installer.program, "pip", "install", "--python", job.python]
+        command += ["--no-index"] if needs_no_index(job.source, environ) else []
     else:
         # Arguments, since a variable would be split at every space of a folder's name.
         command = [job.python, *job.installer.program, "install"]

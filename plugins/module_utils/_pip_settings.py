@@ -87,10 +87,9 @@ def as_uv_environment(settings: PipSettings, environ: Mapping[str, str]) -> dict
     """Return the variables that make uv look where pip would look, and trust what pip would trust.
 
     Variables rather than arguments: other users can read the arguments of a process, and a URL may hold a password.
+    ``no_index`` has no variable, so it is not among them.
     """
     found: dict[str, str] = {}
-    if settings.no_index:
-        found["UV_NO_INDEX"] = "1"
     if settings.index_url:
         found["UV_DEFAULT_INDEX"] = settings.index_url
     extra = [url for url in settings.extra_index_urls if not _names_nothing_here(url)]

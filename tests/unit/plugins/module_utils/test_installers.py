@@ -32,6 +32,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._installers impo
     last_line,
     mask_credentials,
     missing_tools,
+    needs_no_index,
     normal_name,
     numbers,
     probe,
@@ -391,7 +392,7 @@ def test_offline_uses_no_index_and_no_link_that_needs_a_network(configured: dict
     uv = installer_environment("uv", source, configured)
     assert uv["UV_FIND_LINKS"] == f"/srv/wheels,{tmp_path}"
     assert uv["UV_OFFLINE"] == "1"
-    assert uv["UV_NO_INDEX"] == "1"
+    assert needs_no_index(source, uv)
     assert not {"UV_INDEX", "UV_DEFAULT_INDEX"} & set(uv)
 
     pip = installer_environment("pip", source, configured)
@@ -405,7 +406,15 @@ def test_offline_without_a_folder_leaves_uv_its_cache(environ: dict[str, str]) -
     found = installer_environment("uv", Source(offline=True), environ)
 
     assert found["UV_OFFLINE"] == "1"
-    assert "UV_NO_INDEX" not in found
+    assert not needs_no_index(Source(offline=True), found)
+
+
+def test_a_host_that_forbids_pip_the_index_forbids_it_uv_too(environ: dict[str, str]) -> None:
+    forbidden = {**environ, "PIP_NO_INDEX": "1"}
+
+    assert needs_no_index(Source(), installer_environment("uv", Source(), forbidden))
+    assert not needs_no_index(Source(index_url=LAB), installer_environment("uv", Source(index_url=LAB), forbidden))
+    assert not needs_no_index(Source(), installer_environment("uv", Source(), environ))
 
 
 def test_a_home_that_cannot_be_written_needs_no_cache(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,153 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the controller's side brings, and how often it runs the module; the host is played by answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ansible.errors import AnsibleActionFail
+
+from ansible_collections.connectomics.cave.plugins.action.caveclient import ActionModule, _as_list
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.plugin_utils import _bring
+
+HOST = {"system": "Linux", "machine": "x86_64", "libc": "glibc", "python": "3.11.2"}
+
+
+class Played(ActionModule):
+    """The action plugin with a host that gives prepared answers."""
+
+    def __init__(self, arguments: dict[str, Any], *answers: dict[str, Any]) -> None:
+        self._task: Any = SimpleNamespace(args=arguments, check_mode=False, async_val=0, diff=False)
+        self._connection: Any = SimpleNamespace(_shell=SimpleNamespace(tmpdir="/tmp/x", join_path="/".join))
+        self.answers = list(answers)
+        self.asked: list[dict[str, Any]] = []
+        self.transferred: list[str] = []
+
+    def _execute_module(self, **keywords: Any) -> Any:
+        self.asked.append(keywords["module_args"])
+        return self.answers.pop(0)
+
+    def _transfer(self, file: Path, executable: bool = False) -> str:
+        self.transferred.append(f"{file.name}{' (executable)' if executable else ''}")
+        return f"/tmp/x/{file.name}"
+
+    def go(self) -> dict[str, Any]:
+        return self.run(task_vars={"inventory_hostname": "ws1"})
+
+
+def plan(*tools: str, wheels: bool = False) -> dict[str, Any]:
+    needs = {"tools": list(tools), "wheels": wheels, "host": HOST}
+    return {"changed": True, "plan": {"doing": "install caveclient", "needs": needs}}
+
+
+def lacks(*tools: str) -> dict[str, Any]:
+    return {"failed": True, "msg": "does not run", "needs": {"tools": list(tools), "wheels": False, "host": HOST}}
+
+
+DONE = {"changed": True, "version": "8.2.1"}
+
+
+@pytest.fixture(autouse=True)
+def controller(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A controller that has uv and a wheel of pip."""
+    monkeypatch.setattr("ansible.plugins.action.ActionBase.run", lambda *_arguments: {})
+    monkeypatch.setattr(_bring, "find_tool", lambda tools, _host, _folder: (tools[0], tmp_path / tools[0]))
+
+
+def test_an_unchanged_host_is_asked_once() -> None:
+    played = Played({"version": "8.2.1"}, {"changed": False})
+
+    assert played.go() == {"changed": False}
+    assert played.asked == [{"version": "8.2.1", "_plan": True}]
+    assert played.transferred == []
+
+
+def test_a_plan_that_fails_is_the_answer() -> None:
+    assert Played({}, {"failed": True, "msg": "no Python"}).go()["msg"] == "no Python"
+
+
+def test_a_host_that_has_all_is_asked_twice_and_nothing_is_brought() -> None:
+    played = Played({}, plan(), DONE)
+
+    assert played.go() == DONE
+    assert played.asked == [{"_plan": True}, {"_brought": {}}]
+    assert played.transferred == []
+
+
+def test_uv_is_brought_first_and_may_be_run() -> None:
+    played = Played({}, plan("uv", "pip"), DONE)
+
+    assert played.go() == DONE
+    assert played.asked[1] == {"_brought": {"uv": "/tmp/x/uv"}}
+    assert played.transferred == ["uv (executable)"]
+
+
+def test_pip_is_brought_when_uv_turns_out_not_to_run() -> None:
+    played = Played({}, plan("uv", "pip"), lacks("pip"), DONE)
+
+    assert played.go() == DONE
+    assert played.asked[2] == {"_brought": {"uv": "/tmp/x/uv", "pip": "/tmp/x/pip"}}
+
+
+def test_what_the_host_has_but_cannot_run_is_brought() -> None:
+    played = Played({}, plan(), lacks("uv", "pip"), DONE)
+
+    assert played.go() == DONE
+    assert played.transferred == ["uv (executable)"]
+
+
+def test_it_ends_when_nothing_more_can_be_brought() -> None:
+    played = Played({}, plan("uv"), lacks("pip"), lacks("uv", "pip"))
+
+    assert played.go()["msg"] == "does not run"
+
+
+def test_wheels_are_brought_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed: list[Any] = []
+    monkeypatch.setattr(_bring, "pack_wheels", lambda folders, _host, archive: packed.append(folders) or archive)
+    monkeypatch.setattr(Played, "_find_needle", lambda _self, _kind, place: place, raising=False)
+    links = [str(tmp_path), "https://lab.example/wheels"]
+    played = Played({"find_links": links}, plan("uv", "pip", wheels=True), lacks("pip"), DONE)
+
+    assert played.go() == DONE
+    assert played.transferred == ["uv (executable)", "wheels.tar", "pip"]
+    assert packed == [[tmp_path]]
+    assert played.asked[2]["_brought"]["wheels"] == "/tmp/x/wheels.tar"
+
+
+def test_a_controller_without_anything_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_arguments: Any) -> Any:
+        raise CaveError("The host lacks uv and pip.")
+
+    monkeypatch.setattr(_bring, "find_tool", refuse)
+    with pytest.raises(AnsibleActionFail, match="The host lacks uv and pip"):
+        Played({}, plan("uv", "pip")).go()
+
+
+@pytest.mark.parametrize("name", ["version", "python"])
+def test_a_number_is_refused_before_anything_runs(name: str) -> None:
+    played = Played({name: 3.1})
+
+    with pytest.raises(AnsibleActionFail, match="Put it in quotes"):
+        played.go()
+    assert played.asked == []
+
+
+def test_what_the_plugin_says_to_the_module_cannot_be_said_by_a_user_and_is_not_shown() -> None:
+    shown = {"invocation": {"module_args": {"path": "/opt", "_plan": True, "_brought": {}}}}
+    played = Played({"_brought": {"uv": "/tmp/evil"}}, {"changed": False, **shown})
+
+    assert played.go()["invocation"]["module_args"] == {"path": "/opt"}
+    assert played.asked == [{"_plan": True}]
+
+
+@pytest.mark.parametrize(("value", "items"), [(["/a", "/b"], ["/a", "/b"]), ("/a,/b", ["/a", "/b"]), ("/a", ["/a"])])
+def test_a_list_is_read_as_the_module_reads_it(value: Any, items: list[str]) -> None:
+    assert _as_list(value) == items
