@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import os.path
-from typing import Any, Mapping, NamedTuple
+from typing import Mapping, NamedTuple
 
 from ansible_collections.connectomics.cave.plugins.module_utils import _json_edit, _secrets
 from ansible_collections.connectomics.cave.plugins.module_utils._servers import (
@@ -60,7 +60,10 @@ class Plan(NamedTuple):
     texts: dict[str, str]
     """Path -> content; a path that is not in it shall not exist."""
     reasons: dict[str, str]
-    """Path -> why the file has to do with the wish."""
+    """Path -> why the file has to do with the wish, in the order in which they are to be written.
+
+    Those outside the set come first: once the set is written, nothing tells any more which token was replaced.
+    """
     stale: list[str]
     """Paths outside the set that hold the replaced token and were left alone."""
     replaced: set[str]
@@ -93,12 +96,13 @@ def plan(texts: Texts, directories: list[str], wish: Wish) -> Plan:
         elif path in result:
             _remove(result, path, wish.key)
 
-    stale = []
+    stale: list[str] = []
+    elsewhere = {}
     for path, text in texts.items():
         if path in reasons or not path.endswith(".json") or wish.stale == "ignore":
             continue
-        if _secrets.values(text).get(wish.key) in replaced:
-            reasons[path] = "held the token that was replaced" if wish.token else "held the same token"
+        if _token_in(text, wish.key) in replaced:
+            elsewhere[path] = "held the token that was replaced" if wish.token else "held the same token"
             if wish.stale == "report":
                 stale.append(path)
             elif wish.token is not None:
@@ -106,12 +110,17 @@ def plan(texts: Texts, directories: list[str], wish: Wish) -> Plan:
             else:
                 _remove(result, path, wish.key)
     _map_datastacks(result, reasons, os.path.join(directories[0], _secrets.SERVER_MAP), wish)
-    return Plan(result, reasons, stale, replaced)
+    return Plan(result, {**elsewhere, **reasons}, stale, replaced)
 
 
-def _token_at(texts: Texts, directory: str, name: str, key: str) -> Any:
-    text = texts.get(os.path.join(directory, name))
-    return _secrets.values(text).get(key) if text is not None else None
+def _token_in(text: str | None, key: str) -> str | None:
+    """Return the token under a key. What is no string is no token, whatever it is."""
+    value = _secrets.values(text).get(key) if text is not None else None
+    return value if isinstance(value, str) else None
+
+
+def _token_at(texts: Texts, directory: str, name: str, key: str) -> str | None:
+    return _token_in(texts.get(os.path.join(directory, name)), key)
 
 
 def _is_claimed(texts: Texts, directory: str, wish: Wish) -> bool:
@@ -124,20 +133,20 @@ def _is_claimed(texts: Texts, directory: str, wish: Wish) -> bool:
         for path, text in texts.items()
         if os.path.dirname(path) == directory
         and _secrets.is_server_file(os.path.basename(path))
-        and _secrets.values(text).get(wish.key) == token
+        and _token_in(text, wish.key) == token
     }
     return bool(holders) and not holders & wish.family()
 
 
 def _replaced_tokens(texts: Texts, directories: list[str], wish: Wish) -> set[str]:
-    found = set()
+    found: set[str | None] = set()
     for directory in directories:
         found |= {_token_at(texts, directory, name, wish.key) for name in wish.own_names()}
         if not _is_claimed(texts, directory, wish):
             default = _token_at(texts, directory, _secrets.DEFAULT_FILE, wish.key)
             legacy = _token_at(texts, directory, _secrets.LEGACY_FILE, wish.key)
             found |= {default if default is not None else legacy}
-    return {token for token in found if isinstance(token, str) and token and token != wish.token}
+    return {token for token in found if token and token != wish.token}
 
 
 def _shadowed(texts: Texts, path: str) -> str:

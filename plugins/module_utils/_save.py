@@ -38,22 +38,26 @@ def save(home: Home, wishes: list[Wish], check_mode: bool) -> list[dict[str, Any
             f"{home.name} is not a member of the group with id {home.group}, and so cannot give files to it. "
             f"Make {home.name} a member (usermod -aG), then run this again."
         )
-    where = home.places()
-    session = _Session(home, where)
+    session = _Session(home, home.places())
     try:
-        session.open()
-        steps = session.think(wishes)
-        if check_mode or not session.differs(steps):
-            return session.results(wishes, steps)
-        if any(wish.token for wish in wishes):
-            session.open(home.directory_access)
-        session.lock()
-        steps = session.think(wishes)  # again: only under the lock is what was read what will be replaced
-        session.carry_out(steps)
-        session.read_back(steps)
-        return session.results(wishes, steps)
+        with _store.reporting(home.path, "work in"):
+            return _save(session, wishes, check_mode)
     finally:
         session.close()
+
+
+def _save(session: _Session, wishes: list[Wish], check_mode: bool) -> list[dict[str, Any]]:
+    session.open()
+    steps = session.think(wishes)
+    if check_mode or not session.differs(steps):
+        return session.results(wishes, steps)
+    if any(wish.token for wish in wishes):
+        session.open(session.home.directory_access)
+    session.lock()
+    steps = session.think(wishes)  # again: only under the lock is what was read what will be replaced
+    session.carry_out(steps)
+    session.read_back(steps)
+    return session.results(wishes, steps)
 
 
 class _Session:
@@ -106,11 +110,7 @@ class _Session:
             texts = steps[-1].texts
         concerned = {path for step in steps for path in step.reasons}
         self._look_for_unwanted(wishes, steps)
-        self.malformed = {
-            path: entry
-            for path, entry in self.entries.items()
-            if entry.problem is not None and path in concerned and path not in self.unwanted
-        }
+        self._look_for_malformed(concerned)
         if self.malformed and (self.home.on_malformed == "fail" or self._unmendable()):
             raise CaveError(self._complaint(), malformed=sorted(self.malformed))
         self._look_for_repairs(concerned.difference(*(step.stale for step in steps)))
@@ -133,9 +133,12 @@ class _Session:
         return bool(self._changed(steps) or self.repairs)
 
     def carry_out(self, steps: list[Plan]) -> None:
-        """Do what was planned: server files first, the file for all servers after them."""
+        """Do what was planned, in an order in which a run that is killed can be completed by the next one."""
         for _reason, repair in self.repairs.values():
             repair()
+        for path in self.unwanted:
+            directory, name = os.path.split(path)
+            self.directories[directory].remove(name)
         for path in self.malformed:
             directory, name = os.path.split(path)
             self.directories[directory].set_aside(name)
@@ -147,9 +150,6 @@ class _Session:
                 self.directories[directory].write(name, wanted[path], mode, self.home.group)
             elif path not in wanted and path in self.texts:
                 self.directories[directory].remove(name)
-        for path in self.unwanted:
-            directory, name = os.path.split(path)
-            self.directories[directory].remove(name)
 
     def read_back(self, steps: list[Plan]) -> None:
         """See that the files are as planned.
@@ -264,8 +264,28 @@ class _Session:
             for name in directory.names():
                 if _store.TEMPORARY.fullmatch(name):
                     self.unwanted[os.path.join(path, name)] = "left by a run that was killed"
-                elif needles and os.path.join(path, name) not in self.texts and directory.holds(name, needles):
+                elif needles and self._may_be_copy(os.path.join(path, name)) and directory.holds(name, needles):
                     self.unwanted[os.path.join(path, name)] = "a copy that held the token"
+
+    def _may_be_copy(self, path: str) -> bool:
+        return path not in self.texts and (path not in self.entries or self.entries[path].problem != "unreadable")
+
+    def _look_for_malformed(self, concerned: set[str]) -> None:
+        """Find the malformed files that stand in the way.
+
+        Those are the files to be written, those that hold a token which shall be absent, and secrets files that are
+        closed to their own user, for nothing tells which tokens are in them.
+        """
+        self.malformed = {}
+        for path, entry in self.entries.items():
+            is_secrets_file = path in concerned or _secrets.is_secrets_file(os.path.basename(path))
+            if entry.problem is None or not is_secrets_file:
+                continue
+            if path in self.unwanted and self.home.on_malformed == "fail":
+                del self.unwanted[path]
+                self.malformed[path] = entry
+            elif path not in self.unwanted and (path in concerned or entry.problem == "unreadable"):
+                self.malformed[path] = entry
 
     def _look_for_repairs(self, concerned: set[str]) -> None:
         access = self.home.directory_access

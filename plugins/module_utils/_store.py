@@ -28,6 +28,8 @@ LOCK_PATIENCE = 20.0
 TEMPORARY = re.compile(r"\.connectomics-cave-[0-9a-f]{16}\.tmp")
 """What a run that was killed may leave behind."""
 _OPEN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # O_NONBLOCK: opening a FIFO must not wait for its other end
+# A file that is not for its user to open; ELOOP and ENXIO: it was swapped for a link or a socket meanwhile.
+_CLOSED = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO)
 _REMEDIES = {
     errno.ENOSPC: "Free some space there",
     errno.EDQUOT: "Raise the user's quota, or free some space",
@@ -62,9 +64,10 @@ class Directory:
 
     def close(self) -> None:
         """Let go of the directory, and of its lock."""
-        os.close(self._descriptor)
-        if self._lock_descriptor is not None:
-            os.close(self._lock_descriptor)
+        for descriptor in (self._descriptor, self._lock_descriptor):
+            if descriptor is not None:
+                with contextlib.suppress(OSError):
+                    os.close(descriptor)
 
     def flaw(self, access: Access) -> str:
         """Say who could enter that should not, or the other way round; empty when all is well.
@@ -93,14 +96,16 @@ class Directory:
 
     def read(self, name: str) -> _secrets.Entry | None:
         """Return what stands under ``name``, None when nothing does. A link is not followed."""
-        return read_entry(name, self._descriptor, follow=False)
+        with reporting(os.path.join(self.path, name), "read"):
+            return read_entry(name, self._descriptor, follow=False)
 
     def holds(self, name: str, needles: list[bytes]) -> bool:
         """Tell whether the beginning of a regular file holds one of ``needles``, whatever the file's form."""
-        with contextlib.suppress(OSError, _secrets.Malformed):
-            content = _read(name, self._descriptor, _OPEN)
-            return any(needle in content for needle in needles)
-        return False
+        with reporting(os.path.join(self.path, name), "read"):
+            with contextlib.suppress(FileNotFoundError, _secrets.Malformed):
+                content = _read(name, self._descriptor, _OPEN)
+                return any(needle in content for needle in needles)
+            return False
 
     def is_writable(self) -> bool:
         """Tell whether the user may change the directory, without trying."""
@@ -224,25 +229,32 @@ def read_entry(name: str, directory: int | None = None, follow: bool = True) -> 
         name: a path, relative to the descriptor ``directory`` if that is given.
         directory: an open directory.
         follow: whether a link counts as what it leads to, as it does for the readers.
+
+    Raises:
+        OSError: it cannot be told what stands there, and ``follow`` is not set. A reader would make nothing of that.
     """
-    status = None
     try:
         status = os.stat(name, dir_fd=directory, follow_symlinks=follow)
+    except FileNotFoundError:
+        return None
+    except OSError:
+        if follow:
+            return None  # for a reader, too, nothing is there
+        raise
+    text, problem, detail = None, None, ""
+    try:
         if stat.S_ISLNK(status.st_mode):
             raise _secrets.Malformed("symlink", f"to {os.readlink(name, dir_fd=directory)!r}")
         _require_regular(status.st_mode)  # before it is opened: to open a FIFO or a device is to do something to it
-        flags = _OPEN & ~os.O_NOFOLLOW if follow else _OPEN
-        text, problem, detail = _secrets.parse(_read(name, directory, flags)), None, ""
+        text = _secrets.parse(_read(name, directory, _OPEN & ~os.O_NOFOLLOW if follow else _OPEN))
     except _secrets.Malformed as error:
-        text, problem, detail = None, error.code, str(error)
+        problem, detail = error.code, str(error)
     except FileNotFoundError:
         return None
     except OSError as error:
-        if status is None and follow:
-            return None  # for a reader, too, nothing is there
-        text, problem, detail = None, "unreadable", f"{_secrets.PROBLEMS['unreadable']} ({_reason(error)})"
-    if status is None:
-        return _secrets.Entry(0, -1, -1, False, text, problem, detail)
+        if not follow:
+            raise
+        problem, detail = "unreadable", str(_secrets.Malformed("unreadable", _reason(error)))
     mode = stat.S_IMODE(status.st_mode)
     return _secrets.Entry(mode, status.st_uid, status.st_gid, stat.S_ISREG(status.st_mode), text, problem, detail)
 
@@ -277,7 +289,12 @@ def _require_regular(mode: int) -> None:
 
 def _read(name: str, directory: int | None, flags: int) -> bytes:
     """Return the content of a regular file, or of one that is too large one byte more than is allowed."""
-    descriptor = os.open(name, os.O_RDONLY | flags, dir_fd=directory)
+    try:
+        descriptor = os.open(name, os.O_RDONLY | flags, dir_fd=directory)
+    except OSError as error:
+        if error.errno not in _CLOSED:
+            raise
+        raise _secrets.Malformed("unreadable", _reason(error)) from None
     try:
         _require_regular(os.fstat(descriptor).st_mode)  # again: it may have been swapped
         content = b""
@@ -309,9 +326,10 @@ def open_directory(
     """
     missing: list[str] = []
     above = path
-    while not os.path.lexists(above) and above != os.path.dirname(above):
-        missing.insert(0, above)
-        above = os.path.dirname(above)
+    with reporting(path, "reach"):
+        while not _stands(above):
+            missing.insert(0, above)
+            above = os.path.dirname(above)
     if missing and not os.path.isdir(above):
         raise CaveError(_obstacle(above))
     if missing and not os.access(above, os.W_OK | os.X_OK):
@@ -337,6 +355,15 @@ def open_directory(
             "Remove the link, or give the directory to its user (chown)."
         )
     return Directory(path, descriptor), missing
+
+
+def _stands(path: str) -> bool:
+    """Tell whether anything stands under a path; os.path.lexists takes what cannot be looked at for nothing."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _make(path: str, access: Access) -> None:

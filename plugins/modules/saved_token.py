@@ -93,7 +93,8 @@ options:
     description:
       - What to do with other secrets files in the same directory that hold the token that is replaced (or removed).
       - V(update) treats them alike, V(report) names them in the result, V(ignore) does neither.
-      - With O(state=absent) and V(update), further files there that hold the token are removed, such as backups.
+      - With O(state=absent) and V(update), further files there that hold the token are removed, such as backups. A
+        malformed secrets file that holds it is removed with O(on_malformed=replace) alone.
     type: str
     choices: [update, report, ignore]
     default: update

@@ -177,7 +177,7 @@ def test_absent_where_there_is_nothing_is_nothing() -> None:
 
 # whatever is there -----------------------------------------------------------------------------------------------
 
-TOKENS = st.sampled_from([OLD, NEW, OTHER, "", None, 7])
+TOKENS = st.sampled_from([OLD, NEW, OTHER, "", None, 7, True, [OLD], {"token": OLD}])
 CONTENTS = st.dictionaries(st.sampled_from(["token", "mine"]), TOKENS)
 PATHS = [H_FILE, S_FILE, FLY_FILE, Z_FILE, DEFAULT, LEGACY]
 FILES = st.dictionaries(st.sampled_from(PATHS + [path.replace(USUAL, ELSEWHERE) for path in PATHS]), CONTENTS)

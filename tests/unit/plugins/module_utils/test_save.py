@@ -31,7 +31,7 @@ from homes import (
     token_in,
 )
 
-from ansible_collections.connectomics.cave.plugins.module_utils import _home, _store
+from ansible_collections.connectomics.cave.plugins.module_utils import _home, _secrets, _store
 from ansible_collections.connectomics.cave.plugins.module_utils._coherence import Wish
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._home import Home
@@ -317,7 +317,7 @@ def test_absent_leaves_the_token_nowhere(tmp_path: Path) -> None:
         f"{DEFAULT_FILE}~": f'{{"token": "{OLD_TOKEN}"}}',
         f".{DEFAULT_FILE}.swp": b"\x00\xff" + OLD_TOKEN.encode(),
         "prod.flywire-daf.com-cave-secret.json": {"token": OLD_TOKEN, "mine": OTHER_TOKEN},
-        "cut-cave-secret.json": f'{{"token": "{OLD_TOKEN}"',
+        "notes.json": f'{{"token": "{OLD_TOKEN}"',
     }
     fill(
         tmp_path,
@@ -335,10 +335,71 @@ def test_absent_leaves_the_token_nowhere(tmp_path: Path) -> None:
     assert (result["previous_fingerprint"], result["fingerprint"]) == (fingerprint(OLD_TOKEN), None)
 
 
-def test_absent_removes_a_malformed_file_that_holds_the_token(tmp_path: Path) -> None:
-    fill(tmp_path, {DEFAULT_FILE: {"token": OLD_TOKEN}, SERVER_FILE: f'{{"token": "{OLD_TOKEN}'})
-    assert actions(saved(tmp_path, wish(None)))[SERVER_FILE] == "removed"
+@pytest.mark.parametrize("name", [SERVER_FILE, "elsewhere.example.org-cave-secret.json"])
+def test_absent_removes_a_malformed_file_that_holds_the_token_when_asked_for_alone(name: str, tmp_path: Path) -> None:
+    fill(tmp_path, {DEFAULT_FILE: {"token": OLD_TOKEN}, name: f'{{"mine": 1, "token": "{OLD_TOKEN}'})
+    before = picture(tmp_path, besides=())
+    with pytest.raises(CaveError, match=f"{name} is not JSON"):
+        save(home_of(tmp_path), [wish(None)], check_mode=False)
+    assert picture(tmp_path, besides=()) == before
+    assert actions(saved(tmp_path, wish(None), on_malformed="replace"))[name] == "removed"
     assert picture(secrets_of(tmp_path)) == {}
+
+
+def test_absent_never_removes_a_file_that_could_not_be_read_at_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path, {DEFAULT_FILE: {"token": OLD_TOKEN, "mine": OTHER_TOKEN}, SERVER_FILE: {"token": OLD_TOKEN}})
+    before = picture(tmp_path, besides=())
+    read = _store._read
+    closed = [DEFAULT_FILE]
+
+    def flickering(name: str, *arguments: Any) -> bytes:
+        if name in closed:
+            closed.remove(name)
+            raise _secrets.Malformed("unreadable", "Permission denied")
+        return read(name, *arguments)
+
+    monkeypatch.setattr(_store, "_read", flickering)
+    with pytest.raises(CaveError, match=f"{DEFAULT_FILE} cannot be read by its user"):
+        save(home_of(tmp_path, on_malformed="replace"), [wish(None)], check_mode=False)
+    assert picture(tmp_path, besides=()) == before
+
+
+def test_a_secrets_file_that_is_closed_to_its_user_is_said_wherever_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path, {LEGACY_FILE: {"token": OLD_TOKEN}, "google-secret.json": "{}"})
+    read = _store._read
+
+    def closed(name: str, *arguments: Any) -> bytes:
+        if name in (LEGACY_FILE, "google-secret.json"):
+            raise _secrets.Malformed("unreadable", "Permission denied")
+        return read(name, *arguments)
+
+    monkeypatch.setattr(_store, "_read", closed)
+    with pytest.raises(
+        CaveError, match=rf"{LEGACY_FILE} cannot be read by its user \(Permission denied\)\. Nothing"
+    ) as it:
+        save(home_of(tmp_path), [wish()], check_mode=False)
+    assert "google" not in it.value.message
+
+
+def test_stale_files_are_written_before_it_is_forgotten_which_token_they_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = "prod.flywire-daf.com-cave-secret.json"
+    fill(tmp_path, {name: {"token": OLD_TOKEN} for name in (DEFAULT_FILE, LEGACY_FILE, other)})
+    written: list[str] = []
+    write = _store.Directory.write
+
+    def noting(directory: _store.Directory, name: str, *arguments: Any) -> None:
+        written.append(name)
+        write(directory, name, *arguments)
+
+    monkeypatch.setattr(_store.Directory, "write", noting)
+    save(home_of(tmp_path), [wish()], check_mode=False)
+    assert set(written[:2]) == {LEGACY_FILE, other}
 
 
 def test_absent_where_nothing_was_makes_nothing(tmp_path: Path) -> None:
