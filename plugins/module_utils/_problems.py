@@ -149,6 +149,7 @@ def token_problems(found: Found, asked: Asked, readings: list[_readers.Reading])
         readings: what each reader sends, caveclient first.
     """
     problems = [
+        *_undue(found, asked, readings),
         *_unexpected(found, asked, readings[0]),
         *_disagreeing(found, asked, readings),
         *_left_behind(found, asked, readings),
@@ -174,6 +175,15 @@ def _paths(problems: Iterable[Problem]) -> set[str]:
 # What is sent ---------------------------------------------------------------------------------------------------------
 
 
+def _undue(found: Found, asked: Asked, readings: list[_readers.Reading]) -> Iterable[Problem]:
+    """Look for tokens that should be gone."""
+    for reading in readings if asked.is_absent else ():
+        if reading.path and reading.token is not None and not _is_claimed(found, asked, reading.token):
+            message = f"{reading.reader} sends {_sent(reading.token)} to {reading.host}; none should be there."
+            remedy = _PROVISION if _is_written(reading.path, found, asked) else _discard(reading.path, found, asked.key)
+            yield Problem("unexpected_token", reading.path, message, remedy)
+
+
 def _unexpected(found: Found, asked: Asked, reading: _readers.Reading) -> Iterable[Problem]:
     """Compare with what was expected. A file that cannot be read is a problem of its own."""
     path = reading.path or os.path.join(found.where.caveclient, _secrets.DEFAULT_FILE)
@@ -182,9 +192,6 @@ def _unexpected(found: Found, asked: Asked, reading: _readers.Reading) -> Iterab
     if reading.token is not None and not _is_sound(reading.token):
         message = f"{path} has something under {asked.key!r} that cannot be a token."
         yield Problem("malformed", path, message, _PROVISION)
-    elif asked.is_absent and reading.token is not None:
-        message = f"caveclient sends {_sent(reading.token)} to {asked.server}; none should be there."
-        yield Problem("unexpected_token", path, message, _PROVISION)
     elif asked.expected and reading.token != asked.expected:
         message = (
             f"caveclient sends {_sent(reading.token)} to {asked.server}; expected is {fingerprint(asked.expected)}."

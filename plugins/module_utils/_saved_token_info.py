@@ -142,6 +142,10 @@ def _mode(value: object) -> int:
 
 def _fail(entries: list[_Entry], error: CaveError) -> None:
     for entry in entries:
+        if entry.asked.is_absent and "unknown_user" in error.details:
+            nothing: dict[str, list[Any]] = {"readers": [], "files": [], "problems": []}
+            entry.result.update(nothing, fingerprint=None, agree=True, **_comparison(entry.asked, None))
+            continue
         entry.result.update(failed=True, msg=mask(error.message, [entry.asked.expected or ""]))
 
 
@@ -313,7 +317,7 @@ def _ask(entries: list[_Entry], looks: Mapping[int, Mapping[str, Any]], params: 
 
     questions = {}
     for index, entry in enumerate(entries):
-        if entry.result.get("failed"):
+        if id(entry.result) not in looks:
             continue
         verdict = _verdict_without_asking(entry, looks[id(entry.result)])
         if verdict is not None:

@@ -39,12 +39,14 @@ def find_user(name: str) -> pwd.struct_passwd:
     """Return the account of a user name of this host.
 
     Raises:
-        CaveError: there is no such user, or this process may not work for that user.
+        CaveError: there is no such user (then ``details`` has ``unknown_user``), or this process may not work for that
+            user.
     """
     try:
         user = pwd.getpwnam(name)
     except (KeyError, ValueError) as error:
-        raise CaveError(f"This host has no user {name!r}. Create the account first, or correct the name.") from error
+        message = f"This host has no user {name!r}. Create the account first, or correct the name."
+        raise CaveError(message, unknown_user=name) from error
     if os.geteuid() not in (0, user.pw_uid):
         me = current_user().pw_name
         raise CaveError(f"Running as {me}, which cannot work for {name}. Run the task with become: true.")

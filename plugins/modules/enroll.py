@@ -25,6 +25,7 @@ extends_documentation_fragment:
   - connectomics.cave.cave.server
   - connectomics.cave.cave.datastacks
   - connectomics.cave.cave.attributes
+  - connectomics.cave.cave.action_group
 attributes:
   check_mode:
     support: none
