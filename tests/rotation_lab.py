@@ -6,9 +6,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import json
+import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -21,6 +24,13 @@ from ansible_run import Run, ansible, command, environment
 
 from ansible_collections.connectomics.cave.plugins.plugin_utils._vault_file import read_variable
 from cave_server import CaveServer
+
+
+def _descendants(pid: int) -> list[int]:
+    """All processes that a process has started, and these."""
+    children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return children + [other for child in children for other in _descendants(child)]
+
 
 PASSWORD = b"correct horse"
 USER = getpass.getuser()
@@ -149,6 +159,17 @@ class Lab:
             text=True,
             start_new_session=True,
         )
+
+    @staticmethod
+    def kill(process: subprocess.Popen[str], workers: bool = True) -> None:
+        """Kill a rotation; ``workers`` are the processes that do its tasks, which are in sessions of their own."""
+        victims = [process.pid, *(_descendants(process.pid) if workers else [])]
+        for pid in victims:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.wait(timeout=30)
+        if process.stdout:
+            process.stdout.close()
 
     def tokens(self, person: str = "alice") -> list[str]:
         """All tokens of a person that are alive, newest first."""

@@ -272,7 +272,7 @@ def _begin(
         _roll_out(subject, token, decision.reason)
     elif decision.action == "continue" and decision.new is not None and decision.old is not None:
         if decision.new.value != token:
-            store.prepare()
+            store.prepare(decision.new.value)
             store.keep(decision.new.value)
         _replace(subject, decision.new, decision.old, "continued", decision.reason)
         subject.old_alive, subject.places, subject.unstored = True, store.kept(), store.waits()
@@ -358,11 +358,12 @@ class _Store:
         self._places: list[tuple[str, tuple[str, ...]]] = []
         self._stored = ""
 
-    def prepare(self) -> None:
-        """See that a new token can be stored, before it is made. Raises CaveError."""
+    def prepare(self, new: str = "") -> None:
+        """See that a new token can be stored, before it is made (or when it is ``new``). Raises CaveError."""
         if self._settings.own_store:
             return
-        self._places = self._vault.places(self._token)
+        # Another run, or what is left of one that was killed, may have stored it since the variables were read.
+        self._places = self._vault.places(self._token) or (self._vault.places(new) if new else [])
         if not self._places:
             raise CaveError(
                 f"There is no place to keep a new token: no variable in {self._vault.searched} holds the token "
