@@ -2,13 +2,17 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Tiny wheels under the names of real packages: installed in no time, without a network."""
+"""Tiny wheels under the names of real packages: installed in no time, without a network.
+
+`python tests/stub_wheels.py FOLDER VERSION...` fills a folder.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import importlib.metadata
+import sys
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -101,3 +105,7 @@ def repack(folder: Path, name: str) -> Path:
         if file.suffix == ".py" and not str(file).startswith("..")
     }
     return wheel(folder, name, distribution.version, files)
+
+
+if __name__ == "__main__":
+    lab(Path(sys.argv[1]), *sys.argv[2:])

@@ -255,7 +255,8 @@ def _pin(current: Path, place: Path, site_packages: Path) -> None:
 
     Otherwise a notebook that runs during an upgrade would import its next module from the other build.
     """
-    old, new, below = (repr(str(text)) for text in (current, place, f"{current}/"))
+    # Python reads this file in whatever encoding its user has.
+    old, new, below = (ascii(str(text)) for text in (current, place, f"{current}/"))
     lines = [
         f"sys.path[:] = [p.replace({old}, {new}, 1) if p.startswith({below}) else p for p in sys.path]",
         f"sys.executable = sys.executable.replace({below}, {new} + '/', 1)",
