@@ -408,6 +408,9 @@ def _not_permitted(path: str, doing: str) -> str:
     except OSError as error:
         state = f"cannot be looked at ({_reason(error)})"
     what = doing if path in doing or doing.endswith(" it") else f"{doing} {path}"
+    with contextlib.suppress(OSError):
+        if os.statvfs(culprit).f_flag & os.ST_RDONLY:
+            return f"Cannot {what}: {culprit} is mounted read-only. {_REMEDIES[errno.EROFS]}, then run this again."
     return (
         f"No permission to {what}: {culprit} {state}, and the token's user has user id {os.geteuid()}. "
         "Give it to that user (chown, chmod u+rwx)."

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from homes import picture
 
 from ansible_collections.connectomics.cave.plugins.module_utils import _readers, _secrets, _store
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
@@ -245,6 +246,45 @@ def test_a_file_is_written_whole_and_0600_under_any_umask(directory: Directory) 
     path = Path(directory.path) / "x.json"
     assert (path.read_text(), mode_of(path)) == (TEXT, 0o600)
     assert directory.names() == ["x.json"]
+
+
+def test_a_file_is_0600_from_birth(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
+    born: list[int] = []
+    open_ = os.open
+
+    def watching(name: Any, flags: int, *mode: int, **how: Any) -> int:
+        descriptor = open_(name, flags, *mode, **how)
+        if flags & os.O_CREAT:
+            born.append(stat.S_IMODE(os.fstat(descriptor).st_mode))
+        return descriptor
+
+    monkeypatch.setattr(os, "open", watching)
+    directory.lock()
+    directory.write("x.json", TEXT, 0o640, os.getegid())
+    assert born == [0o600, 0o600]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: path.write_text("precious"),
+        lambda path: path.symlink_to("elsewhere"),
+        lambda path: path.symlink_to("nowhere"),
+        _fifo,
+        Path.mkdir,
+    ],
+)
+def test_a_temporary_name_that_somebody_planted_is_not_taken_for_ours(
+    make: Callable[[Path], Any], directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "urandom", bytes)
+    folder = Path(directory.path)
+    (folder / "elsewhere").write_text("precious")
+    make(folder / f".connectomics-cave-{'00' * 8}.tmp")
+    before = picture(folder)
+    with pytest.raises(CaveError, match=r"Cannot write .*x\.json: File exists"):
+        directory.write("x.json", TEXT, 0o600, None)
+    assert picture(folder) == before
 
 
 def test_a_file_for_a_group_gets_its_mode_and_group(directory: Directory) -> None:

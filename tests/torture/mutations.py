@@ -1,0 +1,281 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Put known defects into a copy of the write path, and see which test notices.
+
+    PYTHONPATH=.tree:tests python -m torture.mutations [DEFECT ...]
+
+prints for each defect the first test that fails as JSON; the exit status is 1 when a defect went unnoticed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+UNIT = "tests/unit/plugins/module_utils"
+LIMIT = 600
+"""Seconds for the tests of one defect."""
+
+
+@dataclass(frozen=True)
+class Defect:
+    """A defect: the text to replace in one of the module_utils, and the tests that ought to notice."""
+
+    about: str
+    file: str
+    found: str
+    instead: str
+    tests: tuple[str, ...]
+
+
+STORE = ("test_store.py",)
+SAVE = ("test_save.py",)
+DEFECTS = {
+    "follow-links": Defect(
+        "O_NOFOLLOW is dropped, and links are no longer told apart",
+        "_store.py",
+        "_OPEN = os.O_NOFOLLOW | os.O_CLOEXEC",
+        "_OPEN = os.O_CLOEXEC",
+        ("test_store.py",),
+    ),
+    "no-file-sync": Defect(
+        "the new file is not on the disk before it takes the old one's place",
+        "_store.py",
+        "                    os.fsync(descriptor)\n",
+        "",
+        STORE,
+    ),
+    "no-directory-sync": Defect(
+        "the rename is not on the disk when the run ends",
+        "_store.py",
+        "            os.fsync(self._descriptor)\n",
+        "            pass\n",
+        STORE,
+    ),
+    "readable-for-an-instant": Defect(
+        "the new file is readable by others for an instant",
+        "_store.py",
+        "descriptor = os.open(temporary, flags, 0o600, dir_fd=self._descriptor)",
+        "descriptor = os.open(temporary, flags, 0o644, dir_fd=self._descriptor)\n"
+        "            os.fchmod(descriptor, 0o600)",
+        STORE,
+    ),
+    "not-exclusive": Defect(
+        "a temporary name that somebody planted is taken for ours",
+        "_store.py",
+        "os.O_WRONLY | os.O_CREAT | os.O_EXCL | _OPEN",
+        "os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _OPEN",
+        STORE,
+    ),
+    "in-place": Defect(
+        "the file is written in place",
+        "_store.py",
+        '        temporary = f".connectomics-cave-{os.urandom(8).hex()}.tmp"\n',
+        "        temporary = name\n        with contextlib.suppress(OSError):\n"
+        "            os.unlink(name, dir_fd=self._descriptor)\n",
+        STORE,
+    ),
+    "litter": Defect(
+        "the temporary file stays when a write fails",
+        "_store.py",
+        "                    os.unlink(temporary, dir_fd=self._descriptor)\n                raise",
+        "                    pass\n                raise",
+        STORE,
+    ),
+    "by-path": Defect(
+        "the file is renamed by its path, not in the directory that was opened",
+        "_store.py",
+        "os.rename(temporary, name, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)",
+        "os.rename(temporary, os.path.join(self.path, name), src_dir_fd=self._descriptor)",
+        STORE,
+    ),
+    "no-lock": Defect(
+        "two runs write at once",
+        "_store.py",
+        "                    fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
+        "",
+        STORE,
+    ),
+    "stale-plan": Defect(
+        "what another run wrote meanwhile is lost",
+        "_save.py",
+        "    steps = session.think(wishes)  # again: only under the lock is what was read what will be replaced\n",
+        "",
+        SAVE,
+    ),
+    "wide-directories": Defect(
+        "directories are made for all to read",
+        "_store.py",
+        "os.mkdir(path, 0o700)",
+        "os.mkdir(path, 0o755)",
+        STORE,
+    ),
+    "strange-owner": Defect(
+        "a link to somebody else's directory is followed",
+        "_store.py",
+        "    if owner not in owners:",
+        "    if False:",
+        STORE,
+    ),
+    "still-root": Defect(
+        "the child keeps root's user id",
+        "_users.py",
+        "            os.setuid(job.user.pw_uid)\n",
+        "",
+        ("test_users.py",),
+    ),
+    "own-groups": Defect(
+        "the child keeps root's groups",
+        "_users.py",
+        "            os.setgroups(groups)\n",
+        "",
+        ("test_users.py",),
+    ),
+    "overwrite-malformed": Defect(
+        "a malformed file is overwritten silently",
+        "_save.py",
+        'if self.malformed and (self.home.on_malformed == "fail" or self._unmendable()):',
+        "if False:",
+        SAVE,
+    ),
+    "forget-quarantine-mode": Defect(
+        "what is set aside stays readable by others",
+        "_store.py",
+        "                    os.fchmod(descriptor, 0o700 if stat.S_ISDIR(os.fstat(descriptor).st_mode) else 0o600)\n",
+        "                    pass\n",
+        STORE,
+    ),
+    "write-in-check-mode": Defect(
+        "check mode writes",
+        "_save.py",
+        "    if check_mode or not session.differs(steps):",
+        "    if not session.differs(steps):",
+        SAVE,
+    ),
+    "own-file-first": Defect(
+        "stale files are written last, when nothing tells any more that they are stale",
+        "_coherence.py",
+        "{**elsewhere, **reasons}",
+        "{**reasons, **elsewhere}",
+        SAVE,
+    ),
+    "token-in-the-diff": Defect(
+        "the diff shows tokens",
+        "_save.py",
+        "return fingerprint(token) if isinstance(token, str) and token else None",
+        "return token if isinstance(token, str) and token else None",
+        SAVE,
+    ),
+    "token-in-messages": Defect(
+        "a failure's message shows the token",
+        "_saved_token.py",
+        'msg=mask(error.message, [token or ""])',
+        "msg=error.message",
+        ("test_saved_token.py",),
+    ),
+    "misspelt-options-shown": Defect(
+        "a token under a misspelt option is printed",
+        "_module.py",
+        '            if not str(name).startswith("_ansible_"):\n                yield from _strings(inner)\n',
+        "            pass\n",
+        ("test_module.py",),
+    ),
+    "prove-later": Defect(
+        "a rejected token is written",
+        "_saved_token.py",
+        "        if not verdict.ok:",
+        "        if False:",
+        ("test_saved_token.py",),
+    ),
+}
+SHORT = (
+    "follow-links",
+    "no-file-sync",
+    "readable-for-an-instant",
+    "still-root",
+    "overwrite-malformed",
+    "token-in-the-diff",
+)
+"""Those that every run of the tests tries."""
+
+
+def run(names: Iterable[str], folder: Path, python: str) -> list[dict[str, Any]]:
+    """Try defects; return for each which test noticed.
+
+    Args:
+        names: of the defects.
+        folder: an empty one, for the copy.
+        python: that has the tests' tools.
+    """
+    copy = folder / "ansible_collections" / "connectomics" / "cave"
+    copy.mkdir(parents=True)
+    for name in ("plugins", "tests/unit", "pyproject.toml"):
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, copy / name)
+    for source in (ROOT / "tests").glob("*.py"):
+        shutil.copy(source, copy / "tests" / source.name)
+    shutil.copytree(ROOT / "tests" / "cave_server", copy / "tests" / "cave_server")
+    return [{"defect": name, **_try(DEFECTS[name], copy, folder, python)} for name in names]
+
+
+def _try(defect: Defect, copy: Path, tree: Path, python: str) -> dict[str, Any]:
+    path = copy / "plugins" / "module_utils" / defect.file
+    sound = path.read_text()
+    if sound.count(defect.found) != 1:
+        return {"about": defect.about, "caught_by": "", "note": f"{defect.file} has no such place any more"}
+    path.write_text(sound.replace(defect.found, defect.instead))
+    try:
+        done = subprocess.run(
+            [
+                python,
+                "-m",
+                "pytest",
+                "-x",
+                "-q",
+                "-p",
+                "no:cacheprovider",
+                "-o",
+                f"pythonpath={tree} {copy / 'tests'}",
+                f"--basetemp={tree / 'temporary'}",
+                *(f"{UNIT}/{name}" for name in defect.tests),
+            ],
+            cwd=copy,
+            env={**os.environ, "PYTHONPATH": f"{tree}{os.pathsep}{copy / 'tests'}", "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+            check=False,
+        )
+    finally:
+        path.write_text(sound)
+    noticed = re.search(r"^(?:FAILED|ERROR) \S+/(\S+)", done.stdout, re.MULTILINE)
+    caught = noticed.group(1) if noticed and done.returncode == 1 else ""
+    return {"about": defect.about, "caught_by": caught, "note": "" if caught else done.stdout[-500:]}
+
+
+def main() -> None:
+    """Try defects from the command line."""
+    with tempfile.TemporaryDirectory(prefix="mutations-") as folder:
+        found = run(sys.argv[1:] or DEFECTS, Path(folder), sys.executable)
+    for item in found:
+        print(json.dumps(item))
+    sys.exit(any(not item["caught_by"] for item in found))
+
+
+if __name__ == "__main__":
+    main()
