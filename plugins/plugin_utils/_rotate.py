@@ -242,7 +242,7 @@ def _bar_strangers(
     for owner, message in _rotation.strangers(subject_of).items():
         subject = subject_of[owner]
         if not subject.idle:
-            subject.bar(owner.host, owner.user, f"{message} Put that person's own token into the vault.")
+            subject.withhold(owner.host, owner.user, f"{message} Put that person's own token into the vault.")
     for subject in subjects:
         if subject.barred and len(subject.barred) >= count[id(subject)]:
             subject.refuse(subject.barred[0]["reason"])

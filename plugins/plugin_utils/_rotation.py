@@ -269,7 +269,7 @@ class Subject:
         self.action, self.message = "refused", message
         self.access = dict(access) if access is not None else self.access
 
-    def bar(self, host: str, user: str, reason: str) -> None:
+    def withhold(self, host: str, user: str, reason: str) -> None:
         """Don't give it to a user of a host."""
         self.barred.append({"host": host, "user": user, "reason": reason})
 

@@ -11,19 +11,23 @@ tasks are copies of that one. Nobody can open it afterwards, not even somebody w
 
 from __future__ import annotations
 
-from cryptography.fernet import Fernet, InvalidToken
+import secrets
 
-_KEY = Fernet.generate_key()
+from ansible import constants as C  # noqa: N812
+from ansible.errors import AnsibleError
+from ansible.parsing.vault import VaultLib, VaultSecret
+
+_SECRET = VaultSecret(secrets.token_hex(32).encode("ascii"))
 
 
 def seal(token: str) -> str:
     """Return a text that only this run can open."""
-    return Fernet(_KEY).encrypt(token.encode("utf-8")).decode("ascii")
+    return bytes(VaultLib().encrypt(token, _SECRET)).decode("ascii")
 
 
 def unseal(text: str) -> str | None:
     """Return the token that ``seal`` was given; None when it was in another run (or a process that is no copy)."""
     try:
-        return Fernet(_KEY).decrypt(text.encode("ascii")).decode("utf-8")
-    except (InvalidToken, UnicodeError):
+        return bytes(VaultLib([(C.DEFAULT_VAULT_IDENTITY, _SECRET)]).decrypt(text)).decode("utf-8")
+    except (AnsibleError, UnicodeError):
         return None

@@ -70,7 +70,7 @@ def test_a_token_that_cannot_be_unsealed_comes_out_of_the_vault(tmp_path: Path) 
 def test_nobody_gets_a_token_that_was_refused_or_is_somebody_elses() -> None:
     refused, barred = replace(SUBJECT, barred=[]), replace(SUBJECT, barred=[])
     refused.refuse("The server refuses it.")
-    barred.bar("ws1", "alice", "It is Bob's.")
+    barred.withhold("ws1", "alice", "It is Bob's.")
     for subject, says in ((refused, "The server refuses it"), (barred, "It is Bob's"), (None, "changed while the run")):
         with pytest.raises(CaveError, match=says):
             token_for(subject, HOLDER, [])

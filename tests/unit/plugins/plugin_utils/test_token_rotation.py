@@ -251,7 +251,7 @@ def test_a_use_after_the_last_host_had_the_new_token_is_told_with_its_time() -> 
 
 def test_a_subject_survives_being_a_result() -> None:
     subject = replace(SUBJECT, places=[{"path": "a", "name": "b"}], person={"id": 3, "name": "Alice", "email": ""})
-    subject.bar("ws1", "alice", "somebody else's")
+    subject.withhold("ws1", "alice", "somebody else's")
     assert Subject.of(subject.as_dict()) == subject
 
 
