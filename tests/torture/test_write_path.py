@@ -33,7 +33,7 @@ FEWEST = {
     "races": 200,
     "kill": 140,
     "faults": 160,
-    "file-systems": 90,
+    "file-systems": 27,
     "together": 64,
     "malformed": 1000,
 }

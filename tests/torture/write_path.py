@@ -365,7 +365,9 @@ def _save_against_odds(
             any(reason in error.message for reason in reasons) and "again" in error.message,
             f"{state.name}: {error.message}",
         )
+        report.counts["refused"] = report.counts.get("refused", 0) + 1
     else:
+        report.counts["done"] = report.counts.get("done", 0) + 1
         report.check(contents(home) == after, f"{state.name}: said to be well, and is not")
     torn = is_whole(contents(home), before, after)
     report.check(not torn, f"{state.name}: {torn}")
