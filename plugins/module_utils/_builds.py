@@ -14,7 +14,6 @@ import contextlib
 import fcntl
 import os
 import re
-import secrets
 import shutil
 import stat
 import time
@@ -184,7 +183,7 @@ class Builds:
 
     def new_place(self) -> tuple[Path, Path]:
         """Return where the next build goes, and a work folder beside it; both are litter until it is finished."""
-        name = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(4)}"
+        name = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.urandom(4).hex()}"
         place, work = self.folder / name, self.folder / (name + _WORK)
         self.folder.mkdir(parents=True, exist_ok=True)
         work.mkdir()
@@ -208,7 +207,7 @@ class Builds:
             build: the build.
             asked_for: whether this is a request for it, rather than a way back to it; then it becomes the first of all.
         """
-        temporary = self.path / (".current-" + secrets.token_hex(4))
+        temporary = self.path / (".current-" + os.urandom(4).hex())
         temporary.symlink_to(build.path.relative_to(self.path))
         temporary.replace(self.current)
         _sync_directory(self.path)

@@ -10,7 +10,6 @@ import contextlib
 import fcntl
 import os
 import shutil
-import tarfile
 import tempfile
 import time
 from pathlib import Path
@@ -690,6 +689,8 @@ def _is_python(asked: str, record: Mapping[str, Any]) -> bool:
 
 def _unpack(archive: str, folder: Path) -> None:
     """Unpack the files of an archive into one folder, whatever paths it names."""
+    import tarfile  # only here, since its import alone takes as long as a run that changes nothing
+
     with tarfile.open(archive) as packed:
         for member in packed:
             content = packed.extractfile(member) if member.isfile() else None

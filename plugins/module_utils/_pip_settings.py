@@ -9,7 +9,6 @@ A lab's package mirror and its certificate are usually configured for pip, in /e
 
 from __future__ import annotations
 
-import configparser
 import os
 from pathlib import Path
 from typing import Iterator, Mapping, NamedTuple
@@ -35,6 +34,8 @@ def read_pip_settings(environ: Mapping[str, str], home: str) -> PipSettings:
     The files are read in pip's own order (https://pip.pypa.io/en/stable/topics/configuration/), and PIP_ variables
     outrank them all. A file that cannot be read or understood counts as absent.
     """
+    import configparser  # only here, since a run that changes nothing does without
+
     values: dict[str, str] = {}
     for file in _files(environ, home):
         parser = configparser.RawConfigParser()
