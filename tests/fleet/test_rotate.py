@@ -262,3 +262,17 @@ def test_a_bad_fleet_gets_as_far_as_it_can_and_finishes_when_it_is_mended(lab: L
     assert {user: fingerprint(token) for user, token in new.items()} == {
         user: fingerprint(lab.saved(lab.fleet[names[0]], user)) for user in USERS
     }
+
+
+def test_a_host_that_hangs_after_the_login_holds_up_nobody(lab: Lab) -> None:
+    hanging = lab.fleet["ws020"]
+    hanging.inflict("hang", after="login")
+    try:
+        run = lab.play("verify", "--limit", "ws020,ws021", caveclient_task_timeout=8)
+        rotated = lab.play("rotate", "--limit", "ws020,ws021", caveclient_task_timeout=8)
+    finally:
+        hanging.heal()
+    for outcome in (run, rotated):
+        assert not outcome.ok
+        assert re.search("1 workstation ok, 1 (failed|pending)", outcome.output), outcome.output
+        assert "ws020" in (lab.report / "pending").read_text()
