@@ -30,14 +30,14 @@ class ActionModule(ActionBase):
         """Run the task on one host."""
         super().run(tmp, task_vars)
         task_vars = task_vars or {}
-        arguments = {name: value for name, value in self._task.args.items() if not name.startswith("_")}
+        arguments = {name: value for name, value in self._task.args.items() if name != "_controller"}
         for name in ("version", "python"):
             if isinstance(arguments.get(name), float):
                 raise AnsibleActionFail(
                     f"{name}: {arguments[name]} was read as a number, which loses digits (3.10 becomes 3.1). "
                     "Put it in quotes."
                 )
-        answer = self._run_module({**arguments, "_plan": True}, task_vars)
+        answer = self._run_module({**arguments, "_controller": {"plan": True}}, task_vars)
         plan = answer.pop("plan", None)
         if answer.get("failed") or not plan:
             return answer
@@ -49,7 +49,7 @@ class ActionModule(ActionBase):
         try:
             while True:
                 brought.update(self._bring(needs, arguments, host))
-                answer = self._run_module({**arguments, "_brought": brought}, task_vars)
+                answer = self._run_module({**arguments, "_controller": {"brought": brought}}, task_vars)
                 lacking = [tool for tool in answer.get("needs", {}).get("tools", ()) if tool not in brought]
                 if not answer.get("failed") or not lacking:
                     return answer
@@ -64,8 +64,7 @@ class ActionModule(ActionBase):
             module_name="connectomics.cave.caveclient", module_args=arguments, task_vars=task_vars
         )
         shown = answer.get("invocation", {}).get("module_args", {})
-        for name in [name for name in shown if name.startswith("_")]:
-            del shown[name]
+        shown.pop("_controller", None)
         return answer
 
     def _bring(self, needs: dict[str, Any], arguments: dict[str, Any], host: str) -> dict[str, str]:

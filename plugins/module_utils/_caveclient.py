@@ -652,7 +652,7 @@ def options_of(params: Mapping[str, Any]) -> Options:
         jupyter_dir=params["jupyter_dir"],
         compile_all=params["compile"],
         timeout=params["timeout"],
-        brought=Brought(**params["_brought"]),
+        brought=Brought(**(params["_controller"] or {}).get("brought", {})),
     )
 
 

@@ -142,6 +142,9 @@ options:
     description: Seconds that all of the installation may take, including waiting for another run on the same host.
     type: int
     default: 1800
+  _controller:
+    description: What the action plugin of this module says to it. Whatever a task says here is left out.
+    type: dict
 seealso:
   - name: caveclient
     description: What is installed.
@@ -294,15 +297,14 @@ def main() -> None:
             "jupyter_dir": {"type": "path", "default": "/usr/local/share/jupyter"},
             "compile": {"type": "bool", "default": False},
             "timeout": {"type": "int", "default": 1800},
-            # What the action plugin says to the module.
-            "_plan": {"type": "bool", "default": False},
-            "_brought": {"type": "dict", "default": {}},
+            "_controller": {"type": "dict"},
         },
         mutually_exclusive=[("path", "interpreter")],
         supports_check_mode=True,
     )
     try:
-        mode = Mode(check=module.check_mode, plan=module.params["_plan"], tmpdir=module.tmpdir)
+        controller = module.params["_controller"] or {}
+        mode = Mode(check=module.check_mode, plan=bool(controller.get("plan")), tmpdir=module.tmpdir)
         result = run(options_of(module.params), module.params["state"], mode)
     except CaveError as error:
         module.fail_json(msg=error.message, **error.details)

@@ -19,8 +19,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from email.parser import HeaderParser
 from pathlib import Path
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 
 _DOWNLOAD_PATIENCE = 120
@@ -102,6 +100,8 @@ def _places_of_wheels() -> Iterator[Path]:
 
 def supports_python(wheel: Path, python: str) -> bool:
     """Tell whether a wheel says that it runs on a version of Python, and holds all that it needs."""
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet  # comes with ansible-core, not with Python
+
     try:
         with zipfile.ZipFile(wheel) as archive:
             names = archive.namelist()

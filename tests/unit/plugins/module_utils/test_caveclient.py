@@ -42,7 +42,7 @@ DEFAULTS: dict[str, Any] = {
     "jupyter_dir": "/nonexistent",
     "compile": False,
     "timeout": 60,
-    "_brought": {},
+    "_controller": None,
 }
 
 
@@ -386,7 +386,7 @@ def test_wheels_of_the_controller_are_used_when_they_were_brought(host: Host, tm
         return Host.install(host, job, *arguments, **keywords)
 
     _installers.install = install  # put back by the fixture's monkeypatch
-    host(find_links=["/srv/wheels"], _brought={"wheels": str(archive)})
+    host(find_links=["/srv/wheels"], _controller={"brought": {"wheels": str(archive)}})
 
     assert seen == ["escaped.whl", "good-1.0-py3-none-any.whl"]
     assert not list(host.path.rglob("*.whl"))
