@@ -10,7 +10,6 @@ on the hosts. Tokens are read anew from the variables and the vault in every ste
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -372,9 +371,6 @@ class _Store:
             )
         for path, variable in self._places:
             self._set(path, variable, "0" * 32, check=True)
-            folder = Path(os.path.realpath(path)).parent
-            if not os.access(folder, os.W_OK | os.X_OK):
-                raise CaveError(f"{path} cannot be replaced: no permission to write in {folder}.")
 
     def keep(self, value: str) -> None:
         """Store a token, and read it back. Raises CaveError when it isn't there then."""

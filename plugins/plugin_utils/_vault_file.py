@@ -339,7 +339,10 @@ def _change(
         data = _read(directory, real.name)
         text, cipher, change = edit(_decrypted(data[0], secrets) if data else None)
         change = change._replace(path=str(real), created=data is None and change.changed)
-        if text is None or check:
+        if text is None:
+            return change
+        _require_replaceable(directory, data[1] if data else None, mode)
+        if check:
             return change
         new = _encrypt(text, cipher) if cipher else text.encode("utf-8")
         _remove_leftovers(directory, real.name)
@@ -442,15 +445,13 @@ def _remove_leftovers(directory: int, name: str) -> None:
 
 def _replace(directory: int, name: str, data: bytes, old: os.stat_result | None, mode: int) -> None:
     """Put ``data`` in the place of a file: whole or not at all, and never readable by others, not for an instant."""
-    if old is not None and old.st_nlink > 1:
-        raise CaveError(f"it has {old.st_nlink} hard links, and only one would get the new content. Remove the others.")
     temporary = f".{name}.{random.token_hex(8)}.tmp"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     handle = os.open(temporary, flags, 0o600, dir_fd=directory)
     try:
         try:
             if old is not None:
-                _keep_owner(handle, old, mode)
+                _keep_owner(handle, old)
             os.fchmod(handle, mode)
             view = memoryview(data)
             while view:
@@ -471,23 +472,37 @@ def _replace(directory: int, name: str, data: bytes, old: os.stat_result | None,
             raise
 
 
-def _keep_owner(handle: int, old: os.stat_result, mode: int) -> None:
+def _require_replaceable(directory: int, old: os.stat_result | None, mode: int) -> None:
+    """Raise CaveError when a file cannot be replaced by one that its users can use just as well.
+
+    It is checked before anything is done, so that a prediction holds.
+    """
+    if not os.access(".", os.W_OK | os.X_OK, dir_fd=directory, effective_ids=True):
+        raise CaveError("its directory does not let you write. Run as the user to whom it belongs.")
+    if old is None:
+        return
+    if old.st_nlink > 1:
+        raise CaveError(f"it has {old.st_nlink} hard links, and only one would get the new content. Remove the others.")
+    if os.geteuid() == 0:
+        return
+    if old.st_uid != os.geteuid() and not mode & 0o060:
+        raise CaveError(
+            "it belongs to another user, who could not read it any more. Run as that user, or say mode 0660 if a group "
+            "shares it on purpose."
+        )
+    if old.st_gid not in (os.getegid(), *os.getgroups()) and mode & 0o060:
+        raise CaveError("it belongs to a group that you are not in, so the group cannot be kept.")
+
+
+def _keep_owner(handle: int, old: os.stat_result) -> None:
+    """Give a new file the owner and group of the old one, as far as that is allowed and means anything."""
     mine = os.fstat(handle)
     if mine.st_uid != old.st_uid:
-        try:
+        with contextlib.suppress(PermissionError):
             os.fchown(handle, old.st_uid, -1)
-        except PermissionError:
-            if not mode & 0o060:
-                raise CaveError(
-                    "it belongs to another user, who could not read it any more. Run as that user, or say mode 0660 "
-                    "if a group shares it on purpose."
-                ) from None
     if mine.st_gid != old.st_gid:
-        try:
+        with contextlib.suppress(PermissionError):
             os.fchown(handle, -1, old.st_gid)
-        except PermissionError:
-            if mode & 0o060:
-                raise CaveError("it belongs to a group that you are not in, so the group cannot be kept.") from None
 
 
 def _require_untouched(directory: int, name: str, old: os.stat_result | None) -> None:

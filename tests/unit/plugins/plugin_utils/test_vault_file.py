@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import stat
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -347,8 +348,9 @@ def test_a_missing_directory_is_said(tmp_path: Path) -> None:
 def test_a_file_with_hard_links_is_refused(file: Path) -> None:
     os.link(file, file.parent / "second")
     before = file.read_bytes()
-    with pytest.raises(CaveError, match="2 hard links"):
-        set_variable(str(file), NAME, NEW, SECRETS)
+    for check in (True, False):
+        with pytest.raises(CaveError, match="2 hard links"):
+            set_variable(str(file), NAME, NEW, SECRETS, check=check)
     assert (file.parent / "second").read_bytes() == before
     assert listing(file) == sorted([file.name, "second"])
 
@@ -372,6 +374,42 @@ def test_the_owner_and_the_group_of_a_file_are_kept(file: Path) -> None:
     set_variable(str(file), NAME, NEW, SECRETS, mode=0o640)
     info = file.stat()
     assert (info.st_uid, info.st_gid, stat.S_IMODE(info.st_mode)) == (12345, 23456, 0o640)
+
+
+@pytest.mark.root
+def test_what_an_ordinary_user_cannot_replace_is_refused_before_anything_is_done(whole_file: Path) -> None:
+    # Not below the tests' own folder, which root keeps to itself.
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "vault.yml"
+        file.write_bytes(whole_file.read_bytes())
+        file.chmod(0o666)
+
+        def message(mode: int, folder_mode: int) -> str:
+            Path(folder).chmod(folder_mode)
+            reader, writer = os.pipe()
+            child = os.fork()
+            if child == 0:
+                os.setgroups([])
+                os.setgid(23456)
+                os.setuid(12345)
+                try:
+                    set_variable(str(file), NAME, NEW, SECRETS, mode=mode, check=True)
+                    os.write(writer, b"done")
+                except CaveError as error:
+                    os.write(writer, error.message.encode())
+                finally:
+                    os._exit(0)
+            os.waitpid(child, 0)
+            os.close(writer)
+            with os.fdopen(reader) as told:
+                return told.read()
+
+        assert "belongs to another user" in message(0o600, 0o777)
+        assert "a group that you are not in" in message(0o660, 0o777)
+        assert "does not let you write" in message(0o600, 0o755)
+        os.chown(file, 12345, 23456)
+        assert message(0o600, 0o777) == "done"
+        assert file.read_bytes() == whole_file.read_bytes()
 
 
 def test_an_error_while_writing_leaves_the_old_file_and_no_litter(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
