@@ -1,0 +1,176 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What docs/docsite/rst/shared_hosts.rst promises: many people on a host, many hosts on a home, and images."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import stub_wheels
+import yaml
+from ansible_run import Run, ansible
+from homes import DEFAULT_FILE, SERVER_MAP, fill, real_group, real_user, secrets_of, token_in
+from module_runner import command, module_input, run_module
+
+from ansible_collections.connectomics.cave.plugins.module_utils._tokens import fingerprint
+from cave_server import CaveServer
+
+STACK = "minnie65_public"
+PEOPLE = 50
+WRITERS = 20
+
+
+@pytest.mark.root
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes 50 users, which takes root")
+def test_fifty_people_on_one_host_are_one_task(cave: CaveServer, tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory() as homes, ExitStack() as stack:
+        Path(homes).chmod(0o755)
+        group = stack.enter_context(real_group())
+        users = [stack.enter_context(real_user(group, Path(homes), f"p{number}")) for number in range(PEOPLE)]
+        tokens = {user.name: cave.add_person(user.name, [STACK]).token for user in users}
+        broken, refused = users[7], users[23]
+        broken.fill({DEFAULT_FILE: "{"})
+        tokens[refused.name] = "0123456789abcdef0123456789abcdef"
+        host = {
+            "ansible_connection": "local",
+            "ansible_python_interpreter": sys.executable,
+            "caveclient_become": False,
+            "caveclient_server": cave.url,
+            "vault_cave_tokens": tokens,
+            # As the page has it.
+            "caveclient_tokens": "{{ vault_cave_tokens | dict2items(key_name='user', value_name='token') }}",
+        }
+        (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": {"hub": host}}}))
+        words = ["-i", "hosts.yml", "connectomics.cave.provision", "--tags", "token", "-e", "caveclient_report=reports"]
+        done = ansible(tmp_path, "playbook", *words)
+        assert done.status == 2
+        assert done.output.count("TASK [connectomics.cave.caveclient : Save the tokens") == 1
+        assert not [token for token in tokens.values() if token in done.output]
+        [report] = json.loads((tmp_path / "reports" / "report.json").read_text())["hosts"]
+        states = {user["user"]: user["state"] for user in report["users"]}
+        assert {name for name, state in states.items() if state == "failed"} == {broken.name, refused.name}
+        assert len(states) == PEOPLE
+        for user in users:
+            path = user.secrets / DEFAULT_FILE
+            if user in (broken, refused):
+                continue
+            assert token_in(path) == tokens[user.name]
+            status = path.stat()
+            assert (status.st_uid, status.st_mode & 0o777) == (user.uid, 0o600)
+        assert (broken.secrets / DEFAULT_FILE).read_text() == "{"
+        assert not refused.secrets.exists()
+
+
+def test_twenty_hosts_that_write_one_home_at_once_lose_no_key(tmp_path: Path) -> None:
+    """Each a process of its own, as on hosts of their own; each with another key and a datastack of its own."""
+    fill(tmp_path, {DEFAULT_FILE: {"mine": "kept"}, SERVER_MAP: {"mine": "https://cave.example.org"}})
+    keys = [f"key{number}" for number in range(WRITERS)]
+    variables = {**os.environ, "HOME": str(tmp_path)}
+    writers = []
+    for number, key in enumerate(keys):
+        arguments = {
+            "token": f"{number:032x}a",
+            "key": key,
+            "server": "https://global.daf-apis.com",
+            "datastacks": [{"name": f"stack{number}"}],
+            "validate": False,
+            "cloud_volume_dir": "",
+        }
+        writer = subprocess.Popen(
+            command("saved_token"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=variables,
+            text=True,
+        )
+        assert writer.stdin
+        writer.stdin.write(module_input(arguments))
+        writers.append(writer)
+    for writer in writers:  # all at once: a module begins when it has read all of its input
+        assert writer.stdin
+        writer.stdin.close()
+        writer.stdin = None
+    for writer in writers:
+        output, _nothing = writer.communicate(timeout=120)
+        assert writer.returncode == 0, output
+    for name in (DEFAULT_FILE, "global.daf-apis.com-cave-secret.json"):
+        content = json.loads((secrets_of(tmp_path) / name).read_text())
+        assert {key: content[key] for key in keys} == {key: f"{number:032x}a" for number, key in enumerate(keys)}
+    assert json.loads((secrets_of(tmp_path) / DEFAULT_FILE).read_text())["mine"] == "kept"
+    mapped = json.loads((secrets_of(tmp_path) / SERVER_MAP).read_text())
+    assert mapped == {
+        "mine": "https://cave.example.org",
+        **{f"stack{number}": "https://global.daf-apis.com" for number in range(WRITERS)},
+    }
+    assert not [path for path in secrets_of(tmp_path).iterdir() if path.name.endswith(".tmp")]
+
+
+# Images ---------------------------------------------------------------------------------------------------------------
+
+TOKEN = "0123456789abcdef0123456789abcdef"
+
+
+def build(folder: Path, *arguments: str, **variables: Any) -> Run:
+    """Provision a pretend image, whose server is out of reach; its token is in the inventory all the same."""
+    image = folder / "image"
+    image.mkdir(exist_ok=True)
+    python = folder / "python"
+    python.write_text(f'#!/bin/sh\nHOME={shlex.quote(str(image))} exec {shlex.quote(sys.executable)} "$@"\n')
+    python.chmod(0o755)
+    host = {
+        "ansible_connection": "local",
+        "ansible_python_interpreter": str(python),
+        "caveclient_become": False,
+        "caveclient_server": "http://127.0.0.1:9",
+        "caveclient_tokens": [{"user": getpass.getuser(), "token": TOKEN}],
+        "caveclient_path": str(image / "opt" / "caveclient"),
+        "caveclient_jupyter_dir": str(image / "jupyter"),
+        "caveclient_retries": 0,
+        **variables,
+    }
+    (folder / "image.yml").write_text(yaml.safe_dump({"all": {"hosts": {"image": host}}}))
+    done = ansible(folder, "playbook", "-i", "image.yml", "connectomics.cave.provision", *arguments)
+    (folder / "image.yml").unlink()
+    assert TOKEN not in done.output
+    return done
+
+
+def test_an_image_is_built_offline_and_holds_no_token(tmp_path: Path) -> None:
+    wheels = tmp_path / "wheels"
+    stub_wheels.wheel(wheels, "caveclient", "8.2.1", {"caveclient/__init__.py": "__version__ = '8.2.1'\n"})
+    links = f"{{caveclient_find_links: [{wheels}]}}"
+    options = ("-e", "caveclient_offline=true", "-e", links)
+    done = build(tmp_path, "--tags", "install", *options, caveclient_jupyter_kernel=False)
+    assert done.ok, done.output
+    assert (tmp_path / "image" / "opt" / "caveclient" / "current").is_symlink()
+    assert not secrets_of(tmp_path / "image").exists()
+    holding = [
+        path for path in (tmp_path / "image").rglob("*") if path.is_file() and TOKEN.encode() in path.read_bytes()
+    ]
+    assert holding == []
+
+
+def test_a_token_is_written_without_its_server_only_when_that_is_said(tmp_path: Path) -> None:
+    refused = build(tmp_path, "--tags", "token")
+    assert refused.status == 2
+    assert "set validate: false" in " ".join(refused.output.split())
+    assert not secrets_of(tmp_path / "image").exists()
+    done = build(tmp_path, "--tags", "token", "-e", "caveclient_validate=false")
+    assert done.ok, done.output
+    assert "the server was not asked" in " ".join(done.output.split())
+    saved = run_module("saved_token_info", {"server": "http://127.0.0.1:9"}, tmp_path / "image")
+    assert saved.result["users"][0]["fingerprint"] == fingerprint(TOKEN)
