@@ -317,7 +317,7 @@ class CaveServer:
         self._call("clear_requests")
 
     def _call(self, call: str, /, **arguments: Any) -> Any:
-        request = urllib.request.Request(  # noqa: S310 - the address is our own server's
+        request = urllib.request.Request(
             self._control,
             data=json.dumps({"call": call, "arguments": arguments}).encode(),
             headers={"Authorization": self._key, "Content-Type": "application/json"},
