@@ -112,7 +112,7 @@ class _Session:
         self._look_for_unwanted(wishes, steps)
         self._look_for_malformed(concerned)
         if self.malformed and (self.home.on_malformed == "fail" or self._unmendable()):
-            raise CaveError(self._complaint(), malformed=sorted(self.malformed))
+            raise CaveError(self._complaint())
         self._look_for_repairs(concerned.difference(*(step.stale for step in steps)))
         for path in self._changed(steps):
             if len(texts.get(path, "").encode()) > _secrets.MAX_BYTES:
@@ -187,12 +187,18 @@ class _Session:
         for wish, step in zip(wishes, steps):
             files, shared = shared, []
             lines: dict[str, list[str]] = {"before": [], "after": []}
+            for item in files:
+                item["path"] = _shown(item["path"])
+                side = "after" if item["action"] == "created" else "before"
+                lines[side].append(f"{item['path']}: {item['reason']}")
             for path, why in step.reasons.items():
                 if path not in before and path not in step.texts:
                     continue
                 action = self._action(path, before, step)
                 reason = f"{self.loose[path]}; {why}" if action == "repaired" else why
-                files.append({"path": path, "action": action, "reason": reason})
+                files.append({"path": _shown(path), "action": action, "reason": reason})
+                if action == "repaired":
+                    lines["before"].append(f"{_shown(path)}: {self.loose[path]}")
                 lines["before"] += _picture(path, before.get(path))
                 lines["after"] += _picture(path, step.texts.get(path))
             previous = _readers.read_by_caveclient(
@@ -237,7 +243,7 @@ class _Session:
         return any(entry.problem == "unreadable" for entry in self.malformed.values())
 
     def _complaint(self) -> str:
-        complaints = " ".join(f"{path} {entry.detail}." for path, entry in sorted(self.malformed.items()))
+        complaints = " ".join(f"{_shown(path)} {entry.detail}." for path, entry in sorted(self.malformed.items()))
         if self._unmendable():
             return (
                 f"{complaints} Nothing was written. "
@@ -350,13 +356,18 @@ def _fingerprint(token: Any) -> str | None:
     return fingerprint(token) if isinstance(token, str) and token else None
 
 
+def _shown(path: str) -> str:
+    """Return a path as it is shown: what a user made up for a name shall not command a terminal."""
+    return path if path.isprintable() else json.dumps(path)
+
+
 def _picture(path: str, text: str | None) -> list[str]:
     """Describe a file for a diff: the server map in clear, a secrets file by its keys and fingerprints."""
     if text is None:
         return []
     is_map = os.path.basename(path) == _secrets.SERVER_MAP
-    return [
-        # As JSON, in ASCII: what a user wrote shall not command the terminal of whoever looks at it.
-        f"{path}: {json.dumps(key)}: {json.dumps(value if is_map and '://' in str(value) else _fingerprint(value))}"
-        for key, value in _secrets.values(text).items()
-    ]
+    lines = []
+    for key, value in _secrets.values(text).items():
+        content = value if is_map and "://" in str(value) else _fingerprint(value)
+        lines.append(f"{_shown(path)}: {json.dumps(key)}: {json.dumps(content)}")
+    return lines

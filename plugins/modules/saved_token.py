@@ -196,14 +196,17 @@ users:
           type: str
     fingerprint:
       description: Fingerprint of the token that caveclient sends now; null without one.
+      returned: when the entry did not fail
       type: str
       sample: 3fa9c2d1
     previous_fingerprint:
       description: Fingerprint of the token that caveclient sent before; null without one.
+      returned: when the entry did not fail
       type: str
       sample: 81b0e7aa
     readers:
       description: The fingerprint of the token that each reader sends now, by reader and server.
+      returned: when the entry did not fail
       type: dict
       sample: {"caveclient global.daf-apis.com": 3fa9c2d1}
     access:

@@ -121,6 +121,8 @@ def test_a_file_with_another_mode_is_repaired(mode: int, tmp_path: Path) -> None
     result = saved(tmp_path)
     assert actions(result)[DEFAULT_FILE] == "repaired"
     assert f"mode {mode:04o}" in str(result["files"])
+    assert f"{path}: had mode {mode:04o}\n" in result["diff"]["before"]
+    assert f"{path}: had mode" not in result["diff"]["after"]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
@@ -139,6 +141,7 @@ def test_directories_that_let_others_in_are_repaired(tmp_path: Path) -> None:
     secrets_of(tmp_path).parent.chmod(0o775)
     result = saved(tmp_path)
     assert (actions(result)["secrets"], actions(result)[".cloudvolume"]) == ("repaired", "repaired")
+    assert f"{secrets_of(tmp_path)}: mode 0755 let others in\n" in result["diff"]["before"]
     assert stat.S_IMODE(secrets_of(tmp_path).stat().st_mode) == 0o700
     assert stat.S_IMODE(secrets_of(tmp_path).parent.stat().st_mode) == 0o755
 
@@ -168,6 +171,14 @@ def test_what_a_user_wrote_does_not_command_a_terminal(tmp_path: Path) -> None:
     told = json.dumps(saved(tmp_path), ensure_ascii=False)
     json.loads(told.encode())
     assert "\x1b" not in json.loads(told)["diff"]["after"]
+
+
+@pytest.mark.parametrize("wished", [wish(), wish(None)])
+def test_nor_do_the_names_that_a_user_gives(wished: Wish, tmp_path: Path) -> None:
+    names = ["\x1b[31m\n-cave-secret.json", "\udcff-cave-secret.json", "\x1b~"]
+    fill(tmp_path, {DEFAULT_FILE: {"token": OLD_TOKEN}, **{name: {"token": OLD_TOKEN} for name in names}})
+    told = json.dumps(saved(tmp_path, wished), ensure_ascii=False)
+    assert "\x1b" not in str(json.loads(told.encode()))
 
 
 # Malformed -------------------------------------------------------------------------------------------------------
