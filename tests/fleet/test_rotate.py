@@ -154,8 +154,12 @@ def prober(lab: Lab) -> Iterator[list[Future[str]]]:
         host.write_file("/root/prober.py", PROBER)
         host.run(["rm", "-f", "/run/stop-prober"])
     command = ["python3", "/root/prober.py", lab.cave.url, host_name, CA_FILE, "/run/stop-prober", *USERS]
+
+    def probe(host: Host) -> str:
+        return host.run(command, timeout=300).stdout
+
     with ThreadPoolExecutor(len(lab.fleet)) as pool:
-        running = [pool.submit(lambda host=host: str(host.run(command, timeout=300).stdout)) for host in lab.fleet]
+        running = [pool.submit(probe, host) for host in lab.fleet]
         try:
             yield running
         finally:
@@ -213,21 +217,21 @@ def test_a_bad_fleet_gets_as_far_as_it_can_and_finishes_when_it_is_mended(lab: L
     old = tokens_in(lab)
     names = [f"ws{number:03}" for number in range(11, 20)]
     faults = {
-        names[0]: ("down", {}),
-        names[1]: ("down", {}),
-        names[2]: ("hang", {}),
-        names[3]: ("full_disk", {}),
-        names[4]: ("read_only", {}),
-        names[6]: ("no_python", {}),
-        names[7]: ("wrong_clock", {}),
-        names[8]: ("cut_off", {}),
+        names[0]: "down",
+        names[1]: "down",
+        names[2]: "hang",
+        names[3]: "full_disk",
+        names[4]: "read_only",
+        names[6]: "no_python",
+        names[7]: "wrong_clock",
+        names[8]: "cut_off",
     }
     server_file = f"{SECRETS.format(user='alice')}/{lab.cave.url.partition('://')[2]}-cave-secret.json"
     malformed = lab.fleet[names[5]]
     sound = malformed.read_file(server_file)
     malformed.write_file(server_file, '{"token": ', "alice")
-    for name, (fault, options) in faults.items():
-        lab.fleet[name].inflict(fault, **options)
+    for name, fault in faults.items():
+        lab.fleet[name].inflict(fault)
     bad = [lab.fleet[name] for name in names]
     try:
         run = lab.play("rotate", caveclient_rotate_strategy="overlap", caveclient_rotate_grace=1)

@@ -507,8 +507,8 @@ def test_an_existing_environment_that_fits_needs_no_process(workstation: Worksta
 
 
 def test_an_installation_by_hand_is_seen(workstation: Workstation, existing: Path) -> None:
-    arguments = ["--quiet", "--no-index", "--find-links", workstation.wheels]
-    subprocess.run([existing, "-m", "pip", "install", *arguments, "caveclient==8.1.0"], check=True)
+    arguments = ["--quiet", "--no-index", "--find-links", str(workstation.wheels)]
+    subprocess.run([str(existing), "-m", "pip", "install", *arguments, "caveclient==8.1.0"], check=True)
 
     assert not workstation(interpreter=str(existing), version=">=8,<8.2")["changed"]
     assert workstation(interpreter=str(existing), version=">=8.2")["version"] == "8.2.0"

@@ -111,7 +111,12 @@ def test_it_ends_when_nothing_more_can_be_brought() -> None:
 
 def test_wheels_are_brought_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     packed: list[Any] = []
-    monkeypatch.setattr(_bring, "pack_wheels", lambda folders, _host, archive: packed.append(folders) or archive)
+
+    def pack(folders: Any, _host: Any, archive: Any) -> Any:
+        packed.append(folders)
+        return archive
+
+    monkeypatch.setattr(_bring, "pack_wheels", pack)
     monkeypatch.setattr(Played, "_find_needle", lambda _self, _kind, place: place, raising=False)
     links = [str(tmp_path), "https://lab.example/wheels"]
     played = Played({"find_links": links}, plan("uv", "pip", wheels=True), lacks("pip"), DONE)
