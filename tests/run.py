@@ -97,8 +97,15 @@ STAGES = (
         "the role on three distributions",
         ("python tests/run_molecule.py test",),
         root_and("podman", "mmdebstrap"),
+        limit=20 * MINUTE,
     ),
-    Stage("fleet", "playbooks over real SSH", ("pytest tests/fleet",), root_and("mmdebstrap", "ip", "ssh")),
+    Stage(
+        "fleet",
+        "playbooks over real SSH",
+        ("pytest tests/fleet",),
+        root_and("mmdebstrap", "ip", "ssh"),
+        limit=20 * MINUTE,
+    ),
 )
 
 
