@@ -45,7 +45,7 @@ def build(folder: Path, root: Path = ROOT) -> Path:
         archive = subprocess.run(["git", "archive", "HEAD"], cwd=root, check=True, capture_output=True).stdout
         with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
             tar.extractall(source, filter="data")
-        command = [BIN / "ansible-galaxy", "collection", "build", "--output-path", built, source]
+        command: list[str | Path] = [BIN / "ansible-galaxy", "collection", "build", "--output-path", built, source]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         tarball = next(built.glob("*.tar.gz"))
         target = folder / tarball.name

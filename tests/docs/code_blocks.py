@@ -82,5 +82,5 @@ def all_blocks() -> list[Block]:
 def commands(block: Block) -> list[list[str]]:
     """Return the command lines of a block for a shell, each as words; comments and leading prompts are dropped."""
     joined = block.text.replace("\\\n", " ")
-    found = [shlex.split(line.removeprefix("$ "), comments=True) for line in joined.splitlines()]
+    found = [shlex.split(line.removeprefix("$ ").lstrip("("), comments=True) for line in joined.splitlines()]
     return [words for words in found if words]

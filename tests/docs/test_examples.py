@@ -34,12 +34,14 @@ ANSIBLE = {
     "ansible-pull": ("ansible.cli.pull", "PullCLI"),
     "ansible-doc": ("ansible.cli.doc", "DocCLI"),
 }
+# Modules that hand options on to another one.
+HANDED_ON = {"rotated_token": "saved_token"}
 # Top keys of files that are neither inventories nor variables: of ansible-galaxy, ansible-runner, antsibull-changelog.
 OTHER_FILES = {"collections", "suppress_env_files", "bugfixes"}
 # Programs of others that the guides name, not all of which are here.
 OTHERS = (
     *("ansible-builder", "ansible-runner", "antsibull-changelog", "apt-get", "cd", "cp", "curl", "export", "git"),
-    *("gpg", "install", "mkdir", "pip", "python3", "ssh", "sudo", "tar"),
+    *("gpg", "install", "mkdir", "pip", "python3", "ssh", "sudo", "tar", "umask", "vault"),
 )
 
 
@@ -94,6 +96,12 @@ def complaints(options: dict[str, Any], given: dict[str, Any]) -> list[str]:
         *(f"{name} is missing" for name in missing),
         *ArgumentSpecValidator(spec).validate(plain).error_messages,
     ]
+
+
+def options_of(module_docs: dict[str, Any], module: str) -> dict[str, Any]:
+    """Return the options that a module documents, with those of the module that it hands options on to."""
+    own: dict[str, Any] = module_docs[f"connectomics.cave.{module}"]["doc"]["options"]
+    return (options_of(module_docs, HANDED_ON[module]) | own) if module in HANDED_ON else own
 
 
 def test_there_are_examples_of_each_kind() -> None:
@@ -184,7 +192,7 @@ def test_every_call_of_a_module_has_the_options_that_it_documents(
     module_docs: dict[str, Any], module: str, given: dict[str, Any]
 ) -> None:
     assert module in MODULES
-    assert complaints(module_docs[f"connectomics.cave.{module}"]["doc"]["options"], given) == []
+    assert complaints(options_of(module_docs, module), given) == []
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -195,7 +203,7 @@ def test_the_examples_of_a_module_call_it_as_documented(module_docs: dict[str, A
     calls = [call for task in tasks_of(plays) for call in own_calls(task)]
     assert module in {name.rpartition(".")[2] for name, _given in calls}
     for name, given in calls:
-        assert complaints(module_docs[name]["doc"]["options"], given) == []
+        assert complaints(options_of(module_docs, name.rpartition(".")[2]), given) == []
 
 
 @pytest.mark.parametrize(
@@ -243,6 +251,17 @@ def check_ansible(program: str, words: list[str], variables: set[str]) -> None:
 def test_every_playbook_is_in_a_guide() -> None:
     told = {word for block in BLOCKS if block.language in SHELL for words in commands(block) for word in words}
     assert [name for name in PLAYBOOKS if f"connectomics.cave.{name}" not in told] == []
+
+
+def test_every_variable_of_a_playbook_is_in_a_guide(variables: set[str], role_options: dict[str, Any]) -> None:
+    guides = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "docsite" / "rst").glob("*.rst"))
+    own = {
+        name
+        for name in variables - set(role_options)
+        if re.match(rf"caveclient_({'|'.join(PLAYBOOKS)}|report|junit|pending)(_|$)", name)
+    }
+    assert len(own) > 20
+    assert sorted(name for name in own if f"``{name}``" not in guides) == []
 
 
 def test_the_tests_that_the_guides_name_exist() -> None:

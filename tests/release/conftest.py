@@ -44,7 +44,7 @@ def python_with(name: str, arguments: list[str], of: Path) -> Path:
     if not (folder / ".complete").exists():
         shutil.rmtree(folder, ignore_errors=True)
         subprocess.run([UV, "venv", "--quiet", "--python", sys.executable, folder], check=True)
-        command = [UV, "pip", "install", "--quiet", "--python", folder / "bin" / "python", *arguments]
+        command: list[str | Path] = [UV, "pip", "install", "--quiet", "--python", folder / "bin" / "python", *arguments]
         subprocess.run(command, check=True, timeout=300)
         (folder / ".complete").touch()
     return folder / "bin" / "python"

@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -218,7 +219,7 @@ class Signer:
 
 
 @pytest.fixture(scope="module")
-def signer(tmp_path_factory: pytest.TempPathFactory) -> Signer:
+def signer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Signer]:
     """A maintainer, and the keyring that trusts that one."""
     folder = tmp_path_factory.mktemp("g")  # short: sockets have short names
     signer = Signer(folder / "gpg", "release@lab.example.org")
@@ -263,11 +264,19 @@ def test_its_signature_is_verified_by_ansible_galaxy(
 def test_its_signature_is_verified_by_gpg_before_it_is_installed(
     tarball: Path, signer: Signer, signature: Path
 ) -> None:
-    checked = ["gpg", "--homedir", signer.home, "--no-default-keyring", "--keyring", signer.keyring, "--verify"]
+    checked = [
+        "gpg",
+        "--homedir",
+        str(signer.home),
+        "--no-default-keyring",
+        "--keyring",
+        str(signer.keyring),
+        "--verify",
+    ]
     manifest = release.read(tarball, "MANIFEST.json")
-    good = subprocess.run([*checked, signature, "-"], input=manifest, capture_output=True, check=False)
+    good = subprocess.run([*checked, str(signature), "-"], input=manifest, capture_output=True, check=False)
     assert b"Good signature" in good.stderr
-    bad = subprocess.run([*checked, signature, "-"], input=manifest + b" ", capture_output=True, check=False)
+    bad = subprocess.run([*checked, str(signature), "-"], input=manifest + b" ", capture_output=True, check=False)
     assert b"BAD signature" in bad.stderr
 
 
