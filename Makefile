@@ -4,7 +4,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help packages venv tree lock demo test lint tables docs release fleet-up fleet-down clean
+.PHONY: help packages venv tree lock demo test test-long lint tables docs release fleet-up fleet-down clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -49,6 +49,9 @@ demo: venv tree  ## provision, verify and rescue three pretend workstations here
 
 test: venv tree  ## all that this machine can run (some of it: STAGES="lint unit")
 	@$(BIN)/python tests/run.py $(STAGES)
+
+test-long: venv tree  ## what `make test` leaves out, as it is one more of many alike
+	$(BIN)/pytest -m long tests/integration
 
 lint: venv tree  ## the linters alone
 	@$(BIN)/python tests/run.py lint

@@ -14,6 +14,7 @@ pytest's own, and one for each other command.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -84,7 +85,7 @@ STAGES = (
     Stage(
         "integration",
         "modules, role and playbooks as processes, on this machine",
-        ("pytest --numprocesses=2 --dist=loadfile tests/integration",),
+        ("pytest --numprocesses=2 --dist=loadfile -m 'not long' tests/integration",),
         limit=25 * MINUTE,
     ),
     Stage("torture", "attacks on the write path, a selection", ("pytest tests/torture",)),
@@ -147,7 +148,7 @@ def run_stage(stage: Stage) -> Result:
 def run_command(command: str, limit: float, result: Result) -> None:
     """Run one command, and add what it counted to the result."""
     print(f"--- {command}", flush=True)
-    words = command.split()
+    words = shlex.split(command)
     report = REPORTS / f"{result.stage.name}.xml"
     report.unlink(missing_ok=True)
     if words[0] == "pytest":

@@ -371,7 +371,13 @@ def killed_at(lab: Lab) -> Callable[[str], None]:
 
 
 @pytest.mark.parametrize(
-    "task", [*TASKS, "Decide what to do+", "Save the new tokens, and prove them+", "Revoke the old+"]
+    "task",
+    [
+        *(pytest.param(task, marks=pytest.mark.long) for task in TASKS),
+        "Decide what to do+",
+        "Save the new tokens, and prove them+",
+        "Revoke the old+",
+    ],
 )
 def test_killed_anywhere_the_next_run_ends_with_one_new_token_everywhere(
     lab: Lab, killed_at: Callable[[str], None], task: str
