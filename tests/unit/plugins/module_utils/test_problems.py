@@ -1,0 +1,268 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is wrong with a user's files: pure functions, without a file system."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+import pytest
+
+from ansible_collections.connectomics.cave.plugins.module_utils import _problems, _readers, _secrets
+from ansible_collections.connectomics.cave.plugins.module_utils._problems import Asked, Found, Place, Problem
+from ansible_collections.connectomics.cave.plugins.module_utils._servers import host_of, parse_datastacks
+
+HOME = "/home/alice"
+SECRETS = f"{HOME}/.cloudvolume/secrets"
+SERVER = "https://global.daf-apis.com"
+SERVER_FILE = "global.daf-apis.com-cave-secret.json"
+LOCAL_FILE = "minnie.microns-daf.com-cave-secret.json"
+NEW, OLD = "fedcba9876543210fedcba9876543210", "0123456789abcdef0123456789abcdef"
+UID = 1000
+DIRECTORIES = [
+    Place(f"{HOME}/.cloudvolume", "parent", 0o755, UID, False, True),
+    Place(SECRETS, "directory", 0o700, UID, False, True),
+]
+
+
+def entry(content: object, problem: str | None = None) -> _secrets.Entry:
+    if problem:
+        return _secrets.Entry(0o600, UID, UID, True, None, problem, _secrets.PROBLEMS[problem])
+    return _secrets.Entry(0o600, UID, UID, True, json.dumps(content), None, "")
+
+
+def found(files: Mapping[str, Any], places: list[Place] | None = None, **more: Any) -> Found:
+    """A user with files: content, or an Entry, by name in the secrets directory or by path."""
+    listing = {
+        str(PurePosixPath(SECRETS, name)): content if isinstance(content, _secrets.Entry) else entry(content)
+        for name, content in files.items()
+    }
+    where = more.pop("where", _readers.places(HOME))
+    standard = [Place(path, "file", 0o600, UID, False, True) for path in listing]
+    values = {"installed": {}, "managed": "/opt/caveclient", **more}
+    by_root = values.pop("by_root", True)
+    return Found("alice", UID, HOME, by_root, where, listing, [*DIRECTORIES, *(places or standard)], **values)
+
+
+def asked(*stacks: str, expected: str | None = None, server: str = SERVER, **more: Any) -> Asked:
+    named = parse_datastacks(stacks or ["minnie65_public"], server)
+    return Asked(server, named, expected=expected, is_managed=expected is not None, **more)
+
+
+def problems(state: Found, question: Asked) -> list[Problem]:
+    readings = _readers.read_by_all(
+        state.listing, state.where, host_of(question.server), question.local_hosts, question.key
+    )
+    named = [*_problems.token_problems(state, question, readings), *_problems.file_problems(state, [question])]
+    return _problems.in_order(named)
+
+
+def codes(state: Found, question: Asked) -> list[tuple[str, str]]:
+    return [(problem.code, PurePosixPath(problem.path).name) for problem in problems(state, question)]
+
+
+ALL_NEW = {name: {"token": NEW} for name in (SERVER_FILE, LOCAL_FILE, "cave-secret.json")}
+
+
+@pytest.mark.parametrize("expected", [None, NEW])
+def test_files_that_agree_are_no_problem(expected: str | None) -> None:
+    assert problems(found(ALL_NEW), asked(expected=expected)) == []
+    assert problems(found({"cave-secret.json": {"token": NEW}}), asked(expected=expected)) == []
+
+
+def test_no_token_is_a_problem_only_where_one_is_due() -> None:
+    assert problems(found({}), asked()) == []
+    assert codes(found({}), asked(expected=NEW)) == [("unexpected_token", "cave-secret.json")]
+
+
+def test_one_wrong_token_in_all_files_is_one_problem() -> None:
+    assert codes(found({name: {"token": OLD} for name in ALL_NEW}), asked(expected=NEW)) == [
+        ("unexpected_token", SERVER_FILE)
+    ]
+
+
+@pytest.mark.parametrize("expected", [None, NEW])
+def test_one_old_file_is_one_problem_however_many_programs_take_it(expected: str | None) -> None:
+    state = found({**ALL_NEW, LOCAL_FILE: {"token": OLD}})
+    [problem] = problems(state, asked(expected=expected))
+    assert (problem.code, problem.path) == ("stale", f"{SECRETS}/{LOCAL_FILE}")
+    assert (
+        "cloud-volume (to minnie.microns-daf.com) and cloud-files (to minnie.microns-daf.com) send" in problem.message
+    )
+
+
+def test_a_token_for_another_server_is_not_an_old_one() -> None:
+    files = {
+        SERVER_FILE: {"token": NEW},
+        "proofreading.zetta.ai-cave-secret.json": {"token": OLD},
+        "cave-secret.json": {"token": OLD},
+    }
+    local = {LOCAL_FILE: {"token": NEW}}
+    assert problems(found({**files, **local}), asked(expected=NEW)) == []
+    # Where a datastack's own server takes the file for all, it does harm.
+    assert codes(found(files), asked(expected=NEW)) == [("stale", "cave-secret.json")]
+
+
+def test_a_broken_file_is_told_once_and_not_as_a_missing_token() -> None:
+    state = found({SERVER_FILE: entry(None, "not_json"), "cave-secret.json": {"token": NEW}})
+    assert codes(state, asked(expected=NEW)) == [("malformed", SERVER_FILE)]
+
+
+@pytest.mark.parametrize(
+    ("problem", "code"),
+    [
+        ("bom", "bom"),
+        ("empty", "empty"),
+        ("directory", "malformed"),
+        ("too_large", "malformed"),
+        ("not_utf8", "malformed"),
+    ],
+)
+@pytest.mark.parametrize("is_managed", [True, False])
+def test_what_provisioning_writes_it_replaces_and_the_rest_is_moved_away(
+    problem: str, code: str, is_managed: bool
+) -> None:
+    question = asked(expected=NEW if is_managed else None)
+    [own] = problems(found({"cave-secret.json": entry(None, problem)}), question)
+    assert own.code == code
+    assert own.remedy.startswith("ansible-playbook ") is is_managed
+    assert ("caveclient_on_malformed=replace" in own.remedy) is is_managed
+    [other] = problems(found({**ALL_NEW, "x-cave-secret.json": entry(None, problem)}), question)
+    path = f"{SECRETS}/x-cave-secret.json"
+    assert other.remedy == f"sudo -u alice mv {path} {path}.malformed"
+
+
+def test_a_user_who_looks_needs_no_sudo_for_the_own_files() -> None:
+    [problem] = problems(found({"cave-secret.json": entry(None, "bom")}, by_root=False), asked())
+    assert problem.remedy.startswith("mv ")
+
+
+def test_a_file_of_the_machine_takes_root() -> None:
+    path = "/secrets/cave-secret.json"
+    [problem] = problems(found({path: entry(None, "bom"), **ALL_NEW}), asked())
+    assert problem.remedy == f"sudo mv {path} {path}.malformed"
+
+
+@pytest.mark.parametrize(
+    "name", ["it's-cave-secret.json", "$(id)-cave-secret.json", "a b-cave-secret.json", "-rf-cave-secret.json"]
+)
+def test_names_are_quoted_for_the_shell(name: str) -> None:
+    [problem] = problems(found({name: entry(None, "empty"), **ALL_NEW}), asked())
+    assert shlex.split(problem.remedy)[-2:] == [f"{SECRETS}/{name}", f"{SECRETS}/{name}.malformed"]
+
+
+def test_a_file_with_further_keys_is_kept_when_it_is_taken_out_of_the_way() -> None:
+    legacy = "chunkedgraph-secret.json"
+    [alone] = problems(found({**ALL_NEW, legacy: {"token": OLD}}), asked())
+    [further] = problems(found({**ALL_NEW, legacy: {"token": OLD, "banc": NEW}}), asked())
+    path = f"{SECRETS}/{legacy}"
+    assert alone.remedy == f"sudo -u alice rm {path}"
+    assert further.remedy == f"sudo -u alice mv {path} {path}.unused"
+
+
+@pytest.mark.parametrize(
+    ("address", "is_wrong"),
+    [
+        (SERVER, False),
+        ("https://gobal.daf-apis.com", True),
+        ("global.daf-apis.com", True),
+        (f"{SERVER}/", True),
+        (None, True),
+        (NEW, True),
+    ],
+)
+def test_the_server_map(address: object, is_wrong: bool) -> None:
+    state = found(
+        {**ALL_NEW, _secrets.SERVER_MAP: {"minnie65_public": address, "labstack": "https://cave.example.org"}}
+    )
+    wrong = problems(state, asked(expected=NEW))
+    assert [problem.code for problem in wrong] == (["poisoned_server_map"] if is_wrong else [])
+    assert not [problem for problem in wrong if NEW in problem.message]
+    assert not [problem for problem in wrong if "labstack" in problem.message]
+
+
+def place(mode: int = 0o600, uid: int = UID, link: bool = False, sound: bool = True, kind: str = "file") -> Place:
+    path = {"file": f"{SECRETS}/cave-secret.json", "parent": f"{HOME}/.cloudvolume"}.get(kind, SECRETS)
+    return Place(path, kind, mode, uid, link, sound)
+
+
+@pytest.mark.parametrize(
+    ("there", "code"),
+    [
+        (place(), None),
+        (place(0o640), "loose_mode"),
+        (place(0o400), None),
+        (place(uid=0), "wrong_owner"),
+        (place(0o644, uid=0), "wrong_owner"),
+        (place(0o777, link=True), "symlink"),
+        (place(0o777, link=True, sound=False), "symlink"),
+        (place(0o755, kind="parent"), None),
+        (place(0o775, kind="parent"), "loose_mode"),
+        (place(0o750, kind="directory"), "loose_mode"),
+        (place(0o700, kind="directory", link=True), None),
+        (place(0o700, uid=0, kind="directory", link=True), "symlink"),
+        (place(0o600, kind="directory", sound=False), "unreadable"),
+        (place(0o700, uid=0, kind="directory", sound=False), "wrong_owner"),
+        (place(0o644, kind="obstacle", sound=False), "malformed"),
+    ],
+)
+def test_where_the_files_are_and_whose(there: Place, code: str | None) -> None:
+    state = found({}, [there])
+    assert [problem.code for problem in problems(state, asked())] == ([code] if code else [])
+
+
+def test_a_group_may_be_let_in_on_purpose() -> None:
+    for there in (place(0o640), place(0o750, kind="directory")):
+        assert problems(found({}, [there], mode=0o640), asked()) == []
+
+
+@pytest.mark.parametrize("version", ["5.26.0", "6.4.0", "7.3.1", "8.2.1", "6.10.0"])
+def test_a_caveclient_that_leaves_files_alone_is_none(version: str) -> None:
+    site = f"{HOME}/miniconda3/lib/python3.11/site-packages"
+    assert problems(found({}, installed={site: version}), asked()) == []
+
+
+@pytest.mark.parametrize("version", ["5.27.0", "5.31.0", "6.0.0", "6.3.9"])
+@pytest.mark.parametrize(
+    ("site", "begins"),
+    [
+        (f"{HOME}/miniconda3/lib/python3.11/site-packages", f"sudo -u alice {HOME}/miniconda3/bin/python -m pip"),
+        (
+            f"{HOME}/.local/lib/python3.9/site-packages",
+            "sudo -u alice env PIP_BREAK_SYSTEM_PACKAGES=1 python3.9 -m pip",
+        ),
+        ("/opt/caveclient/current/lib/python3.12/site-packages", "ansible-playbook connectomics.cave.provision"),
+    ],
+)
+def test_a_caveclient_that_rewrites_files_is_upgraded_where_it_is(version: str, site: str, begins: str) -> None:
+    [problem] = problems(found({}, installed={site: version}), asked())
+    assert (problem.code, problem.path) == ("known_bad_caveclient", site)
+    assert problem.remedy.startswith(begins)
+
+
+def test_a_token_that_should_be_gone_is_found_with_every_program() -> None:
+    where = _readers.places(HOME)
+    elsewhere = f"{HOME}/.neuroglancer/secrets/cave-secret.json"
+    state = found({elsewhere: {"token": OLD}}, where=where)
+    [problem] = problems(state, asked(is_absent=True))
+    assert (problem.code, problem.path) == ("unexpected_token", elsewhere)
+    assert problem.remedy.endswith(f"rm {elsewhere}")
+
+
+def test_the_most_harmful_comes_first_and_nothing_twice() -> None:
+    late = Problem("loose_mode", "/a", "m", "r")
+    early = Problem("stale", "/b", "m", "r")
+    assert _problems.in_order([late, early, late]) == [early, late]
+
+
+def test_no_message_and_no_remedy_holds_a_token() -> None:
+    files = {SERVER_FILE: {"token": OLD}, LOCAL_FILE: {"token": NEW}, "chunkedgraph-secret.json": {"token": f"{OLD}x"}}
+    said = json.dumps(problems(found({**files, "cave-secret.json": {"token": f"{NEW}y"}}), asked(expected=NEW)))
+    assert OLD not in said
+    assert NEW not in said
