@@ -77,7 +77,7 @@ def recap(run: Run) -> dict[str, dict[str, int]]:
     """Return the counts of a run's recap, by host."""
     lines = run.output.partition("PLAY RECAP")[2].splitlines()
     return {
-        line.split()[0]: {name: int(count) for name, _, count in (word.partition("=") for word in line.split()[2:])}
+        line.split()[0]: {name: int(count) for name, _sign, count in (word.partition("=") for word in line.split()[2:])}
         for line in lines
         if "changed=" in line
     }

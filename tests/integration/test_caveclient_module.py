@@ -335,7 +335,10 @@ def test_an_upgrade_killed_in_the_middle_is_completed_by_the_next_run(
     )
     if moment == "packages arrive":
         # The live build has it too: what counts is the second.
-        reached = lambda: len(list(workstation.path.glob("builds/*/lib/*/site-packages/packaging"))) > 1  # noqa: E731
+
+        def reached() -> bool:
+            return len(list(workstation.path.glob("builds/*/lib/*/site-packages/packaging"))) > 1
+
     wait_for(reached)
     module = [line.split()[1] for line in workstation.watched() if line.startswith("run")][-1]
     os.kill(int(module), signal.SIGKILL)

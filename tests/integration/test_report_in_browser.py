@@ -19,9 +19,7 @@ from report_samples import HOSTILE, fleet, ok, owes_terms, refused, report_of, r
 
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report_views import to_html
 
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
-)
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "")
 SCREENSHOTS = Path(__file__).resolve().parent.parent / "output" / "report"
 # Without these, it asks its maker's servers for updates, and the machine's graphics and sandbox for what CI lacks.
 FLAGS = [

@@ -147,7 +147,8 @@ def test_several_runs_at_the_same_time_make_one_token(cave: CaveServer, alice: P
     cave.set_fault(TOKENS, "latency", method="POST", seconds=0.5)
     results: list[dict[str, Any]] = []
     threads = [
-        threading.Thread(target=lambda: results.append(run(cave, alice.token, description="lab"))) for _ in range(count)
+        threading.Thread(target=lambda: results.append(run(cave, alice.token, description="lab")))
+        for _time in range(count)
     ]
     for thread in threads:
         thread.start()

@@ -70,7 +70,7 @@ def load(text: str) -> Any:
 @given(OBJECTS)
 def test_members_are_those_that_a_json_reader_finds(text: str) -> None:
     assert {item.key: item.value for item in members(text)} == load(text)
-    assert [item.key for item in members(text)] == [key for key, _ in json.loads(text, object_pairs_hook=list)]
+    assert [item.key for item in members(text)] == [key for key, _value in json.loads(text, object_pairs_hook=list)]
 
 
 @given(OBJECTS, st.text(max_size=8) | st.just("token"), st.text(max_size=20))

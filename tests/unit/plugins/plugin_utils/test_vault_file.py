@@ -35,8 +35,8 @@ WRONG = [("default", VaultSecret(b"wrong"))]
 NAME = ("vault_cave_token_alice",)
 
 
-def vaulted(text: str, secrets: Sequence[Any] = DEFAULT, vault_id: str | None = None) -> str:
-    return VaultLib().encrypt(text, secrets[0][1], vault_id=vault_id).decode()
+def vaulted(text: str, secrets: Sequence[Any] = (), vault_id: str | None = None) -> str:
+    return VaultLib().encrypt(text, (secrets or DEFAULT)[0][1], vault_id=vault_id).decode()
 
 
 def inline(name: str, value: str, *arguments: Any) -> str:
