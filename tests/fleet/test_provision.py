@@ -199,7 +199,7 @@ def test_a_replaced_token_is_found_named_and_mended_on_that_host_alone(lab: Lab,
     assert "invalid_token" in verify.output
     assert "bob" in verify.output
     lab.variables["caveclient_tokens"] = [old_tokens[0], {"user": "bob", "token": new}]
-    mended = lab.play("provision", "--tags", "token")
+    mended = lab.play("rotate", caveclient_rotate_strategy="cutover", caveclient_rotate_ca_path=str(lab.cave.ca))
     assert mended.ok, mended.output
     assert lab.play("verify", caveclient_verify="client").ok
     for run in (verify, mended):
