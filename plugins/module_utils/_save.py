@@ -75,6 +75,7 @@ class _Session:
         self.repairs: dict[str, tuple[str, Callable[[], None]]] = {}
         self.loose: dict[str, str] = {}
         self.unwanted: dict[str, str] = {}
+        self.closed: list[str] = []
 
     def open(self, create: _store.Access | None = None) -> None:
         """Open the directories that exist; make the others as ``create`` says."""
@@ -181,6 +182,8 @@ class _Session:
             for path, entry in self.malformed.items()
         ]
         shared += [{"path": path, "action": "removed", "reason": reason} for path, reason in self.unwanted.items()]
+        closed = "closed to its user, so that nobody can tell whether it holds the token"
+        shared += [{"path": path, "action": "unchanged", "reason": closed} for path in self.closed]
         elsewhere = _store.listing(self.where, known=self.directories)
         results = []
         before = self.texts
@@ -189,8 +192,9 @@ class _Session:
             lines: dict[str, list[str]] = {"before": [], "after": []}
             for item in files:
                 item["path"] = _shown(item["path"])
-                side = "after" if item["action"] == "created" else "before"
-                lines[side].append(f"{item['path']}: {item['reason']}")
+                if item["action"] != "unchanged":
+                    side = "after" if item["action"] == "created" else "before"
+                    lines[side].append(f"{item['path']}: {item['reason']}")
             for path, why in step.reasons.items():
                 if path not in before and path not in step.texts:
                     continue
@@ -265,13 +269,18 @@ class _Session:
             if wish.token is None and wish.stale == "update"
             for token in step.replaced
         ]
-        self.unwanted = {}
-        for path, directory in self.directories.items():
+        self.unwanted, self.closed = {}, []
+        for folder, directory in self.directories.items():
             for name in directory.names():
+                path = os.path.join(folder, name)
                 if _store.TEMPORARY.fullmatch(name):
-                    self.unwanted[os.path.join(path, name)] = "left by a run that was killed"
-                elif needles and self._may_be_copy(os.path.join(path, name)) and directory.holds(name, needles):
-                    self.unwanted[os.path.join(path, name)] = "a copy that held the token"
+                    self.unwanted[path] = "left by a run that was killed"
+                elif needles and self._may_be_copy(path):
+                    is_copy = directory.holds(name, needles)
+                    if is_copy:
+                        self.unwanted[path] = "a copy that held the token"
+                    elif is_copy is None:
+                        self.closed.append(path)
 
     def _may_be_copy(self, path: str) -> bool:
         return path not in self.texts and (path not in self.entries or self.entries[path].problem != "unreadable")

@@ -99,13 +99,20 @@ class Directory:
         with reporting(os.path.join(self.path, name), "read"):
             return read_entry(name, self._descriptor, follow=False)
 
-    def holds(self, name: str, needles: list[bytes]) -> bool:
-        """Tell whether the beginning of a regular file holds one of ``needles``, whatever the file's form."""
+    def holds(self, name: str, needles: list[bytes]) -> bool | None:
+        """Tell whether the beginning of a regular file holds one of ``needles``, whatever the file's form.
+
+        None: the file is closed to the user, so that nobody can tell.
+        """
         with reporting(os.path.join(self.path, name), "read"):
-            with contextlib.suppress(FileNotFoundError, _secrets.Malformed):
+            try:
                 content = _read(name, self._descriptor, _OPEN)
-                return any(needle in content for needle in needles)
-            return False
+            except FileNotFoundError:
+                return False
+            except _secrets.Malformed as error:
+                status = os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
+                return None if error.code == "unreadable" and stat.S_ISREG(status.st_mode) else False
+            return any(needle in content for needle in needles)
 
     def is_writable(self) -> bool:
         """Tell whether the user may change the directory, without trying."""

@@ -377,6 +377,22 @@ def test_absent_never_removes_a_file_that_could_not_be_read_at_first(
     assert picture(tmp_path, besides=()) == before
 
 
+def test_absent_says_which_files_it_could_not_look_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path, {DEFAULT_FILE: {"token": OLD_TOKEN}, "mine~": OLD_TOKEN})
+    (secrets_of(tmp_path) / "link~").symlink_to("nowhere")
+    read = _store._read
+
+    def closed(name: str, *arguments: Any) -> bytes:
+        if name == "mine~":
+            raise _secrets.Malformed("unreadable", "Permission denied")
+        return read(name, *arguments)
+
+    monkeypatch.setattr(_store, "_read", closed)
+    result = saved(tmp_path, wish(None))
+    told = {Path(item["path"]).name: item["reason"] for item in result["files"] if item["action"] == "unchanged"}
+    assert told == {"mine~": "closed to its user, so that nobody can tell whether it holds the token"}
+
+
 def test_a_secrets_file_that_is_closed_to_its_user_is_said_wherever_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
