@@ -74,7 +74,7 @@ STAGES = (
             "yamllint --strict .",
             "ansible-lint --offline -q",
             "codespell",
-            "reuse lint --quiet",
+            "reuse lint --lines",
             "antsibull-changelog lint",
             f"{DOCS_LINT} --check-extra-docs-refs --validate-collection-refs=all .",
             "nox --no-venv --session docs-check extra-checks",
