@@ -18,11 +18,11 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_run import ROOT, ansible
 
 from docs.code_blocks import Block, all_blocks, commands
 from docs.conftest import MODULES, PLAYBOOKS
+from docs.options import complaints
 
 BLOCKS = all_blocks()
 SHELL = ("bash", "sh", "console")
@@ -36,11 +36,22 @@ ANSIBLE = {
 }
 # Modules that hand options on to another one.
 HANDED_ON = {"rotated_token": "saved_token"}
-# Top keys of files that are neither inventories nor variables: of ansible-galaxy, ansible-runner, antsibull-changelog.
-OTHER_FILES = {"collections", "suppress_env_files", "bugfixes"}
+# Top keys of files that are neither inventories nor variables: of ansible-galaxy, antsibull-changelog.
+OTHER_FILES = {"collections", "bugfixes"}
 # Programs of others that the guides name, not all of which are here.
 OTHERS = (
-    *("ansible-builder", "ansible-runner", "antsibull-changelog", "apt-get", "cd", "cp", "curl", "export", "git"),
+    *(
+        "ansible-builder",
+        "ansible-runner",
+        "antsibull-changelog",
+        "apt-get",
+        "cat",
+        "cd",
+        "cp",
+        "curl",
+        "export",
+        "git",
+    ),
     *("gpg", "install", "mkdir", "pip", "python3", "ssh", "sudo", "tar", "umask", "vault"),
 )
 
@@ -67,35 +78,6 @@ def tasks_of(plays: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         task = waiting.pop()
         waiting += [inner for part in ("block", "rescue", "always") for inner in task.get(part, [])]
         yield task
-
-
-def is_template(value: object) -> bool:
-    """Tell whether a value is known only when a playbook runs."""
-    return "{{" in json.dumps(value, default=str)
-
-
-def spec_of(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the argument spec that a module's (or role's) documented options amount to."""
-    kept = ("type", "elements", "choices", "required", "aliases")
-    return {
-        name: {key: option[key] for key in kept if key in option}
-        | ({"options": spec_of(inner)} if (inner := option.get("suboptions") or option.get("options")) else {})
-        for name, option in options.items()
-    }
-
-
-def complaints(options: dict[str, Any], given: dict[str, Any]) -> list[str]:
-    """Return what is wrong with values for options; those that are templates count as given."""
-    known = spec_of(options)
-    unknown = [f"{name} is no option" for name in given if name not in known]
-    plain = {name: value for name, value in given.items() if name in known and not is_template(value)}
-    spec = {name: option if name in plain else {} for name, option in known.items()}
-    missing = [name for name, option in known.items() if option.get("required") and name not in given]
-    return [
-        *unknown,
-        *(f"{name} is missing" for name in missing),
-        *ArgumentSpecValidator(spec).validate(plain).error_messages,
-    ]
 
 
 def options_of(module_docs: dict[str, Any], module: str) -> dict[str, Any]:

@@ -22,6 +22,8 @@ from ansible_run import LIMIT, ROOT, Run, environment
 
 UV = Path(sys.executable).with_name("uv")
 REQUIREMENTS = ROOT / "requirements"
+PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+"""With uv at hand, as the guides say."""
 
 
 def load_release() -> ModuleType:

@@ -6,25 +6,23 @@
 
 from __future__ import annotations
 
-import getpass
 import hashlib
 import json
 import os
 import re
 import shutil
 import subprocess
-import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import stub_wheels
 import yaml
 from ansible_run import ROOT, Run
 
 from cave_server import CaveServer
-from release.conftest import Installed, release
+from release.conftest import PATH, Installed, release
+from release.workstation import Workstations
 
 PLAYBOOKS = sorted(path.stem for path in (ROOT / "playbooks").glob("*.yml"))
 TOKEN_OR_KEY = re.compile(rb"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])|PRIVATE KEY-----\s+[A-Za-z0-9+/]{16}")
@@ -138,53 +136,27 @@ def test_it_installs_into_an_empty_environment_and_every_playbook_can_be_run_by_
     assert set(re.findall(r"WARNING.*: (\S+)$", run.output, re.MULTILINE)) <= {"__caveclient_first"}, run.output
 
 
-class Workstation:
-    """This computer as the only workstation of a lab, with a home of its own."""
-
-    def __init__(self, folder: Path, cave: CaveServer) -> None:
-        self.folder = folder
-        (folder / "home").mkdir()
-        python = folder / "python"
-        python.write_text(f'#!/bin/sh\nHOME={folder}/home exec {sys.executable} "$@"\n')
-        python.chmod(0o755)
-        self.person = cave.add_person("alice", permissions=["minnie65_public"])
-        variables = {
-            "ansible_connection": "local",
-            "ansible_python_interpreter": str(python),
-            "caveclient_become": False,
-            "caveclient_server": cave.url,
-            "caveclient_tokens": [{"user": getpass.getuser(), "token": self.person.token}],
-            "caveclient_path": str(folder / "opt" / "caveclient"),
-            "caveclient_jupyter_dir": str(folder / "jupyter"),
-            "caveclient_find_links": [str(stub_wheels.lab(folder / "wheels", "8.2.1"))],
-            "caveclient_offline": True,
-        }
-        (folder / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": {"ws1": variables}}}))
-
-    def play(self, computer: Installed, playbook: str, *arguments: str) -> Run:
-        """Run a playbook of the installed collection. uv is at hand, as the guides say."""
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        return computer.run(
-            self.folder, "playbook", "-i", "hosts.yml", f"connectomics.cave.{playbook}", *arguments, PATH=path
-        )
-
-
 def test_provision_and_verify_run_from_the_installed_collection(
     installed: Installed, cave: CaveServer, tmp_path: Path
 ) -> None:
-    workstation = Workstation(tmp_path, cave)
-    first = workstation.play(installed, "provision")
+    lab = Workstations(tmp_path, cave, "ws1")
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(lab.inventory(caveclient_tokens=lab.tokens())))
+
+    def play(playbook: str) -> Run:
+        return installed.run(tmp_path, "playbook", "-i", "hosts.yml", f"connectomics.cave.{playbook}", PATH=PATH)
+
+    first = play("provision")
     assert first.ok, first.output
     assert "1 workstation ok (1 updated); 1 user" in first.output
-    again = workstation.play(installed, "provision")
+    again = play("provision")
     assert again.ok, again.output
     assert "changed=0" in again.output
-    assert workstation.play(installed, "verify").ok
-    cave.revoke(workstation.person.token)
-    locked_out = workstation.play(installed, "verify")
+    assert play("verify").ok
+    cave.revoke(lab.person.token)
+    locked_out = play("verify")
     assert not locked_out.ok
     assert "FAILED   invalid_token: ws1" in locked_out.output
-    assert workstation.person.token not in first.output + again.output + locked_out.output
+    assert lab.person.token not in first.output + again.output + locked_out.output
 
 
 # Signed ---------------------------------------------------------------------------------------------------------------

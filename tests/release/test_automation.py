@@ -1,0 +1,396 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The installed collection with nobody at the keyboard: execution environment, ansible-runner, AWX, ansible-pull."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_run import LIMIT, ROOT, Run, environment
+from docs.options import complaints
+from other_collections import collections_folder
+
+from cave_server import CaveServer
+from release.conftest import PATH, Installed
+from release.workstation import Workstations
+
+EXAMPLES = ROOT / "docs" / "examples"
+BIN = Path(sys.executable).parent
+PASSWORD = "pretend"
+
+
+def run(
+    folder: Path, command: Iterable[str | Path], given: bytes = b"", **more: str
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a program in a folder, with none of the tester's settings."""
+    variables = environment(folder, PATH=PATH, **more)
+    return subprocess.run(
+        [str(word) for word in command],
+        input=given,
+        cwd=folder,
+        env=variables,
+        capture_output=True,
+        timeout=LIMIT,
+        check=False,
+    )
+
+
+def encrypt(folder: Path, text: str) -> str:
+    """Return text as a vault file with the password of these tests."""
+    (folder / "password").write_text(PASSWORD)
+    (folder / "password").chmod(0o600)
+    done = run(folder, [BIN / "ansible-vault", "encrypt", "--vault-password-file", "password", "-"], text.encode())
+    assert done.returncode == 0, done.stderr
+    return done.stdout.decode()
+
+
+# Execution environment ------------------------------------------------------------------------------------------------
+
+
+def test_the_example_of_an_execution_environment_becomes_a_build_context_with_the_collection(
+    tarball: Path, tmp_path: Path
+) -> None:
+    shutil.copy(EXAMPLES / "execution-environment.yml", tmp_path)
+    shutil.copy(tarball, tmp_path / "connectomics-cave-0.1.0.tar.gz")
+    done = run(tmp_path, [BIN / "ansible-builder", "create", "--file", "execution-environment.yml"])
+    assert done.returncode == 0, done.stdout + done.stderr
+    built = tmp_path / "context" / "_build"
+    (wanted,) = yaml.safe_load((built / "requirements.yml").read_text())["collections"]
+    assert (built / wanted["name"]).read_bytes() == tarball.read_bytes()
+    assert "ansible-core~=2.19" in (tmp_path / "context" / "Containerfile").read_text()
+
+
+def test_an_execution_environment_gets_what_the_collection_needs(installed: Installed, tmp_path: Path) -> None:
+    done = run(tmp_path, [BIN / "ansible-builder", "introspect", installed.collections])
+    found = yaml.safe_load(done.stdout)
+    assert [line.split("#")[0].strip() for line in found["python"]] == ["uv>=0.5"]
+    assert {line.split()[0] for line in found["system"]} == {"openssh-client", "openssh-clients", "sshpass"}
+
+
+# ansible-runner -------------------------------------------------------------------------------------------------------
+
+
+class RunnerLab:
+    """A folder as ansible-runner wants it, with the token in a vault file, and the computer that works on it."""
+
+    def __init__(self, folder: Path, cave: CaveServer, installed: Installed, *hosts: str) -> None:
+        self.folder = folder
+        self.stations = Workstations(folder / "stations", cave, *hosts)
+        self.lab = folder / "lab"
+        variables = self.lab / "inventory" / "group_vars" / "all"
+        variables.mkdir(parents=True)
+        (self.lab / "inventory" / "hosts.yml").write_text(yaml.safe_dump(self.stations.inventory()))
+        user = self.stations.tokens()[0]["user"]
+        (variables / "cave.yml").write_text(
+            f'caveclient_tokens:\n  - user: {user}\n    token: "{{{{ vault_cave_token }}}}"\n'
+        )
+        self.vault = variables / "vault.yml"
+        self.keep(self.stations.person.token)
+        self._settings = {
+            "ANSIBLE_COLLECTIONS_PATH": str(installed.collections),
+            "ANSIBLE_VAULT_PASSWORD_FILE": str(folder / "password"),
+            "PATH": f"{installed.python.parent}{os.pathsep}{PATH}",
+        }
+
+    def keep(self, token: str) -> None:
+        """Put a token into the vault file."""
+        self.vault.write_text(encrypt(self.folder, f"vault_cave_token: {token}\n"))
+
+    def runner(self, *arguments: str | Path, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        """Run ansible-runner."""
+        variables = environment(self.folder, **self._settings)
+        return subprocess.run(
+            [str(BIN / "ansible-runner"), *map(str, arguments)],
+            input=given,
+            cwd=self.folder,
+            env=variables,
+            capture_output=True,
+            timeout=LIMIT,
+            check=False,
+        )
+
+    def elsewhere(self, playbook: str, *cmdline: str) -> Run:
+        """Send a run to a worker, let it work in a folder of its own, and take in what came of it."""
+        more = ["--cmdline", shlex.join(cmdline)] if cmdline else []
+        sent = self.runner("transmit", self.lab, "--playbook", f"connectomics.cave.{playbook}", *more)
+        assert sent.returncode == 0, sent.stderr
+        worked = self.runner("worker", "--private-data-dir", self.folder / "worker", given=sent.stdout)
+        shutil.rmtree(self.folder / "processed", ignore_errors=True)
+        done = self.runner("process", self.folder / "processed", given=worked.stdout)
+        # process itself always ends with 0.
+        status = int((self.folder / "processed" / "artifacts" / "rc").read_text())
+        return Run(status, (done.stdout + done.stderr).decode(), [])
+
+    def here(self, playbook: str, *cmdline: str, ident: str = "here") -> Run:
+        """Run a playbook here."""
+        more = ["--cmdline", shlex.join(cmdline)] if cmdline else []
+        done = self.runner("run", self.lab, "--playbook", f"connectomics.cave.{playbook}", "--ident", ident, *more)
+        return Run(done.returncode, (done.stdout + done.stderr).decode(), [])
+
+    def files_with(self, text: str) -> list[str]:
+        """Return the files that hold a text, but for the secrets files of the workstations."""
+        return [
+            str(path.relative_to(self.folder))
+            for path in self.folder.rglob("*")
+            if path.is_file() and ".cloudvolume" not in path.parts and text.encode() in path.read_bytes()
+        ]
+
+
+def test_runner_provisions_verifies_and_rotates_through_a_worker(
+    installed: Installed, cave: CaveServer, tmp_path: Path
+) -> None:
+    lab = RunnerLab(tmp_path, cave, installed, "ws1", "ws2")
+    old = lab.stations.person.token
+    provisioned = lab.elsewhere("provision")
+    assert provisioned.ok, provisioned.output
+    assert "2 workstations ok (2 updated); 1 user" in provisioned.output
+    assert all(old in lab.stations.saved(name) for name in lab.stations.names)
+    new = cave.refresh("alice")
+    refused = lab.elsewhere("verify")
+    assert not refused.ok
+    assert "invalid_token" in refused.output
+    lab.keep(new)
+    rotated = lab.elsewhere("rotate", "-e", "caveclient_rotate_grace=0")
+    assert rotated.ok, rotated.output
+    assert all(new in lab.stations.saved(name) for name in lab.stations.names)
+    assert lab.elsewhere("verify").ok
+    assert lab.files_with(old) == lab.files_with(new) == []
+
+
+def test_runner_rotates_by_overlap_where_the_vault_is(installed: Installed, cave: CaveServer, tmp_path: Path) -> None:
+    lab = RunnerLab(tmp_path, cave, installed, "ws1")
+    old = lab.stations.person.token
+    assert lab.here("provision").ok
+    rotated = lab.here("rotate", "-e", "caveclient_rotate_strategy=overlap caveclient_rotate_grace=0", ident="rotation")
+    assert rotated.ok, rotated.output
+    (new,) = cave.tokens("alice")
+    assert new["token"] != old
+    assert new["token"] in lab.stations.saved("ws1")
+    assert lab.here("verify", ident="verified").ok
+    assert lab.files_with(new["token"]) == []
+
+
+def test_three_runners_at_once_end_as_one_does_and_their_reports_become_its_report(
+    installed: Installed, cave: CaveServer, tmp_path: Path
+) -> None:
+    names = [f"ws{number:02}" for number in range(12)]
+    lab = RunnerLab(tmp_path, cave, installed, *names)
+    cut = ["workstations[0:3]", "workstations[4:7]", "workstations[8:11]"]
+
+    def slice_of(number: int) -> Run:
+        arguments = ("--limit", cut[number], "--tags", "token", "-e", f"caveclient_report={tmp_path}/slice{number}")
+        return lab.here("provision", *arguments, ident=f"slice{number}")
+
+    with ThreadPoolExecutor(3) as pool:
+        assert [outcome.status for outcome in pool.map(slice_of, range(3))] == [0, 0, 0]
+    assert all(lab.stations.person.token in lab.stations.saved(name) for name in names)
+    with ThreadPoolExecutor(3) as pool:  # once more, so that the single run after them finds the same
+        assert [outcome.status for outcome in pool.map(slice_of, range(3))] == [0, 0, 0]
+    single = lab.here("provision", "--tags", "token", "-e", f"caveclient_report={tmp_path}/single", ident="single")
+    assert single.ok, single.output
+    reports = ",".join(f"{tmp_path}/slice{number}" for number in range(3))
+    merged = lab.here(
+        "merge_reports", "-e", f"caveclient_reports={reports} caveclient_report={tmp_path}/merged", ident="merged"
+    )
+    assert merged.ok, merged.output
+    assert without_times(tmp_path / "merged") == without_times(tmp_path / "single")
+
+
+def without_times(folder: Path) -> Any:
+    """Return the report in a folder, but for the seconds at which its runs were."""
+    report = json.loads((folder / "report.json").read_bytes())
+    for item in [report, *report["hosts"]]:
+        del item["time"]
+    return report
+
+
+# AWX ------------------------------------------------------------------------------------------------------------------
+
+
+SETUP = yaml.safe_load((EXAMPLES / "awx" / "setup.yml").read_text())[0]
+
+
+def awx_calls() -> list[tuple[str, dict[str, Any]]]:
+    """Return the modules of awx.awx that the example calls, with their options."""
+    return [(name, given) for task in SETUP["tasks"] for name, given in task.items() if name.startswith("awx.awx.")]
+
+
+@pytest.mark.network
+def test_the_example_for_awx_calls_its_modules_as_they_are_documented(installed: Installed, tmp_path: Path) -> None:
+    others = str(collections_folder("awx.awx"))
+    computer = Installed(installed.python, Path(others))
+    for name, given in awx_calls():
+        listed = computer.run(tmp_path, "doc", "-t", "module", "--json", name)
+        documented = json.loads(listed.output[listed.output.index("{") :])[name]["doc"]["options"]
+        assert complaints(documented, given) == []
+    shutil.copy(EXAMPLES / "awx" / "setup.yml", tmp_path)
+    checked = computer.run(tmp_path, "playbook", "--syntax-check", "setup.yml")
+    assert checked.ok, checked.output
+
+
+def awx_extra_vars() -> dict[str, Any]:
+    """Return the extra variables of the job templates, as AWX hands them to a job."""
+    given = dict(awx_calls())["awx.awx.job_template"]["extra_vars"]
+    return {"caveclient_tokens": re.sub(r"{% (end)?raw %}", "", given["caveclient_tokens"])}
+
+
+def awx_environment(value: str) -> dict[str, str]:
+    """Return the environment that the credential type injects into a job."""
+    (name,) = dict(awx_calls())["awx.awx.credential_type"]["injectors"]["env"]
+    return {name: value}
+
+
+def test_a_job_of_awx_takes_the_tokens_from_its_environment(
+    installed: Installed, cave: CaveServer, tmp_path: Path
+) -> None:
+    lab = Workstations(tmp_path, cave, "ws1")
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(lab.inventory()))
+    (tmp_path / "extra.yml").write_text(yaml.safe_dump(awx_extra_vars()))
+    arguments = ("playbook", "-i", "hosts.yml", "connectomics.cave.provision", "-e", "@extra.yml", "--tags", "token")
+    done = installed.run(tmp_path, *arguments, "-vvvv", **awx_environment(json.dumps(lab.tokens())))
+    assert done.ok, done.output
+    assert lab.person.token in lab.saved("ws1")
+    assert lab.person.token not in done.output
+
+
+@pytest.mark.parametrize(
+    "broken", ['[{"user": "alice", "token": "TOKEN"]', '{"alice": "TOKEN"}', '["TOKEN"]', '"TOKEN"']
+)
+def test_a_broken_credential_is_refused_without_being_shown(
+    installed: Installed, cave: CaveServer, tmp_path: Path, broken: str
+) -> None:
+    lab = Workstations(tmp_path, cave, "ws1")
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(lab.inventory()))
+    (tmp_path / "extra.yml").write_text(yaml.safe_dump(awx_extra_vars()))
+    value = broken.replace("TOKEN", lab.person.token)
+    arguments = ("playbook", "-i", "hosts.yml", "connectomics.cave.provision", "-e", "@extra.yml", "--tags", "token")
+    done = installed.run(tmp_path, *arguments, "-v", **awx_environment(value))
+    assert not done.ok
+    assert lab.saved("ws1") == ""
+    assert lab.person.token not in done.output
+
+
+def test_the_job_templates_and_the_schedule_are_for_playbooks_that_there_are() -> None:
+    assert set(SETUP["vars"]["playbooks"]) <= {path.stem for path in (ROOT / "playbooks").glob("*.yml")}
+    calls = dict(awx_calls())
+    template = calls["awx.awx.job_template"]["name"].replace("{{ item }}", "verify")
+    assert calls["awx.awx.schedule"]["unified_job_template"] == template
+    assert "FREQ=DAILY" in calls["awx.awx.schedule"]["rrule"]
+
+
+# ansible-pull ---------------------------------------------------------------------------------------------------------
+
+
+PULL = EXAMPLES / "pull"
+
+
+def exec_start() -> list[str]:
+    """Return the command that the service runs."""
+    unit = (PULL / "cave-pull.service").read_text().replace("\\\n", " ")
+    command = re.search(r"^ExecStart=(.*)$", unit, re.MULTILINE)
+    assert command
+    return shlex.split(command[1])
+
+
+@pytest.fixture
+def repository(tmp_path: Path, cave: CaveServer) -> tuple[Path, Workstations]:
+    """A lab's repository with the files of the example, and this computer as the laptop in it."""
+    laptop = socket.gethostname()
+    stations = Workstations(tmp_path / "stations", cave, laptop)
+    folder = tmp_path / "lab.git"
+    shutil.copytree(PULL, folder)
+    hosts = (folder / "hosts.yml").read_text()
+    (folder / "hosts.yml").write_text(re.sub(r"\blaptop1\b", laptop, hosts))
+    own = folder / "host_vars" / laptop
+    own.mkdir(parents=True)
+    user = stations.tokens()[0]["user"]
+    more = {name: value for name, value in stations.variables().items() if name != "ansible_connection"}
+    (own / "cave.yml").write_text(yaml.safe_dump({**more, "cave_user": user}))
+    (own / "vault.yml").write_text(encrypt(tmp_path, f"vault_cave_token: {stations.person.token}\n"))
+    commit(folder, first=True)
+    return folder, stations
+
+
+def commit(folder: Path, *, first: bool = False) -> None:
+    """Commit all that is in a folder."""
+    git = ["git", "-c", "user.name=lab", "-c", "user.email=lab@example.org"]
+    for command in ([["init", "--quiet", "--initial-branch=main"]] if first else []) + [
+        ["add", "-A"],
+        ["commit", "-qm", "."],
+    ]:
+        subprocess.run([*git, *command], cwd=folder, check=True)
+
+
+def pull(folder: Path, repository: Path, installed: Installed) -> Run:
+    """Run the service's command, with other places for its files."""
+    credentials = folder / "credentials"
+    credentials.mkdir(exist_ok=True)
+    shutil.copy(folder / "password", credentials / "vault-password")
+    command = [
+        word.replace("/opt/cave-pull/bin", str(installed.python.parent))
+        .replace("https://git.lab.example.org/lab.git", f"file://{repository}")
+        .replace("/var/lib/cave-pull", str(folder / "checkout"))
+        .replace("${CREDENTIALS_DIRECTORY}", str(credentials))
+        for word in exec_start()
+    ]
+    settings = {"ANSIBLE_COLLECTIONS_PATH": str(installed.collections)}
+    done = run(
+        folder,
+        command,
+        **settings | {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*"},
+    )
+    return Run(done.returncode, (done.stdout + done.stderr).decode(), [])
+
+
+def test_a_laptop_provisions_itself_and_follows_the_vault(
+    installed: Installed, cave: CaveServer, tmp_path: Path, repository: tuple[Path, Workstations]
+) -> None:
+    folder, stations = repository
+    (laptop,) = stations.names
+    first = pull(tmp_path, folder, installed)
+    assert first.ok, first.output
+    assert "1 workstation ok (1 updated); 1 user" in first.output
+    assert stations.person.token in stations.saved(laptop)
+    again = pull(tmp_path, folder, installed)
+    assert again.ok, again.output
+    assert re.search(rf"{re.escape(laptop)} .*changed=0 .*failed=0", again.output.partition("PLAY RECAP")[2])
+    new = cave.refresh("alice")
+    assert not pull(tmp_path, folder, installed).ok
+    (folder / "host_vars" / laptop / "vault.yml").write_text(encrypt(tmp_path, f"vault_cave_token: {new}\n"))
+    commit(folder)
+    followed = pull(tmp_path, folder, installed)
+    assert followed.ok, followed.output
+    assert new in stations.saved(laptop)
+    assert stations.person.token not in first.output + again.output + followed.output
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd on this machine")
+def test_systemd_understands_service_and_timer(tmp_path: Path) -> None:
+    for unit in PULL.glob("cave-pull.*"):
+        text = unit.read_text().replace("/opt/cave-pull/bin/ansible-pull", str(BIN / "ansible-pull"))
+        (tmp_path / unit.name).write_text(text)
+    command = ["systemd-analyze", "verify", *sorted(map(str, tmp_path.glob("cave-pull.*")))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_service_says_nothing_secret_on_its_command_line() -> None:
+    unit = (PULL / "cave-pull.service").read_text()
+    assert "LoadCredential=vault-password:/etc/cave-pull/vault-password" in unit
+    assert "UMask=0077" in unit
+    assert not re.search(r"(?i)token|ask-vault|password=", " ".join(exec_start()))
