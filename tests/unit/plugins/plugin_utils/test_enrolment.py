@@ -109,12 +109,12 @@ def test_a_server_in_trouble_is_asked_again_as_long_as_the_person_likes() -> Non
 
 
 def test_another_kind_of_server_ends_it() -> None:
-    with pytest.raises(CaveError, match="A web page. Nothing was stored"):
+    with pytest.raises(CaveError, match=r"A web page\. Nothing was stored"):
         Talk([TOKEN], [ELSEWHERE]).run()
 
 
 def test_terms_that_are_never_accepted_end_it() -> None:
-    with pytest.raises(CaveError, match="Terms are owed. Nothing was stored"):
+    with pytest.raises(CaveError, match=r"Terms are owed\. Nothing was stored"):
         Talk([TOKEN, *[""] * 9], [OWES] * 6).run()
 
 
