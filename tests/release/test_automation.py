@@ -15,7 +15,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -183,40 +182,6 @@ def test_runner_rotates_by_overlap_where_the_vault_is(installed: Installed, cave
     assert new["token"] in lab.stations.saved("ws1")
     assert lab.here("verify", ident="verified").ok
     assert lab.files_with(new["token"]) == []
-
-
-def test_three_runners_at_once_end_as_one_does_and_their_reports_become_its_report(
-    installed: Installed, cave: CaveServer, tmp_path: Path
-) -> None:
-    names = [f"ws{number:02}" for number in range(12)]
-    lab = RunnerLab(tmp_path, cave, installed, *names)
-    cut = ["workstations[0:3]", "workstations[4:7]", "workstations[8:11]"]
-
-    def slice_of(number: int) -> Run:
-        arguments = ("--limit", cut[number], "--tags", "token", "-e", f"caveclient_report={tmp_path}/slice{number}")
-        return lab.here("provision", *arguments, ident=f"slice{number}")
-
-    with ThreadPoolExecutor(3) as pool:
-        assert [outcome.status for outcome in pool.map(slice_of, range(3))] == [0, 0, 0]
-    assert all(lab.stations.person.token in lab.stations.saved(name) for name in names)
-    with ThreadPoolExecutor(3) as pool:  # once more, so that the single run after them finds the same
-        assert [outcome.status for outcome in pool.map(slice_of, range(3))] == [0, 0, 0]
-    single = lab.here("provision", "--tags", "token", "-e", f"caveclient_report={tmp_path}/single", ident="single")
-    assert single.ok, single.output
-    reports = ",".join(f"{tmp_path}/slice{number}" for number in range(3))
-    merged = lab.here(
-        "merge_reports", "-e", f"caveclient_reports={reports} caveclient_report={tmp_path}/merged", ident="merged"
-    )
-    assert merged.ok, merged.output
-    assert without_times(tmp_path / "merged") == without_times(tmp_path / "single")
-
-
-def without_times(folder: Path) -> Any:
-    """Return the report in a folder, but for the seconds at which its runs were."""
-    report = json.loads((folder / "report.json").read_bytes())
-    for item in [report, *report["hosts"]]:
-        del item["time"]
-    return report
 
 
 # AWX ------------------------------------------------------------------------------------------------------------------
