@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -106,6 +107,9 @@ def real_readers(caveclient_python: Callable[..., Path]) -> Iterator[RealReaders
     commands[""] = (caveclient_python(None, packages=(CLOUD_FILES, CLOUD_VOLUME)), CLOUD_IMPORTS, CLOUD_ASKING)
     with ExitStack() as stack:
         programs = {}
+        home = stack.enter_context(
+            tempfile.TemporaryDirectory()
+        )  # cloud-volume makes a folder there when it is imported
         for name, (python, imports, asking) in commands.items():
             program = subprocess.Popen(
                 # What these programs print goes elsewhere than their answers.
@@ -119,7 +123,7 @@ def real_readers(caveclient_python: Callable[..., Path]) -> Iterator[RealReaders
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
-                env={"HOME": "/nonexistent", "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
+                env={"HOME": home, "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
             )
             programs[name] = stack.enter_context(program)
         yield RealReaders(programs)
