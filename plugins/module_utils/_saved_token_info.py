@@ -51,7 +51,7 @@ _SITE_PACKAGES = (
     ".venv/lib/python3.*/site-packages",
 )
 """Where people's own Pythons keep caveclient, below their homes."""
-_USED = ("file", "token")
+_USED = ("file", "token", "home")
 """What of a look is for this process alone."""
 
 
@@ -83,18 +83,18 @@ def run(params: Mapping[str, Any]) -> dict[str, Any]:
         look = partial(_look, home, [entry.asked for entry in mine], by_root, params["path"])
         jobs.append(_users.Job(user, look))
         owners.append(mine)
-    tokens: dict[int, dict[str, Any]] = {}
+    looks: dict[int, dict[str, Any]] = {}
     for mine, outcome in zip(owners, _users.run_each_as(jobs, _PATIENCE)):
         if isinstance(outcome, CaveError):
             _fail(mine, outcome)
             continue
         for entry, found in zip(mine, outcome):
-            tokens[id(entry.result)] = {name: found.pop(name) for name in _USED}
+            looks[id(entry.result)] = {name: found.pop(name) for name in _USED}
             entry.result.update(found)
     if params["users"] is None:
-        entries = [entry for entry in entries if _has_something(entry)]
+        entries = [entry for entry in entries if _has_something(entry, looks.get(id(entry.result), {}))]
     if params["validate"]:
-        _ask(entries, tokens, params)
+        _ask(entries, looks, params)
     users = [entry.result for entry in entries]
     return {"changed": False, "users": users, "problems": sum(len(user.get("problems", [])) for user in users)}
 
@@ -164,14 +164,16 @@ def _accounts() -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _has_something(entry: _Entry) -> bool:
+def _has_something(entry: _Entry, look: Mapping[str, Any]) -> bool:
     """Tell whether an account that nobody named has anything to do with CAVE."""
     result = entry.result
     if entry.asked.is_managed:
         return True
     if result.get("failed"):
         return _users.find_user(entry.user).pw_uid >= 1000
-    return bool(result["files"] or result["problems"])
+    # Several accounts of the system have one home, or none; what is wrong there is not theirs.
+    home = look.get("home")
+    return bool(result["files"] or (home and any(problem["path"].startswith(home) for problem in result["problems"])))
 
 
 # In a process that is the user ----------------------------------------------------------------------------------------
@@ -181,7 +183,8 @@ def _look(home: Home, questions: list[Asked], by_root: bool, managed: str) -> li
     """Look at one user's files; to be called in a process that is that user.
 
     Returns:
-        A result for each question, with the ``token`` that caveclient sends and, where it fails, the ``file``.
+        A result for each question, with the ``token`` that caveclient sends, the ``file`` on which it fails, and the
+        ``home`` where that is the user's own.
     """
     where = home.places()
     listing = _store.listing(where)
@@ -215,9 +218,16 @@ def _look(home: Home, questions: list[Asked], by_root: bool, managed: str) -> li
                 **_comparison(asked, readings[0].token),
                 "token": readings[0].token,
                 "file": _broken_file(readings[0], listing),
+                "home": f"{home.path}/" if _owns(home.path) else "",
             }
         )
     return results
+
+
+def _owns(path: str) -> bool:
+    with contextlib.suppress(OSError):
+        return os.stat(path).st_uid == os.geteuid()
+    return False
 
 
 def _broken_file(reading: _readers.Reading, listing: _readers.Listing) -> list[str] | None:

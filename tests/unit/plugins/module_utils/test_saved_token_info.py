@@ -70,6 +70,22 @@ def test_only_those_who_have_something_are_found(people: Path) -> None:
     assert [user["user"] for user in look()] == ["alice"]
 
 
+def test_what_is_wrong_with_the_machine_is_not_told_of_everybody(people: Path) -> None:
+    site = people / "opt" / "current" / "lib" / "python3.11" / "site-packages"
+    (site / "caveclient-5.31.0.dist-info").mkdir(parents=True)
+    assert look(path=str(people / "opt")) == []
+    fill(people / "alice", {DEFAULT_FILE: {"token": NEW_TOKEN}})
+    [alice] = look(path=str(people / "opt"))
+    assert [problem["code"] for problem in alice["problems"]] == ["known_bad_caveclient"]
+
+
+def test_a_directory_that_hides_what_is_in_it_is_something(people: Path) -> None:
+    (people / "alice" / ".cloudvolume" / "secrets").mkdir(parents=True, mode=0o755)
+    (people / "alice" / ".cloudvolume" / "secrets").chmod(0o755)
+    [alice] = look()
+    assert [problem["code"] for problem in alice["problems"]] == ["loose_mode"]
+
+
 def test_who_is_named_is_told_about_also_with_nothing(people: Path) -> None:
     fill(people / "alice", {DEFAULT_FILE: {"token": NEW_TOKEN}})
     [bob] = look(users=["bob"])
