@@ -109,7 +109,7 @@ def real_readers(caveclient_python: Callable[..., Path]) -> Iterator[RealReaders
         programs = {}
         home = stack.enter_context(
             tempfile.TemporaryDirectory()
-        )  # cloud-volume makes a folder there when it is imported
+        )  # cloud-volume makes a folder there
         for name, (python, imports, asking) in commands.items():
             program = subprocess.Popen(
                 # What these programs print goes elsewhere than their answers.
