@@ -314,11 +314,8 @@ def pull(folder: Path, repository: Path, installed: Installed) -> Run:
         for word in exec_start()
     ]
     settings = {"ANSIBLE_COLLECTIONS_PATH": str(installed.collections)}
-    done = run(
-        folder,
-        command,
-        **settings | {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*"},
-    )
+    settings.update(GIT_CONFIG_COUNT="1", GIT_CONFIG_KEY_0="safe.directory", GIT_CONFIG_VALUE_0="*")
+    done = run(folder, command, b"", **settings)
     return Run(done.returncode, (done.stdout + done.stderr).decode(), [])
 
 
