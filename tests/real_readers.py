@@ -107,9 +107,7 @@ def real_readers(caveclient_python: Callable[..., Path]) -> Iterator[RealReaders
     commands[""] = (caveclient_python(None, packages=(CLOUD_FILES, CLOUD_VOLUME)), CLOUD_IMPORTS, CLOUD_ASKING)
     with ExitStack() as stack:
         programs = {}
-        home = stack.enter_context(
-            tempfile.TemporaryDirectory()
-        )  # cloud-volume makes a folder there
+        home = stack.enter_context(tempfile.TemporaryDirectory())  # cloud-volume makes a folder there
         for name, (python, imports, asking) in commands.items():
             program = subprocess.Popen(
                 # What these programs print goes elsewhere than their answers.
