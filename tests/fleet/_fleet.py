@@ -73,6 +73,7 @@ class Fleet:
         group: the scientists' primary group.
         umasks: dealt out to the hosts in turn.
         subnet: as in "10.77.3.0/24"; a free one below 10.77.0.0/16 otherwise.
+        layers: folders with files that every host has besides, topmost first; they must not change meanwhile.
 
     Attributes:
         folder: all files of the fleet.
@@ -92,6 +93,7 @@ class Fleet:
         group: str = GROUP,
         umasks: Sequence[str] = UMASKS,
         subnet: str | None = None,
+        layers: Sequence[Path] = (),
     ) -> None:
         if hosts < 1:
             raise FleetError(f"a fleet has at least one host, not {hosts}")
@@ -104,7 +106,9 @@ class Fleet:
         self.name = name
         self.count = hosts
         self.releases = [rootfs.release_of(python) for python in pythons]
+        self.layers = tuple(layers)
         self.accounts = [Accounts(tuple(users), group, umask) for umask in umasks]
+        self.layers = tuple(layers)
         self.hosts: dict[str, Host] = {}
         self.folder = _fleets() / name
         self.inventory = self.folder / "inventory.yml"
@@ -265,7 +269,8 @@ class Fleet:
             layer = self.folder / "layers" / f"{lower.release}-{accounts.umask}"
             if not layer.exists():
                 write_layer(layer, lower.path, addresses, accounts, self.folder)
-            self._children.append(self._spawn(name, addresses[name], f"{layer}:{lower.path}", accounts.umask))
+            below = ":".join(map(str, [layer, *self.layers, lower.path]))
+            self._children.append(self._spawn(name, addresses[name], below, accounts.umask))
         pids = [_first_process(child, name) for child, name in zip(self._children, names, strict=True)]
         self.network.plug_in(enumerate(pids, start=1))
         for child in self._children:
