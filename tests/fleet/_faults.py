@@ -47,6 +47,7 @@ def inflict_down(host: Host) -> Memo:
 
 def heal_down(host: Host, _memo: Memo) -> None:
     _network.set_link(host.network.link(host.number), up=True)
+    _end_sessions(host)  # else what SSH kept open from before waits for TCP, which by now asks once a minute
 
 
 def inflict_hang(host: Host, after: str = "connect") -> Memo:

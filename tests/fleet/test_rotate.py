@@ -233,8 +233,13 @@ def test_a_bad_fleet_gets_as_far_as_it_can_and_finishes_when_it_is_mended(lab: L
     for name, fault in faults.items():
         lab.fleet[name].inflict(fault)
     bad = [lab.fleet[name] for name in names]
+    another: dict[str, object] = {  # without a name of its own, the tokens of the rotation before are new enough
+        "caveclient_rotate_strategy": "overlap",
+        "caveclient_rotate_name": "bad fleet",
+        "caveclient_rotate_grace": 1,
+    }
     try:
-        run = lab.play("rotate", caveclient_rotate_strategy="overlap", caveclient_rotate_grace=1)
+        run = lab.play("rotate", **another)
     finally:
         for host in bad:
             host.heal()
@@ -253,12 +258,7 @@ def test_a_bad_fleet_gets_as_far_as_it_can_and_finishes_when_it_is_mended(lab: L
     assert [lab.accepts(token) for token in old.values()] == [True] * len(USERS)
 
     malformed.write_file(server_file, sound, "alice")
-    finished = lab.play(
-        "rotate",
-        *("--limit", f"@{lab.report / 'pending'}"),
-        caveclient_rotate_strategy="overlap",
-        caveclient_rotate_grace=1,
-    )
+    finished = lab.play("rotate", "--limit", f"@{lab.report / 'pending'}", **another)
     assert finished.ok, finished.output
     assert tokens_in(lab) == new
     assert lab.holds_everywhere(new)
