@@ -4,7 +4,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help packages venv tree lock demo test test-long lint tables docs release fleet-up fleet-down clean
+.PHONY: help packages venv tree lock demo test test-long torture lint tables docs release fleet-up fleet-down clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -52,6 +52,9 @@ test: venv tree  ## all that this machine can run (some of it: STAGES="lint unit
 
 test-long: venv tree  ## what `make test` leaves out, as it is one more of many alike
 	$(BIN)/pytest -m long tests/integration
+
+torture: venv tree  ## every attack on what the collection promises, at full size (shorter: SCALE=0.1)
+	@$(BIN)/python -m torture --scale $(or $(SCALE),1) $(ATTACKS)
 
 lint: venv tree  ## the linters alone
 	@$(BIN)/python tests/run.py lint

@@ -2,16 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Attacks on the path by which tokens are written: each is run, counted and returned as a report.
-
-    PYTHONPATH=.tree:tests python -m torture.write_path [--scale 1.0] [ATTACK ...]
-
-prints the reports as JSON. A scale of 1 has the numbers that the security page promises.
-"""
+"""Attacks on the path by which tokens are written into homes."""
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import os
@@ -21,17 +15,17 @@ import shutil
 import signal
 import stat
 import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from caveclient_environments import caveclient_python
 from homes import (
     DEFAULT_FILE,
     LEGACY_FILE,
@@ -51,6 +45,8 @@ from homes import (
 )
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from torture.attacks import Report, Short, attack
+from torture.tracing import CALLS, failing_at, killed_at, modes_given, points, traced
 
 from ansible_collections.connectomics.cave.plugins.module_utils import _json_edit, _store, _users
 from ansible_collections.connectomics.cave.plugins.module_utils._coherence import Wish
@@ -60,30 +56,8 @@ from ansible_collections.connectomics.cave.plugins.module_utils._save import sav
 from ansible_collections.connectomics.cave.plugins.module_utils._servers import parse_datastacks
 from ansible_collections.connectomics.cave.plugins.module_utils._tokens import fingerprint
 
-from .tracing import CALLS, failing_at, killed_at, modes_given, points, traced
-
 QUARANTINED = ".malformed-"
 Save = Callable[[], list[dict[str, Any]]]
-
-
-@dataclass
-class Report:
-    """What came of an attack."""
-
-    promise: str
-    attack: str
-    tries: int = 0
-    failures: int = 0
-    seconds: float = 0.0
-    notes: list[str] = field(default_factory=list)
-    counts: dict[str, int] = field(default_factory=dict)
-
-    def check(self, holds: bool, note: str) -> None:
-        """Count a failure, and keep the first few to look at."""
-        if not holds:
-            self.failures += 1
-            if len(self.notes) < 10:
-                self.notes.append(note[:300])
 
 
 def wish(token: str | None = NEW_TOKEN, key: str = "token") -> Wish:
@@ -207,9 +181,16 @@ def _thinned(found: list[Any], scale: float) -> list[Any]:
 # The attacks ---------------------------------------------------------------------------------------------------------
 
 
-def never_readable_by_others(scale: float = 1.0) -> Report:
+@attack(
+    "never-readable",
+    "A secret is never readable by others, not for an instant",
+    "the system calls of every kind of write, under umask 000: no file or directory is made wider than 0600 or 0700",
+    fewest=100,
+    short=Short(1.0, 100),
+    needs=["strace"],
+)
+def never_readable_by_others(report: Report, scale: float) -> None:
     """Read from the system calls whether there is a moment at which others could read."""
-    report = Report("A secret is never readable by others, not for an instant", "strace, umask 000")
     with scratch() as folder:
         for state in STATES:
             allowed = 0o050 if "group" in state.options else 0
@@ -235,14 +216,18 @@ def never_readable_by_others(scale: float = 1.0) -> Report:
                 if kind != "d":
                     report.tries += 1
                     report.check(mode & 0o077 & ~allowed == 0, f"{state.name}: {path} has mode {mode:04o}")
-    return report
 
 
-def killed_anywhere(scale: float = 1.0) -> Report:
+@attack(
+    "kill",
+    "A file is the old or the new one, whole, and the next run cleans up",
+    "SIGKILL at every system call of every kind of write",
+    fewest=500,
+    short=Short(0.1, 140),
+    needs=["strace"],
+)
+def killed_anywhere(report: Report, scale: float) -> None:
     """Kill a save at each of its system calls, look at what is left, and run it again."""
-    report = Report(
-        "A file is the old or the new one, whole, and the next run cleans up", "SIGKILL at every system call"
-    )
     with scratch() as folder:
         for state in STATES:
             before, after, final = _reference(state, folder)
@@ -266,17 +251,21 @@ def killed_anywhere(scale: float = 1.0) -> Report:
                     continue
                 report.check(not litter(home), f"{where}: {litter(home)} stays")
                 report.check(_without_owners(home) == final, f"{where}: the next run ends otherwise")
-    return report
 
 
 ERRORS = ("ENOSPC", "EDQUOT", "EIO", "EROFS", "EACCES", "EMFILE")
 
 
-def faults_anywhere(scale: float = 1.0) -> Report:
+@attack(
+    "faults",
+    "A fault leaves every file whole, no litter, and a clear error",
+    f"{', '.join(ERRORS)} at every system call of every kind of write",
+    fewest=7500,
+    short=Short(0.02, 160),
+    needs=["strace"],
+)
+def faults_anywhere(report: Report, scale: float) -> None:
     """Let each system call of a save fail with each error."""
-    report = Report(
-        "A fault leaves every file whole, no litter, and a clear error", f"{', '.join(ERRORS)} at every call"
-    )
     ends: Counter[str] = Counter()
     with scratch() as folder:
         for state in STATES:
@@ -316,14 +305,18 @@ def faults_anywhere(scale: float = 1.0) -> Report:
                     continue
                 report.check(_without_owners(home) == final, f"{where}: the next run ends otherwise")
     report.counts = dict(ends)
-    return report
 
 
-def real_file_systems(scale: float = 1.0) -> Report:
+@attack(
+    "file-systems",
+    "A fault leaves every file whole, no litter, and a clear error",
+    "a full file system, with less and less room, and one that is mounted read-only",
+    fewest=90,
+    short=Short(0.2, 27),
+    needs=["root", "mounting"],
+)
+def real_file_systems(report: Report, scale: float) -> None:
     """Save on a full and on a read-only file system. Needs root, to mount them."""
-    report = Report(
-        "A fault leaves every file whole, no litter, and a clear error", "a full and a read-only file system"
-    )
     with scratch() as folder:
         mount = folder / "mounted"
         mount.mkdir()
@@ -353,7 +346,6 @@ def real_file_systems(scale: float = 1.0) -> Report:
                 )
             finally:
                 subprocess.run(["umount", str(mount)], check=True)
-    return report
 
 
 def _save_against_odds(
@@ -466,12 +458,17 @@ def _everything(folder: Path) -> dict[str, tuple[int, ...]]:
     return found
 
 
-def planted_links_and_races(scale: float = 1.0) -> Report:
+@attack(
+    "races",
+    "Work for a user reaches nothing that the user could not reach, and ends in time",
+    "writes as root while two processes of the user swap directories, secrets files, lock and temporary names with "
+    "links, hard links, FIFOs, directories and nothing",
+    fewest=10_000,
+    short=Short(0.02, 200),
+    needs=["root"],
+)
+def planted_links_and_races(report: Report, scale: float) -> None:
     """Save as root for a user who swaps everything meanwhile. Needs root, to make users."""
-    report = Report(
-        "Work for a user reaches nothing that the user could not reach",
-        "10,000 root writes while the user swaps directories, files, lock and temporary names",
-    )
     ends: Counter[str] = Counter()
     bound = _store.LOCK_PATIENCE + 5
     slowest = 0.0
@@ -519,7 +516,6 @@ def planted_links_and_races(scale: float = 1.0) -> Report:
         strangers = [str(path) for path in alice.home.rglob("*") if path.lstat().st_uid != alice.uid]
         report.check(not strangers, f"not the user's: {strangers}")
     report.counts = {**ends, "slowest_ms": round(slowest * 1000)}
-    return report
 
 
 # Together ------------------------------------------------------------------------------------------------------------
@@ -544,57 +540,74 @@ from caveclient.auth import AuthClient
 print("ready", flush=True)
 for line in sys.stdin:
     os.environ["HOME"], server, tokens = json.loads(line)
+    ready, go = os.pipe()
+    children = []
     for key, token in tokens.items():
-        try:
-            AuthClient(server_address=server, token="x").save_token(token, token_key=key, overwrite=True)
-        except Exception:
-            pass  # it stumbles over the others of its kind, who write while it reads
-    print("done", flush=True)
+        child = os.fork()
+        if not child:
+            os.close(go)
+            os.read(ready, 1)
+            try:
+                AuthClient(server_address=server, token="x").save_token(token, token_key=key, overwrite=True)
+            except Exception:
+                os._exit(1)  # it stumbles over the others of its kind, who write while it reads
+            os._exit(0)
+        children.append(child)
+    os.close(ready)
+    os.close(go)
+    print(sum(os.waitpid(child, 0)[1] == 0 for child in children), flush=True)
 """
-PROGRAMS, TOKENS_EACH = 4, 5
+THEIRS = 20
 
 
 @contextmanager
-def _save_tokens(caveclient: Path) -> Iterator[list[subprocess.Popen[str]]]:
-    """Programs that call the real save_token as told on their standard input."""
-    with ExitStack() as stack:
-        programs = [
-            stack.enter_context(
-                subprocess.Popen(
-                    [caveclient, "-c", SAVE_TOKEN],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.DEVNULL,
-                    text=True,
-                )
-            )
-            for _number in range(PROGRAMS)
-        ]
-        for program in programs:
-            assert program.stdout
-            assert program.stdout.readline() == "ready\n"
-        yield programs
+def _save_tokens(caveclient: Path) -> Iterator[subprocess.Popen[str]]:
+    """A program that calls the real save_token in processes of its own, as told on its standard input."""
+    with subprocess.Popen(
+        [caveclient, "-c", SAVE_TOKEN],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as program:
+        assert program.stdout
+        assert program.stdout.readline() == "ready\n"
+        yield program
 
 
-def together(scale: float = 1.0, caveclient: Path | None = None) -> Report:
-    """Let 64 writers loose on the same files: ours alone, then 44 of ours and 20 of save_token, which takes no lock.
+@attack(
+    "together",
+    "Two runs never lose each other's keys",
+    "64 writers at once, each with a key of its own, on the same files",
+    fewest=640,
+    short=Short(0.1, 64),
+)
+def together(report: Report, scale: float) -> None:
+    """Let 64 writers loose on the same files."""
+    with scratch() as folder:
+        for number in range(max(1, round(10 * scale))):
+            _alone(report, folder / str(number))
 
-    Promised: ours never lose each other's keys. With the others among them, nothing of ours is torn or left behind,
-    ours end well or say why not, and one more run makes all right. Not promised: that save_token, which reads, waits
-    and then writes, does not write over what came in between.
+
+@attack(
+    "among-save-token",
+    "caveclient's own save_token, which takes no lock, tears nothing of ours, and one more run makes all right",
+    f"64 writers at once, {THEIRS} of them the real caveclient.auth.save_token",
+    fewest=640,
+    short=Short(0.1, 64),
+    needs=["network"],
+)
+def among_save_token(report: Report, scale: float) -> None:
+    """Let 44 writers of ours loose on the same files, and 20 of save_token, which takes no lock.
+
+    Promised: nothing of ours is torn or left behind, ours end well or say why not, and one more run makes all right.
+    Not promised: that save_token, which reads, waits and then writes, does not write over what came in between.
     """
-    report = Report("Two runs never lose each other's keys", "64 writers at once, 20 of them the real save_token")
     counts: Counter[str] = Counter()
-    rounds = range(max(1, round(10 * scale)))
-    with scratch() as folder, ExitStack() as stack:
-        for number in rounds:
-            _alone(report, folder / f"alone{number}")
-        if caveclient is not None:
-            programs = stack.enter_context(_save_tokens(caveclient))
-            for number in rounds:
-                _among_save_token(report, counts, folder / f"mixed{number}", programs)
+    with scratch() as folder, _save_tokens(caveclient_python()) as program:
+        for number in range(max(1, round(10 * scale))):
+            _among_save_token(report, counts, folder / str(number), program)
     report.counts = dict(counts)
-    return report
 
 
 def _alone(report: Report, home: Path) -> None:
@@ -609,22 +622,14 @@ def _alone(report: Report, home: Path) -> None:
     report.check(not litter(home), f"{litter(home)} stays")
 
 
-def _among_save_token(report: Report, counts: Counter[str], home: Path, programs: list[subprocess.Popen[str]]) -> None:
+def _among_save_token(report: Report, counts: Counter[str], home: Path, program: subprocess.Popen[str]) -> None:
     home.mkdir()
-    for number, program in enumerate(programs):
-        tokens = {f"theirs{number}{turn}": OTHER_TOKEN for turn in range(TOKENS_EACH)}
-        assert program.stdin
-        program.stdin.write(json.dumps([str(home), SERVER, tokens]) + "\n")
-
-    def start_them() -> None:
-        for program in programs:
-            assert program.stdin
-            program.stdin.flush()
-
-    statuses = _all_at_once((partial(_save_key, home, number) for number in range(44)), start_them)
-    for program in programs:
-        assert program.stdout
-        assert program.stdout.readline() == "done\n"
+    tokens = {f"theirs{number}": OTHER_TOKEN for number in range(THEIRS)}
+    assert program.stdin
+    assert program.stdout
+    program.stdin.write(json.dumps([str(home), SERVER, tokens]) + "\n")
+    statuses = _all_at_once((partial(_save_key, home, number) for number in range(64 - THEIRS)), program.stdin.flush)
+    counts["theirs done"] += int(program.stdout.readline())
     report.tries += 64
     counts["ours done"] += statuses.count(0)
     counts["ours refused, with the reason"] += statuses.count(1)
@@ -637,7 +642,7 @@ def _among_save_token(report: Report, counts: Counter[str], home: Path, programs
         report.check(found["token"] == NEW_TOKEN, f"one more run does not make {name} right")
         report.check(stat.S_IMODE(path.stat().st_mode) == 0o600, f"{name} stays readable by others")
         counts["keys of ours that save_token wrote over"] += sum(
-            f"key{number}" not in found for number in range(44) if statuses[number] == 0
+            f"key{number}" not in found for number in range(64 - THEIRS) if statuses[number] == 0
         )
 
 
@@ -695,11 +700,15 @@ _CONTENT = st.binary(max_size=80) | (_NEAR_JSON | _WHOLE | _WHOLE).map(
 )
 
 
-def malformed_files(scale: float = 1.0) -> Report:
+@attack(
+    "malformed",
+    "A file that cannot be read is never changed, and what is kept is kept exactly",
+    "saving over arbitrary bytes and near-JSON: duplicate keys, deep nesting, lone surrogates, NaN",
+    fewest=20_000,
+    short=Short(0.05, 1000),
+)
+def malformed_files(report: Report, scale: float) -> None:
     """Save over files of every content, or refuse to."""
-    report = Report(
-        "Never a traceback, never lost content, never a changed byte on refusal", "arbitrary bytes and near-JSON"
-    )
     ends: Counter[str] = Counter()
     with scratch() as folder:
         secrets = secrets_of(folder)
@@ -736,7 +745,6 @@ def malformed_files(scale: float = 1.0) -> Report:
 
         attack()
     report.counts = dict(ends)
-    return report
 
 
 def _check_kept(report: Report, raw: bytes, path: Path) -> None:
@@ -761,44 +769,3 @@ def _check_kept(report: Report, raw: bytes, path: Path) -> None:
         if m.key not in mine
     ]
     report.check(found == kept, f"not kept: {raw!r}")
-
-
-ATTACKS: dict[str, Callable[[float], Report]] = {
-    "never-readable": never_readable_by_others,
-    "races": planted_links_and_races,
-    "kill": killed_anywhere,
-    "faults": faults_anywhere,
-    "file-systems": real_file_systems,
-    "together": together,
-    "malformed": malformed_files,
-}
-NEED_ROOT = ("races", "file-systems")
-NEED_STRACE = ("never-readable", "kill", "faults")
-
-
-def run(name: str, scale: float = 1.0, **options: Any) -> dict[str, Any]:
-    """Run an attack; return its report as a mapping."""
-    os.environ.pop("CLOUD_VOLUME_DIR", None)
-    started = time.monotonic()
-    report = ATTACKS[name](scale, **options)
-    report.seconds = round(time.monotonic() - started, 1)
-    return {"name": name, **asdict(report)}
-
-
-def main() -> None:
-    """Run attacks from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("attacks", nargs="*", metavar="ATTACK", help=", ".join(ATTACKS))
-    parser.add_argument("--scale", type=float, default=1.0, help="1: the full number of tries")
-    parser.add_argument("--caveclient", type=Path, help="a Python with caveclient, for the writers that take no lock")
-    chosen = parser.parse_args()
-    reports = []
-    for name in chosen.attacks or ATTACKS:
-        more = {"caveclient": chosen.caveclient} if name == "together" else {}
-        reports.append(run(name, chosen.scale, **more))
-        print(json.dumps(reports[-1]), flush=True)
-    sys.exit(any(report["failures"] for report in reports))
-
-
-if __name__ == "__main__":
-    main()

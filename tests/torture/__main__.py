@@ -1,0 +1,144 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Run the attacks on the collection's promises, print a table of them, and write it as JSON.
+
+    python -m torture [--scale 0.1] [--report FILE] [ATTACK ...]
+
+Without names all of them are run, each in a process of its own. The report holds the last run of each attack, so a
+long run can be made in pieces. The exit status is 1 when a promise was broken, or when an attack could not be run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from torture.attacks import Attack, Report, as_mapping, attacks
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+REPORT = ROOT / ".cache" / "reports" / "torture.json"
+INNER = "--into"
+
+
+def run_apart(attack: Attack, scale: float) -> Report:
+    """Run an attack in a process of its own, which ends in time; that it does not end well is a failure."""
+    with tempfile.TemporaryDirectory(prefix="torture-report-") as folder:
+        answer = Path(folder) / "report.json"
+        words = [sys.executable, "-m", "torture", "--scale", str(scale), INNER, str(answer), attack.name]
+        limit = max(60.0, attack.limit * scale)
+        started = time.monotonic()
+        with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+            try:
+                _none, said = process.communicate(timeout=limit)
+            except subprocess.TimeoutExpired:
+                said = f"it took more than {limit:.0f} s"
+            finally:
+                end(process)
+        if answer.exists():
+            return Report(**json.loads(answer.read_text()))
+    report = Report(
+        attack.name, attack.promise, attack.about, scale=scale, seconds=round(time.monotonic() - started, 1)
+    )
+    report.check(False, " ".join(said.strip().splitlines()[-3:]))
+    return report
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """End an attack that has not ended by itself: first so that it can remove the users that it made."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(30)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def table(reports: list[Report]) -> str:
+    """Return reports as a table that fits a terminal: promise, attack, tries, failures and seconds."""
+    width = max(80, min(140, shutil.get_terminal_size().columns))
+    text = (width - 32) // 2
+    lines = [f"{'promise':<{text}}  {'attack':<{text}} {'tries':>8} {'failures':>8} {'s':>7}", "-" * width]
+    for report in reports:
+        cells = [textwrap.wrap(report.promise, text), textwrap.wrap(report.attack, text)]
+        figures = f"{report.tries:>8} {report.failures:>8} {report.seconds:>7.1f}"
+        for number in range(max(map(len, cells))):
+            left, right = (cell[number] if number < len(cell) else "" for cell in cells)
+            line = f"{left:<{text}}  {right:<{text}} {'' if number else report.left_out or figures}"
+            lines.append(line.rstrip())
+        lines += [f"    {note}" for note in report.notes]
+    return "\n".join(lines)
+
+
+def summary(reports: list[Report]) -> str:
+    """Return what all reports come to, in a line."""
+    left_out = [report.name for report in reports if report.left_out]
+    told = (
+        f"{sum(bool(report.tries) for report in reports)} attacks, {sum(report.tries for report in reports)} tries, "
+        f"{sum(report.failures for report in reports)} failures, {sum(report.seconds for report in reports):.0f} s"
+    )
+    return f"{told}; left out: {', '.join(left_out)}" if left_out else told
+
+
+def read_reports(path: Path) -> dict[str, Report]:
+    """Return what a report file holds, by the attack's name; nothing when it is none, or an older one."""
+    names = {field.name for field in fields(Report)}
+    try:
+        found: list[dict[str, Any]] = json.loads(path.read_text())["attacks"]
+        return {item["name"]: Report(**item) for item in found if set(item) <= names}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def write_reports(path: Path, reports: list[Report], known: dict[str, Attack]) -> None:
+    """Write reports, beside what the file holds of other attacks that still exist."""
+    merged = {**read_reports(path), **{report.name: report for report in reports}}
+    kept = [merged[name] for name in known if name in merged]
+    whole = {
+        "tries": sum(report.tries for report in kept),
+        "failures": sum(report.failures for report in kept),
+        "attacks": [as_mapping(report) for report in kept],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(whole, indent=1) + "\n")
+
+
+def main() -> int:
+    """Run the attacks that the command line names."""
+    known = attacks()
+    parser = argparse.ArgumentParser(prog="torture", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("attacks", nargs="*", metavar="ATTACK", help=", ".join(known))
+    parser.add_argument("--scale", type=float, default=1.0, help="1: the full number of tries")
+    parser.add_argument("--report", type=Path, default=REPORT, help="where the JSON goes")
+    parser.add_argument(INNER, type=Path, help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if unknown := sorted(set(chosen.attacks) - set(known)):
+        parser.error(f"unknown: {', '.join(unknown)}; there are: {', '.join(known)}")
+    if chosen.into:
+        chosen.into.write_text(json.dumps(as_mapping(known[chosen.attacks[0]].run(chosen.scale))))
+        return 0
+    reports = []
+    for name in chosen.attacks or known:
+        print(f"{name}: {known[name].about} ...", file=sys.stderr, flush=True)
+        reports.append(run_apart(known[name], chosen.scale))
+        write_reports(chosen.report, reports, known)
+    print(table(reports))
+    print(f"\n{summary(reports)}\n{chosen.report}")
+    return int(any(report.failures or report.left_out for report in reports))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
