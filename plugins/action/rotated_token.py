@@ -96,5 +96,5 @@ def _with(result: Mapping[str, Any], others: list[dict[str, Any]]) -> dict[str, 
     failed = [f"{item['user']}: {item['msg']}" for item in others if item.get("failed")]
     if failed:
         both["failed"] = True
-        both["msg"] = " ".join([str(result["msg"])] * bool(result.get("msg")) + failed)
+        both["msg"] = " ".join([*([str(result["msg"])] if result.get("msg") else []), *failed])
     return both
