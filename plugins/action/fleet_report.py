@@ -80,7 +80,7 @@ class ActionModule(ActionBase):
             report = _report.merge_reports(reports, options["title"] or "")
         else:
             report = self._collected(options, variables, check_mode)
-        files = _Files(options)
+        files = Files(options)
         if not check_mode:
             files.write(report, known=() if options["merge"] else variables["groups"]["all"])
         lines = _report_views.table(report, display.columns or 79, page=files.page, pending=files.pending)
@@ -166,7 +166,7 @@ def _print(lines: Iterable[_report_views.Line]) -> None:
     display.display("", stderr=stderr)
 
 
-class _Files:
+class Files:
     """The files of a report: where they are, and what goes into them."""
 
     def __init__(self, options: Mapping[str, Any]) -> None:

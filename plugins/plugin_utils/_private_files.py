@@ -6,7 +6,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import re
 import secrets
 from pathlib import Path
 
@@ -20,7 +23,9 @@ def make_private_folder(path: Path) -> None:
         CaveError: it cannot be made, or something else has its name.
     """
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+        for folder in reversed(missing or [path]):
+            folder.mkdir(mode=0o700, exist_ok=True)  # with parents=True those above would be open to all
     except OSError as error:
         raise CaveError(f"The folder {path} cannot be made: {error.strerror}. Name another one.") from error
 
@@ -28,7 +33,8 @@ def make_private_folder(path: Path) -> None:
 def write_private(path: Path, content: bytes) -> None:
     """Write a file with mode 0600, all at once: a reader sees the old one or the new one.
 
-    It is written beside its place and renamed. A symbolic link of that name is replaced, not followed.
+    It is written beside its place and renamed; what a run that was killed left beside it is removed. A symbolic link of
+    that name is replaced, not followed.
 
     Args:
         path: of the file, in a folder that exists.
@@ -48,18 +54,51 @@ def write_private(path: Path, content: bytes) -> None:
 
 
 def _replace(folder: int, name: str, content: bytes) -> None:
-    temporary = f".{name}.{secrets.token_hex(8)}"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=folder)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
-    except BaseException:
-        os.unlink(temporary, dir_fd=folder)
-        raise
+    _remove_leftovers(folder, name)
+    while True:
+        temporary = f".{name}.{secrets.token_hex(8)}.tmp"
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=folder)
+        try:
+            # The lock tells other runs that it is in use. One that cleans up may have been faster.
+            if not _locks(descriptor, where_none_are=True) or not os.fstat(descriptor).st_nlink:
+                continue
+            view = memoryview(content)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            os.fsync(descriptor)
+            os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+            break
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary, dir_fd=folder)
+            raise
+        finally:
+            os.close(descriptor)
     os.fsync(folder)
+
+
+def _remove_leftovers(folder: int, name: str) -> None:
+    """Remove the files that killed runs left beside another one: those that nobody has locked."""
+    pattern = re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{16}}\.tmp")
+    for entry in filter(pattern.fullmatch, os.listdir(folder)):
+        with contextlib.suppress(OSError):
+            descriptor = os.open(entry, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+            try:
+                if _locks(descriptor, where_none_are=False):
+                    os.unlink(entry, dir_fd=folder)
+            finally:
+                os.close(descriptor)
+
+
+def _locks(descriptor: int, where_none_are: bool) -> bool:
+    """Lock a file, and tell whether that went well; ``where_none_are`` is the answer of a file system without locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return where_none_are
+    return True
 
 
 def remove_file(path: Path) -> bool:

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ansible import constants as C  # noqa: N812
+from ansible import constants as C  # noqa: N812 (its usual name)
 from ansible.errors import AnsibleError
 from ansible.parsing.vault import VaultLib, is_encrypted, parse_vaulttext_envelope
 
@@ -90,7 +90,7 @@ def read_variable(path: str, variable: VariablePath, secrets: VaultSecrets) -> s
 
     Raises CaveError: the file can't be read or decrypted, or the variable is no string.
     """
-    real = Path(os.path.realpath(path))
+    real = _real(path)
     with _explained(real), _opened_directory(real.parent) as directory:
         data = _read(directory, real.name)
         if data is None:
@@ -104,7 +104,7 @@ def read_variables(path: str, secrets: VaultSecrets) -> dict[VariablePath, str]:
     What cannot be decrypted with ``secrets`` is left out; it may be somebody else's. Raises CaveError when the file as
     a whole can't be read.
     """
-    real = Path(os.path.realpath(path))
+    real = _real(path)
     with _explained(real), _opened_directory(real.parent) as directory:
         data = _read(directory, real.name)
         content = _decrypted(data[0], secrets) if data is not None else None
@@ -330,7 +330,7 @@ def _change(
         raise CaveError(
             f"The mode {mode:04o} is refused: a vault file is 0600, or 0640 or 0660 for a group on purpose."
         )
-    real = Path(os.path.realpath(path))
+    real = _real(path)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_explained(real))
         directory = stack.enter_context(_opened_directory(real.parent))
@@ -350,6 +350,19 @@ def _change(
         return change
 
 
+def _real(path: str) -> Path:
+    """Return where a path leads to."""
+    try:
+        return Path(os.path.realpath(path))
+    except OSError as error:
+        raise _unusable(path, error) from None
+
+
+def _unusable(path: str | Path, error: OSError) -> CaveError:
+    reason = os.strerror(error.errno) if error.errno else "it cannot be used"
+    return CaveError(f"{path}: {reason}. Look at the file and at its directory, then run again.")
+
+
 @contextlib.contextmanager
 def _explained(real: Path) -> Iterator[None]:
     """Say of every error which file it is about."""
@@ -358,7 +371,7 @@ def _explained(real: Path) -> Iterator[None]:
     except CaveError as error:
         raise CaveError(f"{real}: {error.message}", **error.details) from None
     except OSError as error:
-        raise CaveError(f"{real}: {os.strerror(error.errno) if error.errno else 'cannot be used'}") from None
+        raise _unusable(real, error) from None
 
 
 @contextlib.contextmanager

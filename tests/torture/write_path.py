@@ -174,7 +174,7 @@ def _without_owners(home: Path) -> dict[str, Any]:
     return {path: (kind, mode, content) for path, (kind, mode, _uid, _gid, content) in picture(home).items()}
 
 
-def _thinned(found: list[Any], scale: float) -> list[Any]:
+def thinned(found: list[Any], scale: float) -> list[Any]:
     return found if scale >= 1 else found[:: max(1, round(1 / scale))]
 
 
@@ -232,7 +232,7 @@ def killed_anywhere(report: Report, scale: float) -> None:
         for state in STATES:
             before, after, final = _reference(state, folder)
             home = state.make(folder)
-            for point in _thinned(points(partial(state.save, home)), scale):
+            for point in thinned(points(partial(state.save, home)), scale):
                 home = state.make(folder)
                 trace = killed_at(point, partial(state.save, home))
                 report.tries += 1
@@ -271,7 +271,7 @@ def faults_anywhere(report: Report, scale: float) -> None:
         for state in STATES:
             before, after, final = _reference(state, folder)
             calls = [point for point in points(partial(state.save, state.make(folder))) if point.can_fail]
-            for point, error in _thinned(list(itertools.product(calls, ERRORS)), scale):
+            for point, error in thinned(list(itertools.product(calls, ERRORS)), scale):
                 home = state.make(folder)
                 trace = failing_at(point, error, partial(state.save, home))
                 where = f"{state.name}, {error} at {point}"
