@@ -60,7 +60,7 @@ caveclient_jupyter_dir: "{folder}/{{{{ inventory_hostname }}}}/jupyter"
             home = shlex.quote(str(folder / host / "home"))
             cache = shlex.quote(os.environ.get("UV_CACHE_DIR") or str(Path.home() / ".cache" / "uv"))
             python.write_text(
-                f'#!/bin/sh\nHOME={home} UV_CACHE_DIR={cache} exec {shlex.quote(sys._base_executable)} "$@"\n'  # type: ignore[attr-defined]
+                f'#!/bin/sh\nHOME={home} UV_CACHE_DIR={cache} exec {shlex.quote(sys._base_executable)} "$@"\n'  # type: ignore[attr-defined]  # not in the stubs
             )
             python.chmod(0o755)
             self.encrypt(host, cave.add_person(person, permissions=["minnie65_public"]).token)

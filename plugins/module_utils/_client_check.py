@@ -58,8 +58,8 @@ class _LastAnswer:
                 raise TimeoutError(f"the server wants a pause of {seconds:.0f} s")
             return seconds
 
-        Session.send = sending  # type: ignore[method-assign,assignment]
-        Retry.get_retry_after = waiting  # type: ignore[method-assign,assignment]
+        Session.send = sending  # type: ignore[method-assign,assignment]  # in its place on purpose
+        Retry.get_retry_after = waiting  # type: ignore[method-assign,assignment]  # as above
 
     def forget(self) -> None:
         """Begin anew."""

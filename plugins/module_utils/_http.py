@@ -182,7 +182,7 @@ class _Exchange:
         """The thread's body. Keeps whatever is raised: a traceback printed by a thread could show a header."""
         try:
             self.answer = self._exchange()
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:  # noqa: BLE001 (raised again, by the thread that waits for it)
             self.error = error
 
     def abandon(self) -> None:

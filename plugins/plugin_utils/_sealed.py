@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import secrets
 
-from ansible import constants as C  # noqa: N812
+from ansible import constants as C  # noqa: N812 (its usual name)
 from ansible.errors import AnsibleError
 from ansible.parsing.vault import VaultLib, VaultSecret
 

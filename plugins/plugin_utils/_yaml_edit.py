@@ -51,7 +51,7 @@ class _Composer(yaml.SafeLoader):
     """Composes the tree without making objects of it (so unknown tags are fine), and marks what anchors share."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]  # a gap in its stubs
         shared = isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None
         node: Any = super().compose_node(parent, index)
         if shared:

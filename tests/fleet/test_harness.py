@@ -360,7 +360,7 @@ class TestLife:
     )
     def test_what_no_fleet_can_have_is_refused(self, arguments: dict[str, object]) -> None:
         with pytest.raises(FleetError):
-            Fleet(**arguments)  # type: ignore[arg-type]
+            Fleet(**arguments)  # type: ignore[arg-type]  # wrong on purpose
 
     def test_the_processes_of_others_are_left_alone(self, make_fleet: MakeFleet) -> None:
         command = ["unshare", "--pid", "--fork", "--kill-child", "--mount", "sleep", "60"]

@@ -36,7 +36,7 @@ def info(world: World) -> InfoService:
 
 def token_of(world: World, name: str = "alice", **arguments: object) -> str:
     """Add a person and return their token."""
-    return world.keys(world.add_person(name, **arguments))[0].token  # type: ignore[arg-type]
+    return world.keys(world.add_person(name, **arguments))[0].token  # type: ignore[arg-type]  # passed on
 
 
 def look(info: InfoService, token: str, name: str = STACK) -> dict[str, object]:

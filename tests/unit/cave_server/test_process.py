@@ -29,7 +29,7 @@ COMMAND = [sys.executable, "-m", "cave_server"]
 
 def version(cave: CaveServer, **options: object) -> requests.Response:
     """Ask for the version."""
-    return requests.get(f"{cave.url}/info/version", timeout=10, **options)  # type: ignore[arg-type]
+    return requests.get(f"{cave.url}/info/version", timeout=10, **options)  # type: ignore[arg-type]  # passed on
 
 
 def gone(process: subprocess.Popen[str], seconds: float = 5) -> bool:

@@ -39,7 +39,7 @@ def ask(
         headers={"Authorization": f"Bearer {person.token}"},
         timeout=10,
         allow_redirects=False,
-        **options,  # type: ignore[arg-type]
+        **options,  # type: ignore[arg-type]  # passed on
     )
 
 

@@ -66,7 +66,7 @@ class Cave(RawServer):
 
     @property
     def tokens(self) -> list[str]:
-        return [re.search(rb"Bearer (\S+)", request)[1].decode() for request in self.requests]  # type: ignore[index]
+        return [re.search(rb"Bearer (\S+)", request)[1].decode() for request in self.requests]  # type: ignore[index]  # it has one
 
     def _answer(self, connection: socket.socket) -> None:
         with self._lock:

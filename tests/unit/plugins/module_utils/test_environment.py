@@ -121,7 +121,7 @@ def test_what_is_no_extra_is_refused(extra: str) -> None:
 )
 def test_an_option_of_the_installer_is_no_requirement(option: str, item: str) -> None:
     with pytest.raises(CaveError, match="is not a requirement such as"):
-        request(**{option: [item]})  # type: ignore[arg-type]
+        request(**{option: [item]})  # type: ignore[arg-type]  # wrong on purpose
 
 
 def test_credentials_in_a_requirement_are_refused_and_not_repeated() -> None:

@@ -66,7 +66,7 @@ def failure_of(url: str, **options: object) -> HttpError:
     """Ask, expect to fail within the deadline, and return the failure, having looked for the token in it."""
     started = time.monotonic()
     with pytest.raises(HttpError) as caught:
-        request("GET", url, TOKEN, **{"timeout": TIMEOUT, **options})  # type: ignore[arg-type]
+        request("GET", url, TOKEN, **{"timeout": TIMEOUT, **options})  # type: ignore[arg-type]  # passed on
     assert time.monotonic() - started < TIMEOUT + 0.5
     assert TOKEN not in str(caught.value)
     assert TOKEN not in repr(caught.value.__dict__)

@@ -63,7 +63,7 @@ def bare(tmp_path: Path, **more: object) -> Python:
         "pips": (),
         "site_packages": str(tmp_path),
     }
-    return Python(**{**facts, **more})  # type: ignore[arg-type]
+    return Python(**{**facts, **more})  # type: ignore[arg-type]  # passed on
 
 
 @pytest.fixture

@@ -131,7 +131,7 @@ def test_of_several_with_one_description_every_run_takes_the_oldest(api: TokenAp
     server.make("lab")
     server.make("lab")
     assert api.ensure("lab").token == api.find("lab")
-    assert api.ensure("lab").token.id == 2  # type: ignore[union-attr]
+    assert api.ensure("lab").token.id == 2  # type: ignore[union-attr]  # there is one
 
 
 def _makes_another(request: str, server: Server) -> None:
@@ -165,7 +165,7 @@ def lost(kind: str) -> Callable[[str, Server], None]:
 @pytest.mark.parametrize("kind", ["cut", "timeout", "bad_answer", "too_large"])
 def test_a_token_whose_answer_got_lost_is_found_by_its_description(api: TokenApi, server: Server, kind: str) -> None:
     server.after = lost(kind)
-    assert api.ensure("lab").token.id == 2  # type: ignore[union-attr]
+    assert api.ensure("lab").token.id == 2  # type: ignore[union-attr]  # there is one
     assert server.asked.count("POST token") == 1
     server.after = lambda _request, _server: None
     assert not api.ensure("lab").created
