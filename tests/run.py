@@ -2,13 +2,14 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Run the stages of `make test`, one after the other, and sum them up.
+"""Run the stages of `make test`, and sum them up.
 
     python tests/run.py [stage ...]
 
-Every stage runs, also after one that failed. A stage that this machine cannot run is left out, with the reason; where
-CI is set in the environment that counts as a failure, for there nothing may be missing. The last line counts the tests:
-pytest's own, and one for each other command.
+Every stage runs, also after one that failed. Stages that use one core go two at a time, and what they print comes when
+they end. A stage that this machine cannot run is left out, with the reason; where CI is set in the environment that
+counts as a failure, for there nothing may be missing. The last line counts the tests: pytest's own, and one for each
+other command.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,6 +33,7 @@ TREE = ".tree/ansible_collections/connectomics/cave"  # the same folder by its i
 DOCS_LINT = "antsibull-docs lint-collection-docs --plugin-docs"
 REPORTS = ROOT / ".cache" / "reports"
 MINUTE = 60.0
+UNDER_WAY: set[subprocess.Popen[bytes]] = set()
 
 
 def nothing() -> str | None:
@@ -61,6 +65,7 @@ class Stage:
     commands: tuple[str, ...]
     needs: Callable[[], str | None] = nothing
     limit: float = 10 * MINUTE
+    one_core: bool = False  # so that another one can run beside it
 
 
 STAGES = (
@@ -79,9 +84,10 @@ STAGES = (
             f"{DOCS_LINT} --check-extra-docs-refs --validate-collection-refs=all .",
             "nox --no-venv --session docs-check extra-checks",
         ),
+        one_core=True,
     ),
     Stage("unit", "functions, without network or server", ("pytest --numprocesses=2 tests/unit",)),
-    Stage("contract", "the stand-in server keeps CAVE's protocol", ("pytest tests/contract",)),
+    Stage("contract", "the stand-in server keeps CAVE's protocol", ("pytest tests/contract",), one_core=True),
     Stage(
         "integration",
         "modules, role and playbooks as processes, on this machine",
@@ -89,10 +95,17 @@ STAGES = (
         limit=25 * MINUTE,
     ),
     Stage("torture", "attacks on the write path, a selection", ("pytest tests/torture",)),
-    Stage("sanity", "ansible-test's rules, on every Python at hand", ("python tests/run_ansible_test.py sanity",)),
+    Stage(
+        "sanity",
+        "ansible-test's rules, on every Python at hand",
+        ("python tests/run_ansible_test.py sanity",),
+        one_core=True,
+    ),
     Stage("targets", "ansible-test's integration targets, twice", ("python tests/run_ansible_test.py integration",)),
-    Stage("docs", "the site, and every example in it", ("make --silent docs", "pytest tests/docs")),
-    Stage("package", "the tarball: built, imported, installed, run and signed", ("pytest tests/release",)),
+    Stage("docs", "the site, and every example in it", ("make --silent docs", "pytest tests/docs"), one_core=True),
+    Stage(
+        "package", "the tarball: built, imported, installed, run and signed", ("pytest tests/release",), one_core=True
+    ),
     Stage(
         "molecule",
         "the role on three distributions",
@@ -129,10 +142,33 @@ class Result:
         return "passed" if self.passed else "left out"
 
 
-def run_stage(stage: Stage) -> Result:
-    """Run the commands of a stage."""
+def run_stages(stages: list[Stage]) -> list[Result]:
+    """Run stages, those of one core two at a time and first."""
+    results = {}
+    with ThreadPoolExecutor(2) as lanes:
+        running = {}
+        for stage in (stage for stage in stages if stage.one_core):
+            log = (REPORTS / f"{stage.name}.log").open("w+", encoding="utf-8")
+            running[lanes.submit(run_stage, stage, log)] = log
+        try:
+            for ended in as_completed(running):
+                with running[ended] as log:
+                    log.seek(0)
+                    print(log.read(), end="", flush=True)
+                results[ended.result().stage.name] = ended.result()
+        except BaseException:
+            lanes.shutdown(wait=False, cancel_futures=True)
+            for process in list(UNDER_WAY):
+                os.killpg(process.pid, signal.SIGTERM)
+            raise
+    results |= {stage.name: run_stage(stage, sys.stdout) for stage in stages if not stage.one_core}
+    return [results[stage.name] for stage in stages]
+
+
+def run_stage(stage: Stage, log: IO[str]) -> Result:
+    """Run the commands of a stage; what they print goes to the log."""
     result = Result(stage)
-    print(f"\n=== {stage.name}: {stage.about}", flush=True)
+    print(f"\n=== {stage.name}: {stage.about}", file=log, flush=True)
     if reason := stage.needs():
         result.notes.append(f"left out: {reason}")
         result.failed, result.skipped = (1, 0) if "CI" in os.environ else (0, 1)
@@ -140,20 +176,20 @@ def run_stage(stage: Stage) -> Result:
     start = time.monotonic()
     for command in stage.commands:
         left = stage.limit - (time.monotonic() - start)
-        run_command(command, left, result)
+        run_command(command, left, result, log)
     result.seconds = time.monotonic() - start
     return result
 
 
-def run_command(command: str, limit: float, result: Result) -> None:
+def run_command(command: str, limit: float, result: Result, log: IO[str]) -> None:
     """Run one command, and add what it counted to the result."""
-    print(f"--- {command}", flush=True)
+    print(f"--- {command}", file=log, flush=True)
     words = shlex.split(command)
     report = REPORTS / f"{result.stage.name}.xml"
     report.unlink(missing_ok=True)
     if words[0] == "pytest":
         words.append(f"--junitxml={report}")
-    status = run_limited(words, limit)
+    status = run_limited(words, limit, log)
     if report.exists():
         suite = next(ElementTree.parse(report).getroot().iter("testsuite"))  # noqa: S314  # our own file
         counts = {name: int(suite.get(name, 0)) for name in ("tests", "failures", "errors", "skipped")}
@@ -170,13 +206,16 @@ def run_command(command: str, limit: float, result: Result) -> None:
         result.notes.append(" ".join(words[:2]) + f" ({status})")
 
 
-def run_limited(words: list[str], limit: float) -> int:
+def run_limited(words: list[str], limit: float, log: IO[str]) -> int:
     """Run a command without standard input and return its exit status; when the time is up, end it and its children."""
-    with subprocess.Popen(words, cwd=ROOT, stdin=subprocess.DEVNULL, start_new_session=True) as process:
+    with subprocess.Popen(
+        words, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+    ) as process:
+        UNDER_WAY.add(process)
         try:
             return process.wait(timeout=max(limit, 1.0))
         except subprocess.TimeoutExpired:
-            print(f"Not done in time: {' '.join(words)}", flush=True)
+            print(f"Not done in time: {' '.join(words)}", file=log, flush=True)
             os.killpg(process.pid, signal.SIGTERM)
             try:
                 process.wait(timeout=10)
@@ -186,6 +225,8 @@ def run_limited(words: list[str], limit: float) -> int:
         except BaseException:
             os.killpg(process.pid, signal.SIGTERM)
             raise
+        finally:
+            UNDER_WAY.discard(process)
 
 
 def print_summary(results: list[Result]) -> int:
@@ -208,7 +249,7 @@ def main(names: list[str]) -> int:
         print(f"Unknown stage: {', '.join(sorted(unknown))}. There are: {', '.join(known)}.", file=sys.stderr)
         return 2
     REPORTS.mkdir(parents=True, exist_ok=True)
-    return print_summary([run_stage(known[name]) for name in names or known])
+    return print_summary(run_stages([known[name] for name in names or known]))
 
 
 if __name__ == "__main__":
