@@ -56,6 +56,9 @@ test-long: venv tree  ## what `make test` leaves out, as it is one more of many 
 torture: venv tree  ## every attack on what the collection promises, at full size (shorter: SCALE=0.1)
 	@$(BIN)/python -m torture --scale $(or $(SCALE),1) $(ATTACKS)
 
+matrix: venv tree  ## every ansible-core by every managed Python by every Debian (needs root; one: CORE=2.19)
+	@$(BIN)/python tests/run_matrix.py $(if $(CORE),--core $(CORE))
+
 lint: venv tree  ## the linters alone
 	@$(BIN)/python tests/run.py lint
 

@@ -20,8 +20,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import support_matrix
+
 CACHE_VARIABLE = "CAVE_TEST_CACHE"
-RELEASES = {"bullseye": "3.9", "bookworm": "3.11", "trixie": "3.13"}
+RELEASES = support_matrix.DEBIAN
 PACKAGES = (
     "ca-certificates",
     "iproute2",
