@@ -306,8 +306,17 @@ def wait_for(condition: Any, seconds: float = 60) -> None:
         time.sleep(0.005)
 
 
-@pytest.mark.parametrize("installer", INSTALLERS)
-@pytest.mark.parametrize("moment", ["the build begins", "packages arrive", "it is imported"])
+@pytest.mark.parametrize(
+    ("moment", "installer"),
+    [
+        ("the build begins", "uv"),
+        ("packages arrive", "uv"),
+        ("it is imported", "uv"),
+        pytest.param("the build begins", "pip", marks=pytest.mark.long),
+        ("packages arrive", "pip"),
+        pytest.param("it is imported", "pip", marks=pytest.mark.long),
+    ],
+)
 def test_an_upgrade_killed_in_the_middle_is_completed_by_the_next_run(
     workstation: Workstation, tmp_path: Path, installer: str, moment: str
 ) -> None:
