@@ -404,8 +404,11 @@ def test_killed_between_the_servers_answer_and_the_vault_the_token_is_found_agai
     lab.kill(process, workers=of_it == "all of it")
     lab.cave.clear_faults()
     made = lab.tokens()[0]
-    # A process that does a task outlives the main one: it may store the token while the next run is on its way.
+    # A process that does a task outlives the main one: it may store the token while the next run is on its way, and
+    # ask with the old one after all hosts have the new one. Then it is what it seems, somebody who still uses it.
     run = lab.rotate(strategy="overlap", name="spring")
+    if of_it == "the main process alone" and "still uses it" in said(run.output):
+        run = lab.rotate(strategy="overlap", name="spring")
     assert run.ok, run.output
     assert assert_rotated(lab, old) == made
 
