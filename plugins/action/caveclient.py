@@ -17,6 +17,8 @@ from ansible.utils.display import Display
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.plugin_utils import _bring
+from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import without_shown_tokens
+from ansible_collections.connectomics.cave.plugins.plugin_utils._fleet_run import say_how_far
 
 display = Display()
 
@@ -37,15 +39,23 @@ class ActionModule(ActionBase):
                     f"{name}: {arguments[name]} was read as a number, which loses digits (3.10 becomes 3.1). "
                     "Put it in quotes."
                 )
-        answer = self._run_module({**arguments, "_controller": {"plan": True}}, task_vars)
-        plan = answer.pop("plan", None)
-        if answer.get("failed") or not plan:
-            return answer
+        plan = None
+        try:
+            answer = self._run_module({**arguments, "_controller": {"plan": True}}, task_vars)
+            plan = answer.pop("plan", None)
+            return answer if answer.get("failed") or not plan else self._install(plan, arguments, task_vars)
+        finally:
+            installs = bool(plan) and not self._task.check_mode
+            say_how_far(self._task, task_vars.get("ansible_play_hosts") or (), took_long=installs)
+
+    def _install(self, plan: dict[str, Any], arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        """Carry out what the module is going to do, with what that needs."""
         host = task_vars.get("inventory_hostname", "this host")
         if not self._task.check_mode:
             display.display(f"{host}: going to {plan['doing']}")
         brought: dict[str, str] = {}
         needs = plan["needs"]
+        self._ensure_tmp_path()
         try:
             while True:
                 brought.update(self._bring(needs, arguments, host))
@@ -61,7 +71,7 @@ class ActionModule(ActionBase):
 
     def _run_module(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         answer: dict[str, Any] = self._execute_module(
-            module_name="connectomics.cave.caveclient", module_args=arguments, task_vars=task_vars
+            module_name="connectomics.cave.caveclient", module_args=without_shown_tokens(arguments), task_vars=task_vars
         )
         shown = answer.get("invocation", {}).get("module_args", {})
         shown.pop("_controller", None)
@@ -96,10 +106,13 @@ class ActionModule(ActionBase):
                 f"find_links: {place} is not on the controller. For a folder on the host, set remote_src: true."
             ) from error
 
+    def _ensure_tmp_path(self) -> None:
+        """Make the task's temporary directory, which the module works in as well; the task's end removes it."""
+        if not self._connection._shell.tmpdir:
+            self._make_tmp_path()
+
     def _transfer(self, file: Path, executable: bool = False) -> str:
         shell = self._connection._shell
-        if not shell.tmpdir:
-            self._make_tmp_path()  # the task's end removes it
         path: str = shell.join_path(shell.tmpdir, file.name)
         self._transfer_file(str(file), path)
         self._fixup_perms2((shell.tmpdir, path), execute=executable)

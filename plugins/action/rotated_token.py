@@ -10,15 +10,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._tokens import fingerprint
 from ansible_collections.connectomics.cave.plugins.plugin_utils import _rotate
-from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import (
-    vault_secrets,
-    without_shown_tokens,
-)
+from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import vault_secrets
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import Subject
-from ansible_collections.connectomics.cave.plugins.plugin_utils._token_action import TokenAction
+from ansible_collections.connectomics.cave.plugins.plugin_utils._token_action import TokenAction, tokens_to_prove
 
-OWN = ("tokens", "subjects", "looked", "stopped", "refused")
+OWN = ("tokens", "subjects", "looked", "saved", "stopped", "refused")
 
 
 class ActionModule(TokenAction):
@@ -46,13 +44,24 @@ class ActionModule(TokenAction):
         except CaveError as error:
             return {"failed": True, "changed": False, "msg": error.message}
         entries, others = self._entries(args.get("tokens") or [], holders, subjects)
-        result = self._saved(entries, task_vars) if entries else {"changed": False, "users": []}
+        told = [*(looked.get("users") or ()), *((args.get("saved") or {}).get("users") or ())]
+        proven = [_proof(entry, server, told) for entry, server in entries]
+        # The server is everybody's: what it has said about a token on this host it is not asked again.
+        tokens = [
+            {**entry, "validate": False} if proof else entry
+            for (entry, _server), proof in zip(entries, proven, strict=True)
+        ]
+        result = self._saved(tokens, task_vars) if tokens else {"changed": False, "users": []}
+        users = result.get("users") or []
+        for user, proof in zip(users, proven, strict=False):
+            if proof:
+                user.setdefault("access", proof)
         return _with(result, others)
 
     def _entries(
         self, given: Any, holders: list[_rotate.Holder], subjects: list[Subject]
-    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """Return the entries for saved_token, and the results of those who get nothing."""
+    ) -> tuple[list[tuple[dict[str, Any], str]], list[dict[str, Any]]]:
+        """Return the entries for saved_token, each with its server, and the results of those who get nothing."""
         present = [entry for entry in given if entry.get("state") != "absent"]
         entries, others = [], []
         secrets = vault_secrets(self._loader)
@@ -73,16 +82,30 @@ class ActionModule(TokenAction):
             if token is None:
                 others.append(_outcome(holder, changed=True))
             else:
-                entries.append({**entry, "token": token})
+                entries.append(({**entry, "token": token}, holder.server))
         return entries, others
 
     def _saved(self, entries: list[dict[str, Any]], task_vars: dict[str, Any] | None) -> dict[str, Any]:
         args = {name: value for name, value in self._task.args.items() if name not in OWN}
         args["tokens"] = entries
-        result: dict[str, Any] = self._execute_module(
-            module_name="connectomics.cave.saved_token", module_args=without_shown_tokens(args), task_vars=task_vars
-        )
-        return result
+        return self.run_on_host(args, task_vars, "connectomics.cave.saved_token")
+
+    def requests(self, args: dict[str, Any]) -> int:
+        """Return one for each token that is still to be proven."""
+        return tokens_to_prove(args)
+
+
+def _proof(entry: Mapping[str, Any], server: str, told: list[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return what the server has said about an entry's token on this host before; None unless that was good."""
+    for found in told:
+        access = found.get("access") or {}
+        if (found.get("user"), found.get("server"), access.get("verdict")) == (
+            entry.get("user"),
+            server,
+            "ok",
+        ) and access.get("fingerprint") == fingerprint(entry["token"]):
+            return dict(access)
+    return None
 
 
 def _outcome(holder: _rotate.Holder, **found: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._token_action im
     TokenAction,
     entries_complaint,
     misplaced,
+    tokens_to_prove,
 )
 
 
@@ -23,3 +24,7 @@ class ActionModule(TokenAction):
         if args.get("tokens") is None:
             return misplaced(args, "The task")
         return entries_complaint("tokens", args["tokens"])
+
+    def requests(self, args: dict[str, Any]) -> int:
+        """Return one for each token that is proven."""
+        return tokens_to_prove(args)

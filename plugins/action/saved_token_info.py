@@ -8,7 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.connectomics.cave.plugins.plugin_utils._token_action import TokenAction, entries_complaint
+from ansible_collections.connectomics.cave.plugins.plugin_utils._token_action import (
+    TokenAction,
+    entries_complaint,
+    is_true,
+    length,
+)
 
 
 class ActionModule(TokenAction):
@@ -25,3 +30,7 @@ class ActionModule(TokenAction):
         if not hasattr(expected, "items"):
             return args
         return {**args, "expected": [{"user": user, "token": token} for user, token in expected.items()]}
+
+    def requests(self, args: dict[str, Any]) -> int:
+        """Return one for each user that is named, when their tokens are proven."""
+        return length(args.get("users") or args.get("expected")) if is_true(args.get("validate")) else 0

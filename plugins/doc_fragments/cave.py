@@ -51,6 +51,18 @@ options:
     default: 2
 """
 
+    RATE = r"""
+options:
+  rate:
+    description:
+      - At most this many requests a second go out from all hosts of the run together (V(0.5) is one in two seconds).
+        With V(0), as many as there are.
+      - The controller makes a host wait for its turn, and a C(timeout) of the task counts that as well. It has to be
+        longer than C(forks) times the requests of one host, divided by the rate.
+    type: float
+    default: 0
+"""
+
     ATTRIBUTES = r"""
 options: {}
 attributes:

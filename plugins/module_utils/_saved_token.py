@@ -27,6 +27,7 @@ class _Entry(NamedTuple):
     user: str
     wish: Wish | None
     result: dict[str, Any]
+    to_prove: bool = False
 
 
 def run(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
@@ -41,7 +42,7 @@ def run(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     mode, group = _mode_and_group(params)
     entries = [_entry(item, params) for item in _items(params)]
     _refuse_contradictions(entries)
-    if params["validate"]:
+    if any(entry.to_prove for entry in entries):
         _prove(entries, params)
     jobs, owners = [], []
     for name, mine in _by_user(entries).items():
@@ -96,7 +97,8 @@ def _entry(item: Mapping[str, Any], params: Mapping[str, Any]) -> _Entry:
             raise CaveError(f"The key {key!r} is not a name for a token in a secrets file. The usual one is 'token'.")
         token = clean_token(item.get("token")) if values["state"] == "present" else None
         datastacks = parse_datastacks(values["datastacks"], server)
-        return _Entry(user, Wish(server, datastacks, key, token, params["stale"]), result)
+        to_prove = params["validate"] if item.get("validate") is None else item["validate"]
+        return _Entry(user, Wish(server, datastacks, key, token, params["stale"]), result, to_prove)
     except CaveError as error:
         entry = _Entry(user, None, result)
         _fail([entry], error)
@@ -132,7 +134,10 @@ def _prove(entries: list[_Entry], params: Mapping[str, Any]) -> None:
     questions = {
         index: Question(entry.wish.server, entry.wish.token, tuple(stack.name for stack in entry.wish.datastacks))
         for index, entry in enumerate(entries)
-        if entry.wish is not None and entry.wish.token is not None and not entry.result.get("failed")
+        if entry.to_prove
+        and entry.wish is not None
+        and entry.wish.token is not None
+        and not entry.result.get("failed")
     }
     verdicts = prove_all(
         questions.values(), timeout=params["timeout"], retries=params["retries"], ca_path=params["ca_path"]

@@ -34,7 +34,12 @@ options:
     required: true
   looked:
     description:
-      - What M(connectomics.cave.saved_token_info) found before. A host that was unreachable is not asked again.
+      - What M(connectomics.cave.saved_token_info) found before. A host that was unreachable is not asked again, and the
+        server is not asked again about a token that it was seen to accept from this host.
+    type: dict
+    default: {}
+  saved:
+    description: What this module has returned for the host before, in the same run. It counts as proof like O(looked).
     type: dict
     default: {}
   stopped:

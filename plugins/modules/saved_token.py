@@ -24,6 +24,7 @@ extends_documentation_fragment:
   - connectomics.cave.cave.server
   - connectomics.cave.cave.datastacks
   - connectomics.cave.cave.http
+  - connectomics.cave.cave.rate
   - connectomics.cave.cave.attributes
   - connectomics.cave.cave.action_group
 attributes:
@@ -64,6 +65,9 @@ options:
         description: The default is O(state).
         type: str
         choices: [present, absent]
+      validate:
+        description: Whether to ask the server about this token. The default is O(validate).
+        type: bool
   user:
     description: Name of the user's account. The default is the user that runs the task.
     type: str
@@ -240,6 +244,7 @@ def main() -> None:
         "server": {"type": "str"},
         "datastacks": {"type": "list", "elements": "raw"},
         "key": {"type": "str", "no_log": False},
+        "validate": {"type": "bool"},
         "state": {"type": "str", "choices": ["present", "absent"]},
     }
     module = CaveModule(
@@ -260,6 +265,7 @@ def main() -> None:
             "on_malformed": {"type": "str", "choices": ["fail", "replace"], "default": "fail"},
             "ca_path": {"type": "path"},
             "timeout": {"type": "int", "default": 30},
+            "rate": {"type": "float", "default": 0},
             "retries": {"type": "int", "default": 2},
         },
         supports_check_mode=True,

@@ -23,6 +23,7 @@ extends_documentation_fragment:
   - connectomics.cave.cave.server
   - connectomics.cave.cave.datastacks
   - connectomics.cave.cave.http
+  - connectomics.cave.cave.rate
   - connectomics.cave.cave.attributes
   - connectomics.cave.cave.action_group
 attributes:
@@ -258,6 +259,7 @@ def main() -> None:
             "cloud_volume_dir": {"type": "str"},
             "mode": {"type": "raw", "default": "0600"},
             "ca_path": {"type": "path"},
+            "rate": {"type": "float", "default": 0},
             "timeout": {"type": "int", "default": 30},
             "retries": {"type": "int", "default": 2},
         },

@@ -24,9 +24,13 @@ extends_documentation_fragment:
   - connectomics.cave.cave.server
   - connectomics.cave.cave.datastacks
   - connectomics.cave.cave.http
+  - connectomics.cave.cave.rate
   - connectomics.cave.cave.attributes
   - connectomics.cave.cave.action_group
 attributes:
+  action:
+    description: It has a part that runs on the controller.
+    support: full
   check_mode:
     description: It changes nothing, and does the same in check mode.
     support: full
@@ -227,6 +231,7 @@ def main() -> None:
             "secrets_dir": {"type": "str", "no_log": False},
             "cloud_volume_dir": {"type": "str"},
             "ca_path": {"type": "path"},
+            "rate": {"type": "float", "default": 0},
             "timeout": {"type": "int", "default": 30},
             "retries": {"type": "int", "default": 2},
         },

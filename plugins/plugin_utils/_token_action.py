@@ -12,9 +12,10 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import without_shown_tokens
+from ansible_collections.connectomics.cave.plugins.plugin_utils._fleet_run import say_how_far, wait_for_turn
 
 _WORDS = ("user", "server", "key", "state")
-_KEYS = ("user", "token", "server", "datastacks", "key", "state")
+_KEYS = ("user", "token", "server", "datastacks", "key", "state", "validate")
 _LIKE_A_TOKEN = re.compile(r"[0-9A-Fa-f]{32}|[A-Za-z0-9+/=_-]{40,}")
 
 
@@ -39,6 +40,10 @@ class TokenAction(ActionBase):
         """Return the task's arguments as the module wants them; to be called when nothing is wrong with them."""
         return args
 
+    def requests(self, args: dict[str, Any]) -> int:  # noqa: ARG002 (for those who override it)
+        """Return how many requests the host is going to send to the server, as far as the arguments tell."""
+        return 0
+
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Check the arguments, then run the module."""
         result = super().run(tmp, task_vars)
@@ -53,12 +58,44 @@ class TokenAction(ActionBase):
         complaint = self.complaint(self._task.args)
         if complaint:
             return {**result, "failed": True, "msg": complaint}
-        return {
-            **result,
-            **self._execute_module(
-                module_args=without_shown_tokens(self.arguments(self._task.args)), task_vars=task_vars
-            ),
-        }
+        return {**result, **self.run_on_host(self.arguments(self._task.args), task_vars)}
+
+    def run_on_host(
+        self, args: dict[str, Any], task_vars: dict[str, Any] | None, module: str | None = None
+    ) -> dict[str, Any]:
+        """Run a module (that of the task) when it is this host's turn to ask the server."""
+        rate = args.get("rate") or 0
+        try:
+            wait_for_turn(self.requests(args), float(rate))
+        except (TypeError, ValueError):
+            wrong = f"rate: {rate!r} is not a number of requests a second, such as 5 or 0.5 (0: as many as there are)."
+            return {"failed": True, "msg": wrong}
+        try:
+            result: dict[str, Any] = self._execute_module(
+                module_name=module, module_args=without_shown_tokens(args), task_vars=task_vars
+            )
+        finally:
+            say_how_far(self._task, (task_vars or {}).get("ansible_play_hosts") or ())
+        return result
+
+
+def is_true(value: Any) -> bool:
+    """Tell whether a task's argument means yes; one that cannot be told is the module's to refuse."""
+    return value is True or str(value).strip().lower() in ("yes", "on", "1", "true", "t", "y")
+
+
+def length(value: Any) -> int:
+    """Return how many a list option holds; 1 when that is not given as a list."""
+    return len(value) if isinstance(value, (list, tuple)) else 1
+
+
+def tokens_to_prove(args: dict[str, Any]) -> int:
+    """Return how many tokens saved_token asks the server about with these arguments."""
+    entries: Any = args.get("tokens")
+    default = args.get("validate", True)
+    if not isinstance(entries, (list, tuple)):
+        return int(is_true(default))
+    return sum(is_true(default if entry.get("validate") is None else entry["validate"]) for entry in entries)
 
 
 def entries_complaint(option: str, entries: Any) -> str:

@@ -1,0 +1,82 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the hosts of one run have in common: how fast they may ask the server, and how far they all are.
+
+Ansible works on hosts in processes of their own, which are copies of the one that loaded this.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ansible import constants
+from ansible.utils.display import Display
+
+LARGE = 50
+"""Hosts; a larger fleet is told how far it is."""
+STEPS = 10
+"""How often it is told."""
+
+_next_turn = multiprocessing.get_context("fork").Value("d", 0.0)  # when the next request may go out, time.monotonic()
+
+
+def wait_for_turn(requests: int, rate: float, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Wait until a host may send its requests, when all hosts of the run send at most ``rate`` a second together.
+
+    Args:
+        requests: how many this host is going to send.
+        rate: requests a second; 0: as many as there are.
+        sleep: waits for seconds.
+
+    Raises:
+        ValueError: that is no rate.
+    """
+    if not 0 <= rate < math.inf:
+        raise ValueError("not a rate")
+    if rate == 0 or requests <= 0:
+        return
+    with _next_turn.get_lock():
+        now = time.monotonic()
+        begin = max(now, _next_turn.value)
+        _next_turn.value = begin + requests / rate
+    sleep(begin - now)
+
+
+def say_how_far(task: Any, hosts: Sequence[str], took_long: bool | None = None) -> None:
+    """Count one more host as done, and say how many are: of a large fleet every tenth part of it.
+
+    Args:
+        task: the task.
+        hosts: all that it runs on.
+        took_long: whether this host took so long that it is worth a word in a small fleet as well; None: no host does.
+    """
+    total = len(hosts)
+    if total <= (LARGE if took_long is None else 1):
+        return
+    with contextlib.suppress(OSError):  # no word about it is worth a failure
+        done = _count(str(task._uuid))
+        step = -(-total // STEPS)
+        due = took_long if total <= LARGE else done % step == 0 or done == total
+        if due and done <= total:  # a loop goes beyond it
+            Display().display(f"{task.get_name()}: {done} of {total} hosts")
+
+
+def _count(key: str) -> int:
+    """Return how often this was called in this run with the same key: each call adds a byte to a file."""
+    # The folder is that of the run, whose end removes it.
+    path = Path(str(constants.DEFAULT_LOCAL_TMP), f"cave-{key}")
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+    try:
+        os.write(descriptor, b".")
+        return os.lseek(descriptor, 0, os.SEEK_CUR)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,81 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Turns that processes take, and how far a fleet is."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from ansible import constants
+from ansible.utils.display import Display
+
+from ansible_collections.connectomics.cave.plugins.plugin_utils._fleet_run import say_how_far, wait_for_turn
+
+
+def _wait(pauses: multiprocessing.SimpleQueue[float]) -> None:
+    wait_for_turn(2, 0.1, pauses.put)
+
+
+def test_processes_that_were_forked_take_turns() -> None:
+    context = multiprocessing.get_context("fork")
+    pauses = context.SimpleQueue()
+    processes = [context.Process(target=_wait, args=(pauses,)) for _number in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    found = sorted(pauses.get() for _process in processes)
+    assert [later - earlier for earlier, later in itertools.pairwise(found)] == pytest.approx([20, 20, 20], abs=2)
+
+
+@pytest.mark.parametrize(("requests", "rate"), [(5, 0), (0, 5)])
+def test_without_a_rate_or_a_request_nobody_waits(requests: int, rate: float) -> None:
+    pauses: list[float] = []
+    wait_for_turn(requests, rate, pauses.append)
+    assert pauses == []
+
+
+@pytest.mark.parametrize("rate", [-1, float("nan"), float("inf")])
+def test_what_is_no_rate_is_refused(rate: float) -> None:
+    with pytest.raises(ValueError, match="not a rate"):
+        wait_for_turn(1, rate)
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """What Ansible has displayed."""
+    lines: list[str] = []
+    monkeypatch.setattr(constants, "DEFAULT_LOCAL_TMP", str(tmp_path), raising=False)
+    monkeypatch.setattr(Display, "display", lambda _self, line: lines.append(line))
+    return lines
+
+
+def task(uuid: str) -> SimpleNamespace:
+    """Return a task of Ansible."""
+    return SimpleNamespace(_uuid=uuid, get_name=lambda: uuid)
+
+
+def test_a_large_fleet_hears_of_every_tenth_part_once_and_of_its_end(said: list[str]) -> None:
+    hosts = [str(number) for number in range(99)]
+    for _host in [*hosts, "a loop's second round"]:
+        say_how_far(task("one"), hosts)
+        say_how_far(task("two"), hosts[:50])
+    assert said == [f"one: {done} of 99 hosts" for done in (10, 20, 30, 40, 50, 60, 70, 80, 90, 99)]
+
+
+def test_a_small_fleet_hears_of_the_hosts_that_take_long(said: list[str]) -> None:
+    for took_long in (False, True, True):
+        say_how_far(task("install"), ["a", "b", "c"], took_long)
+    assert said == ["install: 2 of 3 hosts", "install: 3 of 3 hosts"]
+
+
+def test_a_place_that_cannot_be_written_costs_nothing_but_the_word(said: list[str], tmp_path: Path) -> None:
+    (tmp_path / "cave-one").mkdir()
+    say_how_far(task("one"), [str(number) for number in range(99)])
+    assert said == []
