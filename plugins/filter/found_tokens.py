@@ -66,7 +66,7 @@ def found_tokens(users: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
             name = PurePosixPath(file["path"]).name
             host = name[: -len(_secrets.server_file(""))] if _secrets.is_server_file(name) else ""
             server = f"https://{host}" if host and host != host_of(item["server"]) else item["server"]
-            for key in file.get("keys", {}):
+            for key in file.get("fingerprints", {}):
                 entry = {"user": item["user"], "server": server, "key": key, "state": "absent"}
                 if entry not in entries:
                     entries.append(entry)

@@ -296,13 +296,13 @@ def _file(place: Place, entry: _secrets.Entry | None) -> dict[str, Any]:
     except KeyError:
         owner = str(place.uid)
     secret = os.path.basename(place.path) != _secrets.SERVER_MAP
-    keys = _secrets.values(entry.text) if entry is not None and entry.text is not None and secret else {}
+    values = _secrets.values(entry.text) if entry is not None and entry.text is not None and secret else {}
     return {
         "path": place.path,
         "mode": f"{place.mode:04o}",
         "owner": owner,
         "problem": entry.problem if entry is not None else "symlink",
-        "keys": {key: _name(value) for key, value in keys.items()},
+        "fingerprints": {key: _name(value) for key, value in values.items()},
     }
 
 

@@ -304,7 +304,9 @@ def main() -> None:
     )
     try:
         controller = module.params["_controller"] or {}
-        mode = Mode(check=module.check_mode, plan=bool(controller.get("plan")), tmpdir=module.tmpdir)
+        plan = bool(controller.get("plan"))
+        # To ask for the folder makes it, on a host that has none with a warning: a plan needs none.
+        mode = Mode(check=module.check_mode, plan=plan, tmpdir="" if plan else module.tmpdir)
         result = run(options_of(module.params), module.params["state"], mode)
     except CaveError as error:
         module.fail_json(msg=error.message, **error.details)

@@ -182,8 +182,8 @@ users:
         problem:
           description: Why no program can use it; null when they can.
           type: str
-        keys:
-          description: The names in the file, with the fingerprint of each one's value.
+        fingerprints:
+          description: The fingerprint of each value in the file, by its name there.
           type: dict
     expected:
       description: The C(fingerprint) of the token that was expected (null where none was), and whether it C(matches).

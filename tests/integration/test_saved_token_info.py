@@ -522,7 +522,7 @@ def test_all_that_is_told_of_a_user_whose_files_are_well(place: Place) -> None:
     assert set(files) == {DEFAULT_FILE, place.server_file, LOCAL_FILE, SERVER_MAP}
     for name in (DEFAULT_FILE, place.server_file, LOCAL_FILE):
         assert (files[name]["mode"], files[name]["owner"], files[name]["problem"]) == ("0600", place.name, None)
-        assert files[name]["keys"] == {"token": mark}
+        assert files[name]["fingerprints"] == {"token": mark}
 
 
 @one_half
