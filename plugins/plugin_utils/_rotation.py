@@ -114,7 +114,7 @@ def decide(strategy: str, name: str, token: str, listing: Listing, held: Collect
     if unfinished is not None:
         return unfinished
     made_by = rotation_name(own.description)
-    age = listing.now - max(own.created or 0.0, own.updated or 0.0)
+    age = listing.now - (own.created or 0.0)  # "updated" moves with every use
     if name and made_by == name:
         return Decision("roll_out", f"the rotation {name!r} has made it already", own)
     if not name and made_by is not None and age < NEW_FOR:

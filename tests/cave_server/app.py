@@ -10,6 +10,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -443,7 +444,11 @@ async def front(request: web.Request, handler: Handler) -> web.StreamResponse:
         response = await handler(request)
         if fault:
             response = await wire.spoil(request, fault, response)
-    entry["status"] = None if isinstance(response, wire.AlreadySent) else response.status
+    if isinstance(response, wire.AlreadySent):
+        return response
+    entry["status"] = response.status
+    if not response.prepared:
+        response.headers["Date"] = formatdate(world.now(), usegmt=True)
     return response
 
 

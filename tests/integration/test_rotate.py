@@ -255,6 +255,18 @@ def test_auto_takes_a_token_of_today_for_a_new_one(lab: Lab) -> None:
     assert lab.tokens() == [old]
 
 
+def test_auto_replaces_a_token_of_last_year_and_the_year_after_that_its_successor(lab: Lab) -> None:
+    for _year in range(2):
+        old = lab.tokens()[0]
+        lab.cave.advance(365 * 86400)
+        run = lab.rotate()
+        assert run.ok, run.output
+        assert_rotated(lab, old)
+        again = lab.rotate()
+        assert again.ok, again.output
+        assert again.output.count("changed=0") == 3
+
+
 def test_a_broken_first_host_does_not_keep_the_others_from_the_new_token(lab: Lab) -> None:
     lab.write_vault({"vault_cave_token_alice": lab.cave.refresh("alice")})
     (lab.secrets("ws1") / "cave-secret.json").write_text("{")

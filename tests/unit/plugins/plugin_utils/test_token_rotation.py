@@ -144,9 +144,12 @@ def test_auto_rolls_out_what_was_made_today(age: float) -> None:
     assert decided(OLD, token(1, OLD, age=age), strategy="overlap").action == "make"
 
 
-def test_a_refreshed_token_counts_as_made_when_it_got_its_value() -> None:
-    refreshed = token(1, OLD)._replace(updated=NOW - 60)
-    assert decided(OLD, refreshed).action == "roll_out"
+@pytest.mark.parametrize("strategy", ["auto", "overlap"])
+@pytest.mark.parametrize("made_by", ["made by hand", description("", fingerprint(OTHER))])
+def test_a_token_does_not_become_new_by_being_used(strategy: str, made_by: str) -> None:
+    """A server moves "updated" with every use, and the run itself has used it a moment ago."""
+    used = token(1, OLD, made_by, last_used=NOW)._replace(updated=NOW)
+    assert decided(OLD, used, strategy=strategy, held=[fingerprint(OLD)]).action == "make"
 
 
 def test_cutover_makes_and_revokes_nothing() -> None:
