@@ -90,6 +90,8 @@ def main(arguments: Sequence[str]) -> int:
         except (controllers.NoControllerError, FleetError, RootfsError) as error:
             errors.append(f"ansible-core {version}: {error}")
         else:
+            # The other half of it may have run meanwhile.
+            results = result.merged(result.load(REPORT), version, results[version], not told.sanity, not told.cells)
             result.save(results, REPORT)
             print(f"ansible-core {version}: {time.monotonic() - start:.0f} s", flush=True)
     faults = [*errors, *result.faults(results)]

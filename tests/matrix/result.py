@@ -58,6 +58,20 @@ def save(results: Results, path: Path) -> None:
     path.write_text(json.dumps(ordered, indent=2) + "\n", encoding="utf-8")
 
 
+def merged(known: Results, core: str, found: CoreResult, cells: bool, sanity: bool) -> Results:
+    """Return what is known with what was found about one ansible-core, of the part or the parts that were run."""
+    before = known.get(core, CoreResult("", ""))
+    if before.version != found.version:
+        return known | {core: found}
+    new = CoreResult(
+        found.version,
+        found.python,
+        found.sanity if sanity else before.sanity,
+        found.cells if cells else before.cells,
+    )
+    return known | {core: new}
+
+
 def faults(results: Results) -> Iterator[str]:
     """Yield, in words, what keeps results from being all green: what failed, and what was not run."""
     for core in CORES.values():
