@@ -28,8 +28,8 @@ LOCK_PATIENCE = 20.0
 TEMPORARY = re.compile(r"\.connectomics-cave-[0-9a-f]{16}\.tmp")
 """What a run that was killed may leave behind."""
 _OPEN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # O_NONBLOCK: opening a FIFO must not wait for its other end
-# A file that is not for its user to open; ELOOP and ENXIO: it was swapped for a link or a socket meanwhile.
-_CLOSED = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO)
+# A file that is not for its user to open, or that was swapped for a link (ELOOP) or a socket (ENXIO; macOS: the last).
+_CLOSED = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO, errno.EOPNOTSUPP)
 _REMEDIES = {
     errno.ENOSPC: "Free some space there",
     errno.EDQUOT: "Raise the user's quota, or free some space",

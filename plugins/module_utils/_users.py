@@ -172,7 +172,8 @@ def _answer(job: Job, groups: list[int] | None = None, to_become: bool = False) 
     umask = os.umask(0o077)
     try:
         if groups is not None:
-            os.setgroups(groups)
+            # macOS takes no more than 16; without the others, a process may do less, and never more.
+            os.setgroups(groups[: os.sysconf("SC_NGROUPS_MAX")])
             os.setgid(job.user.pw_gid)
             os.setuid(job.user.pw_uid)
         if to_become:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
 import stat
@@ -326,6 +327,15 @@ def test_the_record_is_written_when_all_else_is_there(builds: Builds, monkeypatc
     make(builds)
 
     assert seen == [False, False]
+
+
+def test_where_one_file_system_cannot_be_synced_alone_all_are(builds: Builds, monkeypatch: pytest.MonkeyPatch) -> None:
+    """macOS has no syncfs."""
+    synced: list[bool] = []
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: object())
+    monkeypatch.setattr(os, "sync", lambda: synced.append(True))
+    make(builds)
+    assert synced
 
 
 def test_locks_of_other_kinds_do_not_count_as_busy(builds: Builds) -> None:

@@ -205,6 +205,21 @@ def test_a_file_that_is_swapped_before_it_is_opened_is_not_waited_for(
     assert entry.problem in ("directory", "not_a_file", "unreadable")
 
 
+@pytest.mark.parametrize("code", [errno.ENXIO, errno.EOPNOTSUPP], ids=["Linux", "macOS"])
+def test_a_socket_that_takes_a_files_place_is_no_secrets_file(
+    code: int, directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (Path(directory.path) / "x.json").write_text(TEXT)
+
+    def refusing(name: Any, *_how: Any, **_more: Any) -> int:
+        raise OSError(code, os.strerror(code), name)
+
+    monkeypatch.setattr(os, "open", refusing)
+    entry = directory.read("x.json")
+    assert entry is not None
+    assert (entry.problem, entry.text) == ("unreadable", None)
+
+
 def test_a_file_that_vanishes_while_it_is_read_is_nothing(
     directory: Directory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

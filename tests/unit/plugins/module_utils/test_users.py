@@ -89,6 +89,15 @@ def test_a_child_has_become_the_user_for_good() -> None:
 
 
 @root
+def test_who_has_more_groups_than_the_system_takes_is_served_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """macOS takes 16."""
+    many = [NOBODY.pw_gid, *range(70001, 70040)]
+    monkeypatch.setattr(os, "getgrouplist", lambda name, group: many)
+    monkeypatch.setattr(os, "sysconf", {"SC_NGROUPS_MAX": 16}.__getitem__)
+    assert run_as(NOBODY, who_i_am)["groups"] == sorted(many[:16])
+
+
+@root
 def test_a_child_cannot_become_root_again() -> None:
     def climb() -> str:
         try:
