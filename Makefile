@@ -4,7 +4,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help packages venv tree lock demo test test-long torture lint tables docs release fleet-up fleet-down clean
+.PHONY: help packages venv tree lock demo bench test test-long torture molecule lint tables docs release fleet-up fleet-down clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -61,6 +61,12 @@ matrix: venv tree  ## every ansible-core by every managed Python by every Debian
 
 lint: venv tree  ## the linters alone
 	@$(BIN)/python tests/run.py lint
+
+molecule: venv tree  ## all scenarios in containers (needs root; one: SCENARIO=rotate)
+	$(BIN)/python tests/run_molecule.py test $(if $(SCENARIO),--scenario-name $(SCENARIO),--all)
+
+bench: venv tree  ## measure against what one would write instead (needs root; some: SERIES="rotation unchanged")
+	@$(BIN)/python -m bench $(SERIES)
 
 tables: venv  ## the tables of variables in the READMEs, from the role's argument_specs
 	@$(BIN)/python docs/role_tables.py

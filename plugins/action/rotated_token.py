@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._tokens import fingerprint
@@ -52,8 +52,7 @@ class ActionModule(TokenAction):
             for (entry, _server), proof in zip(entries, proven, strict=True)
         ]
         result = self._saved(tokens, task_vars) if tokens else {"changed": False, "users": []}
-        users = result.get("users") or []
-        for user, proof in zip(users, proven, strict=False):
+        for user, proof in zip(cast("list[dict[str, Any]]", result.get("users") or []), proven, strict=False):
             if proof:
                 user.setdefault("access", proof)
         return _with(result, others)

@@ -1,0 +1,132 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The results as plots, and as tables in the documentation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pygal
+from ansible_run import ROOT
+
+from ._model import fitted
+from ._results import REPORT
+
+PAGE = ROOT / "docs" / "docsite" / "rst" / "performance.rst"
+SCALE = ROOT / "docs" / "docsite" / "rst" / "scale.rst"
+MARKS = ".. figures of `make bench`: begin\n", ".. figures of `make bench`: end\n"
+
+
+def plot(name: str, result: Mapping[str, Any]) -> Path:
+    """Draw a series as bars, one group a contestant, and return the path of the picture."""
+    chart = pygal.HorizontalBar(
+        title=f"{result['about']} (medians, seconds)",
+        legend_at_bottom=True,
+        disable_xml_declaration=True,
+        print_values=True,
+        js=(),
+    )
+    names = list(result["medians"])[::-1]
+    chart.x_labels = names
+    for measure, label in (
+        ("hosts_cpu", "CPU of the hosts"),
+        ("controller_cpu", "CPU of the controller"),
+        ("wall", "wall time"),
+    ):
+        chart.add(label, [round(result["medians"][contestant][measure], 3) for contestant in names])
+    path = REPORT.with_name(f"bench-{name}.svg")
+    chart.render_to_file(str(path))
+    return path
+
+
+def write_page(results: Mapping[str, Any]) -> None:
+    """Put the results into the documentation."""
+    _replace(PAGE, _figures(results))
+    if "scale" in results:
+        _replace(SCALE, _predictions(results))
+
+
+def _replace(page: Path, text: str) -> None:
+    begin, end = MARKS
+    before, _begin, rest = page.read_text().partition(begin)
+    _old, _end, after = rest.partition(end)
+    page.write_text(f"{before}{begin}\n{text}\n{end}{after}")
+
+
+def _figures(results: Mapping[str, Any]) -> str:
+    parts = []
+    for result in results.values():
+        where = result["machine"]
+        rounds = max(len(taken) for taken in result["samples"].values())
+        parts += [result["about"], "~" * len(result["about"]), ""]
+        parts += [
+            f"{where['date']}, {where['cores']} cores ({where['processor']}), {where['memory']}, "
+            f"Python {where['python']}, ansible-core {where['ansible-core']}. Medians of {rounds} runs.",
+            "",
+        ]
+        rows = [
+            [
+                contestant,
+                *(_seconds(values[measure]) for measure in ("wall", "controller_cpu", "hosts_cpu")),
+                f"{values['memory'] / 1e6:.0f} MB" if values["memory"] else "",
+            ]
+            for contestant, values in result["medians"].items()
+        ]
+        parts += _table(["", "wall", "CPU, controller", "CPU, hosts", "memory, peak"], rows)
+        if result["ratios"]:
+            rows = [
+                [
+                    ratio["about"],
+                    _figure(ratio["value"]),
+                    "" if ratio["goal"] is None else _figure(ratio["goal"]),
+                    "" if ratio["goal"] is None else "yes" if ratio["value"] <= ratio["goal"] else "**no**",
+                ]
+                for ratio in result["ratios"]
+            ]
+            parts += _table(["what", "found", "at most", "reached"], rows)
+    return "\n".join(parts)
+
+
+def _predictions(results: Mapping[str, Any]) -> str:
+    parts = []
+    for name, about in (("scale", "The fleet stage of a rotation"), ("playbook", "The whole playbook ``rotate``")):
+        if name not in results:
+            continue
+        model = fitted(results[name])
+        parts += [
+            f"{about}: {model.fixed:.1f} s, and {model.each * 1000:.0f} ms a host (measured with "
+            f"{', '.join(map(str, model.sizes[:-1]))} and {model.sizes[-1]} hosts; the line misses a median by "
+            f"{model.worst * 100:.0f} % at most).",
+            "",
+        ]
+        rows = [
+            [f"{hosts:,}", *(_duration(model.predict(hosts, slices)) for slices in (1, 4, 16))]
+            for hosts in (300, 5_000, 50_000)
+        ]
+        parts += _table(["hosts", "one controller", "4 slices", "16 slices"], rows)
+    return "\n".join(parts)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [".. list-table::", "   :header-rows: 1", ""]
+    for row in (head, *rows):
+        lines += [f"   {'*' if not place else ' '} - {cell}".rstrip() for place, cell in enumerate(row)]
+    return [*lines, ""]
+
+
+def _seconds(value: float) -> str:
+    return f"{value * 1000:.2f} ms" if value < 0.1 else f"{value:.2f}"
+
+
+def _figure(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.2f}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
