@@ -34,6 +34,11 @@ class Run:
         return self.status == 0
 
 
+def coverage() -> dict[str, str]:
+    """What lets processes tell which lines they ran, when that is measured (tests/run_coverage.py)."""
+    return {name: value for name, value in os.environ.items() if name.startswith(("COVERAGE_", "CAVE_COVERAGE"))}
+
+
 def environment(folder: Path, **more: str) -> dict[str, str]:
     """The environment for a command of Ansible: none of the tester's settings, and all it writes below ``folder``."""
     return {
@@ -45,6 +50,7 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
         "ANSIBLE_LOCALHOST_WARNING": "false",
         "ANSIBLE_INVENTORY_UNPARSED_WARNING": "false",
         "ANSIBLE_NOCOLOR": "true",
+        **coverage(),
         **more,
     }
 

@@ -23,6 +23,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 import ansible
+from ansible_run import coverage
 from homes import User
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -97,6 +98,7 @@ def run_module(
         "HOME": str(home),
         "LANG": "C.UTF-8",
         "PYTHONPATH": f"{ROOT / '.tree'}{os.pathsep}{packages}",
+        **coverage(),
         **(environment or {}),
     }
     told = module_input(arguments, check)
