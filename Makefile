@@ -56,17 +56,20 @@ test-long: venv tree  ## what `make test` leaves out, as it is one more of many 
 torture: venv tree  ## every attack on what the collection promises, at full size (shorter: SCALE=0.1)
 	@$(BIN)/python -m torture --scale $(or $(SCALE),1) $(ATTACKS)
 
+coverage: venv tree  ## how much of plugins/ the unit and integration tests run, on the managed side as well
+	@$(BIN)/python tests/run_coverage.py
+
 matrix: venv tree  ## every ansible-core by every managed Python by every Debian (needs root; one: CORE=2.19)
 	@$(BIN)/python tests/run_matrix.py $(if $(CORE),--core $(CORE))
-
-lint: venv tree  ## the linters alone
-	@$(BIN)/python tests/run.py lint
 
 molecule: venv tree  ## all scenarios in containers (needs root; one: SCENARIO=rotate)
 	$(BIN)/python tests/run_molecule.py test $(if $(SCENARIO),--scenario-name $(SCENARIO),--all)
 
 bench: venv tree  ## measure against what one would write instead (needs root; some: SERIES="rotation unchanged")
 	@$(BIN)/python -m bench $(SERIES)
+
+lint: venv tree  ## the linters alone
+	@$(BIN)/python tests/run.py lint
 
 tables: venv  ## the tables of variables in the READMEs, from the role's argument_specs
 	@$(BIN)/python docs/role_tables.py
