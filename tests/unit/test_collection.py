@@ -174,6 +174,23 @@ def test_no_file_holds_what_looks_like_a_token() -> None:
     assert found == []
 
 
+def test_the_workflows_run_make_and_nothing_that_only_they_know() -> None:
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    steps = [
+        step["run"]
+        for workflow in sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+        for job in load(f".github/workflows/{workflow.name}")["jobs"].values()
+        for step in job["steps"]
+        if "run" in step
+    ]
+
+    assert steps
+    for step in steps:
+        command = re.fullmatch(r"(?:sudo (?:--preserve-env=CI )?)?make ([a-z-]+)", step)
+        assert command, step
+        assert command[1] in targets
+
+
 def test_what_a_linter_is_told_to_leave_alone_has_a_reason() -> None:
     """On its line, after the codes; a rule that is switched off for whole files has it in pyproject.toml."""
     told = re.compile(r"#\s*(?:noqa|nosec|type: ignore|yamllint disable|pragma: no cover)\b(?P<rest>.*)")
