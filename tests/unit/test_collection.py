@@ -193,8 +193,10 @@ def test_the_workflows_run_make_and_nothing_that_only_they_know() -> None:
 
 def test_what_a_linter_is_told_to_leave_alone_has_a_reason() -> None:
     """On its line, after the codes; a rule that is switched off for whole files has it in pyproject.toml."""
-    told = re.compile(r"#\s*(?:noqa|nosec|type: ignore|yamllint disable|pragma: no cover)\b(?P<rest>.*)")
-    codes = re.compile(r"^(?::\s*[A-Z]+\d+(?:,\s*[A-Z]+\d+)*|\[[\w,\s-]+\]|[-\w]*)")
+    told = re.compile(
+        r"#\s*(?:noqa|nosec|type: ignore|pylint: disable|yamllint disable|pragma: no cover)\b(?P<rest>.*)"
+    )
+    codes = re.compile(r"^(?::\s*[A-Z]+\d+(?:,\s*[A-Z]+\d+)*|\[[\w,\s-]+\]|=[-\w]+(?:,\s*[-\w]+)*|[-\w]*)")
     bare = [
         f"{path.relative_to(ROOT)}:{number}"
         for path in tracked_files()
