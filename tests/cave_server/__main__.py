@@ -32,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
     )
     options.add_argument("--address", default="127.0.0.1", help="address to listen at (%(default)s)")
     options.add_argument("--port", type=int, default=0, help="port; 0: any that is free (%(default)s)")
+    options.add_argument("--socket", type=Path, help="listen at this Unix socket, too, for who has no network")
     options.add_argument("--tls", action="store_true", help="HTTPS, with a throw-away certificate authority")
     options.add_argument("--certificate", choices=CERTIFICATES, default="good", help="which one is shown (%(default)s)")
     options.add_argument("--tls-version", choices=list(TLS_VERSIONS), help="speak this version alone")
@@ -70,6 +71,7 @@ def main() -> None:
             serve(
                 address=arguments.address,
                 port=arguments.port,
+                socket=arguments.socket,
                 context=context,
                 options={
                     "cache_ttl": arguments.cache_ttl,

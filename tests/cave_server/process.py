@@ -66,6 +66,7 @@ async def serve(
     ready: Mapping[str, Any],
     ready_file: Path | None,
     die_with_stdin: bool,
+    socket: Path | None = None,
 ) -> None:
     """Serve until SIGTERM, SIGINT, or, with `die_with_stdin`, the end of standard input.
 
@@ -74,6 +75,7 @@ async def serve(
         options: of the world.
         ready: what the ready line tells besides the addresses.
         ready_file: gets the ready line as well, whole, readable by its owner alone.
+        socket: path of a Unix socket to listen at, too.
     """
     # Broken requests are what this server is for; only its own errors are worth a line.
     logging.getLogger("aiohttp.server").setLevel(logging.ERROR)
@@ -95,6 +97,8 @@ async def serve(
     await control.setup()
     try:
         await door.open(True)
+        if socket:
+            await web.UnixSite(runner, socket, ssl_context=context).start()
         control_site = web.TCPSite(control, "127.0.0.1", 0)
         await control_site.start()
         host = f"[{address}]" if ":" in address else address

@@ -14,6 +14,7 @@ import ssl
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -218,6 +219,22 @@ def test_it_listens_where_it_is_told() -> None:
         parts = urlsplit(cave.url)
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", parts.port or 0))
+
+
+def test_it_listens_at_a_unix_socket_as_well() -> None:
+    with tempfile.TemporaryDirectory() as folder:  # its names are short, as those of sockets have to be
+        path = Path(folder, "door")
+        arguments = [*COMMAND, "--die-with", "stdin", "--socket", str(path)]
+        process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert process.stdout
+        process.stdout.readline()
+        with socket.socket(socket.AF_UNIX) as door:
+            door.connect(str(path))
+            door.sendall(b"GET /info/version HTTP/1.0\r\n\r\n")
+            answer = b"".join(iter(lambda: door.recv(4096), b""))
+        process.terminate()
+        assert gone(process)
+    assert answer.endswith(b'"4.3.3"\n')
 
 
 @pytest.mark.parametrize("tls", [False, True])
