@@ -176,6 +176,7 @@ class Directory:
             descriptor = os.open(temporary, flags, 0o600, dir_fd=self._descriptor)
             try:
                 try:
+                    self._require_closed(descriptor)
                     remaining = text.encode()
                     while remaining:
                         remaining = remaining[os.write(descriptor, remaining) :]
@@ -192,6 +193,15 @@ class Directory:
                     os.unlink(temporary, dir_fd=self._descriptor)
                 raise
             self._sync()
+
+    def _require_closed(self, descriptor: int) -> None:
+        """Refuse a file system that gives a file another mode than it was asked for, before anything is in the file."""
+        mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+        if mode & 0o077:
+            raise CaveError(
+                f"The file system of {self.path} keeps no modes: a file for its user alone (0600) has {mode:04o} "
+                "there, so others could read the token. Move the home to one that does (on WSL: /home, not /mnt/c)."
+            )
 
     def remove(self, name: str) -> None:
         """Remove a file."""

@@ -376,6 +376,25 @@ def test_a_failing_write_leaves_the_old_file_and_no_litter_and_says_what_to_do(
     assert "0123456789abcdef" not in caught.value.message
 
 
+def test_a_file_system_that_keeps_no_modes_gets_no_token(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a drive of Windows below WSL's /mnt, or a USB stick."""
+    really = os.open
+    written: list[bytes] = []
+
+    def opening(path: Any, flags: int, mode: int = 0o777, **how: Any) -> int:
+        descriptor = really(path, flags, mode, **how)
+        if flags & os.O_CREAT:
+            os.fchmod(descriptor, 0o777)
+        return descriptor
+
+    monkeypatch.setattr(os, "open", opening)
+    monkeypatch.setattr(os, "write", lambda _descriptor, data: written.append(data))
+    with pytest.raises(CaveError, match=r"keeps no modes: a file for its user alone \(0600\) has 0777 there.* WSL"):
+        directory.write("x.json", TEXT, 0o600, None)
+    assert written == []
+    assert list(Path(directory.path).iterdir()) == []
+
+
 def test_a_write_that_is_cut_short_goes_on(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.write
     monkeypatch.setattr(os, "write", lambda descriptor, data: real(descriptor, data[:3]))
