@@ -207,6 +207,9 @@ class Builds:
             build: the build.
             asked_for: whether this is a request for it, rather than a way back to it; then it becomes the first of all.
         """
+        for path in self._entries(self.path):
+            if _LINK.fullmatch(path.name):  # of a run that was killed: nobody else is writing
+                path.unlink()
         temporary = self.path / (".current-" + os.urandom(4).hex())
         temporary.symlink_to(build.path.relative_to(self.path))
         temporary.replace(self.current)

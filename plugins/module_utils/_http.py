@@ -45,6 +45,8 @@ REFUSED_BEFORE_WORK = frozenset((429, 503))
 NOT_CONNECTED = frozenset(("dns", "refused", "unreachable"))
 BACKOFF_FIRST = 0.5  # seconds
 BACKOFF_MOST = 8.0  # seconds
+MOST_PARTS = 50_000
+"""Commas and opening brackets of a JSON body. Python makes an object of each, which takes a hundred times the room."""
 LONGEST_NUMBER = 400
 """Digits. Longer JSON numbers take quadratic time to convert and mean nothing here."""
 
@@ -99,6 +101,8 @@ class Answer(NamedTuple):
 
     def json(self) -> Any:
         """The body as JSON. Raises ValueError, whatever is wrong with it."""
+        if sum(map(self.body.count, (b",", b"[", b"{"))) > MOST_PARTS:
+            raise ValueError("JSON of more parts than any answer has")
         try:
             return json.loads(self.body.decode("utf-8"), parse_int=_bounded_int, parse_constant=_no_constant)
         except RecursionError:
@@ -356,7 +360,7 @@ def _check_url(url: str) -> None:
 
 def _timeout_text(stage: str, timeout: float) -> str:
     what = "no connection" if stage == "connect" else "no complete answer"
-    return f"{what} within {timeout:g} s"
+    return f"{what} within {round(timeout, 1):g} s"
 
 
 def _failure(

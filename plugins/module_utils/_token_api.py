@@ -34,7 +34,8 @@ from ansible_collections.connectomics.cave.plugins.module_utils._verdicts import
 
 LONGEST_DESCRIPTION = 120
 """Characters. A longer one gives 500 and leaves a token behind that no list shows (middle_auth 2.30.3)."""
-MAX_LISTED_BYTES = 4 << 20
+MOST_LISTED = 1000
+"""Tokens. Nobody has as many; what is done with each of them takes time for each of the others."""
 
 _FINGERPRINT = re.compile(r"[0-9a-f]{8}")
 
@@ -203,6 +204,8 @@ class TokenApi:
         content = _json(answer)
         if answer.status != 200 or not isinstance(content, list):
             raise _refusal(refusal_verdict(answer, self.server, token, "a list of tokens, as JSON"))
+        if len(content) > MOST_LISTED:
+            raise _strange_list(self.server, f"lists {len(content)} tokens, and nobody has more than {MOST_LISTED}")
         return Listing(tuple(_token(item, self.server) for item in content), _now(answer))
 
     def owner(self, token: str | None = None) -> Person | Verdict:
@@ -376,7 +379,6 @@ class TokenApi:
                 timeout=max(0.0, self._deadline - time.monotonic()),
                 retries=self._retries,
                 ca_path=self._ca_path,
-                max_bytes=MAX_LISTED_BYTES,
                 **options,
             )
         except HttpError as failure:
@@ -387,6 +389,11 @@ class TokenApi:
 
 def _refusal(verdict: Verdict) -> CaveError:
     return CaveError(f"{verdict.message} {verdict.remedy}".strip(), access=verdict.as_dict())
+
+
+def _strange_list(server: str, reason: str) -> CaveError:
+    remedy = "Is it a CAVE server? Please report it if it is."
+    return _refusal(Verdict("not_a_cave_server", f"{server} {reason}.", remedy, server))
 
 
 def _oldest(tokens: Iterable[ServerToken]) -> ServerToken | None:
@@ -426,10 +433,8 @@ def _token(item: object, server: str) -> ServerToken:
     record = item if isinstance(item, dict) else {}
     number, value, description = record.get("id"), record.get("token"), record.get("description")
     if not isinstance(number, int) or isinstance(number, bool) or not isinstance(value, str) or not value:
-        raise CaveError(
-            f"{server} lists tokens in a form that this collection does not know: no id and token in an entry. "
-            "Is it a CAVE server? Please report it if it is.",
-        )
+        reason = "lists tokens in a form that this collection does not know: no id and token in an entry"
+        raise _strange_list(server, reason)
     created, updated, last_used = (_moment(record.get(name)) for name in ("created", "updated", "last_used"))
     return ServerToken(number, description if isinstance(description, str) else "", created, updated, last_used, value)
 

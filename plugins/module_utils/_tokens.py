@@ -88,6 +88,6 @@ def fingerprint(token: str) -> str:
 
 def mask(text: str, tokens: Iterable[str]) -> str:
     """Return ``text`` with every one of ``tokens`` replaced by its fingerprint in angle brackets."""
-    for token in sorted({token for token in tokens if token}, key=len, reverse=True):
+    for token in sorted({token for token in tokens if token and token in text}, key=len, reverse=True):
         text = text.replace(token, f"<token {fingerprint(token)}>")
     return text

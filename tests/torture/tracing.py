@@ -48,13 +48,14 @@ class Traced:
         return any("(INJECTED)" in call for call in self.calls)
 
 
-def traced(function: Callable[[], Any], *arguments: str, umask: int = 0) -> Traced:
+def traced(function: Callable[[], Any], *arguments: str, umask: int = 0, follow: bool = True) -> Traced:
     """Run a function in a fork, under strace from its first system call on.
 
     Args:
         function: its result must be JSON-able.
         arguments: of strace.
         umask: of the fork.
+        follow: whether the processes that it starts are traced as well.
     """
     pipe, child_end = os.pipe()
     with tempfile.TemporaryDirectory() as folder:
@@ -65,7 +66,7 @@ def traced(function: Callable[[], Any], *arguments: str, umask: int = 0) -> Trac
             _be_traced(function, child_end, umask)
         os.close(child_end)
         os.waitpid(pid, os.WUNTRACED)
-        command = ["strace", "-f", "-p", str(pid), "-o", str(trace), "-s", "300", *arguments]
+        command = ["strace", "-p", str(pid), "-o", str(trace), "-s", "300", *(["-f"] if follow else []), *arguments]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as strace:
             assert strace.stderr
             line = strace.stderr.readline()
@@ -110,12 +111,12 @@ class Point:
         return self.call not in ("ioctl", "lseek")
 
 
-def points(function: Callable[[], Any]) -> list[Point]:
+def points(function: Callable[[], Any], calls: str = CALLS, follow: bool = True) -> list[Point]:
     """Run a function, and return its system calls in order."""
     counts: Counter[str] = Counter()
     found = []
-    for line in traced(function, "-e", f"trace={CALLS}").calls:
-        if match := re.match(r"\d+ +([a-z0-9_]+)\(", line):
+    for line in traced(function, "-e", f"trace={calls}", follow=follow).calls:
+        if match := re.match(r"(?:\d+ +)?([a-z0-9_]+)\(", line):
             counts[match.group(1)] += 1
             found.append(Point(match.group(1), counts[match.group(1)]))
     return found

@@ -624,6 +624,7 @@ def test_going_back_killed_at_any_instant_can_be_done_again(host: Host) -> None:
         assert host.version() in ("8.1.0", "8.2.0"), instant
         host("rolled_back")
         assert host.version() == "8.1.0", instant
+        assert not [path for path in host.path.iterdir() if path.name.startswith(".current")], instant
 
     assert until_it_survives(prepare, lambda: host("rolled_back"), judge) >= 2
 

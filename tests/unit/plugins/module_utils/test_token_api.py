@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._http import Answer, HttpError
 from ansible_collections.connectomics.cave.plugins.module_utils._token_api import (
+    MOST_LISTED,
     Listing,
     Selection,
     ServerToken,
@@ -356,6 +358,23 @@ def test_moments_are_read_as_the_server_writes_them(api: TokenApi) -> None:
     assert listing.tokens[0].created == MOMENT
     assert listing.now == MOMENT + 245
     assert iso(None) is None
+
+
+def test_the_tokens_of_a_very_busy_person_are_described_in_no_time(api: TokenApi, server: Server) -> None:
+    records = [{"id": number, "token": f"{number:032x}", "description": "x" * 500} for number in range(MOST_LISTED)]
+    server.before = lambda _request, _world: answer(200, records)
+    started = time.monotonic()
+    listing = api.listing()
+    assert len([describe(token, listing, OWN) for token in listing.tokens]) == MOST_LISTED
+    assert time.monotonic() - started < 2
+
+
+def test_more_tokens_than_anybody_has_are_refused(api: TokenApi, server: Server) -> None:
+    records = [{"id": number, "token": f"{number:032x}"} for number in range(MOST_LISTED + 1)]
+    server.before = lambda _request, _world: answer(200, records)
+    with pytest.raises(CaveError, match="lists 1001 tokens, and nobody has more than 1000") as caught:
+        api.listing()
+    assert caught.value.details["access"]["verdict"] == "not_a_cave_server"
 
 
 @pytest.mark.parametrize("text", ["yesterday", "", 5, None, "Sun, 99 Nov 2026 12:55:55 GMT"])
