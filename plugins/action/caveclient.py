@@ -17,7 +17,7 @@ from ansible.utils.display import Display
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.plugin_utils import _bring
-from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import without_shown_tokens
+from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import protected, without_shown_tokens
 from ansible_collections.connectomics.cave.plugins.plugin_utils._fleet_run import say_how_far
 
 display = Display()
@@ -28,6 +28,11 @@ class ActionModule(ActionBase):
 
     TRANSFERS_FILES = False  # not before it is known to be needed
 
+    def _is_pipelining_enabled(self, module_style: str, wrap_async: bool = False) -> bool:
+        """Keep the arguments out of a temporary file: the index's password may be among them."""
+        return module_style == "new" and bool(self._connection.has_pipelining) and not wrap_async
+
+    @protected
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the task on one host."""
         super().run(tmp, task_vars)

@@ -29,7 +29,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._servers import 
     server_address,
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._tokens import fingerprint
-from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import vault_secrets
+from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import protected, vault_secrets
 from ansible_collections.connectomics.cave.plugins.plugin_utils._enrolment import Enrolment, Outcome, Person
 from ansible_collections.connectomics.cave.plugins.plugin_utils._vault_file import Change, read_variable, set_variable
 from ansible_collections.connectomics.cave.plugins.plugin_utils._yaml_edit import label
@@ -63,6 +63,7 @@ class ActionModule(ActionBase):
     _requires_connection = False
     _supports_check_mode = False
 
+    @protected
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the task's result."""
         result: dict[str, Any] = super().run(tmp, task_vars)

@@ -20,6 +20,7 @@ from ansible.utils.display import Display
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.plugin_utils import _report, _report_views
+from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import protected
 from ansible_collections.connectomics.cave.plugins.plugin_utils._private_files import (
     make_private_folder,
     remove_file,
@@ -59,6 +60,7 @@ class ActionModule(ActionBase):
     _requires_connection = False
     _supports_check_mode = True
 
+    @protected
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the task's result."""
         result: dict[str, Any] = super().run(tmp, task_vars)

@@ -14,7 +14,7 @@ from ansible.utils.display import Display
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.plugin_utils import _rotate, _rotation
-from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import vault_secrets
+from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import protected, vault_secrets
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import Seen, Subject
 
 display = Display()
@@ -51,6 +51,7 @@ class ActionModule(ActionBase):
     _requires_connection = False
     _supports_check_mode = True
 
+    @protected
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the task's result."""
         result: dict[str, Any] = super().run(tmp, task_vars)

@@ -11,7 +11,11 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import plain_string, vault_secrets
+from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import (
+    plain_string,
+    protected,
+    vault_secrets,
+)
 from ansible_collections.connectomics.cave.plugins.plugin_utils._vault_file import (
     Change,
     remove_variable,
@@ -38,6 +42,7 @@ class ActionModule(ActionBase):
     TRANSFERS_FILES = False
     _requires_connection = False
 
+    @protected
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
         _validation, options = self.validate_argument_spec(

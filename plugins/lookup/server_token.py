@@ -68,7 +68,7 @@ from typing import Any
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 
-from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError, unforeseen
 from ansible_collections.connectomics.cave.plugins.module_utils._token_api import values_of
 
 
@@ -81,4 +81,7 @@ class LookupModule(LookupBase):
         try:
             return values_of([str(term) for term in terms], self.get_options())
         except CaveError as error:
-            raise AnsibleLookupError(error.message) from None
+            message = error.message
+        except Exception as error:  # noqa: BLE001 (Ansible would print its message, and that may quote a token)
+            message = unforeseen(error)
+        raise AnsibleLookupError(message)

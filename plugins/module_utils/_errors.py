@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 
@@ -19,3 +20,16 @@ class CaveError(Exception):
         super().__init__(message)
         self.message = message
         self.details = details
+
+
+def unforeseen(error: BaseException) -> str:
+    """Return a message for an error that nobody thought of: where it happened, and its kind.
+
+    Never its own message, for that may quote a value from a file or from an answer, and such a value may be a token.
+    """
+    where = error.__traceback__
+    while where and where.tb_next:
+        where = where.tb_next
+    place = f"{os.path.basename(where.tb_frame.f_code.co_filename)}:{where.tb_lineno}" if where else "?"
+    reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else type(error).__name__
+    return f"Unforeseen error at {place}: {reason}. Please report it."

@@ -7,9 +7,11 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Iterator, Mapping
+from typing import Any, Callable, Iterator, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError, unforeseen
 
 # Shorter strings are no tokens, and to hide them would make messages unreadable.
 _MAY_BE_A_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{8,}=*")
@@ -24,6 +26,26 @@ class CaveModule(AnsibleModule):
     def _load_params(self) -> None:
         super()._load_params()
         self.no_log_values.update(strings_out_of_place(self.params, self.argument_spec))
+
+
+def answer(module: AnsibleModule, work: Callable[[], Mapping[str, Any]]) -> None:
+    """Do a module's work, and end the module with what came of it.
+
+    Args:
+        module: the module.
+        work: returns the result, or raises a CaveError.
+    """
+    failed = True
+    try:
+        result, failed = dict(work()), False
+    except CaveError as error:
+        result = {**error.details, "msg": error.message}
+    except Exception as error:  # noqa: BLE001 (Ansible would print its message, and that may quote a token)
+        result = {"msg": unforeseen(error)}
+    # Not while the error is being handled: with a high verbosity Ansible would print it, and all that led to it.
+    if failed:
+        module.fail_json(**result)
+    module.exit_json(**result)
 
 
 def strings_out_of_place(params: Mapping[str, Any], spec: Mapping[str, Any]) -> set[str]:

@@ -14,7 +14,7 @@ import signal
 import time
 from typing import Any, Callable, NamedTuple
 
-from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError, unforeseen
 
 _CHILDREN_AT_ONCE = 16
 _MAX_ANSWER = 16 * 1024 * 1024
@@ -182,12 +182,7 @@ def _answer(job: Job, groups: list[int] | None = None, to_become: bool = False) 
     except CaveError as error:
         return {"error": error.message, "details": error.details}
     except Exception as error:  # noqa: BLE001 (whatever it is, the parent must hear of it, without a value from a file)
-        where = error.__traceback__
-        while where and where.tb_next:
-            where = where.tb_next
-        place = f"{os.path.basename(where.tb_frame.f_code.co_filename)}:{where.tb_lineno}" if where else "?"
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
-        return {"error": f"Unforeseen error at {place}: {reason}. Please report it.", "details": {}}
+        return {"error": unforeseen(error), "details": {}}
     finally:
         os.umask(umask)
 

@@ -271,7 +271,7 @@ needs:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.connectomics.cave.plugins.module_utils._caveclient import Mode, options_of, run
-from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._module import answer
 
 
 def main() -> None:
@@ -302,15 +302,11 @@ def main() -> None:
         mutually_exclusive=[("path", "interpreter")],
         supports_check_mode=True,
     )
-    try:
-        controller = module.params["_controller"] or {}
-        plan = bool(controller.get("plan"))
-        # To ask for the folder makes it, on a host that has none with a warning: a plan needs none.
-        mode = Mode(check=module.check_mode, plan=plan, tmpdir="" if plan else module.tmpdir)
-        result = run(options_of(module.params), module.params["state"], mode)
-    except CaveError as error:
-        module.fail_json(msg=error.message, **error.details)
-    module.exit_json(**result)
+    controller = module.params["_controller"] or {}
+    plan = bool(controller.get("plan"))
+    # To ask for the folder makes it, on a host that has none with a warning: a plan needs none.
+    mode = Mode(check=module.check_mode, plan=plan, tmpdir="" if plan else module.tmpdir)
+    answer(module, lambda: run(options_of(module.params), module.params["state"], mode))
 
 
 if __name__ == "__main__":

@@ -230,8 +230,7 @@ users:
       type: str
 """
 
-from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.module_utils._module import CaveModule
+from ansible_collections.connectomics.cave.plugins.module_utils._module import CaveModule, answer
 from ansible_collections.connectomics.cave.plugins.module_utils._saved_token import run
 from ansible_collections.connectomics.cave.plugins.module_utils._servers import DEFAULT_SERVER
 
@@ -244,8 +243,8 @@ def main() -> None:
         "server": {"type": "str"},
         "datastacks": {"type": "list", "elements": "raw"},
         "key": {"type": "str", "no_log": False},
-        "validate": {"type": "bool"},
         "state": {"type": "str", "choices": ["present", "absent"]},
+        "validate": {"type": "bool"},
     }
     module = CaveModule(
         argument_spec={
@@ -265,16 +264,12 @@ def main() -> None:
             "on_malformed": {"type": "str", "choices": ["fail", "replace"], "default": "fail"},
             "ca_path": {"type": "path"},
             "timeout": {"type": "int", "default": 30},
-            "rate": {"type": "float", "default": 0},
             "retries": {"type": "int", "default": 2},
+            "rate": {"type": "float", "default": 0},
         },
         supports_check_mode=True,
     )
-    try:
-        result = run(module.params, module.check_mode)
-    except CaveError as error:
-        module.fail_json(msg=error.message, **error.details)
-    module.exit_json(**result)
+    answer(module, lambda: run(module.params, module.check_mode))
 
 
 if __name__ == "__main__":

@@ -229,9 +229,7 @@ problems:
   type: int
 """
 
-from ansible.module_utils.basic import AnsibleModule
-
-from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._module import CaveModule, answer
 from ansible_collections.connectomics.cave.plugins.module_utils._saved_token_info import run
 from ansible_collections.connectomics.cave.plugins.module_utils._servers import DEFAULT_SERVER
 
@@ -246,7 +244,7 @@ def main() -> None:
         "key": {"type": "str", "no_log": False},
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     }
-    module = AnsibleModule(
+    module = CaveModule(
         argument_spec={
             "users": {"type": "list", "elements": "str"},
             "expected": {"type": "list", "elements": "dict", "options": expected, "no_log": False},
@@ -259,17 +257,13 @@ def main() -> None:
             "cloud_volume_dir": {"type": "str"},
             "mode": {"type": "raw", "default": "0600"},
             "ca_path": {"type": "path"},
-            "rate": {"type": "float", "default": 0},
             "timeout": {"type": "int", "default": 30},
             "retries": {"type": "int", "default": 2},
+            "rate": {"type": "float", "default": 0},
         },
         supports_check_mode=True,
     )
-    try:
-        result = run(module.params)
-    except CaveError as error:
-        module.fail_json(msg=error.message, **error.details)
-    module.exit_json(**result)
+    answer(module, lambda: run(module.params))
 
 
 if __name__ == "__main__":

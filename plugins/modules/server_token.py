@@ -142,16 +142,14 @@ unsupported:
   type: bool
 """
 
-from ansible.module_utils.basic import AnsibleModule
-
-from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._module import CaveModule, answer
 from ansible_collections.connectomics.cave.plugins.module_utils._servers import DEFAULT_SERVER
 from ansible_collections.connectomics.cave.plugins.module_utils._token_api import run
 
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
+    module = CaveModule(
         argument_spec={
             "token": {"type": "raw", "required": True, "no_log": True},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
@@ -172,11 +170,7 @@ def main() -> None:
         mutually_exclusive=[("id", "description", "fingerprint")],
         supports_check_mode=True,
     )
-    try:
-        result = run(module.params, module.check_mode)
-    except CaveError as error:
-        module.fail_json(msg=error.message, **error.details)
-    module.exit_json(**result)
+    answer(module, lambda: run(module.params, module.check_mode))
 
 
 if __name__ == "__main__":

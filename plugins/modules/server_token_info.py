@@ -107,16 +107,14 @@ unsupported:
   type: bool
 """
 
-from ansible.module_utils.basic import AnsibleModule
-
-from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._module import CaveModule, answer
 from ansible_collections.connectomics.cave.plugins.module_utils._servers import DEFAULT_SERVER
 from ansible_collections.connectomics.cave.plugins.module_utils._token_api import run_info
 
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
+    module = CaveModule(
         argument_spec={
             "token": {"type": "raw", "required": True, "no_log": True},
             "server": {"type": "str", "default": DEFAULT_SERVER},
@@ -126,11 +124,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    try:
-        result = run_info(module.params)
-    except CaveError as error:
-        module.fail_json(msg=error.message, **error.details)
-    module.exit_json(**result)
+    answer(module, lambda: run_info(module.params))
 
 
 if __name__ == "__main__":

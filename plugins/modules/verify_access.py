@@ -209,16 +209,14 @@ users:
       sample: 8.2.1
 """
 
-from ansible.module_utils.basic import AnsibleModule
-
-from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._module import CaveModule, answer
 from ansible_collections.connectomics.cave.plugins.module_utils._servers import DEFAULT_SERVER
 from ansible_collections.connectomics.cave.plugins.module_utils._verify_access import run
 
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
+    module = CaveModule(
         argument_spec={
             "users": {"type": "list", "elements": "raw"},
             "token": {"type": "raw", "no_log": True},
@@ -231,18 +229,14 @@ def main() -> None:
             "secrets_dir": {"type": "str", "no_log": False},
             "cloud_volume_dir": {"type": "str"},
             "ca_path": {"type": "path"},
-            "rate": {"type": "float", "default": 0},
             "timeout": {"type": "int", "default": 30},
             "retries": {"type": "int", "default": 2},
+            "rate": {"type": "float", "default": 0},
         },
         mutually_exclusive=[("token", "users")],
         supports_check_mode=True,
     )
-    try:
-        result = run(module.params)
-    except CaveError as error:
-        module.fail_json(msg=error.message, **error.details)
-    module.exit_json(**result)
+    answer(module, lambda: run(module.params))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import without_shown_tokens
+from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import protected, without_shown_tokens
 from ansible_collections.connectomics.cave.plugins.plugin_utils._fleet_run import say_how_far, wait_for_turn
 
 _WORDS = ("user", "server", "key", "state")
@@ -25,6 +25,10 @@ class TokenAction(ActionBase):
     Without pipelining Ansible writes a module's arguments into a temporary file, on the controller and on the host. A
     token must not lie there, so pipelining is on for these modules wherever the connection knows it.
     """
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        cls.run = protected(cls.run)  # type: ignore[method-assign]
 
     def _is_pipelining_enabled(self, module_style: str, wrap_async: bool = False) -> bool:
         return module_style == "new" and bool(self._connection.has_pipelining) and not wrap_async

@@ -6,11 +6,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
+from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.connectomics.cave.plugins.module_utils._module import strings_out_of_place
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._module import answer, strings_out_of_place
 
 SECRET = "0123456789abcdef0123456789abcdef"
 SPEC = {
@@ -65,3 +69,50 @@ def test_a_token_of_any_form_is_hidden(token: object) -> None:
 )
 def test_what_stands_in_its_place_or_is_short_stays_readable(params: dict[str, Any]) -> None:
     assert strings_out_of_place(params, SPEC) == set()
+
+
+class Ended(Exception):  # noqa: N818 (it is none)
+    """A module has ended."""
+
+
+class Module:
+    """As much of a module as ``answer`` needs."""
+
+    def fail_json(self, **result: Any) -> None:
+        """Fail. An error that is still being handled would be printed along with the result."""
+        raise Ended("failed", result, sys.exc_info()[0])
+
+    def exit_json(self, **result: Any) -> None:
+        """End well."""
+        raise Ended("well", result, sys.exc_info()[0])
+
+
+def _answered(work: Callable[[], dict[str, Any]]) -> tuple[str, dict[str, Any], object]:
+    with pytest.raises(Ended) as ended:
+        answer(cast("AnsibleModule", Module()), work)
+    return cast("tuple[str, dict[str, Any], object]", ended.value.args)
+
+
+def _raise(error: Exception) -> Callable[[], dict[str, Any]]:
+    def work() -> dict[str, Any]:
+        raise error
+
+    return work
+
+
+def test_a_result_ends_a_module_well() -> None:
+    assert _answered(lambda: {"changed": True}) == ("well", {"changed": True}, None)
+
+
+def test_a_failure_has_its_reason_and_its_details() -> None:
+    error = CaveError("So it is.", users=[1])
+    assert _answered(_raise(error)) == ("failed", {"msg": "So it is.", "users": [1]}, None)
+
+
+@pytest.mark.parametrize("error", [ValueError(SECRET), KeyError(SECRET), UnicodeError(SECRET)])
+def test_an_error_that_nobody_thought_of_is_told_by_its_place_and_without_its_message(error: Exception) -> None:
+    how, result, handled = _answered(_raise(error))
+    assert (how, handled) == ("failed", None)
+    assert result["msg"].startswith("Unforeseen error at test_module.py:")
+    assert type(error).__name__ in result["msg"]
+    assert SECRET not in str(result)
