@@ -621,6 +621,9 @@ def options_of(params: Mapping[str, Any]) -> Options:
     Raises:
         CaveError: one of them is not what it should be.
     """
+    for name in ("path", "interpreter", "python", "index_url", "jupyter_kernel", "jupyter_dir"):
+        if not (params[name] or "").isprintable():
+            raise CaveError(f"{name}: {params[name]!r} has control characters, or others that are not seen. Drop them.")
     for link in params["find_links"]:
         masked = _installers.mask_credentials(link)
         if masked != link:

@@ -113,7 +113,7 @@ def _refuse_contradictions(entries: list[_Entry]) -> None:
             places.setdefault((entry.user, entry.wish.server, entry.wish.key), []).append(entry)
     for (user, server, key), rivals in places.items():
         if len({entry.wish.token for entry in rivals if entry.wish is not None}) > 1:
-            where = f"{key!r} of {user} for {server}"
+            where = f"{key!r} of {_users.shown(user)} for {server}"
             _fail(rivals, CaveError(f"Found {len(rivals)} entries that contradict each other for {where}. Keep one."))
 
 
@@ -192,6 +192,6 @@ def _summary(entries: list[_Entry]) -> dict[str, Any]:
     failed = [result for result in results if result.get("failed")]
     if failed:
         count = "" if len(results) == 1 else f"{len(failed)} of {len(results)} tokens are not in place. "
-        message = count + " ".join(f"{result['user']}: {result['msg']}" for result in failed)
+        message = count + " ".join(f"{_users.shown(result['user'])}: {result['msg']}" for result in failed)
         raise CaveError(message, **summary)
     return summary

@@ -53,6 +53,11 @@ def find_user(name: str) -> pwd.struct_passwd:
     return _at_home(user)
 
 
+def shown(name: str) -> str:
+    """Return a user name as messages have it: one that would do something to a terminal is written with escapes."""
+    return name if name.isprintable() else ascii(name)
+
+
 def current_user() -> pwd.struct_passwd:
     """Return the account that this process runs as.
 

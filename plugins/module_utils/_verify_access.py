@@ -351,7 +351,7 @@ def _complaint(findings: list[_Finding]) -> str:
                 complaints.setdefault(reason, []).append(finding.user or "")
     texts = []
     for (_rank, name, message, remedy), named in sorted(complaints.items(), key=lambda item: item[0][0]):
-        users = [user for user in dict.fromkeys(named) if user]
+        users = [_users.shown(user) for user in dict.fromkeys(named) if user]
         more = f" and {len(users) - _NAMES_SHOWN} more" if len(users) > _NAMES_SHOWN else ""
         who = f"{', '.join(users[:_NAMES_SHOWN])}{more}: " if users else ""
         texts.append(f"{who}{name}. {message} What to do: {remedy}")

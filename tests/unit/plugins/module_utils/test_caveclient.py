@@ -410,6 +410,8 @@ def test_a_folder_of_the_host_has_to_be_there(host: Host) -> None:
         ({"timeout": 0}, "not a time in seconds"),
         ({"path": "relative"}, "not an absolute path"),
         ({"version": "newest"}, "leave it empty"),
+        ({"python": "3.9\n"}, r"python: '3\.9\\n' has control characters"),
+        ({"interpreter": "/\x1b[2J"}, r"interpreter: '/\\x1b\[2J' has control characters"),
         ({"interpreter": "/nowhere/python"}, "is not a Python"),
         ({"interpreter": "/usr"}, "is not a Python"),
         ({"interpreter": "python3"}, "is not a Python"),

@@ -227,3 +227,17 @@ def test_no_process_stays_behind() -> None:
 
 def test_an_answer_is_json() -> None:
     assert each([lambda: {"list": (1, 2)}]) == [json.loads('{"list": [1, 2]}')]
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("alice", "alice"),
+        ("caf\u00e9", "caf\u00e9"),
+        ("a\nok: [host]", "'a\\nok: [host]'"),
+        ("\x1b[2J", "'\\x1b[2J'"),
+        ("a\u202eb", "'a\\u202eb'"),
+    ],
+)
+def test_a_name_that_would_act_on_a_terminal_is_shown_with_escapes(name: str, shown: str) -> None:
+    assert _users.shown(name) == shown
