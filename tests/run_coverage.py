@@ -8,7 +8,8 @@
 
 Everything that the tests start is measured as well: ansible-playbook, modules in the archives that Ansible makes of
 them, processes that become another user. The lines that are left are listed; .cache/reports/coverage.json has it by
-file. The exit status is 0 when all tests passed and enough is covered.
+file. The exit status is 0 when enough is covered. Whether tests pass is asked elsewhere: under measurement everything
+takes several times as long, and some of them are about time.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 REPORT = ROOT / ".cache" / "reports" / "coverage.json"
 TESTS = ("--numprocesses=2", "--dist=loadfile", "-m", "not long", "tests/unit", "tests/integration")
+SOME_FAILED = 1
 LINES, BRANCHES = 95.0, 90.0
 """What has to be covered, in percent."""
 
@@ -41,15 +43,18 @@ def main(arguments: Sequence[str]) -> int:
         def run(*words: str) -> int:
             return subprocess.run([*coverage, *words], cwd=ROOT, env=environment, check=False).returncode
 
-        failed = run("run", "-m", "pytest", *(arguments or TESTS))
+        if run("run", "-m", "pytest", *(arguments or TESTS)) not in (0, SOME_FAILED):
+            print("The tests were not run to their end.", file=sys.stderr)
+            return 1
         run("combine", "--quiet")
         run("report")
-        run("json", "--quiet", "-o", str(REPORT))
+        if run("json", "--quiet", "-o", str(REPORT)):
+            return 1
     totals = json.loads(REPORT.read_text(encoding="utf-8"))["totals"]
     lines = 100 * totals["covered_lines"] / totals["num_statements"]
     branches = 100 * totals["covered_branches"] / totals["num_branches"]
     print(f"\nplugins: {lines:.1f} % of lines (of {LINES:.0f}), {branches:.1f} % of branches (of {BRANCHES:.0f})")
-    return 1 if failed or lines < LINES or branches < BRANCHES else 0
+    return 1 if lines < LINES or branches < BRANCHES else 0
 
 
 if __name__ == "__main__":
