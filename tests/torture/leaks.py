@@ -198,7 +198,7 @@ def _all_cases(url: str) -> list[Case]:
              "no/such", local=True),
         Case("store, wrong vault id", {vault: {**kept, "path": "other.yml", "vault_id": "other",
               "value": _token("alice_new")}}, "other", local=True),
-        Case("store, misspelt", {vault: {**kept, "valeu": _token("alice_new")}}, "(?i)unsupported param|value",
+        Case("store, misspelt", {vault: {**kept, "valu": _token("alice_new")}}, "(?i)unsupported param|value",
              local=True),
         Case("store, a list", {vault: {**kept, "value": [_token("alice_new")]}}, "not a string", local=True),
         Case("look up, wrong", {vault: {**kept, "value": f"{{{{ lookup('connectomics.cave.server_token', 'hunt',"

@@ -199,6 +199,101 @@ DEFECTS = {
         "        if False:",
         ("test_saved_token.py",),
     ),
+    "token-logged": Defect(
+        "a module logs what was raised, with what it quotes",
+        "_errors.py",
+        "else type(error).__name__",
+        "else repr(error)",
+        ("test_module.py",),
+    ),
+    "printed-while-handled": Defect(
+        "a module fails while the error is being handled, which Ansible then prints",
+        "_module.py",
+        '        result = {"msg": unforeseen(error)}\n',
+        '        result = {"msg": unforeseen(error)}\n        module.fail_json(**result)\n',
+        ("test_module.py",),
+    ),
+    "unknown-errors-raised": Defect(
+        "an error that nobody thought of goes on to Ansible, which prints it",
+        "_module.py",
+        "    except Exception as error:",
+        "    except ZeroDivisionError as error:",
+        ("test_module.py",),
+    ),
+    "arguments-to-callbacks": Defect(
+        "callback plugins get a task's arguments",
+        "../plugin_utils/_controller.py",
+        "            self._task.args = shown_arguments(given)\n",
+        "            pass\n",
+        ("../plugin_utils/test_controller.py",),
+    ),
+    "arguments-in-debug-output": Defect(
+        "ANSIBLE_DEBUG prints a misspelt option's token",
+        "../plugin_utils/_controller.py",
+        "return plain if name in _HARMLESS and _is_harmless(plain) else _Unshown(plain)",
+        'return _Unshown(plain) if name == "token" else plain',
+        ("../plugin_utils/test_controller.py",),
+    ),
+    "mask-nothing": Defect(
+        "what a server says is shown with the token in it",
+        "_tokens.py",
+        '        text = text.replace(token, f"<token {fingerprint(token)}>")\n',
+        "        pass\n",
+        ("test_tokens.py", "test_verdicts.py"),
+    ),
+    "mask-after-the-cut": Defect(
+        "half a token is left where a text is cut",
+        "_verdicts.py",
+        '    raw = mask(_ESCAPES.sub("", mask(raw[: 64 * limit + 65536], tokens)), tokens)\n',
+        '    raw = mask(_ESCAPES.sub("", mask(raw[:limit], tokens)), tokens)\n',
+        ("test_verdicts.py",),
+    ),
+    "follow-redirects": Defect(
+        "a redirect is followed, with the token",
+        "_http.py",
+        "        response = opener.open(self.message, timeout=self._remaining())\n",
+        "        response = opener.open(self.message, timeout=self._remaining())\n"
+        "        if response.status in (301, 302, 303, 307, 308):\n"
+        '            place = urllib.parse.urljoin(self.message.full_url, response.headers["Location"])\n'
+        "            again = urllib.request.Request(place, headers=dict(self.message.header_items()))\n"
+        "            response = opener.open(again, timeout=self._remaining())\n",
+        ("test_http.py",),
+    ),
+    "token-in-every-request": Defect(
+        "the token is a header like any other, which a redirect would take along",
+        "_http.py",
+        'message.add_unredirected_header("Authorization", f"Bearer {token}")',
+        'message.add_header("Authorization", f"Bearer {token}")\n        message.add_header("Cookie", token)',
+        ("test_http.py",),
+    ),
+    "any-certificate": Defect(
+        "certificates are not verified",
+        "_http.py",
+        "            context = tls_context(self._exchange.ca_path)\n",
+        "            import ssl\n\n            context = ssl._create_unverified_context()\n",
+        ("test_http.py::test_a_server_that_cannot_be_trusted_never_sees_the_token",),
+    ),
+    "refused-is-well": Defect(
+        "a token that the server refuses is said to be good",
+        "_verdicts.py",
+        'return Verdict("invalid_token", message, remedy, server, url=token_page(server))',
+        'return Verdict("ok", message, remedy, server, url=token_page(server))',
+        ("test_verdicts.py",),
+    ),
+    "a-page-is-an-answer": Defect(
+        "a login page that answers 200 is taken for CAVE",
+        "_verdicts.py",
+        "    if answer.status != 200 or not answer.claims_json:",
+        "    if answer.status != 200:",
+        ("test_verdicts.py",),
+    ),
+    "a-link-anywhere": Defect(
+        "a link that leads to another host is passed on",
+        "_verdicts.py",
+        "    return parts.scheme in schemes and parts.netloc.lower() == host_of(server).lower()",
+        "    return True",
+        ("test_verdicts.py",),
+    ),
 }
 SHORT = (
     "follow-links",
@@ -263,7 +358,7 @@ def _try(defect: Defect, copy: Path, tree: Path, python: str) -> dict[str, Any]:
         )
     finally:
         path.write_text(sound)
-    noticed = re.search(r"^(?:FAILED|ERROR) \S+/(\S+)", done.stdout, re.MULTILINE)
+    noticed = re.search(r"^(?:FAILED|ERROR) \S*?(test_\w+\.py::\S+)", done.stdout, re.MULTILINE)
     caught = noticed.group(1) if noticed and done.returncode == 1 else ""
     return {"about": defect.about, "caught_by": caught, "note": "" if caught else done.stdout[-500:]}
 
