@@ -134,10 +134,7 @@ def _prove(entries: list[_Entry], params: Mapping[str, Any]) -> None:
     questions = {
         index: Question(entry.wish.server, entry.wish.token, tuple(stack.name for stack in entry.wish.datastacks))
         for index, entry in enumerate(entries)
-        if entry.to_prove
-        and entry.wish is not None
-        and entry.wish.token is not None
-        and not entry.result.get("failed")
+        if entry.to_prove and entry.wish is not None and entry.wish.token is not None and not entry.result.get("failed")
     }
     verdicts = prove_all(
         questions.values(), timeout=params["timeout"], retries=params["retries"], ca_path=params["ca_path"]

@@ -5,6 +5,7 @@
 """Run the attacks on the collection's promises, print a table of them, and write it as JSON.
 
     python -m torture [--scale 0.1] [--report FILE] [ATTACK ...]
+    python -m torture --page    # the table in the guide on security, from the report
 
 Without names all of them are run, each in a process of its own. The report holds the last run of each attack, so a
 long run can be made in pieces. The exit status is 1 when a promise was broken, or when an attack could not be run.
@@ -27,6 +28,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from torture import page
 from torture.attacks import Attack, Report, as_mapping, attacks
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -94,11 +96,11 @@ def summary(reports: list[Report]) -> str:
 
 
 def read_reports(path: Path) -> dict[str, Report]:
-    """Return what a report file holds, by the attack's name; nothing when it is none, or an older one."""
+    """Return what a report file holds, by the attack's name; nothing when it is none."""
     names = {field.name for field in fields(Report)}
     try:
         found: list[dict[str, Any]] = json.loads(path.read_text())["attacks"]
-        return {item["name"]: Report(**item) for item in found if set(item) <= names}
+        return {item["name"]: Report(**{name: item[name] for name in names & set(item)}) for item in found}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
@@ -123,10 +125,14 @@ def main() -> int:
     parser.add_argument("attacks", nargs="*", metavar="ATTACK", help=", ".join(known))
     parser.add_argument("--scale", type=float, default=1.0, help="1: the full number of tries")
     parser.add_argument("--report", type=Path, default=REPORT, help="where the JSON goes")
+    parser.add_argument("--page", action="store_true", help="run nothing, write the report's figures into the guide")
     parser.add_argument(INNER, type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if unknown := sorted(set(chosen.attacks) - set(known)):
         parser.error(f"unknown: {', '.join(unknown)}; there are: {', '.join(known)}")
+    if chosen.page:
+        page.write(known, read_reports(chosen.report))
+        return 0
     if chosen.into:
         chosen.into.write_text(json.dumps(as_mapping(known[chosen.attacks[0]].run(chosen.scale))))
         return 0

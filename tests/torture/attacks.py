@@ -24,6 +24,7 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,6 +47,10 @@ class Report:
     """The first few failures."""
     counts: dict[str, int] = field(default_factory=dict)
     """Further figures, by what they count."""
+    caught: dict[str, str] = field(default_factory=dict)
+    """Of defects: which test noticed."""
+    when: str = ""
+    """The day of the run, in UTC."""
     left_out: str = ""
     """Why it was not run; empty: it was."""
 
@@ -105,6 +110,7 @@ class Attack:
         """Run it and return what came of it."""
         os.environ.pop("CLOUD_VOLUME_DIR", None)
         report = Report(self.name, self.promise, self.about, scale=scale)
+        report.when = datetime.now(UTC).date().isoformat()
         if lacks := self.lacks():
             report.left_out = f"needs {lacks}"
             return report

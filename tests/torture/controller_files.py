@@ -240,7 +240,7 @@ def _after(report: Report, scene: Scene, place: Path, where: str, expected: tupl
     "The vault file and the reports are the old or the new ones, whole, and the next run cleans up",
     "SIGKILL at every system call of every kind of write",
     fewest=300,
-    short=Short(0.1, 30),
+    short=Short(0.05, 15),
     needs=["strace"],
 )
 def killed_anywhere(report: Report, scale: float) -> None:
@@ -266,7 +266,7 @@ def killed_anywhere(report: Report, scale: float) -> None:
     "A fault on the controller leaves the vault file and the reports whole, no litter, and a clear error",
     f"{', '.join(ERRORS)} at every system call of every kind of write",
     fewest=3000,
-    short=Short(0.01, 20),
+    short=Short(0.005, 10),
     needs=["strace"],
 )
 def faults_anywhere(report: Report, scale: float) -> None:

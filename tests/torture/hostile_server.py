@@ -419,7 +419,7 @@ def _judge(report: Report, where: str, case: Case, asker: Asker, target: Target,
     f"{len(CASES)} servers that send redirects, bombs, drips, garbage, injected headers and bad certificates, "
     "each asked by verify_access, saved_token, server_token and server_token_info",
     fewest=5 * len(CASES),
-    short=Short(0.06, 14),
+    short=Short(0.04, 10),
 )
 def hostile_server(report: Report, scale: float) -> None:
     """Ask each hostile server in every way that there is."""

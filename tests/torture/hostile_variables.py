@@ -156,7 +156,7 @@ def _acts(text: str) -> bool:
     "quotes, newlines, ../, Jinja, HTML, shell and terminal escapes as user name, path, server address, datastack, "
     "key, description, version and package",
     fewest=1300,
-    short=Short(0.05, 65),
+    short=Short(0.03, 40),
 )
 def hostile_variables(report: Report, scale: float) -> None:
     """Put each payload into each place, and look for what came of it."""
