@@ -42,12 +42,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--rounds", type=int, help="for every series (default: its own number, at least 5)")
     parser.add_argument("series", nargs="*", metavar="SERIES", help=f"of: {', '.join(SERIES)} (default: all)")
-    parser.add_argument("--page", action="store_true", help="write the last results into the documentation, too")
+    parser.add_argument(
+        "--page",
+        action="store_true",
+        help="write the stored results into the documentation (without a series: do only that)",
+    )
     options = parser.parse_args()
     if unknown := set(options.series) - set(SERIES):
         parser.error(f"unknown series: {', '.join(sorted(unknown))}; there are: {', '.join(SERIES)}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the lab is taken down then, too
-    for name in options.series or SERIES:
+    for name in options.series or ([] if options.page else SERIES):
         series = SERIES[name]
         print(f"{name}: {series.about}", flush=True)
         with tempfile.TemporaryDirectory(prefix="cave-bench-") as folder:

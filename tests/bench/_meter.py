@@ -23,7 +23,7 @@ from pathlib import Path
 
 GROUPS = Path("/sys/fs/cgroup")
 ENTER = 'echo $$ > "$0" && exec "$@"'
-GLANCE = 0.2
+GLANCE = 0.5
 """Seconds between two looks at the memory."""
 
 

@@ -61,11 +61,11 @@ def _figures(results: Mapping[str, Any]) -> str:
     parts = []
     for result in results.values():
         where = result["machine"]
-        rounds = max(len(taken) for taken in result["samples"].values())
+        rounds = min(len(taken) for taken in result["samples"].values())
         parts += [result["about"], "~" * len(result["about"]), ""]
         parts += [
             f"{where['date']}, {where['cores']} cores ({where['processor']}), {where['memory']}, "
-            f"Python {where['python']}, ansible-core {where['ansible-core']}. Medians of {rounds} runs.",
+            f"Python {where['python']}, ansible-core {where['ansible-core']}. Runs of each: {rounds}.",
             "",
         ]
         rows = [
