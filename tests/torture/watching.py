@@ -181,8 +181,9 @@ class SystemLog:
 
     def __enter__(self) -> SystemLog:
         for path in self._paths:
-            if path.exists():
+            if _is_heard(path):
                 continue
+            path.unlink(missing_ok=True)  # what a hunt that was killed left behind
             listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             listener.bind(str(path))
             path.chmod(0o666)
@@ -213,6 +214,16 @@ class SystemLog:
         with self._lock:
             content, self._content = b"\n".join(self._content), []
         return content
+
+
+def _is_heard(path: Path) -> bool:
+    """Whether somebody listens at a socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as caller:
+        try:
+            caller.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+    return True
 
 
 # Programs and files --------------------------------------------------------------------------------------------------
