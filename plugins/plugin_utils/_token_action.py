@@ -28,7 +28,7 @@ class TokenAction(ActionBase):
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
-        cls.run = protected(cls.run)  # type: ignore[method-assign]
+        cls.run = protected(cls.run)  # type: ignore[method-assign]  # that is the point
 
     def _is_pipelining_enabled(self, module_style: str, wrap_async: bool = False) -> bool:
         return module_style == "new" and bool(self._connection.has_pipelining) and not wrap_async

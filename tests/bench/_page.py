@@ -6,11 +6,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pygal
 from ansible_run import ROOT
 
 from ._model import fitted
@@ -23,6 +23,10 @@ MARKS = ".. figures of `make bench`: begin\n", ".. figures of `make bench`: end\
 
 def plot(name: str, result: Mapping[str, Any]) -> Path:
     """Draw a series as bars, one group a contestant, and return the path of the picture."""
+    finders = list(sys.meta_path)
+    import pygal  # it puts a finder of its plugins in everybody's way, which Python warns of
+
+    sys.meta_path[:] = finders
     chart = pygal.HorizontalBar(
         title=f"{result['about']} (medians, seconds)",
         legend_at_bottom=True,

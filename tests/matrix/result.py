@@ -107,7 +107,7 @@ def _word(outcome: str) -> str:
 
 
 def markdown_table(results: Results) -> str:
-    """Return the table of the README: a row for each ansible-core, with the Debians that passed on each Python."""
+    """Return the table of the README: a row for each ansible-core, with the releases that passed on each Python."""
     head = ["ansible-core", "controller", *(f"Python {python}" for python in PYTHONS), "`ansible-test sanity`"]
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     for core in CORES.values():

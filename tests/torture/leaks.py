@@ -149,71 +149,200 @@ def _all_cases(url: str) -> list[Case]:
         Case("wrong token", {saved: {**alice, "token": _token("wrong")}}, NOT_ACCEPTED),
         Case("refused write", {saved: {**alice, "user": "carol"}}, r"carol: .*\.cloudvolume"),
         Case("no such user", {saved: {**alice, "user": "nobody-here"}}, "no user 'nobody-here'"),
-        Case("loop", {saved: {**where, "user": "{{ item }}", "token": "{{ lookup('ansible.builtin.vars',"
-              " 'vault_cave_token_' ~ item ~ '_new') }}"}, "loop": ["alice", "carol"]}, "carol: "),
+        Case(
+            "loop",
+            {
+                saved: {
+                    **where,
+                    "user": "{{ item }}",
+                    "token": "{{ lookup('ansible.builtin.vars', 'vault_cave_token_' ~ item ~ '_new') }}",
+                },
+                "loop": ["alice", "carol"],
+            },
+            "carol: ",
+        ),
         Case("background", {saved: alice, "async": 60, "poll": 1}, "not run with async|not support async"),
         Case("misspelt option", {saved: {**where, "user": "alice", "tokn": _token("alice_new")}}, "Unsupported param"),
-        Case("misspelt key", {saved: {**where, "tokens": [{"user": "alice", "tokn": _token("alice_new")}]}},
-             "key that is none of those known"),
+        Case(
+            "misspelt key",
+            {saved: {**where, "tokens": [{"user": "alice", "tokn": _token("alice_new")}]}},
+            "key that is none of those known",
+        ),
         Case("in the wrong place", {saved: {**where, "user": _token("alice_new"), "token": "x1"}}, "looks like a tok"),
         Case("not a list", {saved: {**where, "tokens": _token("alice_new")}}, "tokens is not a list"),
-        Case("two in one", {saved: {**alice, "token": f"{_token('alice_new')} {_token('alice_old')}"}},
-             "white space inside"),
+        Case(
+            "two in one",
+            {saved: {**alice, "token": f"{_token('alice_new')} {_token('alice_old')}"}},
+            "white space inside",
+        ),
         Case("a list", {saved: {**alice, "token": [_token("alice_new")]}}, "is a list, not a string"),
         Case("no server", {saved: {**alice, "server": "http://127.0.0.1:1"}}, "refused"),
-        Case("no such filter", {saved: {**alice, "token": "{{ vault_cave_token_alice_new | no_such_filter }}"}},
-             "no_such_filter"),
+        Case(
+            "no such filter",
+            {saved: {**alice, "token": "{{ vault_cave_token_alice_new | no_such_filter }}"}},
+            "no_such_filter",
+        ),
         Case("undefined beside", {saved: {**alice, "group": "{{ not_there }}"}}, "not_there"),
         Case("undefined below", {saved: {**alice, "token": "{{ vault_cave_token_alice_new.nothing }}"}}, "nothing"),
-        Case("no number", {saved: {**alice, "timeout": "{{ vault_cave_token_alice_new | int('x') | "
-              "ansible.builtin.mandatory + 1 }}"}}, "(?i)unsupported operand|must be str|concatenate"),
-        Case("info", {info: {**where, "users": ["alice", "bob", "carol"], "validate": True,
-              "expected": [{"user": "alice", "token": _token("alice_new")}]}}),
-        Case("info, misspelt", {info: {**where, "expected": [{"user": "alice", "tokn": _token("alice_new")}]}},
-             "key that is none of those known"),
+        Case(
+            "no number",
+            {
+                saved: {
+                    **alice,
+                    "timeout": "{{ vault_cave_token_alice_new | int('x') | ansible.builtin.mandatory + 1 }}",
+                }
+            },
+            "(?i)unsupported operand|must be str|concatenate",
+        ),
+        Case(
+            "info",
+            {
+                info: {
+                    **where,
+                    "users": ["alice", "bob", "carol"],
+                    "validate": True,
+                    "expected": [{"user": "alice", "token": _token("alice_new")}],
+                }
+            },
+        ),
+        Case(
+            "info, misspelt",
+            {info: {**where, "expected": [{"user": "alice", "tokn": _token("alice_new")}]}},
+            "key that is none of those known",
+        ),
         Case("info, a string", {info: {**where, "expected": _token("alice_new")}}, "expected is not a list"),
         Case("verify", {verify: {**where, "token": _token("alice_new")}}),
         Case("verify, wrong", {verify: {**where, "token": _token("wrong")}}, NOT_ACCEPTED),
         Case("verify, of users", {verify: {**where, "users": ["alice", "carol"]}}, "carol.*(token|readable|closed)"),
         Case("verify, misspelt", {verify: {**where, "tokn": _token("alice_new")}}, "Unsupported param"),
         Case("remove", {saved: {**where, "user": "alice", "state": "absent"}}),
-        Case("index", {"connectomics.cave.caveclient": {
-            "index_url": f"http://lab:{_token('index')}@127.0.0.1:1/simple", "path": "/opt/lab", "timeout": 60}},
-             "(?i)connect|retries|refused|not reach|index"),
+        Case(
+            "index",
+            {
+                "connectomics.cave.caveclient": {
+                    "index_url": f"http://lab:{_token('index')}@127.0.0.1:1/simple",
+                    "path": "/opt/lab",
+                    "timeout": 60,
+                }
+            },
+            "(?i)connect|retries|refused|not reach|index",
+        ),
         Case("make", {made: {**alone, "token": _token("alice_new"), "description": "hunt"}}, local=True),
-        Case("make, wrong", {made: {**alone, "token": _token("wrong"), "description": "hunt"}},
-             NOT_ACCEPTED, local=True),
-        Case("make, misspelt", {made: {**alone, "tokn": _token("alice_new"), "description": "hunt"}},
-             "missing required arguments: token|Unsupported param", local=True),
-        Case("make, no server", {made: {"token": _token("alice_new"), "description": "hunt", "timeout": 3,
-              "retries": 0, "server": "http://127.0.0.1:1"}}, "refused", local=True),
+        Case(
+            "make, wrong", {made: {**alone, "token": _token("wrong"), "description": "hunt"}}, NOT_ACCEPTED, local=True
+        ),
+        Case(
+            "make, misspelt",
+            {made: {**alone, "tokn": _token("alice_new"), "description": "hunt"}},
+            "missing required arguments: token|Unsupported param",
+            local=True,
+        ),
+        Case(
+            "make, no server",
+            {
+                made: {
+                    "token": _token("alice_new"),
+                    "description": "hunt",
+                    "timeout": 3,
+                    "retries": 0,
+                    "server": "http://127.0.0.1:1",
+                }
+            },
+            "refused",
+            local=True,
+        ),
         Case("list", {listed: {**alone, "token": _token("alice_new")}}, local=True),
         Case("list, wrong", {listed: {**alone, "token": _token("wrong")}}, NOT_ACCEPTED, local=True),
-        Case("store", {vault: {**kept, "value": f"{{{{ lookup('connectomics.cave.server_token', 'hunt',"
-              f" token=vault_cave_token_alice_new, server='{url}') }}}}"}}, local=True, in_check="hunt"),
+        Case(
+            "store",
+            {
+                vault: {
+                    **kept,
+                    "value": f"{{{{ lookup('connectomics.cave.server_token', 'hunt',"
+                    f" token=vault_cave_token_alice_new, server='{url}') }}}}",
+                }
+            },
+            local=True,
+            in_check="hunt",
+        ),
         Case("store, changed", {vault: {**kept, "value": _token("alice_new")}}, local=True),
-        Case("store, in clear", {vault: {"path": "plain.yml", "name": "kept", "value": _token("alice_new")}},
-             local=True),
-        Case("store, no folder", {vault: {**kept, "path": "no/such/folder.yml", "value": _token("alice_new")}},
-             "no/such", local=True),
-        Case("store, wrong vault id", {vault: {**kept, "path": "other.yml", "vault_id": "other",
-              "value": _token("alice_new")}}, "other", local=True),
-        Case("store, misspelt", {vault: {**kept, "valu": _token("alice_new")}}, "(?i)unsupported param|value",
-             local=True),
+        Case(
+            "store, in clear", {vault: {"path": "plain.yml", "name": "kept", "value": _token("alice_new")}}, local=True
+        ),
+        Case(
+            "store, no folder",
+            {vault: {**kept, "path": "no/such/folder.yml", "value": _token("alice_new")}},
+            "no/such",
+            local=True,
+        ),
+        Case(
+            "store, wrong vault id",
+            {vault: {**kept, "path": "other.yml", "vault_id": "other", "value": _token("alice_new")}},
+            "other",
+            local=True,
+        ),
+        Case(
+            "store, misspelt",
+            {vault: {**kept, "secret": _token("alice_new")}},
+            "(?i)unsupported param|value",
+            local=True,
+        ),
         Case("store, a list", {vault: {**kept, "value": [_token("alice_new")]}}, "not a string", local=True),
-        Case("look up, wrong", {vault: {**kept, "value": f"{{{{ lookup('connectomics.cave.server_token', 'hunt',"
-              f" token=vault_cave_token_wrong, server='{url}') }}}}"}}, NOT_ACCEPTED, local=True),
-        Case("look up, nothing", {vault: {**kept, "value": f"{{{{ lookup('connectomics.cave.server_token', 'none',"
-              f" token=vault_cave_token_alice_new, server='{url}') }}}}"}}, "none", local=True),
-        Case("unseal, nothing", {vault: {**kept, "value": "{{ lookup('connectomics.cave.rotated_token',"
-              " vault_cave_token_alice_new) }}"}}, "not a token that was sealed", local=True),
-        Case("filter, wrong", {verify: {**where, "users": "{{ vault_cave_token_alice_new |"
-              " connectomics.cave.token_holders }}"}}, "token_holders takes a list", local=True),
-        Case("revoke", {made: {**alone, "token": _token("alice_new"), "description": "hunt", "state": "absent"}},
-             local=True),
-        Case("revoke, own", {made: {**alone, "token": _token("alice_new"), "state": "absent",
-              "fingerprint": "{{ (vault_cave_token_alice_new | hash('sha256'))[:8] }}"}}, "force", local=True),
-    ]  # fmt: skip
+        Case(
+            "look up, wrong",
+            {
+                vault: {
+                    **kept,
+                    "value": f"{{{{ lookup('connectomics.cave.server_token', 'hunt',"
+                    f" token=vault_cave_token_wrong, server='{url}') }}}}",
+                }
+            },
+            NOT_ACCEPTED,
+            local=True,
+        ),
+        Case(
+            "look up, nothing",
+            {
+                vault: {
+                    **kept,
+                    "value": f"{{{{ lookup('connectomics.cave.server_token', 'none',"
+                    f" token=vault_cave_token_alice_new, server='{url}') }}}}",
+                }
+            },
+            "none",
+            local=True,
+        ),
+        Case(
+            "unseal, nothing",
+            {vault: {**kept, "value": "{{ lookup('connectomics.cave.rotated_token', vault_cave_token_alice_new) }}"}},
+            "not a token that was sealed",
+            local=True,
+        ),
+        Case(
+            "filter, wrong",
+            {verify: {**where, "users": "{{ vault_cave_token_alice_new | connectomics.cave.token_holders }}"}},
+            "token_holders takes a list",
+            local=True,
+        ),
+        Case(
+            "revoke",
+            {made: {**alone, "token": _token("alice_new"), "description": "hunt", "state": "absent"}},
+            local=True,
+        ),
+        Case(
+            "revoke, own",
+            {
+                made: {
+                    **alone,
+                    "token": _token("alice_new"),
+                    "state": "absent",
+                    "fingerprint": "{{ (vault_cave_token_alice_new | hash('sha256'))[:8] }}",
+                }
+            },
+            "force",
+            local=True,
+        ),
+    ]
 
 
 def playbook(cases: Sequence[Case], local: bool) -> list[dict[str, Any]]:
@@ -461,6 +590,8 @@ class Hunt:
                 "JUNIT_OUTPUT_DIR": str(self.lab / "junit"),
                 "ANSIBLE_TIMEOUT": "5",
                 "ANSIBLE_DEPRECATION_WARNINGS": "false",
+                # strace waits for SSH's connections, too, which else stay open for a minute
+                **({"ANSIBLE_SSH_ARGS": "-C -o ControlMaster=auto -o ControlPersist=3s"} if loudness.traced else {}),
             },
         )
         started = time.time() - 1
@@ -701,10 +832,13 @@ PLAYS = (
     Play("rotate", ("-e", "caveclient_rotate_grace=0.1"), (UNFORESEEN,), ("token_for",)),
     Play("rotate", ("-e", "caveclient_rotate_grace=0.1"), (UNFORESEEN,), ("end",)),
     Play("provision", ("--tags", "token"), (UNFORESEEN,), ("build_report",)),
-    Play("decommission", ("-e", "caveclient_decommission_users=alice,bob", "-e", "caveclient_decommission_revoke=true"),
-         ("(?i)connection refused",)),
+    Play(
+        "decommission",
+        ("-e", "caveclient_decommission_users=alice,bob", "-e", "caveclient_decommission_revoke=true"),
+        ("(?i)connection refused",),
+    ),
     Play("merge_reports", ("-e", '{"caveclient_reports": ["reports"]}'), ("cannot be read",)),
-)  # fmt: skip
+)
 
 
 def hunt_in_playbooks(hunt: Hunt, report: Report, loudness: Loudness, core: str, plays: Iterable[Play] = PLAYS) -> None:

@@ -261,7 +261,7 @@ def read_trace(trace: Path, is_allowed: Callable[[str], bool]) -> Iterator[tuple
     with trace.open("rb") as file:
         for line in file:
             if _PROGRAM.match(line):
-                arguments, _, variables = line.rpartition(b"], [")
+                arguments, _between, variables = line.rpartition(b"], [")
                 yield "a command line: traced", arguments
                 yield "an environment: traced", variables
             elif (written := _FILE.match(line)) and not written.group(1).startswith((b"/dev/pts", b"/dev/null")):

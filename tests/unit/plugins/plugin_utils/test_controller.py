@@ -103,4 +103,4 @@ def test_every_action_with_a_token_is_protected() -> None:
         pass
 
     assert Inheriting.run is not TokenAction.run
-    assert Inheriting.run.__wrapped__ is TokenAction.run  # type: ignore[attr-defined]
+    assert Inheriting.run.__wrapped__ is TokenAction.run  # type: ignore[attr-defined]  # functools.wraps sets it
