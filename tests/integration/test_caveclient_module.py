@@ -113,12 +113,15 @@ class Workstation:
         return sorted(path.name for path in (self.path / "builds").iterdir())
 
     def watch(self) -> None:
-        """From now on, write down each start of the module and each process or connection that it makes."""
+        """From now on, write down each start of the module and each process or connection that it makes.
+
+        Ansible gives the module to Python's standard input, so it is the Python without arguments.
+        """
         (self.folder / "watch").mkdir(exist_ok=True)
         (self.folder / "watch" / "sitecustomize.py").write_text(WATCH)
         script = self.folder / "python-watched"
         script.write_text(
-            f'#!/bin/sh\ncase "$*" in *AnsiballZ_caveclient*) ;; *) exec {self.interpreter} "$@";; esac\n'
+            f'#!/bin/sh\n[ $# -eq 0 ] || exec {self.interpreter} "$@"\n'
             f"echo run $$ >> {self.log}\nexport WATCH_LOG={self.log} PYTHONPATH={self.folder}/watch\n"
             f'exec {self.interpreter} "$@"\n'
         )
