@@ -14,6 +14,7 @@ import json
 import os
 import re
 import resource
+import shlex
 import shutil
 import subprocess
 import sys
@@ -573,7 +574,11 @@ class Hunt:
             answers: what a person answers to which question; none: there is no terminal.
         """
         # What the controller puts into /tmp is then known for certain, and nothing of others is there.
-        words = ["unshare", "--mount", "sh", "-ec", 'mount --bind "$0" /tmp; exec "$@"', str(self.temporary)]
+        script = 'mount --rbind "$0" /tmp; exec "$@"'
+        if ROOT.is_relative_to("/tmp"):  # this checkout alone is let through
+            hole = shlex.quote(str(self.temporary / ROOT.relative_to("/tmp")))
+            script = f"mkdir -p {hole}; mount --bind {shlex.quote(str(ROOT))} {hole}; {script}"
+        words = ["unshare", "--mount", "sh", "-ec", script, str(self.temporary)]
         words += [str(self.python), "-m", "ansible", "playbook", "-i", "hosts.yml", "--vault-password-file", "password"]
         words += [*loudness.arguments, *arguments]
         record = self.lab / "record.jsonl"
