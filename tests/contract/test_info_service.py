@@ -232,7 +232,7 @@ def test_with_the_auth_server_down_remembered_tokens_are_served_and_others_wait_
     assert server.get(server.full, server.token).status_code == 200
     start = time.monotonic()
     assert server.get(server.full, server.token_no_permission).status_code == 502
-    assert 0.3 <= time.monotonic() - start < 2
+    assert 0.3 <= time.monotonic() - start < 10
     assert server.get("/auth/api/v1/user/cache", server.token).status_code == 502
     assert server.get("/info/version").status_code == 200
     cave.set_auth_down(False)

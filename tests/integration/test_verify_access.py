@@ -324,7 +324,7 @@ def test_a_fifo_in_the_place_of_a_file_holds_nobody_up(method: str, place: Works
     os.mkfifo(path)
     started = time.monotonic()
     user = the_user(place.verify(method=method))
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10
     assert user["verdict"] in ("malformed_file", "no_token")
 
 
@@ -539,8 +539,19 @@ def test_what_the_client_started_is_gone_after_the_timeout(place: Workstation, c
     stubborn.write_text(f"#!/bin/sh\ntrap '' TERM HUP\nsleep 600 & echo $! $$ > '{noted}'\nwait\n")
     stubborn.chmod(0o755)
     assert the_user(place.verify(method="client", interpreter=str(stubborn), timeout=1))["verdict"] == "unreachable"
-    for pid in noted.read_text().split():
-        assert not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2]
+    started = [Path(f"/proc/{pid}/stat") for pid in noted.read_text().split()]
+    deadline = time.monotonic() + 10  # a killed process lives until the machine gets round to it
+    while any(is_running(stat) for stat in started) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(started) == 2
+    assert not any(is_running(stat) for stat in started)
+
+
+def is_running(stat: Path) -> bool:
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False  # it has gone
 
 
 @pytest.mark.parametrize(

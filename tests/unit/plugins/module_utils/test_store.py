@@ -175,7 +175,7 @@ def test_what_is_no_secrets_file_is_told_at_once(
     fds = sorted(Path("/proc/self/fd").iterdir())
     begin = time.monotonic()
     entry = directory.read("x.json")
-    assert time.monotonic() - begin < 1
+    assert time.monotonic() - begin < 10  # what waits for a FIFO's writer waits for ever
     assert entry is not None
     assert (entry.problem, entry.text) == (problem, None)
     assert detail in entry.detail
