@@ -65,7 +65,8 @@ def provide(core: Core) -> Controller:
     if not stamp.exists() or stamp.read_text() != wanted:
         shutil.rmtree(folder, ignore_errors=True)
         uv = Path(sys.executable).with_name("uv")
-        _run([str(uv), "venv", "--quiet", "--python", str(interpreter), str(folder)])
+        # ansible-test asks pip for its settings.
+        _run([str(uv), "venv", "--quiet", "--seed", "--python", str(interpreter), str(folder)])
         command = [str(uv), "pip", "install", "--quiet", "--python", str(python), "--require-hashes"]
         _run([*command, "--requirement", str(core.requirements)])
         stamp.write_text(wanted)
