@@ -36,13 +36,15 @@ class Sample:
     """One run: seconds of wall time, seconds of CPU on the controller and on all hosts, bytes of memory at the peak.
 
     ``memory`` is the sum over the controller's processes of what each has alone and its share of what it has with
-    others (the kernel's PSS); 0 when nobody looked, for looking takes time.
+    others (the kernel's PSS), ``largest`` is what the largest of them has, shares counted in full (RSS), as `time -v`
+    would say. 0 when nobody looked, for looking takes time.
     """
 
     wall: float
     controller_cpu: float
     hosts_cpu: float
     memory: int = 0
+    largest: int = 0
 
 
 class Group:
@@ -117,7 +119,7 @@ class Meter:
     ) -> tuple[Sample, subprocess.CompletedProcess[str]]:
         """Run a command; when it has ended, so are all processes that it left behind, SSH connections for one."""
         before = self.controller.seconds(), self.hosts.seconds()
-        with self._watched(watch_memory) as peak:
+        with self._watched(watch_memory) as peaks:
             start = time.monotonic()
             done = subprocess.run(
                 ["sh", "-c", ENTER, str(self.controller.members), *command],
@@ -131,28 +133,31 @@ class Meter:
             wall = time.monotonic() - start
         self.controller.end()
         cpu = self.controller.seconds() - before[0], self.hosts.seconds() - before[1]
-        return Sample(round(wall, 4), round(cpu[0], 4), round(cpu[1], 4), max(peak)), done
+        return Sample(round(wall, 4), round(cpu[0], 4), round(cpu[1], 4), *peaks), done
 
     @contextlib.contextmanager
     def _watched(self, on: bool) -> Iterator[list[int]]:
-        peak, ended = [0], threading.Event()
+        peaks, ended = [0, 0], threading.Event()
 
         def look() -> None:
             while on and not ended.wait(GLANCE):
-                peak.append(sum(map(_share_of_memory, self.controller.pids())))
+                seen = [_memory(pid) for pid in self.controller.pids()]
+                now = sum(share for share, _all in seen), max((every for _share, every in seen), default=0)
+                peaks[:] = map(max, peaks, now)
 
         thread = threading.Thread(target=look)
         thread.start()
         try:
-            yield peak
+            yield peaks
         finally:
             ended.set()
             thread.join()
 
 
-def _share_of_memory(pid: int) -> int:
+def _memory(pid: int) -> tuple[int, int]:
+    """Return a process's share of the memory, and all that it has, shared or not, in bytes."""
     try:
-        found = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+        found = dict(re.findall(r"^(Pss|Rss):\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE))
     except OSError:
-        return 0
-    return int(found.group(1)) * 1024 if found else 0
+        return 0, 0
+    return int(found.get("Pss", 0)) * 1024, int(found.get("Rss", 0)) * 1024

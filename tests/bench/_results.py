@@ -25,7 +25,7 @@ from ._meter import Sample
 from ._series import Ratio, Series
 
 REPORT = ROOT / ".cache" / "reports" / "bench.json"
-MEASURES = ("wall", "controller_cpu", "hosts_cpu", "memory")
+MEASURES = ("wall", "controller_cpu", "hosts_cpu", "memory", "largest")
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Measured:
         return cls(series.about, samples, series.ratios)
 
     def median(self, name: str, measure: str) -> float:
-        """Return a contestant's median of wall, controller_cpu, hosts_cpu, cpu (both) or memory."""
+        """Return a contestant's median of wall, controller_cpu, hosts_cpu, cpu (both), memory or largest."""
         return statistics.median(_value(sample, measure) for sample in self.samples[name])
 
     def ratio(self, ratio: Ratio) -> float:

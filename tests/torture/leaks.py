@@ -890,7 +890,10 @@ def hunt_in_enrolment(hunt: Hunt, report: Report, loudness: Loudness, core: str)
 
 PROMISE = "A token is nowhere but in its own files, and every error says its reason"
 NEEDED_OF_ALL = ("everything at once", "traced", "check mode", "json", "quiet")
-"""With these every version of ansible-core is run; with all others the one that the tests use, at full size."""
+"""With these every version of ansible-core is run; with all others the one that the tests use, at full size.
+
+The first two, for the one that the tests use the first three, are what playbooks and broken modules run with.
+"""
 
 
 def _hunt_with(report: Report, core: str, scale: float) -> None:
@@ -905,7 +908,7 @@ def _hunt_with(report: Report, core: str, scale: float) -> None:
         louds = [loud for loud in LOUD if (scale >= 1 and core == OWN) or loud.name in NEEDED_OF_ALL]
         for loudness in louds[: max(2, round(len(louds) * scale))]:
             hunt_in_modules(hunt, report, loudness, core)
-        for loudness in louds[: max(1, round(3 * scale))]:
+        for loudness in louds[: max(1, round((3 if core == OWN else 2) * scale))]:
             hunt_in_broken_modules(hunt, report, loudness, core)
             hunt_in_playbooks(hunt, report, loudness, core)
             hunt_in_enrolment(hunt, report, loudness, core)
