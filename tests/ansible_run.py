@@ -10,6 +10,8 @@ import json
 import os
 import subprocess
 import sys
+import termios
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +55,23 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
         **coverage(),
         **more,
     }
+
+
+def wait_until_read(terminal: int) -> None:
+    """Wait until a program on a terminal reads an answer: what is typed before that is thrown away.
+
+    Args:
+        terminal: the file descriptor of the other end.
+
+    Raises:
+        TimeoutError: it does not.
+    """
+    deadline = time.monotonic() + 30
+    usual = termios.ECHO | termios.ICANON
+    while termios.tcgetattr(terminal)[3] & usual == usual:
+        if time.monotonic() > deadline:
+            raise TimeoutError("nothing reads from the terminal")
+        time.sleep(0.02)
 
 
 def command(name: str, *arguments: str) -> list[str]:

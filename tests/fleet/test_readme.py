@@ -77,7 +77,7 @@ class Typist:
     def answer(self, question: str, text: str, timeout: float = 60) -> None:
         """Answer a question; what is typed is not shown."""
         self.terminal.expect(question, timeout)
-        time.sleep(0.3)  # what is typed before the terminal is ready is thrown away
+        time.sleep(1)  # what is typed before the terminal is ready is thrown away
         self.terminal.sendline(text)
 
     def close(self) -> None:

@@ -17,7 +17,7 @@ import pexpect
 import pytest
 import requests
 import yaml
-from ansible_run import ansible, command, environment
+from ansible_run import ansible, command, environment, wait_until_read
 
 from ansible_collections.connectomics.cave.plugins.module_utils._tokens import fingerprint
 from cave_server import CaveServer
@@ -134,14 +134,14 @@ def desk(cave: CaveServer, tmp_path: Path, watch: ProcessWatch) -> Iterator[Desk
 
 def hand_over(desk: Desk, terminal: pexpect.spawn[str], token: str) -> None:
     terminal.expect("Token .*Enter:")
-    time.sleep(0.3)  # what is typed before the terminal is ready is thrown away, as by every prompt for a password
+    wait_until_read(terminal.fileno())
     desk.watch.texts.add(token)
     terminal.send(f"{token}\r")
 
 
 def answer(terminal: pexpect.spawn[str], question: str, text: str = "") -> None:
     terminal.expect(question)
-    time.sleep(0.3)
+    wait_until_read(terminal.fileno())
     terminal.send(f"{text}\r")
 
 
@@ -202,7 +202,7 @@ def test_a_new_person_is_led_to_the_account_the_terms_and_the_token(desk: Desk) 
     terminal.expect(r"/tos/\d+/accept")  # it was not done
     terminal.expect("Press Enter when that is done")
     desk.cave.accept_tos("alice")
-    time.sleep(0.3)
+    wait_until_read(terminal.fileno())
     terminal.send("\r")
     answer(terminal, "Store it for alice")
     assert desk.finish(terminal) == 0, desk.screen
@@ -218,7 +218,7 @@ def test_ctrl_c_leaves_everything_as_it_was(desk: Desk, when: str) -> None:
     if "Token" not in when:
         hand_over(desk, terminal, person.token)
     terminal.expect(when)
-    time.sleep(0.3)
+    wait_until_read(terminal.fileno())
     terminal.sendcontrol("c")
     terminal.expect("Stopped. Nothing was stored")
     assert desk.finish(terminal) == 2

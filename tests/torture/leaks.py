@@ -30,7 +30,7 @@ from typing import Any
 import pexpect
 import yaml
 from ansible.parsing.vault import VaultLib, VaultSecret
-from ansible_run import ROOT, environment
+from ansible_run import ROOT, environment, wait_until_read
 from fleet import Fleet, Host
 from matrix import controllers
 from other_collections import collections_folder
@@ -641,7 +641,7 @@ class Hunt:
         for question, answer in answers:
             terminal.expect(question)
             shown += terminal.before + terminal.after
-            time.sleep(0.4)  # what is typed before the terminal is ready is thrown away
+            wait_until_read(terminal.fileno())
             terminal.send(f"{answer}\r")
         terminal.expect(pexpect.EOF)
         shown += terminal.before
