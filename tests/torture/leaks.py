@@ -883,7 +883,7 @@ def hunt_in_enrolment(hunt: Hunt, report: Report, loudness: Loudness, core: str)
     what = f"{core}, {loudness.name}, enroll"
     judge(report, found, what)
     report.tries += 1
-    report.check(found.status == 0 and found.says(NOT_ACCEPTED), f"{what}: {found.output[-600:]}")
+    report.check(found.status == 0 and found.says("does not know the token"), f"{what}: {found.output[-600:]}")
 
 
 # The attacks ---------------------------------------------------------------------------------------------------------
