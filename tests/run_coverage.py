@@ -40,7 +40,8 @@ def main(arguments: Sequence[str]) -> int:
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(prefix="cave-coverage-", dir=memory if memory.is_dir() else None) as folder:
         Path(folder).chmod(0o1777)  # processes of other users write what they ran, too
-        environment = {**os.environ, "CAVE_COVERAGE": folder}
+        # Whatever a process has as its working directory, it finds the files.
+        environment = {**os.environ, "CAVE_COVERAGE": folder, "CAVE_COVERAGE_ROOT": str(ROOT)}
 
         def run(*words: str) -> int:
             return subprocess.run([*coverage, *words], cwd=ROOT, env=environment, check=False).returncode
