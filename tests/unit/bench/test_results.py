@@ -38,7 +38,7 @@ def result() -> dict[str, Any]:
 
 def measured() -> Measured:
     """Return a measured series."""
-    samples = {name: [Sample(**values, memory=0) for values in taken] for name, taken in SAMPLES.items()}
+    samples = {name: [Sample(**values, memory=0, largest=0) for values in taken] for name, taken in SAMPLES.items()}
     return Measured("A title", samples, RATIOS)
 
 
