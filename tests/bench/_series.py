@@ -108,7 +108,7 @@ def _installing(folder: Path) -> Iterator[Lab]:
 def _install(where: Lab, name: str, cold: bool) -> Sample:
     host = where.fleet["ws001"]
     kind = name.partition("_")[2]
-    host.run(["rm", "-rf", f"/opt/bench-{kind}", *([f"/root/.cache/{kind}"] if cold else [])])
+    host.run(["sh", "-c", f"rm -rf /opt/bench-{kind}" + (f" ~root/.cache/{kind}" if cold else "")])
     return where.play(name, changed=True)
 
 

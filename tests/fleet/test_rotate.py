@@ -151,9 +151,9 @@ def prober(lab: Lab) -> Iterator[list[Future[str]]]:
     """Let every user of every host ask the server once a second, as caveclient would."""
     host_name = lab.cave.url.partition("://")[2]
     for host in lab.fleet:
-        host.write_file("/root/prober.py", PROBER)
+        host.write_file("/opt/prober.py", PROBER)
         host.run(["rm", "-f", "/run/stop-prober"])
-    command = ["python3", "/root/prober.py", lab.cave.url, host_name, CA_FILE, "/run/stop-prober", *USERS]
+    command = ["python3", "/opt/prober.py", lab.cave.url, host_name, CA_FILE, "/run/stop-prober", *USERS]
 
     def probe(host: Host) -> str:
         return host.run(command, timeout=300).stdout

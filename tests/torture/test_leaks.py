@@ -69,7 +69,7 @@ def _leak(module):
     module.log("logged: " + " ".join(token))
     for path, text in {
         "/tmp/left": urllib.parse.quote(token, safe=""),
-        "/root/.left": token.encode().hex(),
+        "/opt/.left": token.encode().hex(),
         "/tmp/instant": token.replace("/", "\\\\/"),
     }.items():
         with open(path, "w") as file:
@@ -91,7 +91,7 @@ PLACES = (
     "an environment: traced",
     "a file while it was there: /tmp/instant",
     "the files of ws001: /tmp/left",
-    "the files of ws001: /root/.left",
+    "the files of ws001: /opt/.left",
     "the controller's files: ansible.log",
     "the controller's files: facts/",
     "the controller's files: junit/",
