@@ -12,25 +12,24 @@ from typing import Any
 
 from ansible import constants
 from ansible.errors import AnsibleActionFail, AnsibleError
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.modules import caveclient
 from ansible_collections.connectomics.cave.plugins.plugin_utils import _bring
-from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import protected, without_shown_tokens
+from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import protected
 from ansible_collections.connectomics.cave.plugins.plugin_utils._fleet_run import say_how_far
+from ansible_collections.connectomics.cave.plugins.plugin_utils._program import HostAction
 
 display = Display()
 
 
-class ActionModule(ActionBase):
+class ActionModule(HostAction):
     """Runs the module; when it has to install something, brings what that needs and runs it again."""
 
-    TRANSFERS_FILES = False  # not before it is known to be needed
+    module = caveclient
 
-    def _is_pipelining_enabled(self, module_style: str, wrap_async: bool = False) -> bool:
-        """Keep the arguments out of a temporary file: the index's password may be among them."""
-        return module_style == "new" and bool(self._connection.has_pipelining) and not wrap_async
+    TRANSFERS_FILES = False  # not before it is known to be needed
 
     @protected
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -75,9 +74,7 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(error.message) from error
 
     def _run_module(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
-        answer: dict[str, Any] = self._execute_module(
-            module_name="connectomics.cave.caveclient", module_args=without_shown_tokens(arguments), task_vars=task_vars
-        )
+        answer = self.run_module(arguments, task_vars)
         shown = answer.get("invocation", {}).get("module_args", {})
         shown.pop("_controller", None)
         return answer

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._tokens import fingerprint
+from ansible_collections.connectomics.cave.plugins.modules import saved_token
 from ansible_collections.connectomics.cave.plugins.plugin_utils import _rotate
 from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import vault_secrets
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import Subject
@@ -21,6 +22,8 @@ OWN = ("tokens", "subjects", "looked", "saved", "stopped", "refused")
 
 class ActionModule(TokenAction):
     """Puts the new tokens in the place of the old ones, and runs saved_token on the host."""
+
+    module = saved_token
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the task's result, which is that of saved_token."""
@@ -87,7 +90,7 @@ class ActionModule(TokenAction):
     def _saved(self, entries: list[dict[str, Any]], task_vars: dict[str, Any] | None) -> dict[str, Any]:
         args = {name: value for name, value in self._task.args.items() if name not in OWN}
         args["tokens"] = entries
-        return self.run_on_host(args, task_vars, "connectomics.cave.saved_token")
+        return self.run_on_host(args, task_vars)
 
     def requests(self, args: dict[str, Any]) -> int:
         """Return one for each token that is still to be proven."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible_collections.connectomics.cave.plugins.modules import saved_token
 from ansible_collections.connectomics.cave.plugins.plugin_utils._token_action import (
     TokenAction,
     entries_complaint,
@@ -18,6 +19,8 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._token_action im
 
 class ActionModule(TokenAction):
     """See plugins/modules/saved_token.py for the options."""
+
+    module = saved_token
 
     def complaint(self, args: dict[str, Any]) -> str:
         """Return what is wrong with the form of ``tokens``; the values are the module's to check."""

@@ -6,8 +6,11 @@
 
 from __future__ import annotations
 
+from ansible_collections.connectomics.cave.plugins.modules import server_token_info
 from ansible_collections.connectomics.cave.plugins.plugin_utils._token_action import TokenAction
 
 
 class ActionModule(TokenAction):
     """See plugins/modules/server_token_info.py for the options."""
+
+    module = server_token_info

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible_collections.connectomics.cave.plugins.modules import verify_access
 from ansible_collections.connectomics.cave.plugins.plugin_utils._token_action import TokenAction
 
 
 class ActionModule(TokenAction):
     """See plugins/modules/verify_access.py for the options."""
+
+    module = verify_access
 
     def requests(self, args: dict[str, Any]) -> int:
         """Return one for each user, and one for each of the user's datastacks."""

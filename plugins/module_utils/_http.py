@@ -16,9 +16,9 @@ Proxies and certificate bundles are taken from the environment, as other HTTP pr
 
 from __future__ import annotations
 
+import binascii
 import contextlib
 import email.utils
-import functools
 import http.client
 import itertools
 import json
@@ -26,12 +26,10 @@ import os
 import random
 import socket
 import ssl
+import sys
 import threading
 import time
-import urllib.error
 import urllib.parse
-import urllib.request
-from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
@@ -129,7 +127,7 @@ _contexts_lock = threading.Lock()
 def trust_bundle(ca_path: str | None) -> str | None:
     """The bundle of CA certificates to trust: the one named, else what the environment names, else None (system)."""
     if ca_path:
-        return str(Path(ca_path).expanduser())
+        return os.path.expanduser(ca_path)
     return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE") or None
 
 
@@ -140,7 +138,7 @@ def tls_context(ca_path: str | None = None) -> ssl.SSLContext:
     Raises OSError (ssl.SSLError is one) when the bundle cannot be used.
     """
     bundle = trust_bundle(ca_path)
-    info = Path(bundle).stat() if bundle else None
+    info = os.stat(bundle) if bundle else None
     key = (bundle or "", info.st_mtime_ns if info else 0, info.st_size if info else 0)
     with _contexts_lock:
         if key not in _contexts:
@@ -149,7 +147,7 @@ def tls_context(ca_path: str | None = None) -> ssl.SSLContext:
 
 
 def _new_context(bundle: str | None) -> ssl.SSLContext:
-    if bundle and Path(bundle).is_dir():
+    if bundle and os.path.isdir(bundle):
         context = ssl.create_default_context(capath=bundle)
     elif bundle:
         context = ssl.create_default_context(cafile=bundle)
@@ -158,7 +156,7 @@ def _new_context(bundle: str | None) -> ssl.SSLContext:
         paths = ssl.get_default_verify_paths()
         if not paths.cafile and not paths.capath:
             for candidate in SYSTEM_BUNDLES:
-                if Path(candidate).is_file():
+                if os.path.isfile(candidate):
                     context.load_verify_locations(cafile=candidate)
                     break
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -169,10 +167,19 @@ def _new_context(bundle: str | None) -> ssl.SSLContext:
 # One request
 
 
+class _Message(NamedTuple):
+    """What is sent, and where to."""
+
+    method: str
+    url: str
+    headers: dict[str, str]
+    body: bytes | None
+
+
 class _Exchange:
     """One request on its way, in a thread of its own, so that the caller can walk away from it at the deadline."""
 
-    def __init__(self, message: urllib.request.Request, deadline: float, max_bytes: int, ca_path: str | None) -> None:
+    def __init__(self, message: _Message, deadline: float, max_bytes: int, ca_path: str | None) -> None:
         self.message = message
         self.deadline = deadline
         self.max_bytes = max_bytes
@@ -203,16 +210,31 @@ class _Exchange:
         return remaining
 
     def _exchange(self) -> Answer:
-        opener = urllib.request.OpenerDirector()
-        opener.add_handler(urllib.request.ProxyHandler())
-        opener.add_handler(_PlainHandler(self))
-        opener.add_handler(_TlsHandler(self))
-        opener.add_handler(urllib.request.UnknownHandler())
-        # No HTTPErrorProcessor: every status comes back as an answer, so nothing is followed or raised.
-        response = opener.open(self.message, timeout=self._remaining())
-        with response:
-            headers = {name.lower(): value for name, value in response.headers.items()}
-            return Answer(response.status, headers, self._body(response), self.message.full_url)
+        method, url, headers, body = self.message
+        parts = urllib.parse.urlsplit(url)
+        proxy = _proxy_of(url)
+        host, port = (proxy or parts).hostname or "", (proxy or parts).port
+        target = urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
+        connection: _PlainConnection | _TlsConnection
+        if parts.scheme == "https":
+            connection = _TlsConnection(host, self, port=port, timeout=self._remaining(), context=self._trust())
+            if proxy:
+                connection.set_tunnel(parts.hostname or "", parts.port, headers=_proxy_headers(proxy))
+        else:
+            connection = _PlainConnection(host, self, port=port, timeout=self._remaining())
+            if proxy:
+                headers, target = {**headers, **_proxy_headers(proxy)}, url
+        with contextlib.closing(connection):
+            connection.request(method, target, body, headers)
+            with connection.getresponse() as response:
+                found = {name.lower(): value for name, value in response.headers.items()}
+                return Answer(response.status, found, self._body(response), url)
+
+    def _trust(self) -> ssl.SSLContext:
+        try:
+            return tls_context(self.ca_path)
+        except OSError as error:
+            raise _BundleError(error) from error
 
     def _body(self, response: http.client.HTTPResponse) -> bytes:
         parts: list[bytes] = []
@@ -262,36 +284,12 @@ class _TlsConnection(http.client.HTTPSConnection):
         self._exchange.connected(self, super().connect)
 
 
-class _PlainHandler(urllib.request.AbstractHTTPHandler):
-    def __init__(self, exchange: _Exchange) -> None:
-        super().__init__()
-        self._exchange = exchange
-
-    def http_request(self, message: urllib.request.Request) -> urllib.request.Request:
-        return self.do_request_(message)
-
-    def http_open(self, message: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(functools.partial(_PlainConnection, exchange=self._exchange), message)
-
-
-class _TlsHandler(urllib.request.AbstractHTTPHandler):
-    def __init__(self, exchange: _Exchange) -> None:
-        super().__init__()
-        self._exchange = exchange
-
-    def https_request(self, message: urllib.request.Request) -> urllib.request.Request:
-        return self.do_request_(message)
-
-    def https_open(self, message: urllib.request.Request) -> http.client.HTTPResponse:
-        try:
-            context = tls_context(self._exchange.ca_path)
-        except OSError as error:
-            raise _BundleError(error) from error
-        return self.do_open(functools.partial(_TlsConnection, exchange=self._exchange, context=context), message)
-
-
 class _BundleError(Exception):
     """The CA certificates to trust can't be read."""
+
+
+class _ProxyError(Exception):
+    """The proxy that the environment names is of a kind that cannot be used."""
 
 
 def request(
@@ -316,20 +314,21 @@ def request(
     headers = {
         "Accept": "application/json",
         "Accept-Encoding": "identity",
+        "Connection": "close",
         "User-Agent": USER_AGENT,
         # Makes the request a programmatic one even without a token: 401 instead of a login page.
         "X-Requested-With": "XMLHttpRequest",
     }
-    data = None
+    body = None
     if json_body is not None:
-        data = json.dumps(json_body).encode("utf-8")
+        body = json.dumps(json_body).encode("utf-8")
         headers["Content-Type"] = "application/json"
-    message = urllib.request.Request(url, data=data, headers=headers, method=method)  # noqa: S310 (http or https: checked)
     if token is not None:
         if not token.isascii() or not token.isprintable():
             raise HttpError("bad_request", url, "the token has characters that cannot be sent in an HTTP header")
-        message.add_unredirected_header("Authorization", f"Bearer {token}")
+        headers["Authorization"] = f"Bearer {token}"
 
+    message = _Message(method, url, headers, body)
     exchange = _Exchange(message, time.monotonic() + timeout, max_bytes, ca_path)
     thread = threading.Thread(target=exchange.run, name="cave-http", daemon=True)
     thread.start()
@@ -367,8 +366,6 @@ def _failure(
     error: BaseException, url: str, stage: str, timeout: float, max_bytes: int, ca_path: str | None
 ) -> HttpError:
     """Sort an exception of urllib, http.client, ssl or the socket into a kind with a reason."""
-    if isinstance(error, urllib.error.URLError) and isinstance(error.reason, BaseException):
-        error = error.reason
     kind, reason = _kind_and_reason(error, url, stage, timeout, max_bytes, ca_path)
     return HttpError(kind, url, reason)
 
@@ -402,8 +399,8 @@ def _kind_and_reason(
         return "cut", f"the connection broke off before the answer was complete{through}"
     if isinstance(error, http.client.HTTPException):
         return "bad_answer", f"the answer is not HTTP ({type(error).__name__}){through}"
-    if isinstance(error, urllib.error.URLError):
-        return "proxy" if proxy else "bad_url", f"the address cannot be asked{through}"
+    if isinstance(error, _ProxyError):
+        return "proxy", f"the address cannot be asked{through}"
     if isinstance(error, OSError):
         if proxy and "tunnel" in str(error).lower():
             return "proxy", f"the proxy {proxy} does not let the connection through"
@@ -417,11 +414,35 @@ def _os_text(error: BaseException) -> str:
 
 def proxy_for(url: str) -> str | None:
     """The proxy (``host:port``, without credentials) that the environment names for an address, or None."""
-    parts = urllib.parse.urlsplit(url)
-    proxy = urllib.request.getproxies().get(parts.scheme)
-    if not proxy or urllib.request.proxy_bypass(parts.hostname or ""):
+    with contextlib.suppress(_ProxyError):
+        proxy = _proxy_of(url)
+        return proxy.netloc.rpartition("@")[2] if proxy else None
+    return "of the environment, which is no HTTP proxy"
+
+
+def _proxy_of(url: str) -> urllib.parse.SplitResult | None:
+    if sys.platform != "darwin" and not any(name.lower().endswith("_proxy") for name in os.environ):
         return None
-    return urllib.parse.urlsplit(proxy if "//" in proxy else f"//{proxy}").netloc.rpartition("@")[2]
+    from urllib.request import getproxies, proxy_bypass  # takes a tenth of a request's time: where it is needed only
+
+    parts = urllib.parse.urlsplit(url)
+    named = getproxies().get(parts.scheme)
+    if not named or proxy_bypass(parts.netloc):
+        return None
+    try:
+        proxy = urllib.parse.urlsplit(named if "//" in named else f"//{named}")
+        if proxy.scheme in ("", "http", "https") and proxy.hostname and proxy.port != 0:
+            return proxy
+    except ValueError:
+        pass
+    raise _ProxyError
+
+
+def _proxy_headers(proxy: urllib.parse.SplitResult) -> dict[str, str]:
+    if not proxy.username:
+        return {}
+    credentials = urllib.parse.unquote(f"{proxy.username}:{proxy.password or ''}").encode()
+    return {"Proxy-Authorization": f"Basic {binascii.b2a_base64(credentials, newline=False).decode()}"}
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from typing import Any, Callable, Iterator, Mapping
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError, unforeseen
+from ansible_collections.connectomics.cave.plugins.module_utils._hiding import strings_in
 
 # Shorter strings are no tokens, and to hide them would make messages unreadable.
 _MAY_BE_A_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{8,}=*")
@@ -56,24 +57,13 @@ def strings_out_of_place(params: Mapping[str, Any], spec: Mapping[str, Any]) -> 
 
 def _out_of_place(value: Any, spec: Mapping[str, Any]) -> Iterator[str]:
     if not isinstance(value, Mapping):
-        yield from _strings(value)
+        yield from strings_in(value)
         return
     for name, inner in value.items():
         if name not in spec:
             if not str(name).startswith("_ansible_"):
-                yield from _strings(inner)
+                yield from strings_in(inner)
         elif spec[name].get("options") and inner is not None:
             for item in inner if isinstance(inner, list) else [inner]:
                 is_expected = isinstance(inner, list) or spec[name]["type"] == "dict"
                 yield from _out_of_place(item, spec[name]["options"] if is_expected else {})
-
-
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        for inner in value.values():
-            yield from _strings(inner)
-    elif isinstance(value, (list, tuple)):
-        for inner in value:
-            yield from _strings(inner)
-    elif isinstance(value, (str, int, float)) and not isinstance(value, bool):
-        yield str(value)

@@ -268,40 +268,44 @@ needs:
       type: dict
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.connectomics.cave.plugins.module_utils._caveclient import Mode, options_of, run
 from ansible_collections.connectomics.cave.plugins.module_utils._module import answer
 
+STRINGS = {"type": "list", "elements": "str", "default": []}
+ARGUMENTS: dict[str, Any] = {
+    "argument_spec": {
+        "path": {"type": "path", "default": "/opt/caveclient"},
+        "interpreter": {"type": "path"},
+        "state": {"type": "str", "choices": ["present", "absent", "rolled_back"], "default": "present"},
+        "version": {"type": "str", "default": ""},
+        "extras": STRINGS,
+        "packages": STRINGS,
+        "constraints": STRINGS,
+        "installer": {"type": "str", "choices": ["auto", "uv", "pip"], "default": "auto"},
+        "index_url": {"type": "str", "no_log": True},
+        "find_links": STRINGS,
+        "remote_src": {"type": "bool", "default": False},
+        "offline": {"type": "bool", "default": False},
+        "python": {"type": "str", "default": ""},
+        "keep": {"type": "int", "default": 1},
+        "jupyter_kernel": {"type": "str"},
+        "jupyter_dir": {"type": "path", "default": "/usr/local/share/jupyter"},
+        "compile": {"type": "bool", "default": False},
+        "timeout": {"type": "int", "default": 1800},
+        "_controller": {"type": "dict"},
+    },
+    "mutually_exclusive": [("path", "interpreter")],
+}
+"""What is checked of the arguments, as ``AnsibleModule`` takes it."""
+
 
 def main() -> None:
     """Run the module."""
-    strings = {"type": "list", "elements": "str", "default": []}
-    module = AnsibleModule(
-        argument_spec={
-            "path": {"type": "path", "default": "/opt/caveclient"},
-            "interpreter": {"type": "path"},
-            "state": {"type": "str", "choices": ["present", "absent", "rolled_back"], "default": "present"},
-            "version": {"type": "str", "default": ""},
-            "extras": strings,
-            "packages": strings,
-            "constraints": strings,
-            "installer": {"type": "str", "choices": ["auto", "uv", "pip"], "default": "auto"},
-            "index_url": {"type": "str", "no_log": True},
-            "find_links": strings,
-            "remote_src": {"type": "bool", "default": False},
-            "offline": {"type": "bool", "default": False},
-            "python": {"type": "str", "default": ""},
-            "keep": {"type": "int", "default": 1},
-            "jupyter_kernel": {"type": "str"},
-            "jupyter_dir": {"type": "path", "default": "/usr/local/share/jupyter"},
-            "compile": {"type": "bool", "default": False},
-            "timeout": {"type": "int", "default": 1800},
-            "_controller": {"type": "dict"},
-        },
-        mutually_exclusive=[("path", "interpreter")],
-        supports_check_mode=True,
-    )
+    module = AnsibleModule(**ARGUMENTS, supports_check_mode=True)
     controller = module.params["_controller"] or {}
     plan = bool(controller.get("plan"))
     # To ask for the folder makes it, on a host that has none with a warning: a plan needs none.

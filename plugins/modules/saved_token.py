@@ -230,45 +230,49 @@ users:
       type: str
 """
 
+from typing import Any
+
 from ansible_collections.connectomics.cave.plugins.module_utils._module import CaveModule, answer
 from ansible_collections.connectomics.cave.plugins.module_utils._saved_token import run
 from ansible_collections.connectomics.cave.plugins.module_utils._servers import DEFAULT_SERVER
 
+ENTRY = {
+    "user": {"type": "str"},
+    "token": {"type": "raw", "no_log": True},
+    "server": {"type": "str"},
+    "datastacks": {"type": "list", "elements": "raw"},
+    "key": {"type": "str", "no_log": False},
+    "state": {"type": "str", "choices": ["present", "absent"]},
+    "validate": {"type": "bool"},
+}
+ARGUMENTS: dict[str, Any] = {
+    "argument_spec": {
+        "tokens": {"type": "list", "elements": "dict", "options": ENTRY, "no_log": False},
+        "user": {"type": "str"},
+        "token": {"type": "raw", "no_log": True},
+        "server": {"type": "str", "default": DEFAULT_SERVER},
+        "datastacks": {"type": "list", "elements": "raw", "default": []},
+        "key": {"type": "str", "default": "token", "no_log": False},
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "validate": {"type": "bool", "default": True},
+        "stale": {"type": "str", "choices": ["update", "report", "ignore"], "default": "update"},
+        "secrets_dir": {"type": "str", "no_log": False},
+        "cloud_volume_dir": {"type": "str"},
+        "mode": {"type": "raw", "default": "0600"},
+        "group": {"type": "str"},
+        "on_malformed": {"type": "str", "choices": ["fail", "replace"], "default": "fail"},
+        "ca_path": {"type": "path"},
+        "timeout": {"type": "int", "default": 30},
+        "retries": {"type": "int", "default": 2},
+        "rate": {"type": "float", "default": 0},
+    },
+}
+"""What is checked of the arguments, as ``AnsibleModule`` takes it."""
+
 
 def main() -> None:
     """Run the module."""
-    entry = {
-        "user": {"type": "str"},
-        "token": {"type": "raw", "no_log": True},
-        "server": {"type": "str"},
-        "datastacks": {"type": "list", "elements": "raw"},
-        "key": {"type": "str", "no_log": False},
-        "state": {"type": "str", "choices": ["present", "absent"]},
-        "validate": {"type": "bool"},
-    }
-    module = CaveModule(
-        argument_spec={
-            "tokens": {"type": "list", "elements": "dict", "options": entry, "no_log": False},
-            "user": {"type": "str"},
-            "token": {"type": "raw", "no_log": True},
-            "server": {"type": "str", "default": DEFAULT_SERVER},
-            "datastacks": {"type": "list", "elements": "raw", "default": []},
-            "key": {"type": "str", "default": "token", "no_log": False},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-            "validate": {"type": "bool", "default": True},
-            "stale": {"type": "str", "choices": ["update", "report", "ignore"], "default": "update"},
-            "secrets_dir": {"type": "str", "no_log": False},
-            "cloud_volume_dir": {"type": "str"},
-            "mode": {"type": "raw", "default": "0600"},
-            "group": {"type": "str"},
-            "on_malformed": {"type": "str", "choices": ["fail", "replace"], "default": "fail"},
-            "ca_path": {"type": "path"},
-            "timeout": {"type": "int", "default": 30},
-            "retries": {"type": "int", "default": 2},
-            "rate": {"type": "float", "default": 0},
-        },
-        supports_check_mode=True,
-    )
+    module = CaveModule(**ARGUMENTS, supports_check_mode=True)
     answer(module, lambda: run(module.params, module.check_mode))
 
 

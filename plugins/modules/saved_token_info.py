@@ -229,40 +229,44 @@ problems:
   type: int
 """
 
+from typing import Any
+
 from ansible_collections.connectomics.cave.plugins.module_utils._module import CaveModule, answer
 from ansible_collections.connectomics.cave.plugins.module_utils._saved_token_info import run
 from ansible_collections.connectomics.cave.plugins.module_utils._servers import DEFAULT_SERVER
 
+EXPECTED = {
+    "user": {"type": "str", "required": True},
+    "token": {"type": "raw", "no_log": True},
+    "server": {"type": "str"},
+    "datastacks": {"type": "list", "elements": "raw"},
+    "key": {"type": "str", "no_log": False},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+}
+ARGUMENTS: dict[str, Any] = {
+    "argument_spec": {
+        "users": {"type": "list", "elements": "str"},
+        "expected": {"type": "list", "elements": "dict", "options": EXPECTED, "no_log": False},
+        "server": {"type": "str", "default": DEFAULT_SERVER},
+        "datastacks": {"type": "list", "elements": "raw", "default": []},
+        "key": {"type": "str", "default": "token", "no_log": False},
+        "validate": {"type": "bool", "default": False},
+        "path": {"type": "path", "default": "/opt/caveclient"},
+        "secrets_dir": {"type": "str", "no_log": False},
+        "cloud_volume_dir": {"type": "str"},
+        "mode": {"type": "raw", "default": "0600"},
+        "ca_path": {"type": "path"},
+        "timeout": {"type": "int", "default": 30},
+        "retries": {"type": "int", "default": 2},
+        "rate": {"type": "float", "default": 0},
+    },
+}
+"""What is checked of the arguments, as ``AnsibleModule`` takes it."""
+
 
 def main() -> None:
     """Run the module."""
-    expected = {
-        "user": {"type": "str", "required": True},
-        "token": {"type": "raw", "no_log": True},
-        "server": {"type": "str"},
-        "datastacks": {"type": "list", "elements": "raw"},
-        "key": {"type": "str", "no_log": False},
-        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-    }
-    module = CaveModule(
-        argument_spec={
-            "users": {"type": "list", "elements": "str"},
-            "expected": {"type": "list", "elements": "dict", "options": expected, "no_log": False},
-            "server": {"type": "str", "default": DEFAULT_SERVER},
-            "datastacks": {"type": "list", "elements": "raw", "default": []},
-            "key": {"type": "str", "default": "token", "no_log": False},
-            "validate": {"type": "bool", "default": False},
-            "path": {"type": "path", "default": "/opt/caveclient"},
-            "secrets_dir": {"type": "str", "no_log": False},
-            "cloud_volume_dir": {"type": "str"},
-            "mode": {"type": "raw", "default": "0600"},
-            "ca_path": {"type": "path"},
-            "timeout": {"type": "int", "default": 30},
-            "retries": {"type": "int", "default": 2},
-            "rate": {"type": "float", "default": 0},
-        },
-        supports_check_mode=True,
-    )
+    module = CaveModule(**ARGUMENTS, supports_check_mode=True)
     answer(module, lambda: run(module.params))
 
 

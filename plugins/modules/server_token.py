@@ -142,34 +142,38 @@ unsupported:
   type: bool
 """
 
+from typing import Any
+
 from ansible_collections.connectomics.cave.plugins.module_utils._module import CaveModule, answer
 from ansible_collections.connectomics.cave.plugins.module_utils._servers import DEFAULT_SERVER
 from ansible_collections.connectomics.cave.plugins.module_utils._token_api import run
 
+ARGUMENTS: dict[str, Any] = {
+    "argument_spec": {
+        "token": {"type": "raw", "required": True, "no_log": True},
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "description": {"type": "str"},
+        "id": {"type": "int"},
+        "fingerprint": {"type": "str"},
+        "all": {"type": "bool", "default": False},
+        "force": {"type": "bool", "default": False},
+        "server": {"type": "str", "default": DEFAULT_SERVER},
+        "ca_path": {"type": "path"},
+        "timeout": {"type": "int", "default": 30},
+        "retries": {"type": "int", "default": 2},
+    },
+    "required_if": [
+        ("state", "present", ("description",)),
+        ("state", "absent", ("id", "description", "fingerprint"), True),
+    ],
+    "mutually_exclusive": [("id", "description", "fingerprint")],
+}
+"""What is checked of the arguments, as ``AnsibleModule`` takes it."""
+
 
 def main() -> None:
     """Run the module."""
-    module = CaveModule(
-        argument_spec={
-            "token": {"type": "raw", "required": True, "no_log": True},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-            "description": {"type": "str"},
-            "id": {"type": "int"},
-            "fingerprint": {"type": "str"},
-            "all": {"type": "bool", "default": False},
-            "force": {"type": "bool", "default": False},
-            "server": {"type": "str", "default": DEFAULT_SERVER},
-            "ca_path": {"type": "path"},
-            "timeout": {"type": "int", "default": 30},
-            "retries": {"type": "int", "default": 2},
-        },
-        required_if=[
-            ("state", "present", ("description",)),
-            ("state", "absent", ("id", "description", "fingerprint"), True),
-        ],
-        mutually_exclusive=[("id", "description", "fingerprint")],
-        supports_check_mode=True,
-    )
+    module = CaveModule(**ARGUMENTS, supports_check_mode=True)
     answer(module, lambda: run(module.params, module.check_mode))
 
 

@@ -107,23 +107,27 @@ unsupported:
   type: bool
 """
 
+from typing import Any
+
 from ansible_collections.connectomics.cave.plugins.module_utils._module import CaveModule, answer
 from ansible_collections.connectomics.cave.plugins.module_utils._servers import DEFAULT_SERVER
 from ansible_collections.connectomics.cave.plugins.module_utils._token_api import run_info
 
+ARGUMENTS: dict[str, Any] = {
+    "argument_spec": {
+        "token": {"type": "raw", "required": True, "no_log": True},
+        "server": {"type": "str", "default": DEFAULT_SERVER},
+        "ca_path": {"type": "path"},
+        "timeout": {"type": "int", "default": 30},
+        "retries": {"type": "int", "default": 2},
+    },
+}
+"""What is checked of the arguments, as ``AnsibleModule`` takes it."""
+
 
 def main() -> None:
     """Run the module."""
-    module = CaveModule(
-        argument_spec={
-            "token": {"type": "raw", "required": True, "no_log": True},
-            "server": {"type": "str", "default": DEFAULT_SERVER},
-            "ca_path": {"type": "path"},
-            "timeout": {"type": "int", "default": 30},
-            "retries": {"type": "int", "default": 2},
-        },
-        supports_check_mode=True,
-    )
+    module = CaveModule(**ARGUMENTS, supports_check_mode=True)
     answer(module, lambda: run_info(module.params))
 
 

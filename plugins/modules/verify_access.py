@@ -209,33 +209,37 @@ users:
       sample: 8.2.1
 """
 
+from typing import Any
+
 from ansible_collections.connectomics.cave.plugins.module_utils._module import CaveModule, answer
 from ansible_collections.connectomics.cave.plugins.module_utils._servers import DEFAULT_SERVER
 from ansible_collections.connectomics.cave.plugins.module_utils._verify_access import run
 
+ARGUMENTS: dict[str, Any] = {
+    "argument_spec": {
+        "users": {"type": "list", "elements": "raw"},
+        "token": {"type": "raw", "no_log": True},
+        "method": {"type": "str", "choices": ["api", "client"], "default": "api"},
+        "server": {"type": "str", "default": DEFAULT_SERVER},
+        "datastacks": {"type": "list", "elements": "raw", "default": []},
+        "key": {"type": "str", "default": "token", "no_log": False},
+        "path": {"type": "path", "default": "/opt/caveclient"},
+        "interpreter": {"type": "path"},
+        "secrets_dir": {"type": "str", "no_log": False},
+        "cloud_volume_dir": {"type": "str"},
+        "ca_path": {"type": "path"},
+        "timeout": {"type": "int", "default": 30},
+        "retries": {"type": "int", "default": 2},
+        "rate": {"type": "float", "default": 0},
+    },
+    "mutually_exclusive": [("token", "users")],
+}
+"""What is checked of the arguments, as ``AnsibleModule`` takes it."""
+
 
 def main() -> None:
     """Run the module."""
-    module = CaveModule(
-        argument_spec={
-            "users": {"type": "list", "elements": "raw"},
-            "token": {"type": "raw", "no_log": True},
-            "method": {"type": "str", "choices": ["api", "client"], "default": "api"},
-            "server": {"type": "str", "default": DEFAULT_SERVER},
-            "datastacks": {"type": "list", "elements": "raw", "default": []},
-            "key": {"type": "str", "default": "token", "no_log": False},
-            "path": {"type": "path", "default": "/opt/caveclient"},
-            "interpreter": {"type": "path"},
-            "secrets_dir": {"type": "str", "no_log": False},
-            "cloud_volume_dir": {"type": "str"},
-            "ca_path": {"type": "path"},
-            "timeout": {"type": "int", "default": 30},
-            "retries": {"type": "int", "default": 2},
-            "rate": {"type": "float", "default": 0},
-        },
-        mutually_exclusive=[("token", "users")],
-        supports_check_mode=True,
-    )
+    module = CaveModule(**ARGUMENTS, supports_check_mode=True)
     answer(module, lambda: run(module.params))
 
 

@@ -2,36 +2,28 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The way to a host for a module whose arguments hold a token: never through a file."""
+"""The way to a host for a module whose arguments hold a token: checked, and when it is the host's turn."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-from ansible.plugins.action import ActionBase
-
-from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import protected, without_shown_tokens
+from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import protected
 from ansible_collections.connectomics.cave.plugins.plugin_utils._fleet_run import say_how_far, wait_for_turn
+from ansible_collections.connectomics.cave.plugins.plugin_utils._program import HostAction
 
 _WORDS = ("user", "server", "key", "state")
 _KEYS = ("user", "token", "server", "datastacks", "key", "state", "validate")
 _LIKE_A_TOKEN = re.compile(r"[0-9A-Fa-f]{32}|[A-Za-z0-9+/=_-]{40,}")
 
 
-class TokenAction(ActionBase):
-    """Runs the module of its own name with its arguments on standard input.
-
-    Without pipelining Ansible writes a module's arguments into a temporary file, on the controller and on the host. A
-    token must not lie there, so pipelining is on for these modules wherever the connection knows it.
-    """
+class TokenAction(HostAction):
+    """Runs a module when nothing is wrong with the form of its arguments."""
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
         cls.run = protected(cls.run)  # type: ignore[method-assign]  # that is the point
-
-    def _is_pipelining_enabled(self, module_style: str, wrap_async: bool = False) -> bool:
-        return module_style == "new" and bool(self._connection.has_pipelining) and not wrap_async
 
     def complaint(self, args: dict[str, Any]) -> str:  # noqa: ARG002 (for those who override it)
         """Return what is wrong with the task's arguments, without any value of theirs; empty when nothing is.
@@ -64,10 +56,8 @@ class TokenAction(ActionBase):
             return {**result, "failed": True, "msg": complaint}
         return {**result, **self.run_on_host(self.arguments(self._task.args), task_vars)}
 
-    def run_on_host(
-        self, args: dict[str, Any], task_vars: dict[str, Any] | None, module: str | None = None
-    ) -> dict[str, Any]:
-        """Run a module (that of the task) when it is this host's turn to ask the server."""
+    def run_on_host(self, args: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        """Run the module when it is this host's turn to ask the server."""
         rate = args.get("rate") or 0
         try:
             wait_for_turn(self.requests(args), float(rate))
@@ -75,12 +65,9 @@ class TokenAction(ActionBase):
             wrong = f"rate: {rate!r} is not a number of requests a second, such as 5 or 0.5 (0: as many as there are)."
             return {"failed": True, "msg": wrong}
         try:
-            result: dict[str, Any] = self._execute_module(
-                module_name=module, module_args=without_shown_tokens(args), task_vars=task_vars
-            )
+            return self.run_module(args, task_vars)
         finally:
             say_how_far(self._task, (task_vars or {}).get("ansible_play_hosts") or ())
-        return result
 
 
 def is_true(value: Any) -> bool:

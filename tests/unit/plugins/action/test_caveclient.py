@@ -30,8 +30,9 @@ class Played(ActionModule):
         self.asked: list[dict[str, Any]] = []
         self.transferred: list[str] = []
 
-    def _execute_module(self, **keywords: Any) -> Any:
-        self.asked.append(keywords["module_args"])
+    def run_module(self, args: Any, task_vars: Any) -> Any:
+        del task_vars
+        self.asked.append(args)
         return self.answers.pop(0)
 
     def _transfer(self, file: Path, executable: bool = False) -> str:

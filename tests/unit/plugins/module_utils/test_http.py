@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import os
@@ -368,6 +369,28 @@ def test_a_proxy_that_refuses_a_tunnel_never_sees_the_token(monkeypatch: pytest.
     assert failure.kind == "proxy"
     assert proxy.requests[0].startswith(b"CONNECT cave.example:443 ")
     assert TOKEN.encode() not in proxy.requests[0]
+
+
+def test_a_proxy_is_told_who_asks_and_the_server_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = b"Proxy-Authorization: Basic " + base64.b64encode(b"some one:p@ss")
+    with RawServer(say(http_answer(b"{}"))) as proxy:
+        monkeypatch.setenv("http_proxy", f"http://some%20one:p%40ss@127.0.0.1:{proxy.port}")
+        assert request("GET", "http://cave.example:8080/x?y=1", TOKEN, timeout=5).status == 200
+    assert proxy.requests[0].startswith(b"GET http://cave.example:8080/x?y=1 HTTP/1.1\r\nHost: cave.example:8080\r\n")
+    assert expected in proxy.requests[0]
+    with RawServer(say(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")) as proxy:
+        monkeypatch.setenv("https_proxy", f"http://some%20one:p%40ss@127.0.0.1:{proxy.port}")
+        assert failure_of("https://cave.example/x").kind == "proxy"
+    assert expected in proxy.requests[0]
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1080", "http://", "http://127.0.0.1:port", "http://[::1"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_what_is_no_http_proxy_is_said(proxy: str, scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"{scheme}_proxy", proxy)
+    failure = failure_of(f"{scheme}://cave.example/x")
+    assert failure.kind == "proxy"
+    assert "is no HTTP proxy" in failure.reason
 
 
 def test_no_proxy_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
