@@ -304,7 +304,7 @@ def test_an_endless_body_takes_little_memory_and_nothing_outlives_the_process() 
     *kinds, kilobytes = done.stdout.split()
     assert (kinds, done.stderr) == (["too_large", "timeout"], "")
     assert int(kilobytes) < 64 * 1024
-    assert taken < 3
+    assert taken < 10  # it ends, and not when the server does
 
 
 # Names, connections, proxies -----------------------------------------------------------------------------------------
