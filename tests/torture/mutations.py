@@ -278,7 +278,7 @@ DEFECTS = {
         "_http.py",
         "headers=_proxy_headers(proxy))",
         "headers={**headers, **_proxy_headers(proxy)})",
-        ("test_http.py",),
+        ("test_http.py::test_a_proxy_that_refuses_a_tunnel_never_sees_the_token",),
     ),
     "any-certificate": Defect(
         "certificates are not verified",
@@ -339,7 +339,26 @@ def run(names: Iterable[str], folder: Path, python: str) -> list[dict[str, Any]]
     for source in (ROOT / "tests").glob("*.py"):
         shutil.copy(source, copy / "tests" / source.name)
     shutil.copytree(ROOT / "tests" / "cave_server", copy / "tests" / "cave_server")
-    return [{"defect": name, **_try(DEFECTS[name], copy, folder, python)} for name in names]
+    chosen = {name: DEFECTS[name] for name in names}
+    # A test that fails anyway would seem to catch everything.
+    unsound = {
+        tests: _first_failure(tests, copy, folder, python)[0] for tests in {item.tests for item in chosen.values()}
+    }
+    return [
+        {
+            "defect": name,
+            **(
+                {
+                    "about": defect.about,
+                    "caught_by": "",
+                    "note": f"without the defect it fails, too: {unsound[defect.tests]}",
+                }
+                if unsound[defect.tests]
+                else _try(defect, copy, folder, python)
+            ),
+        }
+        for name, defect in chosen.items()
+    ]
 
 
 def _try(defect: Defect, copy: Path, tree: Path, python: str) -> dict[str, Any]:
@@ -349,32 +368,27 @@ def _try(defect: Defect, copy: Path, tree: Path, python: str) -> dict[str, Any]:
         return {"about": defect.about, "caught_by": "", "note": f"{defect.file} has no such place any more"}
     path.write_text(sound.replace(defect.found, defect.instead))
     try:
-        done = subprocess.run(
-            [
-                python,
-                "-m",
-                "pytest",
-                "-x",
-                "-q",
-                "-p",
-                "no:cacheprovider",
-                "-o",
-                f"pythonpath={tree} {copy / 'tests'}",
-                f"--basetemp={tree / 'temporary'}",
-                *(f"{UNIT}/{name}" for name in defect.tests),
-            ],
-            cwd=copy,
-            env={**os.environ, "PYTHONPATH": f"{tree}{os.pathsep}{copy / 'tests'}", "PYTHONDONTWRITEBYTECODE": "1"},
-            capture_output=True,
-            text=True,
-            timeout=LIMIT,
-            check=False,
-        )
+        caught, said = _first_failure(defect.tests, copy, tree, python)
     finally:
         path.write_text(sound)
+    return {"about": defect.about, "caught_by": caught, "note": "" if caught else said[-500:]}
+
+
+def _first_failure(tests: Iterable[str], copy: Path, tree: Path, python: str) -> tuple[str, str]:
+    """Run unit tests of the copy; return the first that fails (empty: none did), and what they printed."""
+    words = [python, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", f"--basetemp={tree / 'temporary'}"]
+    words += ["-o", f"pythonpath={tree} {copy / 'tests'}", *(f"{UNIT}/{name}" for name in tests)]
+    done = subprocess.run(
+        words,
+        cwd=copy,
+        env={**os.environ, "PYTHONPATH": f"{tree}{os.pathsep}{copy / 'tests'}", "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
     noticed = re.search(r"^(?:FAILED|ERROR) \S*?(test_\w+\.py::\S+)", done.stdout, re.MULTILINE)
-    caught = noticed.group(1) if noticed and done.returncode == 1 else ""
-    return {"about": defect.about, "caught_by": caught, "note": "" if caught else done.stdout[-500:]}
+    return noticed.group(1) if noticed and done.returncode == 1 else "", done.stdout
 
 
 def main() -> None:
