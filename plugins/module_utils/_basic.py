@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from typing import Any, Mapping, NoReturn
 
 from ansible_collections.connectomics.cave.plugins.module_utils._hiding import HIDDEN, masked, secrets_among
@@ -78,5 +79,6 @@ class AnsibleModule:
 
     def _end(self, result: Mapping[str, Any], status: int) -> NoReturn:
         shown = masked(result, self.no_log_values)
-        print("\n" + json.dumps({**shown, "invocation": {"module_args": self._shown}}), flush=True)
+        sys.stdout.write(f"\n{json.dumps({**shown, 'invocation': {'module_args': self._shown}})}\n")
+        sys.stdout.flush()
         os._exit(status)  # nothing is left to do, and to take everything down takes a tenth of the time
