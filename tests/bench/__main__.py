@@ -25,10 +25,10 @@ from ._series import SERIES, Series
 
 
 def measure(series: Series, rounds: int, folder: Path) -> dict[str, list[Sample]]:
-    """Let the contestants of a series take turns; one turn before those that count fills all caches."""
+    """Let the contestants of a series take turns."""
     samples: dict[str, list[Sample]] = {name: [] for name in series.contestants}
     with series.place(folder) as where:
-        for turn in range(rounds + 1):
+        for turn in range(0 if series.warm_up else 1, rounds + 1):
             for name, contestant in series.contestants.items():
                 sample = contestant(where)
                 if turn:

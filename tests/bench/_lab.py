@@ -145,9 +145,14 @@ class Lab:
 
 @contextlib.contextmanager
 def lab(
-    folder: Path, hosts: int, users: Sequence[str] = ("alice",), layers: Sequence[Path] = (), forks: int = 20
+    folder: Path,
+    hosts: int,
+    users: Sequence[str] = ("alice",),
+    layers: Sequence[Path] = (),
+    forks: int = 20,
+    python: str = PYTHON,
 ) -> Iterator[Lab]:
-    """Bring a lab up for the length of a block.
+    """Bring a lab up for the length of a block, whose hosts have a Python of the version that is named.
 
     Raises:
         BenchError: this machine cannot have one.
@@ -158,7 +163,7 @@ def lab(
     with (
         Group(f"{name}-controller") as controller,
         Group(f"{name}-hosts") as group,
-        Fleet(hosts, name=name, pythons=(PYTHON,), umasks=("022",), users=users, layers=layers) as fleet,
+        Fleet(hosts, name=name, pythons=(python,), umasks=("022",), users=users, layers=layers) as fleet,
         CaveServer(tls=True, address=fleet.server_address) as cave,
     ):
         group.add(host.pid for host in fleet)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ._lab import Lab, lab, with_caveclient, with_venv
+from ._lab import PYTHON, Lab, lab, with_caveclient, with_venv
 from ._meter import BenchError, Sample
 
 Contestant = Callable[[Any], Sample]
@@ -58,6 +58,7 @@ class Series:
         ratios: of their medians.
         place: brings up the lab, given a folder.
         rounds: how often each has its turn.
+        warm_up: whether each has a turn before those that count, which fills all caches.
     """
 
     about: str
@@ -65,6 +66,7 @@ class Series:
     ratios: tuple[Ratio, ...]
     place: Callable[[Path], AbstractContextManager[object]]
     rounds: int = 5
+    warm_up: bool = True
 
 
 def _play(name: str, **options: Any) -> Contestant:
@@ -116,8 +118,8 @@ SIZES = (10, 30, 100, 300)
 
 
 @contextmanager
-def _fleet(folder: Path, hosts: int) -> Iterator[Lab]:
-    with lab(folder, hosts) as where:
+def _fleet(folder: Path, hosts: int, python: str = PYTHON) -> Iterator[Lab]:
+    with lab(folder, hosts, python=python) as where:
         yield where
 
 
@@ -142,11 +144,11 @@ def _nowhere(folder: Path) -> Iterator[Path]:
     yield folder
 
 
-def _in_process(_folder: Path, what: str, about: str) -> Sample:
-    script = Path(__file__).with_name("in_process.py")
-    done = subprocess.run([sys.executable, str(script), what, about], capture_output=True, text=True, check=False)
+def _in_process(_folder: Path, what: str) -> Sample:
+    command = [sys.executable, str(Path(__file__).with_name("in_process.py")), *what.split()]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise BenchError(f"in_process.py {what} {about}: {done.stderr.strip()[-500:]}")
+        raise BenchError(f"in_process.py {what}: {done.stderr.strip()[-500:]}")
     return Sample(float(done.stdout), 0.0, 0.0)
 
 
@@ -169,6 +171,15 @@ SERIES: dict[str, Series] = {
             Ratio("rotation's fleet stage against ping, all CPU", "rotation", "ping", measure="cpu"),
         ),
         _provisioned,
+    ),
+    "other_python": Series(
+        "A new token on 30 hosts whose Python is of another version than the controller's",
+        {"ping": _play("ping"), "rotation": _write("rotation")},
+        (
+            Ratio("other Python: rotation's fleet stage against ping", "rotation", "ping", 1.15),
+            Ratio("other Python: the same, CPU of the hosts", "rotation", "ping", measure="hosts_cpu"),
+        ),
+        functools.partial(_fleet, hosts=30, python="3.13"),
     ),
     "save_token": Series(
         "A new token on 30 hosts, by caveclient's own function",
@@ -263,20 +274,23 @@ SERIES: dict[str, Series] = {
             Ratio("all of the controller's processes, whole playbook, MB", "playbook rotate", "", 300, "memory", 1e-6),
         ),
         functools.partial(_fleet, hosts=SIZES[-1]),
-        1,
+        rounds=1,
+        warm_up=False,
     ),
     "process": Series(
         "In one process: a call that changes nothing, and a module's imports",
         {
-            "saved_token": functools.partial(_in_process, what="saved_token", about=pwd.getpwuid(os.geteuid()).pw_name),
-            "saved_token as root for another": functools.partial(_in_process, what="saved_token", about="daemon"),
-            "imports of saved_token": functools.partial(_in_process, what="start", about="saved_token"),
-            "imports of caveclient": functools.partial(_in_process, what="start", about="caveclient"),
+            "saved_token": functools.partial(_in_process, what=f"saved_token {pwd.getpwuid(os.geteuid()).pw_name}"),
+            "saved_token as root for another": functools.partial(_in_process, what="saved_token daemon"),
+            "imports of saved_token": functools.partial(_in_process, what="start saved_token bytecode"),
+            "the same from source": functools.partial(_in_process, what="start saved_token source"),
+            "imports of caveclient": functools.partial(_in_process, what="start caveclient bytecode"),
         },
         (
             Ratio("saved_token unchanged, ms", "saved_token", "", 2.0, factor=1000),
             Ratio("the same for another user, ms", "saved_token as root for another", "", factor=1000),
             Ratio("imports of saved_token beyond basic, ms", "imports of saved_token", "", 15, factor=1000),
+            Ratio("imports of saved_token beyond basic, other Python, ms", "the same from source", "", 15, factor=1000),
             Ratio("imports of caveclient beyond basic, ms", "imports of caveclient", "", 15, factor=1000),
         ),
         _nowhere,
