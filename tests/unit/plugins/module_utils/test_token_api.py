@@ -327,6 +327,26 @@ def test_whether_a_token_is_gone_is_proven_and_not_believed(api: TokenApi, serve
             api.revoke(Selection(id=2))
 
 
+def test_a_shared_token_that_another_host_revokes_at_the_same_time_is_no_failure(api: TokenApi, server: Server) -> None:
+    mine = Selection(fingerprint=fingerprint(OWN))
+    asked_alone = []
+    server.before = lambda request, _world: asked_alone.append(request)
+    api.revoke(mine, force=True, check=True)
+    for moment in range(len(asked_alone) + 2):
+        server.keys, server.asked = {1: (OWN, "first")}, []
+
+        def elsewhere(_request: str, world: Server, moment: int = moment) -> None:
+            if len(world.asked) > moment:
+                world.keys.clear()
+
+        server.before = elsewhere
+        api.revoke(mine, force=True)
+        assert server.keys == {}
+    server.before = lambda _request, _world: INVALID
+    with pytest.raises(CaveError, match="does not accept the token"):
+        api.revoke(Selection(id=1), force=True)
+
+
 def test_a_token_that_somebody_else_revoked_meanwhile_is_no_failure(api: TokenApi, server: Server) -> None:
     server.make("lab")
     server.before = lambda request, world: world.keys.pop(2) and None if request.startswith("DELETE") else None
