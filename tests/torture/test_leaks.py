@@ -63,10 +63,10 @@ def test_a_text_without_a_token_has_none() -> None:
 
 SEED = """
 def _leak(module):
-    import base64, os, subprocess, sys, urllib.parse
+    import base64, os, subprocess, sys, syslog, urllib.parse
     token = module.params["token"]
-    module.warn("warned: " + base64.b64encode(b"x" + token.encode()).decode())
-    module.log("logged: " + " ".join(token))
+    warning = "warned: " + base64.b64encode(b"x" + token.encode()).decode()
+    syslog.syslog("logged: " + " ".join(token))
     for path, text in {
         "/tmp/left": urllib.parse.quote(token, safe=""),
         "/opt/.left": token.encode().hex(),
@@ -78,7 +78,7 @@ def _leak(module):
     asleep = [sys.executable, "-c", "import time; time.sleep(0.1)"]
     subprocess.run([*asleep, token])
     subprocess.run(asleep, env={"LEFT": token})
-    module.exit_json(ansible_facts={"left": token})
+    module.exit_json(ansible_facts={"left": token}, warnings=[warning])
 
 
 def main()"""
