@@ -22,7 +22,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 from ansible import constants
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
@@ -203,49 +203,54 @@ def program_file(module: str) -> Path:
 
 def program(module: str) -> str:
     """Return a module's program, in which Ansible puts the arguments in the marked place."""
-    files = dict(_files(f"{PACKAGE}.modules.{module}"))
-    texts = {name: file.read_text(encoding="utf-8") for name, file in files.items()}
-    names = {name: _name(file) for name, file in files.items()}
-    codes = {name: compile(text, names[name], "exec", dont_inherit=True) for name, text in texts.items()}
+    parts = list(_parts(f"{PACKAGE}.modules.{module}"))
     return LAUNCHER.format(
         name=f"{PACKAGE}.modules.{module}",
         collection=COLLECTION,
         oldest=OLDEST,
         too_old=_TOO_OLD.format(*OLDEST),
-        files=names,
+        files={part.name: part.file for part in parts},
         magic=importlib.util.MAGIC_NUMBER,
-        bytecode=_packed({name: marshal.dumps(code) for name, code in codes.items()}),
-        sources=_packed(texts),
+        bytecode=_packed(
+            {part.name: marshal.dumps(compile(part.tree, part.file, "exec", dont_inherit=True)) for part in parts}
+        ),
+        sources=_packed({part.name: part.text for part in parts}),
         basic=BASIC,
     )
 
 
 def _packed(value: Mapping[str, str | bytes]) -> bytes:
     # The fourth version of the format is one that every Python can read.
-    return binascii.b2a_base64(zlib.compress(marshal.dumps(dict(value), 4), 9), newline=False)
+    return binascii.b2a_base64(zlib.compress(marshal.dumps(dict(value), 4)), newline=False)
 
 
-def _name(file: Path) -> str:
-    return f"{PACKAGE.replace('.', '/')}/{file.relative_to(PLUGINS)}"
+class _Part(NamedTuple):
+    """One of the files of a program: under which name it is imported, what tracebacks call it, and what is in it."""
+
+    name: str
+    file: str
+    text: str
+    tree: ast.Module
 
 
-def _files(module: str) -> Iterator[tuple[str, Path]]:
-    """Yield the full names and files of a module and all that it imports of this collection, also later on."""
+def _parts(module: str) -> Iterator[_Part]:
+    """Yield a module, by its full name, and all that it imports of this collection, also later on."""
     found: set[str] = set()
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        if name in found:
-            continue
-        found.add(name)
-        short = name.removeprefix(f"{PACKAGE}.").replace(".", "/")
-        file = PLUGINS / ("module_utils/_basic.py" if name == BASIC else f"{short}.py")
-        yield name, file
-        waiting += _imports(file)
+        if name not in found:
+            found.add(name)
+            inside = "module_utils._basic" if name == BASIC else name.removeprefix(f"{PACKAGE}.")
+            file = f"{inside.replace('.', '/')}.py"
+            text = (PLUGINS / file).read_text(encoding="utf-8")
+            tree = ast.parse(text)
+            yield _Part(name, f"{PACKAGE.replace('.', '/')}/{file}", text, tree)
+            waiting += _imports(tree)
 
 
-def _imports(file: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+def _imports(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module:
             if node.module == f"{PACKAGE}.module_utils":
                 yield from (f"{node.module}.{alias.name}" for alias in node.names)

@@ -50,6 +50,7 @@ def main() -> int:
     options = parser.parse_args()
     if unknown := set(options.series) - set(SERIES):
         parser.error(f"unknown series: {', '.join(sorted(unknown))}; there are: {', '.join(SERIES)}")
+    here = machine()  # now: the library for plots brings a finder of packages in the place of Python's own
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the lab is taken down then, too
     for name in options.series or ([] if options.page else SERIES):
         series = SERIES[name]
@@ -61,7 +62,7 @@ def main() -> int:
                 print(f"bench: {error}", file=sys.stderr)
                 return 1
         measured = Measured.of(series, samples)
-        results = {**load(), name: measured.as_dict(machine())}
+        results = {**load(), name: measured.as_dict(here)}
         store({known: results[known] for known in SERIES if known in results})
         print(table(measured))
         print(f"  {plot(name, results[name])}", flush=True)

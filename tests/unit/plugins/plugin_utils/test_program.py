@@ -187,7 +187,7 @@ def test_checked_arguments_have_their_types_and_defaults() -> None:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_a_program_holds_all_that_the_module_imports_and_nothing_of_ansibles(name: str) -> None:
-    held = {full for full, _file in _program._files(f"{_program.PACKAGE}.modules.{name}")}
+    held = {part.name for part in _program._parts(f"{_program.PACKAGE}.modules.{name}")}
     assert {full for full in held if not full.startswith(_program.PACKAGE)} == {"ansible.module_utils.basic"}
     assert f"{_program.PACKAGE}.module_utils._errors" in held
 
