@@ -376,7 +376,7 @@ def _try(defect: Defect, copy: Path, tree: Path, python: str) -> dict[str, Any]:
 
 def _first_failure(tests: Iterable[str], copy: Path, tree: Path, python: str) -> tuple[str, str]:
     """Run unit tests of the copy; return the first that fails (empty: none did), and what they printed."""
-    words = [python, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", f"--basetemp={tree / 'temporary'}"]
+    words = [python, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", f"--basetemp={_short_folder()}"]
     words += ["-o", f"pythonpath={tree} {copy / 'tests'}", *(f"{UNIT}/{name}" for name in tests)]
     done = subprocess.run(
         words,
@@ -389,6 +389,11 @@ def _first_failure(tests: Iterable[str], copy: Path, tree: Path, python: str) ->
     )
     noticed = re.search(r"^(?:FAILED|ERROR) \S*?(test_\w+\.py::\S+)", done.stdout, re.MULTILINE)
     return noticed.group(1) if noticed and done.returncode == 1 else "", done.stdout
+
+
+def _short_folder() -> Path:
+    """Return a place for tests that make sockets: the name of one has 107 characters at most."""
+    return Path(tempfile.gettempdir(), f"cave-defects-{os.getpid()}")
 
 
 def main() -> None:
