@@ -22,7 +22,7 @@ import yaml
 from ansible.parsing.vault import VaultLib, VaultSecret
 from ansible_run import Run, ansible, command, environment
 
-from ansible_collections.connectomics.cave.plugins.plugin_utils._vault_file import read_variable
+from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.file import read_variable
 from cave_server import CaveServer
 
 

@@ -16,10 +16,10 @@ from ansible.utils.display import Display
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.modules import caveclient
-from ansible_collections.connectomics.cave.plugins.plugin_utils import _bring
+from ansible_collections.connectomics.cave.plugins.plugin_utils import _host_tools
 from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import protected
+from ansible_collections.connectomics.cave.plugins.plugin_utils._fast_transport import HostAction
 from ansible_collections.connectomics.cave.plugins.plugin_utils._fleet_run import say_how_far
-from ansible_collections.connectomics.cave.plugins.plugin_utils._program import HostAction
 
 display = Display()
 
@@ -88,14 +88,14 @@ class ActionModule(HostAction):
         brought = {}
         with tempfile.TemporaryDirectory(prefix="caveclient-", dir=constants.DEFAULT_LOCAL_TMP) as folder:
             if needs["tools"]:
-                kind, file = _bring.find_tool(needs["tools"], needs["host"], Path(folder))
+                kind, file = _host_tools.find_tool(needs["tools"], needs["host"], Path(folder))
                 display.vv(f"bringing {file.name} for the installation", host=host)
                 brought[kind] = self._transfer(file, executable=kind == "uv")
             if needs["wheels"]:
                 folders = [
                     self._find_folder(place) for place in _as_list(arguments["find_links"]) if "://" not in place
                 ]
-                archive = _bring.pack_wheels(folders, needs["host"], Path(folder, "wheels.tar"))
+                archive = _host_tools.pack_wheels(folders, needs["host"], Path(folder, "wheels.tar"))
                 display.vv(f"bringing the wheels of {', '.join(map(str, folders))}", host=host)
                 brought["wheels"] = self._transfer(archive)
         return brought

@@ -21,18 +21,18 @@ from ansible.errors import AnsiblePromptInterrupt, AnsiblePromptNoninteractive
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.connectomics.cave.plugins.module_utils._access import prove_token
-from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.module_utils._servers import (
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.probe import prove_token
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import (
     DEFAULT_SERVER,
     parse_datastacks,
     server_address,
 )
-from ansible_collections.connectomics.cave.plugins.module_utils._tokens import fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import protected, vault_secrets
-from ansible_collections.connectomics.cave.plugins.plugin_utils._enrolment import Enrolment, Outcome, Person
-from ansible_collections.connectomics.cave.plugins.plugin_utils._vault_file import Change, read_variable, set_variable
-from ansible_collections.connectomics.cave.plugins.plugin_utils._yaml_edit import label
+from ansible_collections.connectomics.cave.plugins.plugin_utils._enroll_dialogue import Enrolment, Outcome, Person
+from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.file import Change, read_variable, set_variable
+from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.yaml_edit import label
 
 display = Display()
 

@@ -19,13 +19,14 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.plugin_utils import _report, _report_views
 from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import protected
 from ansible_collections.connectomics.cave.plugins.plugin_utils._private_files import (
     make_private_folder,
     remove_file,
     write_private,
 )
+from ansible_collections.connectomics.cave.plugins.plugin_utils._report import model as _model
+from ansible_collections.connectomics.cave.plugins.plugin_utils._report import views as _views
 
 display = Display()
 
@@ -77,29 +78,29 @@ class ActionModule(ActionBase):
         if options["merge"] is not None:
             if not options["merge"]:
                 raise CaveError("There is no report to merge. Give the report.json (or the folders) of the runs.")
-            clean = _report.Cleaner(self._own_tokens(variables))
+            clean = _model.Cleaner(self._own_tokens(variables))
             reports = [_load(Path(path), clean) for path in options["merge"]]
-            report = _report.merge_reports(reports, options["title"] or "")
+            report = _model.merge_reports(reports, options["title"] or "")
         else:
             report = self._collected(options, variables, check_mode)
         files = Files(options)
         if not check_mode:
             files.write(report, known=() if options["merge"] else variables["groups"]["all"])
-        lines = _report_views.table(report, display.columns or 79, page=files.page, pending=files.pending)
+        lines = _views.table(report, display.columns or 79, page=files.page, pending=files.pending)
         _print(lines)
         result = {"changed": False, "counts": report["counts"], "files": files.named(report)}
-        not_done = _report.hosts_in(report, *(["failed"] if options["pending_ok"] else ["failed", "pending"]))
+        not_done = _model.hosts_in(report, *(["failed"] if options["pending_ok"] else ["failed", "pending"]))
         if options["fail"] and not_done:
-            message = _report_views.failure_message(report, pending=files.pending)
+            message = _views.failure_message(report, pending=files.pending)
             # The rest of the result would drown the message: Ansible prints all of it with a failure.
             return {"changed": False, "failed": True, "msg": message}
         if options["fail"] and options["require_users"] and not report["counts"]["users"]["total"]:
             raise CaveError("Nobody was asked about: nothing is proven. Name users and tokens in caveclient_tokens.")
         return {
             **result,
-            "msg": _report_views.summary(report),
-            "failed_hosts": _report.hosts_in(report, "failed"),
-            "pending_hosts": _report.hosts_in(report, "pending"),
+            "msg": _views.summary(report),
+            "failed_hosts": _model.hosts_in(report, "failed"),
+            "pending_hosts": _model.hosts_in(report, "pending"),
         }
 
     def _own_tokens(self, variables: Mapping[str, Any]) -> list[str]:
@@ -115,11 +116,11 @@ class ActionModule(ActionBase):
             results[host] = [own.get(name) for name in options["results"]]
             if any(isinstance(found, Mapping) and found.get("failed") for found in results[host]):
                 tokens.update(_tokens(partial(_templated, hostvars, host)))
-        return _report.build_report(
+        return _model.build_report(
             options["title"],
             results,
             time=datetime.now(tz=timezone.utc),
-            clean=_report.Cleaner(tokens),
+            clean=_model.Cleaner(tokens),
             check_mode=check_mode,
             notes=options["notes"],
         )
@@ -144,7 +145,7 @@ def _tokens(read: Callable[[], Any]) -> list[str]:
         return []
 
 
-def _load(path: Path, clean: _report.Cleaner) -> dict[str, Any]:
+def _load(path: Path, clean: _model.Cleaner) -> dict[str, Any]:
     """Return the report in a file, or in the folder that a run was told to write to."""
     if path.is_dir():
         path = path / "report.json"
@@ -156,10 +157,10 @@ def _load(path: Path, clean: _report.Cleaner) -> dict[str, Any]:
         raise CaveError(f"{path} cannot be read: {error.strerror}. Give the report.json of a run.") from error
     except (ValueError, RecursionError) as error:
         raise CaveError(f"{path} is not JSON. Give the report.json of a run.") from error
-    return _report.read_report(data, str(path), clean)
+    return _model.read_report(data, str(path), clean)
 
 
-def _print(lines: Iterable[_report_views.Line]) -> None:
+def _print(lines: Iterable[_views.Line]) -> None:
     """Print the table. A callback that prints JSON owns the standard output: there it goes to standard error."""
     stderr = "json" in str(constants.DEFAULT_STDOUT_CALLBACK)
     display.display("", stderr=stderr)
@@ -196,7 +197,7 @@ class Files:
             files = {"json": str(self._folder / "report.json"), "html": self.page}
         if self._junit:
             files["junit"] = str(self._junit)
-        if self._pending and _report.hosts_in(report, "failed", "pending"):
+        if self._pending and _model.hosts_in(report, "failed", "pending"):
             files["pending"] = self.pending
         return files
 
@@ -204,11 +205,11 @@ class Files:
         """Write them all; ``known`` are the hosts of the inventory, also those that this run left out."""
         if self._folder:
             make_private_folder(self._folder)
-            write_private(self._folder / "report.json", _report_views.to_json(report))
-            write_private(self._folder / "report.html", _report_views.to_html(report).encode("utf-8"))
+            write_private(self._folder / "report.json", _views.to_json(report))
+            write_private(self._folder / "report.html", _views.to_html(report).encode("utf-8"))
         if self._junit:
             make_private_folder(self._junit.parent)
-            write_private(self._junit, _report_views.to_junit(report))
+            write_private(self._junit, _views.to_junit(report))
         if self._pending:
             self._write_pending(self._pending, report, known)
 
@@ -222,10 +223,10 @@ class Files:
             earlier = []
         except (OSError, ValueError) as error:
             raise CaveError(f"{path} cannot be read: {error}. Remove it, or name another file.") from error
-        waiting = _report.hosts_in(report, "failed", "pending")
+        waiting = _model.hosts_in(report, "failed", "pending")
         waiting += [name for name in earlier if name in left_out]
         if not waiting:
             remove_file(path)
             return
         make_private_folder(path.parent)
-        write_private(path, "".join(f"{name}\n" for name in sorted(waiting, key=_report.natural_key)).encode("utf-8"))
+        write_private(path, "".join(f"{name}\n" for name in sorted(waiting, key=_model.natural_key)).encode("utf-8"))

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.module_utils._tokens import fingerprint
 from ansible_collections.connectomics.cave.plugins.modules import saved_token
-from ansible_collections.connectomics.cave.plugins.plugin_utils import _rotate
+from ansible_collections.connectomics.cave.plugins.plugin_utils._action import TokenAction, tokens_to_prove
 from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import vault_secrets
-from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import Subject
-from ansible_collections.connectomics.cave.plugins.plugin_utils._token_action import TokenAction, tokens_to_prove
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import steps as _steps
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.decide import Subject
 
 OWN = ("tokens", "subjects", "looked", "saved", "stopped", "refused")
 
@@ -43,7 +43,7 @@ class ActionModule(TokenAction):
             "caveclient_datastacks": args.get("datastacks"),
         }
         try:
-            holders = _rotate.holders_of(host, variables)
+            holders = _steps.holders_of(host, variables)
         except CaveError as error:
             return {"failed": True, "changed": False, "msg": error.message}
         entries, others = self._entries(args.get("tokens") or [], holders, subjects)
@@ -61,18 +61,18 @@ class ActionModule(TokenAction):
         return _with(result, others)
 
     def _entries(
-        self, given: Any, holders: list[_rotate.Holder], subjects: list[Subject]
+        self, given: Any, holders: list[_steps.Holder], subjects: list[Subject]
     ) -> tuple[list[tuple[dict[str, Any], str]], list[dict[str, Any]]]:
         """Return the entries for saved_token, each with its server, and the results of those who get nothing."""
         present = [entry for entry in given if entry.get("state") != "absent"]
         entries, others = [], []
         secrets = vault_secrets(self._loader)
         for entry, holder in zip(present, holders, strict=True):
-            subject = next((item for item in subjects if item.holds(holder.server, _rotate.named(holder))), None)
+            subject = next((item for item in subjects if item.holds(holder.server, _steps.named(holder))), None)
             if subject is not None and subject.action == "left_out":
                 continue
             try:
-                token = _rotate.token_for(subject, holder, secrets)
+                token = _steps.token_for(subject, holder, secrets)
             except CaveError as error:
                 if self._task.args.get("refused") == "left_out":
                     continue
@@ -110,7 +110,7 @@ def _proof(entry: Mapping[str, Any], server: str, told: list[Mapping[str, Any]])
     return None
 
 
-def _outcome(holder: _rotate.Holder, **found: Any) -> dict[str, Any]:
+def _outcome(holder: _steps.Holder, **found: Any) -> dict[str, Any]:
     return {"user": holder.user, "server": holder.server, "changed": False, "files": [], **found}
 
 

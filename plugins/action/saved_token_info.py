@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.connectomics.cave.plugins.modules import saved_token_info
-from ansible_collections.connectomics.cave.plugins.plugin_utils._token_action import (
+from ansible_collections.connectomics.cave.plugins.plugin_utils._action import (
     TokenAction,
     entries_complaint,
     is_true,

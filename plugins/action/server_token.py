@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from ansible_collections.connectomics.cave.plugins.modules import server_token
-from ansible_collections.connectomics.cave.plugins.plugin_utils._token_action import TokenAction
+from ansible_collections.connectomics.cave.plugins.plugin_utils._action import TokenAction
 
 
 class ActionModule(TokenAction):

@@ -13,9 +13,10 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.plugin_utils import _rotate, _rotation
 from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import protected, vault_secrets
-from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import Seen, Subject
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import decide as _decide
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import steps as _steps
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.decide import Seen, Subject
 
 display = Display()
 
@@ -25,7 +26,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "subjects": {"type": "list", "elements": "dict", "default": []},
     "marks": {"type": "list", "elements": "dict", "default": []},
     "canaries": {"type": "list", "elements": "list", "default": []},
-    "strategy": {"type": "str", "choices": list(_rotation.STRATEGIES), "default": "auto"},
+    "strategy": {"type": "str", "choices": list(_decide.STRATEGIES), "default": "auto"},
     "name": {"type": "str", "default": ""},
     "users": {"type": "list", "elements": "str", "default": []},
     "canary": {"type": "list", "elements": "str", "default": []},
@@ -83,7 +84,7 @@ class _Step:
         self.subjects = [Subject.of(entry) for entry in options["subjects"]]
         self.play_hosts: list[str] = list(variables["ansible_play_hosts_all"])
         self._hostvars = variables["hostvars"]
-        self.settings = _rotate.Settings(
+        self.settings = _steps.Settings(
             strategy=options["strategy"],
             name=options["name"],
             users=frozenset(options["users"]),
@@ -99,16 +100,16 @@ class _Step:
             check=check,
         )
 
-    def holders(self) -> tuple[list[_rotate.Holder], dict[str, str]]:
+    def holders(self) -> tuple[list[_steps.Holder], dict[str, str]]:
         """Return everybody's entries on all hosts that are meant, and what keeps some from being read."""
-        return _rotate.gather(self.options["hosts"], lambda host: self._hostvars[host])
+        return _steps.gather(self.options["hosts"], lambda host: self._hostvars[host])
 
     def variable_files(self) -> list[str]:
         """Return the files in which the vault's variables are looked for."""
         if self.settings.vault_files:
             return list(self.settings.vault_files)
         folders = [self._hostvars[host].get("inventory_dir") for host in self.options["hosts"]]
-        return _rotate.variable_files(folder for folder in folders if folder)
+        return _steps.variable_files(folder for folder in folders if folder)
 
     def registered(self, host: str, name: str) -> Mapping[str, Any]:
         """Return what a host's task registered. Not templated: a result is data."""
@@ -135,7 +136,7 @@ def _well(result: Mapping[str, Any]) -> bool:
 
 def _prove(step: _Step) -> dict[str, Any]:
     holders, problems = step.holders()
-    subjects = _rotate.prove(holders, step.settings)
+    subjects = _steps.prove(holders, step.settings)
     meant = [subject for subject in subjects if subject.action != "left_out"]
     if not meant:
         whom = f"for {', '.join(sorted(step.settings.users))} " if step.settings.users else ""
@@ -155,25 +156,25 @@ def _stop_when_all_are_refused(subjects: Iterable[Subject]) -> None:
 def _begin(step: _Step) -> dict[str, Any]:
     holders, _problems = step.holders()
     before = [subject.as_dict() for subject in step.subjects]
-    _rotate.begin(step.subjects, holders, _looked(step), step.secrets, step.variable_files(), step.settings)
+    _steps.begin(step.subjects, holders, _looked(step), step.secrets, step.variable_files(), step.settings)
     _stop_when_all_are_refused(subject for subject in step.subjects if subject.action != "left_out")
     reached = [host for host in step.play_hosts if not _unreachable(step.registered(host, LOOKED))]
     troubled = {host: _trouble(step.registered(host, LOOKED)) for host in reached}
-    rounds = _rotate.canaries(step.subjects, reached, troubled, step.options["canary"])
+    rounds = _steps.canaries(step.subjects, reached, troubled, step.options["canary"])
     after = [subject.as_dict() for subject in step.subjects]
     made = any(subject.action == "made" or subject.places for subject in step.subjects)
     first = [host for attempt in rounds for host in attempt] or step.play_hosts[:1]
     return {"changed": made and before != after, "subjects": after, "canaries": rounds, "first": first}
 
 
-def _looked(step: _Step) -> dict[tuple[str, str, str], _rotate.Looked]:
+def _looked(step: _Step) -> dict[tuple[str, str, str], _steps.Looked]:
     found = {}
     for host in step.play_hosts:
         for entry in _users(step.registered(host, LOOKED)):
             access = entry.get("access")
             person = access.get("person") if isinstance(access, Mapping) else None
             number = person.get("id") if isinstance(person, Mapping) else None
-            found[host, str(entry.get("user")), str(entry.get("server"))] = _rotate.Looked(
+            found[host, str(entry.get("user")), str(entry.get("server"))] = _steps.Looked(
                 str(entry.get("fingerprint") or ""), number if isinstance(number, int) else None
             )
     return found
@@ -218,14 +219,14 @@ def _trouble_of_first(step: _Step, host: str) -> str:
 def _wait(step: _Step) -> dict[str, Any]:
     holders, _problems = step.holders()
     done = [subject for subject in step.subjects if not _undone(step, subject, holders)]
-    marks = _rotate.mark(done, step.settings)
+    marks = _steps.mark(done, step.settings)
     if marks and step.settings.grace:
         display.display(f"Every host has the new token. Waiting {step.settings.grace:g} s for uses of the old one.")
-    _rotate.wait(marks, step.settings)
+    _steps.wait(marks, step.settings)
     return {"ready": bool(marks), "marks": marks}
 
 
-def _undone(step: _Step, subject: Subject, holders: Iterable[_rotate.Holder]) -> list[str]:
+def _undone(step: _Step, subject: Subject, holders: Iterable[_steps.Holder]) -> list[str]:
     """Return the hosts of this run (with their users) on which a token was not saved and proven."""
     saved = {
         (host, str(entry.get("user")), str(entry.get("server"))): str(entry.get("msg") or "failed")
@@ -236,7 +237,7 @@ def _undone(step: _Step, subject: Subject, holders: Iterable[_rotate.Holder]) ->
     }
     undone = []
     for holder in holders:
-        if holder.host in step.play_hosts and subject.holds(holder.server, _rotate.named(holder)):
+        if holder.host in step.play_hosts and subject.holds(holder.server, _steps.named(holder)):
             trouble = saved.get((holder.host, holder.user, holder.server), "not reached")
             undone += [f"{holder.host} ({holder.user}: {trouble})"] if trouble else []
     return undone
@@ -251,11 +252,11 @@ def _end(step: _Step) -> dict[str, Any]:
             continue
         missing = _undone(step, subject, holders)
         if not missing:
-            wanted = [(item.host, item.user) for item in holders if subject.holds(item.server, _rotate.named(item))]
+            wanted = [(item.host, item.user) for item in holders if subject.holds(item.server, _steps.named(item))]
             found = {(host, user): what for (host, user, server), what in seen.items() if server == subject.server}
-            missing = _rotation.still_without(subject, wanted, found)
+            missing = _decide.still_without(subject, wanted, found)
         missing += [f"{host} ({message})" for host, message in problems.items()]
-        ended.append(_rotate.end(subject, missing, step.options["marks"], step.settings))
+        ended.append(_steps.end(subject, missing, step.options["marks"], step.settings))
     return {
         "changed": any(item.revoked for item in ended),
         "notes": [item.note for item in ended],

@@ -16,12 +16,12 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._controller impo
     protected,
     vault_secrets,
 )
-from ansible_collections.connectomics.cave.plugins.plugin_utils._vault_file import (
+from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.file import (
     Change,
     remove_variable,
     set_variable,
 )
-from ansible_collections.connectomics.cave.plugins.plugin_utils._yaml_edit import label
+from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.yaml_edit import label
 
 ARGUMENT_SPEC: dict[str, Any] = {
     "path": {"type": "path", "required": True},

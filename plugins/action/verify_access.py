@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.connectomics.cave.plugins.modules import verify_access
-from ansible_collections.connectomics.cave.plugins.plugin_utils._token_action import TokenAction
+from ansible_collections.connectomics.cave.plugins.plugin_utils._action import TokenAction
 
 
 class ActionModule(TokenAction):

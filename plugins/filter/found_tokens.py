@@ -12,8 +12,8 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.connectomics.cave.plugins.module_utils import _secrets
-from ansible_collections.connectomics.cave.plugins.module_utils._servers import host_of
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import host_of
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
 
 DOCUMENTATION = r"""
 name: found_tokens
@@ -64,7 +64,7 @@ def found_tokens(users: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
             continue
         for file in sorted(item.get("files", []), key=_own_files_first):
             name = PurePosixPath(file["path"]).name
-            host = name[: -len(_secrets.server_file(""))] if _secrets.is_server_file(name) else ""
+            host = name[: -len(_files.server_file(""))] if _files.is_server_file(name) else ""
             server = f"https://{host}" if host and host != host_of(item["server"]) else item["server"]
             for key in file.get("fingerprints", {}):
                 entry = {"user": item["user"], "server": server, "key": key, "state": "absent"}
@@ -75,7 +75,7 @@ def found_tokens(users: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
 
 def _own_files_first(file: Mapping[str, Any]) -> bool:
     """Sort the servers' own files first: with them the file for all servers loses what says whose token it is."""
-    return not _secrets.is_server_file(PurePosixPath(file["path"]).name)
+    return not _files.is_server_file(PurePosixPath(file["path"]).name)
 
 
 class FilterModule:

@@ -46,7 +46,7 @@ from typing import Any
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 
-from ansible_collections.connectomics.cave.plugins.plugin_utils._sealed import unseal
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.sealed import unseal
 
 
 class LookupModule(LookupBase):

@@ -4,7 +4,7 @@
 
 """What a module needs of ``ansible.module_utils.basic`` once its arguments were checked on the controller.
 
-Sent to hosts under that name (``plugin_utils/_program.py``): Ansible's own is some 10,000 lines with all that it
+Sent to hosts under that name (``plugin_utils/_fast_transport.py``): Ansible's own is some 10,000 lines with all that it
 imports, and each start compiles them anew. What a module prints, logs and hides is the same.
 """
 
@@ -15,7 +15,7 @@ import os
 import sys
 from typing import Any, Mapping, NoReturn
 
-from ansible_collections.connectomics.cave.plugins.module_utils._hiding import HIDDEN, masked, secrets_among
+from ansible_collections.connectomics.cave.plugins.module_utils._masking import HIDDEN, masked, secrets_among
 
 arguments = "{}"
 """The module's arguments as JSON, which the program that was sent sets before it runs the module."""

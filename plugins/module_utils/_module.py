@@ -12,7 +12,7 @@ from typing import Any, Callable, Iterator, Mapping
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError, unforeseen
-from ansible_collections.connectomics.cave.plugins.module_utils._hiding import strings_in
+from ansible_collections.connectomics.cave.plugins.module_utils._masking import strings_in
 
 # Shorter strings are no tokens, and to hide them would make messages unreadable.
 _MAY_BE_A_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{8,}=*")

@@ -272,7 +272,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.connectomics.cave.plugins.module_utils._caveclient import Mode, options_of, run
+from ansible_collections.connectomics.cave.plugins.module_utils._environment.managed import Mode, options_of, run
 from ansible_collections.connectomics.cave.plugins.module_utils._module import answer
 
 STRINGS = {"type": "list", "elements": "str", "default": []}

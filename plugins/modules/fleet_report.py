@@ -57,7 +57,7 @@ options:
     description:
       - A folder on the controller for C(report.json) and C(report.html), made with mode 0700 when it doesn't exist.
       - The files have mode 0600. They replace those of an earlier run.
-      - The shape of C(report.json) is described by the JSON schema C(plugins/plugin_utils/report.schema.json).
+      - The shape of C(report.json) is described by the JSON schema C(plugins/plugin_utils/_report/report.schema.json).
     type: path
   junit:
     description:

@@ -232,9 +232,9 @@ users:
 
 from typing import Any
 
+from ansible_collections.connectomics.cave.plugins.module_utils._backends.saved_token import run
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import DEFAULT_SERVER
 from ansible_collections.connectomics.cave.plugins.module_utils._module import CaveModule, answer
-from ansible_collections.connectomics.cave.plugins.module_utils._saved_token import run
-from ansible_collections.connectomics.cave.plugins.module_utils._servers import DEFAULT_SERVER
 
 ENTRY = {
     "user": {"type": "str"},

@@ -231,9 +231,9 @@ problems:
 
 from typing import Any
 
+from ansible_collections.connectomics.cave.plugins.module_utils._backends.saved_token_info import run
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import DEFAULT_SERVER
 from ansible_collections.connectomics.cave.plugins.module_utils._module import CaveModule, answer
-from ansible_collections.connectomics.cave.plugins.module_utils._saved_token_info import run
-from ansible_collections.connectomics.cave.plugins.module_utils._servers import DEFAULT_SERVER
 
 EXPECTED = {
     "user": {"type": "str", "required": True},

@@ -144,9 +144,9 @@ unsupported:
 
 from typing import Any
 
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import DEFAULT_SERVER
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_api import run
 from ansible_collections.connectomics.cave.plugins.module_utils._module import CaveModule, answer
-from ansible_collections.connectomics.cave.plugins.module_utils._servers import DEFAULT_SERVER
-from ansible_collections.connectomics.cave.plugins.module_utils._token_api import run
 
 ARGUMENTS: dict[str, Any] = {
     "argument_spec": {

@@ -211,9 +211,9 @@ users:
 
 from typing import Any
 
+from ansible_collections.connectomics.cave.plugins.module_utils._backends.verify_access import run
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import DEFAULT_SERVER
 from ansible_collections.connectomics.cave.plugins.module_utils._module import CaveModule, answer
-from ansible_collections.connectomics.cave.plugins.module_utils._servers import DEFAULT_SERVER
-from ansible_collections.connectomics.cave.plugins.module_utils._verify_access import run
 
 ARGUMENTS: dict[str, Any] = {
     "argument_spec": {

@@ -10,8 +10,8 @@ import re
 from typing import Any
 
 from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import protected
+from ansible_collections.connectomics.cave.plugins.plugin_utils._fast_transport import HostAction
 from ansible_collections.connectomics.cave.plugins.plugin_utils._fleet_run import say_how_far, wait_for_turn
-from ansible_collections.connectomics.cave.plugins.plugin_utils._program import HostAction
 
 _WORDS = ("user", "server", "key", "state")
 _KEYS = ("user", "token", "server", "datastacks", "key", "state", "validate")

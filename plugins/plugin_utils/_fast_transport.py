@@ -29,7 +29,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.errors import UnsupportedError
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.connectomics.cave.plugins.module_utils._hiding import masked, secrets_among
+from ansible_collections.connectomics.cave.plugins.module_utils._masking import masked, secrets_among
 from ansible_collections.connectomics.cave.plugins.module_utils._module import strings_out_of_place
 from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import without_shown_tokens
 
@@ -252,7 +252,7 @@ def _parts(module: str) -> Iterator[_Part]:
 def _imports(tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module:
-            if node.module == f"{PACKAGE}.module_utils":
+            if (PLUGINS / node.module.removeprefix(f"{PACKAGE}.").replace(".", "/")).is_dir():
                 yield from (f"{node.module}.{alias.name}" for alias in node.names)
             elif node.module == BASIC or node.module.startswith(f"{PACKAGE}.module_utils."):
                 yield node.module

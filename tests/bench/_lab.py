@@ -20,8 +20,8 @@ from typing import Any
 from ansible_run import ROOT, environment
 from fleet import Fleet
 
-from ansible_collections.connectomics.cave.plugins.module_utils._tokens import fingerprint
-from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import Subject
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.decide import Subject
 from cave_server import CaveServer
 
 from ._meter import BenchError, Group, Meter, Sample

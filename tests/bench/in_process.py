@@ -41,7 +41,7 @@ PARAMS = {
 
 def saved_token(user: str) -> float:
     """Return the median seconds of an unchanged call for a user: in a child process when that is somebody else."""
-    from ansible_collections.connectomics.cave.plugins.module_utils._saved_token import run
+    from ansible_collections.connectomics.cave.plugins.module_utils._backends.saved_token import run
 
     entry = pwd.getpwnam(user)
     with tempfile.TemporaryDirectory() as folder:
@@ -70,7 +70,7 @@ def start(module: str, kind: str = "bytecode") -> float:
     """
     import ansible.module_utils.basic  # noqa: F401 (what it takes is not counted)
 
-    from ansible_collections.connectomics.cave.plugins.plugin_utils._program import program
+    from ansible_collections.connectomics.cave.plugins.plugin_utils._fast_transport import program
 
     text, _run = program(module).rsplit("\n__import__(", 1)
     if kind == "source":

@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ansible_collections.connectomics.cave.plugins.module_utils import _problems, _readers, _secrets
-from ansible_collections.connectomics.cave.plugins.module_utils._problems import Asked, Found, Place, Problem
-from ansible_collections.connectomics.cave.plugins.module_utils._servers import parse_datastacks
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import parse_datastacks
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import problems as _problems
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import readers as _readers
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.problems import Asked, Found, Place, Problem
 
 SERVER = "https://global.daf-apis.com"
 HOME = "/home/alice"
@@ -22,11 +24,11 @@ OWN, ALL, LEGACY = "global.daf-apis.com-cave-secret.json", "cave-secret.json", "
 MANAGED = Asked(SERVER, parse_datastacks(["minnie65_public"], SERVER), is_managed=True)
 
 
-def entry(content: object, problem: str | None = None) -> _secrets.Entry:
+def entry(content: object, problem: str | None = None) -> _files.Entry:
     """Return a secrets file: a token, a whole content, or one that no program can read."""
     text = json.dumps({"token": content} if isinstance(content, str) else content)
-    detail = _secrets.PROBLEMS[problem] if problem else ""
-    return _secrets.Entry(0o600, UID, UID, True, None if problem else text, problem, detail)
+    detail = _files.PROBLEMS[problem] if problem else ""
+    return _files.Entry(0o600, UID, UID, True, None if problem else text, problem, detail)
 
 
 def place(path: str, kind: str = "file", **how: Any) -> Place:
@@ -35,7 +37,7 @@ def place(path: str, kind: str = "file", **how: Any) -> Place:
     return Place(path, kind, **{**sound, **how})
 
 
-def found(files: dict[str, _secrets.Entry], *places: Place, cloud_volume_dir: str = "", installed: str = "") -> Found:
+def found(files: dict[str, _files.Entry], *places: Place, cloud_volume_dir: str = "", installed: str = "") -> Found:
     """Return what root found for Alice; names without a slash are below her secrets directory."""
     listing = {name if "/" in name else f"{SECRETS}/{name}": content for name, content in files.items()}
     return Found(
@@ -73,7 +75,7 @@ def samples() -> list[Problem]:
         problems(found({ALL: entry(TOKEN), f"{elsewhere}/secrets/{ALL}": entry(OLD)}, cloud_volume_dir=elsewhere)),
         problems(found({ALL: entry(TOKEN), LEGACY: entry(OLD)})),
         problems(
-            found({ALL: entry(TOKEN), _secrets.SERVER_MAP: entry({"minnie65_public": "https://typo.daf-apis.com"})})
+            found({ALL: entry(TOKEN), _files.SERVER_MAP: entry({"minnie65_public": "https://typo.daf-apis.com"})})
         ),
         problems(found({ALL: entry(TOKEN)}, place(f"{SECRETS}/{ALL}", is_link=True))),
         problems(found({ALL: entry(TOKEN)}, place(f"{SECRETS}/{ALL}", uid=0))),

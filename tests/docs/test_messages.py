@@ -11,9 +11,9 @@ import re
 import pytest
 from ansible_run import ROOT
 
-from ansible_collections.connectomics.cave.plugins.module_utils._problems import PROBLEMS
-from ansible_collections.connectomics.cave.plugins.module_utils._servers import KNOWN_LOCAL_SERVERS
-from ansible_collections.connectomics.cave.plugins.module_utils._verdicts import VERDICTS
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import KNOWN_LOCAL_SERVERS
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import VERDICTS
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.problems import PROBLEMS
 from docs import problem_samples, verdict_samples
 
 RST = ROOT / "docs" / "docsite" / "rst"

@@ -11,10 +11,11 @@ import json
 import socket
 import ssl
 
-from ansible_collections.connectomics.cave.plugins.module_utils import _http, _verdicts
+from ansible_collections.connectomics.cave.plugins.module_utils._cave import http as _http
+from ansible_collections.connectomics.cave.plugins.module_utils._cave import verdicts as _verdicts
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import Answer
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import Verdict
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.module_utils._http import Answer
-from ansible_collections.connectomics.cave.plugins.module_utils._verdicts import Verdict
 
 SERVER = "https://global.daf-apis.com"
 STACK = "minnie65_public"

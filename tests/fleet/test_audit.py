@@ -16,7 +16,7 @@ import pytest
 import yaml
 from ansible_run import Run, ansible
 
-from ansible_collections.connectomics.cave.plugins.module_utils._tokens import fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from cave_server import CaveServer
 from fleet import Fleet, Host
 

@@ -20,9 +20,9 @@ import yaml
 from ansible.parsing.vault import VaultLib, VaultSecret
 from ansible_run import Run, ansible
 
-from ansible_collections.connectomics.cave.plugins.module_utils._http import request
-from ansible_collections.connectomics.cave.plugins.module_utils._tokens import fingerprint
-from ansible_collections.connectomics.cave.plugins.plugin_utils._vault_file import read_variable
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import request
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
+from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.file import read_variable
 from cave_server import CaveServer
 from fleet import USERS, Fleet, Host
 

@@ -32,8 +32,9 @@ from homes import (
 from module_runner import run_module
 from real_readers import Answers, RealReaders, real_readers
 
-from ansible_collections.connectomics.cave.plugins.module_utils import _readers, _store
-from ansible_collections.connectomics.cave.plugins.module_utils._tokens import fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import directory as _directory
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import readers as _readers
 from cave_server import CaveServer
 
 pytestmark = [pytest.mark.network, pytest.mark.slow]
@@ -176,7 +177,7 @@ def _fill_at_random(home: Path, chance: random.Random) -> dict[str, str]:
 def test_what_is_said_about_the_readers_is_true(seed: int, readers: RealReaders, tmp_path: Path) -> None:
     environment = _fill_at_random(tmp_path, random.Random(seed))  # noqa: S311 (a test's dice)
     where = _readers.places(str(tmp_path), environment.get("CLOUD_VOLUME_DIR", ""))
-    listing = _store.listing(where)
+    listing = _directory.listing(where)
     told: Answers = {}
     for reading in _readers.read_by_all(listing, where, HOST, [LOCAL_HOST]):
         names = ["8.2.1 ", "5.31.0 ", "5.4.0 "] if reading.reader == "caveclient" else [""]

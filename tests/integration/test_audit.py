@@ -20,7 +20,7 @@ from ansible.parsing.vault import VaultLib, VaultSecret
 from ansible_run import Run, ansible
 from homes import DEFAULT_FILE, fill, picture, secrets_of
 
-from ansible_collections.connectomics.cave.plugins.module_utils._tokens import fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from cave_server import CaveServer
 
 STACK = "minnie65_public"

@@ -15,7 +15,7 @@ import pytest
 from ansible_run import Run, run_tasks
 from rotation_lab import USER, Lab
 
-from ansible_collections.connectomics.cave.plugins.module_utils._tokens import fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from cave_server import CaveServer
 
 WORKSTATIONS = 4

@@ -18,7 +18,7 @@ import yaml
 from ansible_run import Run, ansible
 from homes import DEFAULT_FILE, LEGACY_FILE, OTHER_TOKEN, fill, picture, secrets_of
 
-from ansible_collections.connectomics.cave.plugins.module_utils._tokens import fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from cave_server import CaveServer
 
 STACKS = [{"name": "minnie65_public", "local_server": "https://minnie.microns-daf.com"}]

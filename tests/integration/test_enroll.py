@@ -19,7 +19,7 @@ import requests
 import yaml
 from ansible_run import ansible, command, environment, wait_until_read
 
-from ansible_collections.connectomics.cave.plugins.module_utils._tokens import fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from cave_server import CaveServer
 
 STACK = "minnie65_public"

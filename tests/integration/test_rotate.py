@@ -15,8 +15,8 @@ import pytest
 from ansible_run import ansible
 from rotation_lab import USER, Lab
 
-from ansible_collections.connectomics.cave.plugins.module_utils._http import request
-from ansible_collections.connectomics.cave.plugins.module_utils._tokens import fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import request
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from cave_server import CaveServer
 
 pytestmark = pytest.mark.slow

@@ -42,8 +42,8 @@ from homes import (
 )
 from module_runner import Outcome, python_for_all, run_module
 
-from ansible_collections.connectomics.cave.plugins.module_utils._problems import PROBLEMS
-from ansible_collections.connectomics.cave.plugins.module_utils._tokens import fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.problems import PROBLEMS
 from cave_server import CaveServer
 
 STACK = "minnie65_public"

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from ansible_run import run_tasks
 
-from ansible_collections.connectomics.cave.plugins.module_utils import _token_api
+from ansible_collections.connectomics.cave.plugins.module_utils._cave import token_api as _token_api
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.module_utils._tokens import fingerprint
 from cave_server import CaveServer, Person
 
 TOKENS = "/auth/api/v1/user/token"

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_api import run_info
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.module_utils._token_api import run_info
-from ansible_collections.connectomics.cave.plugins.module_utils._tokens import fingerprint
 from cave_server import CaveServer
 
 

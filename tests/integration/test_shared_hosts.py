@@ -24,7 +24,7 @@ from ansible_run import Run, ansible
 from homes import DEFAULT_FILE, SERVER_MAP, fill, real_group, real_user, secrets_of, token_in
 from module_runner import command, module_input, run_module
 
-from ansible_collections.connectomics.cave.plugins.module_utils._tokens import fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from cave_server import CaveServer
 
 STACK = "minnie65_public"

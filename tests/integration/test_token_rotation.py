@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 from ansible.parsing.vault import VaultSecret
 
-from ansible_collections.connectomics.cave.plugins.module_utils._tokens import fingerprint
-from ansible_collections.connectomics.cave.plugins.plugin_utils import _rotate, _vault_file
-from ansible_collections.connectomics.cave.plugins.plugin_utils._rotate import Holder, Looked, Settings
-from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import Subject
-from ansible_collections.connectomics.cave.plugins.plugin_utils._sealed import unseal
-from ansible_collections.connectomics.cave.plugins.plugin_utils._vault_file import read_variable, set_variable
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import steps as _steps
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.decide import Subject
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.sealed import unseal
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.steps import Holder, Looked, Settings
+from ansible_collections.connectomics.cave.plugins.plugin_utils._vault import file as _file
+from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.file import read_variable, set_variable
 from cave_server import CaveServer
 
 SECRETS = [("default", VaultSecret(b"correct horse"))]
@@ -70,14 +71,14 @@ class Rotation:
         """Prove and begin, as the next run would; return what became of each user's token."""
         chosen = SETTINGS._replace(**settings)
         holders = [item._replace(token=str(self.stored(item.user))) for item in self.holders]
-        subjects = _rotate.prove(holders, chosen)
-        _rotate.begin(subjects, holders, self.looked, SECRETS, [str(self.path)], chosen)
+        subjects = _steps.prove(holders, chosen)
+        _steps.begin(subjects, holders, self.looked, SECRETS, [str(self.path)], chosen)
         return {user: subject for subject in subjects for user in subject.users}
 
-    def end(self, subject: Subject, missing: Mapping[str, str] | None = None, **settings: Any) -> _rotate.Ended:
+    def end(self, subject: Subject, missing: Mapping[str, str] | None = None, **settings: Any) -> _steps.Ended:
         chosen = SETTINGS._replace(**settings)
-        marks = _rotate.mark([subject], chosen)
-        return _rotate.end(subject, list(missing or ()), marks, chosen)
+        marks = _steps.mark([subject], chosen)
+        return _steps.end(subject, list(missing or ()), marks, chosen)
 
 
 @pytest.fixture
@@ -190,7 +191,7 @@ def test_a_token_that_was_made_and_could_not_be_stored_is_taken_up_by_the_next_r
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(_vault_file, "_replace", full)
+        patch.setattr(_file, "_replace", full)
         subject = rotation.begin()["alice"]
     assert subject.refused
     assert "No space left" in subject.message
@@ -224,8 +225,8 @@ def test_another_run_that_stored_the_token_meanwhile_is_followed(rotation: Rotat
     old = rotation.add("alice", "ws1")
     made = unseal(rotation.begin()["alice"].sealed)
     holders = [item._replace(token=old) for item in rotation.holders]  # as this run read the vault before
-    subjects = _rotate.prove(holders, SETTINGS)
-    _rotate.begin(subjects, holders, rotation.looked, SECRETS, [str(rotation.path)], SETTINGS)
+    subjects = _steps.prove(holders, SETTINGS)
+    _steps.begin(subjects, holders, rotation.looked, SECRETS, [str(rotation.path)], SETTINGS)
     assert subjects[0].action == "continued"
     assert unseal(subjects[0].sealed) == made == rotation.stored()
 

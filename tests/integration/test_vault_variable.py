@@ -20,7 +20,7 @@ import pytest
 from ansible.parsing.vault import VaultLib, VaultSecret
 from ansible_run import ansible, command, environment, run_tasks
 
-from ansible_collections.connectomics.cave.plugins.plugin_utils._vault_file import read_variable
+from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.file import read_variable
 
 NAME = "vault_cave_token_alice"
 OLD = "0a1b2c3d4e5f60718293a4b5c6d7e8f9"

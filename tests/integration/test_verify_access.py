@@ -21,10 +21,12 @@ import pytest
 from ansible_run import run_tasks
 from raw_server import RawServer, http_answer, say
 
-from ansible_collections.connectomics.cave.plugins.module_utils import _client, _users, _verify_access
+from ansible_collections.connectomics.cave.plugins.module_utils import _users
+from ansible_collections.connectomics.cave.plugins.module_utils._backends import verify_access as _verify_access
+from ansible_collections.connectomics.cave.plugins.module_utils._cave import client as _client
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import VERDICTS
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.module_utils._tokens import fingerprint
-from ansible_collections.connectomics.cave.plugins.module_utils._verdicts import VERDICTS
 from cave_server import CaveServer
 
 STACK = "minnie65_public"

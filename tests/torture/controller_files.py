@@ -28,7 +28,7 @@ from torture.write_path import ERRORS, scratch, thinned
 
 from ansible_collections.connectomics.cave.plugins.action import fleet_report
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.plugin_utils import _vault_file
+from ansible_collections.connectomics.cave.plugins.plugin_utils._vault import file as vault_file
 
 DEFAULT, LAB = ("default", VaultSecret(b"correct horse")), ("lab", VaultSecret(b"battery staple"))
 SECRETS = [DEFAULT, LAB]
@@ -107,18 +107,18 @@ def _nothing(place: Path) -> None:
 
 def _set(variable: tuple[str, ...] = ALICE, **options: Any) -> Callable[[Path], Any]:
     def act(place: Path) -> None:
-        _vault_file.set_variable(str(place / "vault.yml"), variable, NEW_TOKEN, SECRETS, vault_id="default", **options)
+        vault_file.set_variable(str(place / "vault.yml"), variable, NEW_TOKEN, SECRETS, vault_id="default", **options)
 
     return act
 
 
 def _remove(place: Path) -> None:
-    _vault_file.remove_variable(str(place / "vault.yml"), ALICE, SECRETS)
+    vault_file.remove_variable(str(place / "vault.yml"), ALICE, SECRETS)
 
 
 def _variables(place: Path) -> object:
     path = place / "vault.yml"
-    return _vault_file.read_variables(str(path), SECRETS) if path.exists() else None
+    return vault_file.read_variables(str(path), SECRETS) if path.exists() else None
 
 
 _TOKENS_INLINE = "# tokens\n" + _inline(ALICE[0], OLD_TOKEN) + "other: 1   # kept\n"

@@ -25,8 +25,8 @@ from torture.attacks import Report, Short, attack
 from torture.tracing import Point, points, traced
 from torture.write_path import scratch, thinned
 
-from ansible_collections.connectomics.cave.plugins.module_utils._builds import Builds
-from ansible_collections.connectomics.cave.plugins.module_utils._caveclient import Mode, options_of, run
+from ansible_collections.connectomics.cave.plugins.module_utils._environment.builds import Builds
+from ansible_collections.connectomics.cave.plugins.module_utils._environment.managed import Mode, options_of, run
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 
 CHANGES = """

@@ -388,31 +388,31 @@ def %s(*given, **named):
         raise RuntimeError(f"on purpose: {_all_of([given, named])}") from error
 """
 BROKEN = (
-    ("module_utils/_saved_token.py", "run"),
-    ("module_utils/_saved_token_info.py", "run"),
-    ("module_utils/_verify_access.py", "run"),
-    ("module_utils/_token_api.py", "run"),
-    ("module_utils/_token_api.py", "run_info"),
-    ("module_utils/_token_api.py", "values_of"),
-    ("module_utils/_caveclient.py", "run"),
-    ("plugin_utils/_vault_file.py", "set_variable"),
+    ("module_utils/_backends/saved_token.py", "run"),
+    ("module_utils/_backends/saved_token_info.py", "run"),
+    ("module_utils/_backends/verify_access.py", "run"),
+    ("module_utils/_cave/token_api.py", "run"),
+    ("module_utils/_cave/token_api.py", "run_info"),
+    ("module_utils/_cave/token_api.py", "values_of"),
+    ("module_utils/_environment/managed.py", "run"),
+    ("plugin_utils/_vault/file.py", "set_variable"),
 )
 BROKEN_INSIDE = (
-    ("module_utils/_save.py", "save"),
-    ("module_utils/_access.py", "prove_token"),
-    ("module_utils/_access.py", "check_access"),
-    ("module_utils/_access.py", "prove_all"),
+    ("module_utils/_secrets/writer.py", "save"),
+    ("module_utils/_cave/probe.py", "prove_token"),
+    ("module_utils/_cave/probe.py", "check_access"),
+    ("module_utils/_cave/probe.py", "prove_all"),
 )
 BROKEN_ON_THE_CONTROLLER = (
     ("plugin_utils/_controller.py", "without_shown_tokens"),
-    ("plugin_utils/_token_action.py", "entries_complaint"),
+    ("plugin_utils/_action.py", "entries_complaint"),
 )
 BROKEN_ROTATIONS = (
-    ("plugin_utils/_rotate.py", "prove"),
-    ("plugin_utils/_rotate.py", "begin"),
-    ("plugin_utils/_rotate.py", "token_for"),
-    ("plugin_utils/_rotate.py", "end"),
-    ("plugin_utils/_report.py", "build_report"),
+    ("plugin_utils/_rotation/steps.py", "prove"),
+    ("plugin_utils/_rotation/steps.py", "begin"),
+    ("plugin_utils/_rotation/steps.py", "token_for"),
+    ("plugin_utils/_rotation/steps.py", "end"),
+    ("plugin_utils/_report/model.py", "build_report"),
 )
 UNFORESEEN = "Unforeseen error at"
 

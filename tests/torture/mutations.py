@@ -40,33 +40,33 @@ class Defect:
     tests: tuple[str, ...]
 
 
-STORE = ("test_store.py",)
-SAVE = ("test_save.py",)
+STORE = ("_secrets/test_directory.py",)
+SAVE = ("_secrets/test_writer.py",)
 DEFECTS = {
     "follow-links": Defect(
         "O_NOFOLLOW is dropped, and links are no longer told apart",
-        "_store.py",
+        "_secrets/directory.py",
         "_OPEN = os.O_NOFOLLOW | os.O_CLOEXEC",
         "_OPEN = os.O_CLOEXEC",
-        ("test_store.py",),
+        ("_secrets/test_directory.py",),
     ),
     "no-file-sync": Defect(
         "the new file is not on the disk before it takes the old one's place",
-        "_store.py",
+        "_secrets/directory.py",
         "                    os.fsync(descriptor)\n",
         "",
         STORE,
     ),
     "no-directory-sync": Defect(
         "the rename is not on the disk when the run ends",
-        "_store.py",
+        "_secrets/directory.py",
         "            os.fsync(self._descriptor)\n",
         "            pass\n",
         STORE,
     ),
     "readable-for-an-instant": Defect(
         "the new file is readable by others for an instant",
-        "_store.py",
+        "_secrets/directory.py",
         "descriptor = os.open(temporary, flags, 0o600, dir_fd=self._descriptor)",
         "descriptor = os.open(temporary, flags, 0o644, dir_fd=self._descriptor)\n"
         "            os.fchmod(descriptor, 0o600)",
@@ -74,14 +74,14 @@ DEFECTS = {
     ),
     "not-exclusive": Defect(
         "a temporary name that somebody planted is taken for ours",
-        "_store.py",
+        "_secrets/directory.py",
         "os.O_WRONLY | os.O_CREAT | os.O_EXCL | _OPEN",
         "os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _OPEN",
         STORE,
     ),
     "in-place": Defect(
         "the file is written in place",
-        "_store.py",
+        "_secrets/directory.py",
         '        temporary = f".connectomics-cave-{os.urandom(8).hex()}.tmp"\n',
         "        temporary = name\n        with contextlib.suppress(OSError):\n"
         "            os.unlink(name, dir_fd=self._descriptor)\n",
@@ -89,42 +89,42 @@ DEFECTS = {
     ),
     "litter": Defect(
         "the temporary file stays when a write fails",
-        "_store.py",
+        "_secrets/directory.py",
         "                    os.unlink(temporary, dir_fd=self._descriptor)\n                raise",
         "                    pass\n                raise",
         STORE,
     ),
     "by-path": Defect(
         "the file is renamed by its path, not in the directory that was opened",
-        "_store.py",
+        "_secrets/directory.py",
         "os.rename(temporary, name, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)",
         "os.rename(temporary, os.path.join(self.path, name), src_dir_fd=self._descriptor)",
         STORE,
     ),
     "no-lock": Defect(
         "two runs write at once",
-        "_store.py",
+        "_secrets/directory.py",
         "                    fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
         "",
         STORE,
     ),
     "stale-plan": Defect(
         "what another run wrote meanwhile is lost",
-        "_save.py",
+        "_secrets/writer.py",
         "    steps = session.think(wishes)  # again: only under the lock is what was read what will be replaced\n",
         "",
         SAVE,
     ),
     "wide-directories": Defect(
         "directories are made for all to read",
-        "_store.py",
+        "_secrets/directory.py",
         "os.mkdir(path, 0o700)",
         "os.mkdir(path, 0o755)",
         STORE,
     ),
     "strange-owner": Defect(
         "a link to somebody else's directory is followed",
-        "_store.py",
+        "_secrets/directory.py",
         "    if owner not in owners:",
         "    if False:",
         STORE,
@@ -145,45 +145,45 @@ DEFECTS = {
     ),
     "overwrite-malformed": Defect(
         "a malformed file is overwritten silently",
-        "_save.py",
+        "_secrets/writer.py",
         'if self.malformed and (self.home.on_malformed == "fail" or self._unmendable()):',
         "if False:",
         SAVE,
     ),
     "forget-quarantine-mode": Defect(
         "what is set aside stays readable by others",
-        "_store.py",
+        "_secrets/directory.py",
         "                    os.fchmod(descriptor, 0o700 if stat.S_ISDIR(os.fstat(descriptor).st_mode) else 0o600)\n",
         "                    pass\n",
         STORE,
     ),
     "write-in-check-mode": Defect(
         "check mode writes",
-        "_save.py",
+        "_secrets/writer.py",
         "    if check_mode or not session.differs(steps):",
         "    if not session.differs(steps):",
         SAVE,
     ),
     "own-file-first": Defect(
         "stale files are written last, when nothing tells any more that they are stale",
-        "_coherence.py",
+        "_secrets/plan.py",
         "{**elsewhere, **reasons}",
         "{**reasons, **elsewhere}",
         SAVE,
     ),
     "token-in-the-diff": Defect(
         "the diff shows tokens",
-        "_save.py",
+        "_secrets/writer.py",
         "return fingerprint(token) if isinstance(token, str) and token else None",
         "return token if isinstance(token, str) and token else None",
         SAVE,
     ),
     "token-in-messages": Defect(
         "a failure's message shows the token",
-        "_saved_token.py",
+        "_backends/saved_token.py",
         'msg=mask(error.message, [token or ""])',
         "msg=error.message",
-        ("test_saved_token.py",),
+        ("_backends/test_saved_token.py",),
     ),
     "misspelt-options-shown": Defect(
         "a token under a misspelt option is printed",
@@ -194,10 +194,10 @@ DEFECTS = {
     ),
     "prove-later": Defect(
         "a rejected token is written",
-        "_saved_token.py",
+        "_backends/saved_token.py",
         "        if not verdict.ok:",
         "        if False:",
-        ("test_saved_token.py",),
+        ("_backends/test_saved_token.py",),
     ),
     "token-logged": Defect(
         "a module logs what was raised, with what it quotes",
@@ -236,7 +236,7 @@ DEFECTS = {
     ),
     "result-not-masked": Defect(
         "a token that got into a result is printed by the host",
-        "_hiding.py",
+        "_masking.py",
         "        text = text.replace(secret, PART_HIDDEN)\n",
         "        pass\n",
         ("test_basic.py",),
@@ -250,63 +250,63 @@ DEFECTS = {
     ),
     "mask-nothing": Defect(
         "what a server says is shown with the token in it",
-        "_tokens.py",
+        "_cave/tokens.py",
         '        text = text.replace(token, f"<token {fingerprint(token)}>")\n',
         "        pass\n",
-        ("test_tokens.py", "test_verdicts.py"),
+        ("_cave/test_tokens.py", "_cave/test_verdicts.py"),
     ),
     "mask-after-the-cut": Defect(
         "half a token is left where a text is cut",
-        "_verdicts.py",
+        "_cave/verdicts.py",
         '    raw = mask(_ESCAPES.sub("", mask(raw[: 64 * limit + 65536], tokens)), tokens)\n',
         '    raw = mask(_ESCAPES.sub("", mask(raw[:limit], tokens)), tokens)\n',
-        ("test_verdicts.py",),
+        ("_cave/test_verdicts.py",),
     ),
     "follow-redirects": Defect(
         "a redirect is followed, with the token",
-        "_http.py",
+        "_cave/http.py",
         "                return Answer(response.status, found, self._body(response), url)\n",
         "                if response.status in (301, 302, 303, 307, 308):\n"
         '                    place = urllib.parse.urljoin(url, found["location"])\n'
         "                    self.message = self.message._replace(url=place)\n"
         "                    return self._exchange()\n"
         "                return Answer(response.status, found, self._body(response), url)\n",
-        ("test_http.py",),
+        ("_cave/test_http.py",),
     ),
     "token-to-the-proxy": Defect(
         "a proxy is told the token when it is asked for a tunnel",
-        "_http.py",
+        "_cave/http.py",
         "headers=_proxy_headers(proxy))",
         "headers={**headers, **_proxy_headers(proxy)})",
-        ("test_http.py::test_a_proxy_that_refuses_a_tunnel_never_sees_the_token",),
+        ("_cave/test_http.py::test_a_proxy_that_refuses_a_tunnel_never_sees_the_token",),
     ),
     "any-certificate": Defect(
         "certificates are not verified",
-        "_http.py",
+        "_cave/http.py",
         "            return tls_context(self.ca_path)\n",
         "            return ssl._create_unverified_context()\n",
-        ("test_http.py::test_a_server_that_cannot_be_trusted_never_sees_the_token",),
+        ("_cave/test_http.py::test_a_server_that_cannot_be_trusted_never_sees_the_token",),
     ),
     "refused-is-well": Defect(
         "a token that the server refuses is said to be good",
-        "_verdicts.py",
+        "_cave/verdicts.py",
         'return Verdict("invalid_token", message, remedy, server, url=token_page(server))',
         'return Verdict("ok", message, remedy, server, url=token_page(server))',
-        ("test_verdicts.py",),
+        ("_cave/test_verdicts.py",),
     ),
     "a-page-is-an-answer": Defect(
         "a login page that answers 200 is taken for CAVE",
-        "_verdicts.py",
+        "_cave/verdicts.py",
         "    if answer.status != 200 or not answer.claims_json:",
         "    if answer.status != 200:",
-        ("test_verdicts.py",),
+        ("_cave/test_verdicts.py",),
     ),
     "a-link-anywhere": Defect(
         "a link that leads to another host is passed on",
-        "_verdicts.py",
+        "_cave/verdicts.py",
         "    return parts.scheme in schemes and parts.netloc.lower() == host_of(server).lower()",
         "    return True",
-        ("test_verdicts.py",),
+        ("_cave/test_verdicts.py",),
     ),
 }
 SHORT = (

@@ -48,13 +48,15 @@ from hypothesis import strategies as st
 from torture.attacks import Report, Short, attack
 from torture.tracing import CALLS, failing_at, killed_at, modes_given, points, traced
 
-from ansible_collections.connectomics.cave.plugins.module_utils import _json_edit, _store, _users
-from ansible_collections.connectomics.cave.plugins.module_utils._coherence import Wish
+from ansible_collections.connectomics.cave.plugins.module_utils import _users
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import parse_datastacks
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.module_utils._home import Home
-from ansible_collections.connectomics.cave.plugins.module_utils._save import save
-from ansible_collections.connectomics.cave.plugins.module_utils._servers import parse_datastacks
-from ansible_collections.connectomics.cave.plugins.module_utils._tokens import fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import directory as _directory
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import json_edit as _json_edit
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import Home
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.plan import Wish
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.writer import save
 
 QUARANTINED = ".malformed-"
 Save = Callable[[], list[dict[str, Any]]]
@@ -144,13 +146,13 @@ def contents(home: Path) -> dict[str, bytes]:
     return {
         path: content
         for path, (kind, *_rest, content) in picture(home).items()
-        if kind == "-" and not _store.TEMPORARY.fullmatch(Path(path).name)
+        if kind == "-" and not _directory.TEMPORARY.fullmatch(Path(path).name)
     }
 
 
 def litter(home: Path) -> list[str]:
     """What killed runs leave."""
-    return [path.name for path in home.rglob("*") if _store.TEMPORARY.fullmatch(path.name)]
+    return [path.name for path in home.rglob("*") if _directory.TEMPORARY.fullmatch(path.name)]
 
 
 def is_whole(found: dict[str, bytes], before: dict[str, bytes], after: dict[str, bytes]) -> str:
@@ -378,7 +380,7 @@ def _swap_for_ever(home: Path, targets: list[Path], seed: int) -> None:
     """
     dice = random.Random(seed)  # noqa: S311 (an attacker's dice)
     secrets = secrets_of(home)
-    names = [SERVER_FILE, LOCAL_FILE, DEFAULT_FILE, SERVER_MAP, _store.LOCK_FILE]
+    names = [SERVER_FILE, LOCAL_FILE, DEFAULT_FILE, SERVER_MAP, _directory.LOCK_FILE]
     while True:
         with suppress(OSError):
             temporary = [name for name in os.listdir(secrets) if name.endswith(".tmp")]
@@ -470,7 +472,7 @@ def _everything(folder: Path) -> dict[str, tuple[int, ...]]:
 def planted_links_and_races(report: Report, scale: float) -> None:
     """Save as root for a user who swaps everything meanwhile. Needs root, to make users."""
     ends: Counter[str] = Counter()
-    bound = _store.LOCK_PATIENCE + 5
+    bound = _directory.LOCK_PATIENCE + 5
     slowest = 0.0
     with (
         scratch() as folder,
@@ -479,7 +481,7 @@ def planted_links_and_races(report: Report, scale: float) -> None:
         real_user(group, folder, "bob") as bob,
     ):
         roots = folder / "roots"
-        names = (SERVER_FILE, LOCAL_FILE, DEFAULT_FILE, SERVER_MAP, _store.LOCK_FILE, "secrets/x.json")
+        names = (SERVER_FILE, LOCAL_FILE, DEFAULT_FILE, SERVER_MAP, _directory.LOCK_FILE, "secrets/x.json")
         for owner, place, open_mode in ((0, roots, 0o755), (bob.uid, bob.home / "theirs", 0o711)):
             (place / "secrets").mkdir(parents=True)
             for name in names:
@@ -525,7 +527,7 @@ def _save_key(home: Path, number: int) -> None:
     """One of many writers: puts its own key into the files, some times over."""
     status = 0
     try:
-        _store.LOCK_PATIENCE = 60.0
+        _directory.LOCK_PATIENCE = 60.0
         save(home_at(home), [wish(f"{NEW_TOKEN}{number}", key=f"key{number}")], check_mode=False)
     except CaveError as error:
         status = 1 if "Unforeseen" not in error.message else 2

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PLUGIN_KINDS = ("action", "doc_fragments", "filter", "lookup", "module_utils", "modules", "plugin_utils")
 MODULES = sorted(path.stem for path in (ROOT / "plugins" / "modules").glob("[!_]*.py"))
 # A file that is run by the Python of a caveclient environment, which has these.
-IN_A_CLIENT_ENVIRONMENT = {"_client_check.py": {"caveclient", "requests", "urllib3.util.retry"}}
+IN_A_CLIENT_ENVIRONMENT = {"client_script.py": {"caveclient", "requests", "urllib3.util.retry"}}
 PRIVATE = "ansible_collections.connectomics.cave.plugins.module_utils"
 
 
@@ -109,7 +109,7 @@ def test_what_runs_on_the_host_imports_the_standard_library_and_the_collection_a
     foreign = [
         f"{path.name}: {name}"
         for kind in ("modules", "module_utils")
-        for path in sorted((ROOT / "plugins" / kind).glob("*.py"))
+        for path in sorted((ROOT / "plugins" / kind).rglob("*.py"))
         for name in imports(path)
         if not is_on_the_host(name) and name not in IN_A_CLIENT_ENVIRONMENT.get(path.name, ())
     ]

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ansible_collections.connectomics.cave.plugins.module_utils._verdicts import VERDICTS
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import VERDICTS
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLE = ROOT / "roles" / "caveclient"

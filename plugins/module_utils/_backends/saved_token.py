@@ -11,12 +11,12 @@ from functools import partial
 from typing import Any, Mapping, NamedTuple
 
 from ansible_collections.connectomics.cave.plugins.module_utils import _users
-from ansible_collections.connectomics.cave.plugins.module_utils._coherence import Wish
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import parse_datastacks, server_address
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import clean_token, mask
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.module_utils._home import Home
-from ansible_collections.connectomics.cave.plugins.module_utils._save import save
-from ansible_collections.connectomics.cave.plugins.module_utils._servers import parse_datastacks, server_address
-from ansible_collections.connectomics.cave.plugins.module_utils._tokens import clean_token, mask
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import Home
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.plan import Wish
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.writer import save
 
 _ENTRY_DEFAULTS = ("user", "server", "key", "state", "datastacks")
 
@@ -129,7 +129,7 @@ def _by_user(entries: list[_Entry]) -> dict[str, list[_Entry]]:
 def _prove(entries: list[_Entry], params: Mapping[str, Any]) -> None:
     """Ask each server about each token before anything is written."""
     # HTTP is imported only where it is needed: it takes longer than all the rest of the module.
-    from ansible_collections.connectomics.cave.plugins.module_utils._access import Question, prove_all
+    from ansible_collections.connectomics.cave.plugins.module_utils._cave.probe import Question, prove_all
 
     questions = {
         index: Question(entry.wish.server, entry.wish.token, tuple(stack.name for stack in entry.wish.datastacks))

@@ -15,26 +15,24 @@ import stat
 from functools import partial
 from typing import TYPE_CHECKING, Any, Iterator, Mapping, NamedTuple
 
-from ansible_collections.connectomics.cave.plugins.module_utils import (
-    _home,
-    _problems,
-    _readers,
-    _secrets,
-    _store,
-    _users,
-)
-from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.module_utils._home import Home
-from ansible_collections.connectomics.cave.plugins.module_utils._problems import Asked, Found, Place
-from ansible_collections.connectomics.cave.plugins.module_utils._servers import (
+from ansible_collections.connectomics.cave.plugins.module_utils import _users
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import (
     host_of,
     parse_datastacks,
     server_address,
 )
-from ansible_collections.connectomics.cave.plugins.module_utils._tokens import clean_token, fingerprint, mask
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import clean_token, fingerprint, mask
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import directory as _directory
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import locations as _locations
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import problems as _problems
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import readers as _readers
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import Home
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.problems import Asked, Found, Place
 
 if TYPE_CHECKING:
-    from ansible_collections.connectomics.cave.plugins.module_utils._verdicts import Verdict
+    from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import Verdict
 
 _PATIENCE = 30
 """Seconds for one user's files."""
@@ -187,7 +185,7 @@ def _look(home: Home, questions: list[Asked], by_root: bool, managed: str) -> li
         ``home`` where that is the user's own.
     """
     where = home.places()
-    listing = _store.listing(where)
+    listing = _directory.listing(where)
     places = list(_places(home, where, listing))
     found = Found(
         home.name,
@@ -200,7 +198,7 @@ def _look(home: Home, questions: list[Asked], by_root: bool, managed: str) -> li
         _installed(home.path, managed),
         managed,
         home.mode,
-        "" if home.cloud_volume_dir is not None else _home.cloud_volume_dir_from(home.path, os.environ)[1],
+        "" if home.cloud_volume_dir is not None else _locations.cloud_volume_dir_from(home.path, os.environ)[1],
     )
     results = []
     shared = _problems.file_problems(found, questions)
@@ -213,7 +211,7 @@ def _look(home: Home, questions: list[Asked], by_root: bool, managed: str) -> li
                 "fingerprint": _name(readings[0].token),
                 "agree": len({_name(reading.token) for reading in readings}) == 1,
                 "readers": [_reading(reading) for reading in readings],
-                "files": [_file(place, listing.get(place.path)) for place in places if place.kind == "file"],
+                "files": [_file_found(place, listing.get(place.path)) for place in places if place.kind == "file"],
                 "problems": [problem._asdict() for problem in _problems.in_order(problems)],
                 **_comparison(asked, readings[0].token),
                 "token": readings[0].token,
@@ -247,13 +245,13 @@ def _comparison(asked: Asked, current: object) -> dict[str, Any]:
     return {"expected": {"fingerprint": _name(asked.expected), "matches": current == asked.expected}}
 
 
-def _places(home: Home, where: _readers.Places, listing: Mapping[str, _secrets.Entry]) -> Iterator[Place]:
+def _places(home: Home, where: _readers.Places, listing: Mapping[str, _files.Entry]) -> Iterator[Place]:
     """Yield the user's own directories of secrets files, and what is in them."""
     directories = list(dict.fromkeys((where.caveclient, where.cloud_volume[0])))
     if not home.secrets_dir:
-        yield from _directory(os.path.dirname(where.caveclient), "parent")
+        yield from _directory_found(os.path.dirname(where.caveclient), "parent")
     for directory in directories:
-        here = list(_directory(directory, "directory"))
+        here = list(_directory_found(directory, "directory"))
         if home.secrets_dir and here and here[0].uid == 0:
             here = []  # a directory that root keeps for its users
         yield from here
@@ -273,7 +271,7 @@ def _places(home: Home, where: _readers.Places, listing: Mapping[str, _secrets.E
                 yield Place(path, "file", mode, status.st_uid, is_link, is_sound)
 
 
-def _directory(path: str, kind: str) -> Iterator[Place]:
+def _directory_found(path: str, kind: str) -> Iterator[Place]:
     with contextlib.suppress(OSError):
         is_link = stat.S_ISLNK(os.lstat(path).st_mode)
         try:
@@ -287,16 +285,16 @@ def _directory(path: str, kind: str) -> Iterator[Place]:
 
 
 def _is_looked_at(name: str) -> bool:
-    return _secrets.is_secrets_file(name) or name == _secrets.SERVER_MAP
+    return _files.is_secrets_file(name) or name == _files.SERVER_MAP
 
 
-def _file(place: Place, entry: _secrets.Entry | None) -> dict[str, Any]:
+def _file_found(place: Place, entry: _files.Entry | None) -> dict[str, Any]:
     try:
         owner = pwd.getpwuid(place.uid).pw_name
     except KeyError:
         owner = str(place.uid)
-    secret = os.path.basename(place.path) != _secrets.SERVER_MAP
-    values = _secrets.values(entry.text) if entry is not None and entry.text is not None and secret else {}
+    secret = os.path.basename(place.path) != _files.SERVER_MAP
+    values = _files.values(entry.text) if entry is not None and entry.text is not None and secret else {}
     return {
         "path": place.path,
         "mode": f"{place.mode:04o}",
@@ -323,7 +321,7 @@ def _installed(home: str, managed: str) -> dict[str, str]:
 def _ask(entries: list[_Entry], looks: Mapping[int, Mapping[str, Any]], params: Mapping[str, Any]) -> None:
     """Ask the servers about each distinct token."""
     # HTTP is imported only where it is needed: it takes longer than all the rest of the module.
-    from ansible_collections.connectomics.cave.plugins.module_utils._access import Question, prove_all
+    from ansible_collections.connectomics.cave.plugins.module_utils._cave.probe import Question, prove_all
 
     questions = {}
     for index, entry in enumerate(entries):
@@ -347,7 +345,7 @@ def _ask(entries: list[_Entry], looks: Mapping[int, Mapping[str, Any]], params: 
 
 def _verdict_without_asking(entry: _Entry, look: Mapping[str, Any]) -> Verdict | None:
     """Return why the user has no access whatever the server says. To have no token is wrong only where one is due."""
-    from ansible_collections.connectomics.cave.plugins.module_utils._verdicts import (
+    from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import (
         malformed_file_verdict,
         no_token_verdict,
     )

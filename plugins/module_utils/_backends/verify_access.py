@@ -11,29 +11,35 @@ import os.path
 from functools import partial
 from typing import Any, Iterable, Mapping, NamedTuple
 
-from ansible_collections.connectomics.cave.plugins.module_utils import _secrets, _users
-from ansible_collections.connectomics.cave.plugins.module_utils._access import Access, Question, examine_all, prove_all
-from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.module_utils._host_tokens import (
-    Account,
-    Sent,
-    Wanted,
-    read_accounts,
+from ansible_collections.connectomics.cave.plugins.module_utils import _users
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import Answer
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.probe import (
+    Access,
+    Question,
+    examine_all,
+    prove_all,
 )
-from ansible_collections.connectomics.cave.plugins.module_utils._http import Answer
-from ansible_collections.connectomics.cave.plugins.module_utils._servers import (
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import (
     host_of,
     parse_datastacks,
     server_address,
 )
-from ansible_collections.connectomics.cave.plugins.module_utils._tokens import clean_token
-from ansible_collections.connectomics.cave.plugins.module_utils._verdicts import (
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import clean_token
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import (
     SEVERITY,
     ClientOutcome,
     Verdict,
     clean_text,
     client_error_verdict,
     client_verdict,
+)
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.inspect import (
+    Account,
+    Sent,
+    Wanted,
+    read_accounts,
 )
 
 _GRACE = 5.0
@@ -184,7 +190,7 @@ def _api_finding(account: Account, access: Access, wanted: Wanted) -> _Finding:
 def _by_client(accounts: list[Account], wanted: Wanted, limits: _Limits, python: str) -> list[_Finding]:
     """Run the real caveclient as every user, as many at a time as there are processors."""
     # Imported only here: it takes longer than all the rest of the module.
-    from ansible_collections.connectomics.cave.plugins.module_utils._client import Check, run_client
+    from ansible_collections.connectomics.cave.plugins.module_utils._cave.client import Check, run_client
 
     check = Check(python, wanted.names, wanted.key, limits.timeout, limits.ca_path)
     able = [account for account in accounts if account.entry is not None and not _would_hang(account, wanted)]
@@ -205,7 +211,7 @@ def _by_client(accounts: list[Account], wanted: Wanted, limits: _Limits, python:
 
 def _would_hang(account: Account, wanted: Wanted) -> bool:
     """Tell whether caveclient is not to be run: its secrets file is a FIFO or the like, on which it waits for ever."""
-    not_a_file = _secrets.PROBLEMS["not_a_file"]
+    not_a_file = _files.PROBLEMS["not_a_file"]
     return account.trouble is not None or any(account.sent_for(name).problem == not_a_file for name in wanted.names)
 
 

@@ -17,7 +17,7 @@ import subprocess
 import time
 from typing import Any, Mapping, NamedTuple
 
-from ansible_collections.connectomics.cave.plugins.module_utils import _client_check
+from ansible_collections.connectomics.cave.plugins.module_utils._cave import client_script as _client_script
 
 _PASSED_ON = (
     "http_proxy",
@@ -30,7 +30,7 @@ _PASSED_ON = (
 )
 _MOST_OUTPUT = 1 << 20
 # Read now: a process that has become a user cannot read what Ansible unpacked for root.
-_SCRIPT = inspect.getsource(_client_check)
+_SCRIPT = inspect.getsource(_client_script)
 
 
 class Check(NamedTuple):

@@ -9,9 +9,13 @@ import threading
 import time
 from typing import Iterable, NamedTuple
 
-from ansible_collections.connectomics.cave.plugins.module_utils._http import Answer, HttpError, request_with_retries
-from ansible_collections.connectomics.cave.plugins.module_utils._tokens import fingerprint
-from ansible_collections.connectomics.cave.plugins.module_utils._verdicts import (
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import (
+    Answer,
+    HttpError,
+    request_with_retries,
+)
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import (
     Account,
     Verdict,
     account_of,

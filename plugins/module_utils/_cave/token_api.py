@@ -16,11 +16,14 @@ import re
 import time
 from typing import Any, Callable, Iterable, Mapping, NamedTuple
 
-from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.module_utils._http import Answer, HttpError, request_with_retries
-from ansible_collections.connectomics.cave.plugins.module_utils._servers import server_address
-from ansible_collections.connectomics.cave.plugins.module_utils._tokens import clean_token, fingerprint
-from ansible_collections.connectomics.cave.plugins.module_utils._verdicts import (
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import (
+    Answer,
+    HttpError,
+    request_with_retries,
+)
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import server_address
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import clean_token, fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import (
     Account,
     Person,
     Verdict,
@@ -31,6 +34,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._verdicts import
     token_page,
     user_cache_url,
 )
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 
 LONGEST_DESCRIPTION = 120
 """Characters. A longer one gives 500 and leaves a token behind that no list shows (middle_auth 2.30.3)."""

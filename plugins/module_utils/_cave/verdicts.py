@@ -14,10 +14,10 @@ import unicodedata
 from typing import Any, Iterable, NamedTuple
 from urllib.parse import quote, urlsplit
 
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import Answer, HttpError
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import host_of
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint, mask
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.module_utils._http import Answer, HttpError
-from ansible_collections.connectomics.cave.plugins.module_utils._servers import host_of
-from ansible_collections.connectomics.cave.plugins.module_utils._tokens import fingerprint, mask
 
 VERDICTS = (
     "ok",

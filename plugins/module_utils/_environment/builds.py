@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any, Iterator, Mapping, NamedTuple
 
-from ansible_collections.connectomics.cave.plugins.module_utils import _environment
+from ansible_collections.connectomics.cave.plugins.module_utils._environment import installed as _installed
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 
 _NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
@@ -45,7 +45,7 @@ class Build(NamedTuple):
     @property
     def site_packages(self) -> Path:
         """Where its packages are."""
-        return _environment.site_packages_of(self.path, self.record["python"])
+        return _installed.site_packages_of(self.path, self.record["python"])
 
     @property
     def is_intact(self) -> bool:
@@ -87,9 +87,9 @@ class Builds:
         """Return the finished builds, the one that was asked for last first."""
         found = []
         for path in self._entries(self.folder):
-            record = _environment.read_record(path) if _NAME.fullmatch(path.name) else {}
+            record = _installed.read_record(path) if _NAME.fullmatch(path.name) else {}
             if record:
-                found.append(Build(path, record, (path / _environment.RECORD).stat().st_mtime_ns))
+                found.append(Build(path, record, (path / _installed.RECORD).stat().st_mtime_ns))
         return sorted(found, key=lambda build: (-build.activated, build.path.name))
 
     def live(self) -> Build | None:
@@ -192,13 +192,13 @@ class Builds:
     def finish(self, place: Path, record: Mapping[str, Any]) -> Build:
         """Declare a build finished: everybody may read it, it is on the disk, and its record comes last."""
         python = str(record["python"])
-        _pin(self.current, place, _environment.site_packages_of(place, python))
+        _pin(self.current, place, _installed.site_packages_of(place, python))
         open_to_all(place)
         _sync(place)
-        _environment.write_record(place, record)
+        _installed.write_record(place, record)
         _sync_directory(place)
         _sync_directory(self.folder)
-        return Build(place, record, (place / _environment.RECORD).stat().st_mtime_ns)
+        return Build(place, record, (place / _installed.RECORD).stat().st_mtime_ns)
 
     def switch(self, build: Build, asked_for: bool) -> None:
         """Make a build the live one, in one step.
@@ -217,14 +217,14 @@ class Builds:
         if asked_for:
             newest = max(other.activated for other in [*self.complete(), build])
             moment = max(time.time_ns(), newest + 1)
-            os.utime(build.path / _environment.RECORD, ns=(moment, moment))
+            os.utime(build.path / _installed.RECORD, ns=(moment, moment))
 
     def remove(self, path: Path) -> None:
         """Remove a build, or what is left of one. Without its record it counts as unfinished at once."""
         if path.is_symlink() or not path.is_dir():
             path.unlink()
             return
-        (path / _environment.RECORD).unlink(missing_ok=True)
+        (path / _installed.RECORD).unlink(missing_ok=True)
         shutil.rmtree(path)
 
     def remove_all(self) -> None:
@@ -241,7 +241,7 @@ class Builds:
 
 def _is_unfinished(path: Path) -> bool:
     name = path.name[: -len(_WORK)] if path.name.endswith(_WORK) else path.name
-    return bool(_NAME.fullmatch(name)) and (path.name != name or not _environment.read_record(path))
+    return bool(_NAME.fullmatch(name)) and (path.name != name or not _installed.read_record(path))
 
 
 def _try_lock(descriptor: int) -> bool:

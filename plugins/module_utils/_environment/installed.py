@@ -15,7 +15,7 @@ import re
 from pathlib import Path
 from typing import Any, Mapping, NamedTuple, Sequence
 
-from ansible_collections.connectomics.cave.plugins.module_utils import _installers
+from ansible_collections.connectomics.cave.plugins.module_utils._environment import installers as _installers
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 
 RECORD = "caveclient-build.json"

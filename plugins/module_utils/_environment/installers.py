@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 from typing import Any, Iterable, Mapping, NamedTuple, Sequence
 
-from ansible_collections.connectomics.cave.plugins.module_utils import _pip_settings
+from ansible_collections.connectomics.cave.plugins.module_utils._environment import pip_config as _pip_config
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 
 OLDEST_PYTHON = (3, 9)
@@ -409,7 +409,7 @@ def installer_environment(kind: str, source: Source, environ: Mapping[str, str])
         environ: a cleaned environment.
     """
     changed = dict(environ)
-    settings = _pip_settings.read_pip_settings(environ, environ["HOME"])
+    settings = _pip_config.read_pip_settings(environ, environ["HOME"])
     if kind == "pip":
         changed.update(PIP_NO_INPUT="1", PIP_DISABLE_PIP_VERSION_CHECK="1", PIP_ROOT_USER_ACTION="ignore")
         changed.update(PIP_USER="0", PIP_REQUIRE_VIRTUALENV="0", PIP_RETRIES=environ.get("PIP_RETRIES", "2"))
@@ -436,8 +436,8 @@ def installer_environment(kind: str, source: Source, environ: Mapping[str, str])
         # By default uv trusts a list of its own, which lacks a lab's certificate authority.
         changed.update(UV_SYSTEM_CERTS="1", UV_NATIVE_TLS="1")
     configured = {}
-    if not _pip_settings.has_own_uv_settings(environ, environ["HOME"]):
-        configured = _pip_settings.as_uv_environment(settings, environ)
+    if not _pip_config.has_own_uv_settings(environ, environ["HOME"]):
+        configured = _pip_config.as_uv_environment(settings, environ)
     if source.index_url or source.offline:
         for name in ("UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_DEFAULT_INDEX"):
             configured.pop(name, None)
@@ -472,9 +472,9 @@ def needs_no_index(source: Source, environ: Mapping[str, str]) -> bool:
     """
     if source.offline:
         return bool(environ.get("UV_FIND_LINKS"))
-    if source.index_url or _pip_settings.has_own_uv_settings(os.environ, environ["HOME"]):
+    if source.index_url or _pip_config.has_own_uv_settings(os.environ, environ["HOME"]):
         return False
-    return _pip_settings.read_pip_settings(environ, environ["HOME"]).no_index
+    return _pip_config.read_pip_settings(environ, environ["HOME"]).no_index
 
 
 def _local(links: Iterable[str]) -> list[str]:
@@ -695,7 +695,7 @@ def _line_around(text: str, position: int) -> str:
 
 def _index_named_in(output: str, source: Source) -> str:
     if source.index_url:
-        host = _pip_settings.host_of_index(source.index_url)
+        host = _pip_config.host_of_index(source.index_url)
     else:
         found = re.search(
             r"(?:Failed to fetch|for url|error sending request for url)\W+https?://([^/\s`'\")]+)", output

@@ -15,16 +15,19 @@ import time
 from pathlib import Path
 from typing import Any, Iterator, Mapping, NamedTuple
 
-from ansible_collections.connectomics.cave.plugins.module_utils import _builds, _environment, _installers, _kernel
-from ansible_collections.connectomics.cave.plugins.module_utils._environment import Request
-from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.module_utils._installers import (
+from ansible_collections.connectomics.cave.plugins.module_utils._environment import builds as _builds
+from ansible_collections.connectomics.cave.plugins.module_utils._environment import installed as _installed
+from ansible_collections.connectomics.cave.plugins.module_utils._environment import installers as _installers
+from ansible_collections.connectomics.cave.plugins.module_utils._environment import kernel as _kernel
+from ansible_collections.connectomics.cave.plugins.module_utils._environment.installed import Request
+from ansible_collections.connectomics.cave.plugins.module_utils._environment.installers import (
     Brought,
     Installer,
     Job,
     Python,
     Source,
 )
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 
 
 class Options(NamedTuple):
@@ -299,7 +302,7 @@ class Managed(_Environment):
     def _view_of(build: _builds.Build | None) -> View:
         if not build:
             return View()
-        return View(_environment.installed_packages(build.site_packages), build.record["python"], build.path.name)
+        return View(_installed.installed_packages(build.site_packages), build.record["python"], build.path.name)
 
     # present
 
@@ -359,7 +362,7 @@ class Managed(_Environment):
             return [f"its Python is {has}, {asked} is asked for"]
         if not self._python_suits(has):
             return [f"its Python is {has}, which is too old"]
-        return _environment.reasons_to_install(
+        return _installed.reasons_to_install(
             self.options.request, build.record, build.site_packages, str(build.python), self.environ
         )
 
@@ -400,16 +403,14 @@ class Managed(_Environment):
                 raise _installers.explain(made, source, f"make a virtual environment in {place}", self.remaining())
             own_python = str(place / "bin" / "python")
             self.install(self.job(installer, own_python, source), work, lock)
-            site_packages = _environment.site_packages_of(place, python.version)
+            site_packages = _installed.site_packages_of(place, python.version)
             request = self.options.request
             try:
-                _environment.check_works(
-                    own_python, site_packages, request, self.environ, self.remaining(), held=(lock,)
-                )
+                _installed.check_works(own_python, site_packages, request, self.environ, self.remaining(), held=(lock,))
             except CaveError as error:
                 raise CaveError(error.message, **{"installer_output": self.output, **error.details}) from error
-            packages = _environment.installed_packages(site_packages)
-            record = _environment.make_record(request, python.version, python.base, self.installed_with, packages)
+            packages = _installed.installed_packages(site_packages)
+            record = _installed.make_record(request, python.version, python.base, self.installed_with, packages)
             return self.builds.finish(place, record)
         except BaseException:
             shutil.rmtree(place, ignore_errors=True)
@@ -486,8 +487,8 @@ class Existing(_Environment):
                 if key.strip() in ("version", "version_info"):
                     version = value.strip()
         folders = [path for path in self.place.glob("lib/python3.*/site-packages") if path.is_dir()]
-        if version and _environment.site_packages_of(self.place, version) in folders:
-            return version, _environment.site_packages_of(self.place, version)
+        if version and _installed.site_packages_of(self.place, version) in folders:
+            return version, _installed.site_packages_of(self.place, version)
         if (self.place / "conda-meta").is_dir() and len(folders) == 1:
             return folders[0].parent.name[len("python") :], folders[0]
         python = self.probe()
@@ -507,13 +508,11 @@ class Existing(_Environment):
     def view(self) -> View:
         """Return the environment as it is."""
         version, site_packages = self.known
-        return View(_environment.installed_packages(site_packages), ".".join(version.split(".")[:2]))
+        return View(_installed.installed_packages(site_packages), ".".join(version.split(".")[:2]))
 
     def _plan(self) -> Plan:
-        record = _environment.read_record(self.place)
-        reasons = _environment.reasons_to_install(
-            self.options.request, record, self.known[1], self.python, self.environ
-        )
+        record = _installed.read_record(self.place)
+        reasons = _installed.reasons_to_install(self.options.request, record, self.known[1], self.python, self.environ)
         kernel = self.kernel_plan()
         return kernel._replace(reasons=(*reasons, *kernel.reasons), install=bool(reasons))
 
@@ -559,10 +558,10 @@ class Existing(_Environment):
         with self.work_folder() as work:
             installer = self.find_installer(python, work, into_existing=True)
             self.install(self.job(installer, self.python, self.source(work)), work, lock)
-        _environment.check_works(self.python, self.known[1], request, self.environ, self.remaining(), held=(lock,))
-        packages = _environment.installed_packages(self.known[1])
-        record = _environment.make_record(request, python.version, python.base, self.installed_with, packages)
-        _environment.write_record(self.place, record)
+        _installed.check_works(self.python, self.known[1], request, self.environ, self.remaining(), held=(lock,))
+        packages = _installed.installed_packages(self.known[1])
+        record = _installed.make_record(request, python.version, python.base, self.installed_with, packages)
+        _installed.write_record(self.place, record)
 
     def absent(self) -> dict[str, Any]:
         """Take caveclient out of the environment, and nothing else."""
@@ -594,7 +593,7 @@ class Existing(_Environment):
             if outcome.returncode != 0:
                 doing = f"remove caveclient from {self.python} with {installer.kind}"
                 raise _installers.explain(outcome, Source(), doing, self.options.timeout)
-            (self.place / _environment.RECORD).unlink(missing_ok=True)
+            (self.place / _installed.RECORD).unlink(missing_ok=True)
         self.installed_with = " ".join(installer[:2])
 
     def rolled_back(self) -> dict[str, Any]:
@@ -635,7 +634,7 @@ def options_of(params: Mapping[str, Any]) -> Options:
         raise CaveError(f"keep: {params['keep']} is less than 0.")
     if params["timeout"] < 1:
         raise CaveError(f"timeout: {params['timeout']} is not a time in seconds.")
-    request = _environment.parse_request(
+    request = _installed.parse_request(
         params["version"],
         params["extras"],
         params["packages"],

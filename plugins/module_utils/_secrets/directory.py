@@ -19,8 +19,9 @@ import stat
 import time
 from typing import Container, Iterator, NamedTuple
 
-from ansible_collections.connectomics.cave.plugins.module_utils import _readers, _secrets
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import readers as _readers
 
 LOCK_FILE = ".connectomics-cave.lock"
 LOCK_PATIENCE = 20.0
@@ -94,7 +95,7 @@ class Directory:
         with reporting(self.path, "list"):
             return sorted(os.listdir(self._descriptor))
 
-    def read(self, name: str) -> _secrets.Entry | None:
+    def read(self, name: str) -> _files.Entry | None:
         """Return what stands under ``name``, None when nothing does. A link is not followed."""
         with reporting(os.path.join(self.path, name), "read"):
             return read_entry(name, self._descriptor, follow=False)
@@ -109,7 +110,7 @@ class Directory:
                 content = _read(name, self._descriptor, _OPEN)
             except FileNotFoundError:
                 return False
-            except _secrets.Malformed as error:
+            except _files.Malformed as error:
                 status = os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
                 return None if error.code == "unreadable" and stat.S_ISREG(status.st_mode) else False
             return any(needle in content for needle in needles)
@@ -224,9 +225,9 @@ class Directory:
                     os.close(descriptor)
             taken = set(self.names())
             number = 1
-            while f"{name}{_secrets.QUARANTINE}{number}" in taken:
+            while f"{name}{_files.QUARANTINE}{number}" in taken:
                 number += 1
-            new_name = f"{name}{_secrets.QUARANTINE}{number}"
+            new_name = f"{name}{_files.QUARANTINE}{number}"
             os.rename(name, new_name, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
             self._sync()
             return new_name
@@ -239,7 +240,7 @@ class Directory:
                 raise
 
 
-def read_entry(name: str, directory: int | None = None, follow: bool = True) -> _secrets.Entry | None:
+def read_entry(name: str, directory: int | None = None, follow: bool = True) -> _files.Entry | None:
     """Return what stands under a name: its status, and its content or what is wrong with it.
 
     Args:
@@ -261,22 +262,22 @@ def read_entry(name: str, directory: int | None = None, follow: bool = True) -> 
     text, problem, detail = None, None, ""
     try:
         if stat.S_ISLNK(status.st_mode):
-            raise _secrets.Malformed("symlink", f"to {os.readlink(name, dir_fd=directory)!r}")
+            raise _files.Malformed("symlink", f"to {os.readlink(name, dir_fd=directory)!r}")
         _require_regular(status.st_mode)  # before it is opened: to open a FIFO or a device is to do something to it
-        text = _secrets.parse(_read(name, directory, _OPEN & ~os.O_NOFOLLOW if follow else _OPEN))
-    except _secrets.Malformed as error:
+        text = _files.parse(_read(name, directory, _OPEN & ~os.O_NOFOLLOW if follow else _OPEN))
+    except _files.Malformed as error:
         problem, detail = error.code, str(error)
     except FileNotFoundError:
         return None
     except OSError as error:
         if not follow:
             raise
-        problem, detail = "unreadable", str(_secrets.Malformed("unreadable", _reason(error)))
+        problem, detail = "unreadable", str(_files.Malformed("unreadable", _reason(error)))
     mode = stat.S_IMODE(status.st_mode)
-    return _secrets.Entry(mode, status.st_uid, status.st_gid, stat.S_ISREG(status.st_mode), text, problem, detail)
+    return _files.Entry(mode, status.st_uid, status.st_gid, stat.S_ISREG(status.st_mode), text, problem, detail)
 
 
-def listing(where: _readers.Places, known: Container[str] = ()) -> dict[str, _secrets.Entry]:
+def listing(where: _readers.Places, known: Container[str] = ()) -> dict[str, _files.Entry]:
     """Return what the readers find in the places where they look; links count as what they lead to.
 
     Args:
@@ -291,7 +292,7 @@ def listing(where: _readers.Places, known: Container[str] = ()) -> dict[str, _se
             continue  # for a reader, too, nothing is there
         for name in names:
             path = os.path.join(directory, name)
-            entry = read_entry(path) if _secrets.is_secrets_file(name) or name == _secrets.SERVER_MAP else None
+            entry = read_entry(path) if _files.is_secrets_file(name) or name == _files.SERVER_MAP else None
             if entry is not None:
                 found[path] = entry
     return found
@@ -299,9 +300,9 @@ def listing(where: _readers.Places, known: Container[str] = ()) -> dict[str, _se
 
 def _require_regular(mode: int) -> None:
     if stat.S_ISDIR(mode):
-        raise _secrets.Malformed("directory")
+        raise _files.Malformed("directory")
     if not stat.S_ISREG(mode):
-        raise _secrets.Malformed("not_a_file")
+        raise _files.Malformed("not_a_file")
 
 
 def _read(name: str, directory: int | None, flags: int) -> bytes:
@@ -311,12 +312,12 @@ def _read(name: str, directory: int | None, flags: int) -> bytes:
     except OSError as error:
         if error.errno not in _CLOSED:
             raise
-        raise _secrets.Malformed("unreadable", _reason(error)) from None
+        raise _files.Malformed("unreadable", _reason(error)) from None
     try:
         _require_regular(os.fstat(descriptor).st_mode)  # again: it may have been swapped
         content = b""
-        while len(content) <= _secrets.MAX_BYTES:
-            piece = os.read(descriptor, _secrets.MAX_BYTES + 1 - len(content))
+        while len(content) <= _files.MAX_BYTES:
+            piece = os.read(descriptor, _files.MAX_BYTES + 1 - len(content))
             if not piece:
                 break
             content += piece

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
-from ansible_collections.connectomics.cave.plugins.module_utils import _json_edit
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import json_edit as _json_edit
 
 DEFAULT_FILE = "cave-secret.json"
 LEGACY_FILE = "chunkedgraph-secret.json"

@@ -12,17 +12,20 @@ from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from ansible_collections.connectomics.cave.plugins.module_utils import _readers, _secrets, _store, _users
-from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.module_utils._home import Home
-from ansible_collections.connectomics.cave.plugins.module_utils._servers import DEFAULT_SERVER, Datastack, host_of
-from ansible_collections.connectomics.cave.plugins.module_utils._tokens import clean_token, fingerprint
-from ansible_collections.connectomics.cave.plugins.module_utils._verdicts import (
+from ansible_collections.connectomics.cave.plugins.module_utils import _users
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import DEFAULT_SERVER, Datastack, host_of
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import clean_token, fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import (
     Verdict,
     client_error_verdict,
     malformed_file_verdict,
     no_token_verdict,
 )
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import directory as _directory
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import readers as _readers
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import Home
 
 
 class Wanted(NamedTuple):
@@ -137,7 +140,7 @@ def _read(user: pwd.struct_passwd, wanted: Wanted) -> dict[str, Any]:
             "Create or mount it, then run this again."
         )
     where = Home.of(user, wanted.secrets_dir, wanted.cloud_volume_dir).places()
-    listing = _store.listing(where)
+    listing = _directory.listing(where)
     server_map = _server_map(listing, where)
     own = host_of(wanted.server)
     sent = {}
@@ -156,10 +159,10 @@ def _problem_of(reading: _readers.Reading, listing: _readers.Listing) -> str:
 
 def _server_map(listing: _readers.Listing, where: _readers.Places) -> dict[str, str]:
     """Return which server caveclient takes for a datastack. A map that it cannot read is an empty one to it."""
-    entry = listing.get(os.path.join(where.caveclient, _secrets.SERVER_MAP))
+    entry = listing.get(os.path.join(where.caveclient, _files.SERVER_MAP))
     if entry is None or entry.text is None:
         return {}
-    return {name: str(address) for name, address in _secrets.values(entry.text).items() if address is not None}
+    return {name: str(address) for name, address in _files.values(entry.text).items() if address is not None}
 
 
 def _host_named(address: str) -> str:

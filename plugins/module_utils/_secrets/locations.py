@@ -12,9 +12,9 @@ import pwd
 import re
 from typing import Any, Mapping, NamedTuple
 
-from ansible_collections.connectomics.cave.plugins.module_utils import _readers
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.module_utils._store import Access
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import readers as _readers
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.directory import Access
 
 _STARTUP_FILES = (
     ".pam_environment",

@@ -9,12 +9,13 @@ from __future__ import annotations
 import os.path
 from typing import Mapping, NamedTuple
 
-from ansible_collections.connectomics.cave.plugins.module_utils import _json_edit, _secrets
-from ansible_collections.connectomics.cave.plugins.module_utils._servers import (
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import (
     KNOWN_LOCAL_SERVERS,
     Datastack,
     host_of,
 )
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import json_edit as _json_edit
 
 Texts = Mapping[str, str]
 """Path -> content of each sound secrets file (and server map) in the directories."""
@@ -43,15 +44,15 @@ class Wish(NamedTuple):
 
     def own_names(self) -> dict[str, str]:
         """Return the names of the secrets files of these servers alone, with the reason for each."""
-        names = {_secrets.server_file(self.host): f"caveclient takes it for {self.host}"}
+        names = {_files.server_file(self.host): f"caveclient takes it for {self.host}"}
         for host in self.local_hosts:
-            names.setdefault(_secrets.server_file(host), f"cloud-volume and cloud-files take it for {host}")
+            names.setdefault(_files.server_file(host), f"cloud-volume and cloud-files take it for {host}")
         return names
 
     def family(self) -> set[str]:
         """Return the names of the secrets files that hold tokens of this auth server, as far as is known."""
         known = KNOWN_LOCAL_SERVERS.get(self.server, {}).values()
-        return set(self.own_names()) | {_secrets.server_file(host_of(address)) for address in known}
+        return set(self.own_names()) | {_files.server_file(host_of(address)) for address in known}
 
 
 class Plan(NamedTuple):
@@ -82,10 +83,10 @@ def plan(texts: Texts, directories: list[str], wish: Wish) -> Plan:
     reasons = {}
     for directory in directories:
         reasons.update({os.path.join(directory, name): reason for name, reason in wish.own_names().items()})
-        default = os.path.join(directory, _secrets.DEFAULT_FILE)
+        default = os.path.join(directory, _files.DEFAULT_FILE)
         if not _is_claimed(texts, directory, wish):
             reasons[default] = "taken for every server without a file of its own"
-        legacy = os.path.join(directory, _secrets.LEGACY_FILE)
+        legacy = os.path.join(directory, _files.LEGACY_FILE)
         if wish.token is None and default in reasons and legacy in texts:
             reasons[legacy] = "taken by caveclient where no other file has a token"
 
@@ -109,13 +110,13 @@ def plan(texts: Texts, directories: list[str], wish: Wish) -> Plan:
                 result[path] = _json_edit.set_member(text, wish.key, wish.token)
             else:
                 _remove(result, path, wish.key)
-    _map_datastacks(result, reasons, os.path.join(directories[0], _secrets.SERVER_MAP), wish)
+    _map_datastacks(result, reasons, os.path.join(directories[0], _files.SERVER_MAP), wish)
     return Plan(result, {**elsewhere, **reasons}, stale, replaced)
 
 
 def _token_in(text: str | None, key: str) -> str | None:
     """Return the token under a key. What is no string is no token, whatever it is."""
-    value = _secrets.values(text).get(key) if text is not None else None
+    value = _files.values(text).get(key) if text is not None else None
     return value if isinstance(value, str) else None
 
 
@@ -125,14 +126,14 @@ def _token_at(texts: Texts, directory: str, name: str, key: str) -> str | None:
 
 def _is_claimed(texts: Texts, directory: str, wish: Wish) -> bool:
     """Tell whether cave-secret.json holds the token of some other server, which its server file proves."""
-    token = _token_at(texts, directory, _secrets.DEFAULT_FILE, wish.key)
+    token = _token_at(texts, directory, _files.DEFAULT_FILE, wish.key)
     if token is None or token == wish.token:
         return False
     holders = {
         os.path.basename(path)
         for path, text in texts.items()
         if os.path.dirname(path) == directory
-        and _secrets.is_server_file(os.path.basename(path))
+        and _files.is_server_file(os.path.basename(path))
         and _token_in(text, wish.key) == token
     }
     return bool(holders) and not holders & wish.family()
@@ -143,8 +144,8 @@ def _replaced_tokens(texts: Texts, directories: list[str], wish: Wish) -> set[st
     for directory in directories:
         found |= {_token_at(texts, directory, name, wish.key) for name in wish.own_names()}
         if not _is_claimed(texts, directory, wish):
-            default = _token_at(texts, directory, _secrets.DEFAULT_FILE, wish.key)
-            legacy = _token_at(texts, directory, _secrets.LEGACY_FILE, wish.key)
+            default = _token_at(texts, directory, _files.DEFAULT_FILE, wish.key)
+            legacy = _token_at(texts, directory, _files.LEGACY_FILE, wish.key)
             found |= {default if default is not None else legacy}
     return {token for token in found if token and token != wish.token}
 
@@ -155,7 +156,7 @@ def _shadowed(texts: Texts, path: str) -> str:
     So the further keys that people keep there stay within reach.
     """
     directory = os.path.dirname(path)
-    for name in (_secrets.DEFAULT_FILE, _secrets.LEGACY_FILE):
+    for name in (_files.DEFAULT_FILE, _files.LEGACY_FILE):
         text = texts.get(os.path.join(directory, name))
         if text is not None and os.path.basename(path) != name:
             return text
@@ -173,10 +174,10 @@ def _remove(result: dict[str, str], path: str, key: str) -> None:
 def _map_datastacks(result: dict[str, str], reasons: dict[str, str], path: str, wish: Wish) -> None:
     """Let the server map send each datastack to its server, or forget it when nothing is left for the server."""
     directory = os.path.dirname(path)
-    is_known = os.path.join(directory, _secrets.server_file(wish.host)) in result
+    is_known = os.path.join(directory, _files.server_file(wish.host)) in result
     for stack in wish.datastacks:
         reasons[path] = "tells caveclient the server of a datastack"
-        mapped = _secrets.values(result[path]).get(stack.name) if path in result else None
+        mapped = _files.values(result[path]).get(stack.name) if path in result else None
         if wish.token is not None:
             result[path] = _json_edit.set_member(result.get(path, "{}\n"), stack.name, wish.server)
         elif mapped == wish.server and not is_known:

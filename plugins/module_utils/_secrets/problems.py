@@ -15,15 +15,16 @@ import re
 import shlex
 from typing import Iterable, Mapping, NamedTuple
 
-from ansible_collections.connectomics.cave.plugins.module_utils import _readers, _secrets
-from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.module_utils._servers import (
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import (
     KNOWN_LOCAL_SERVERS,
     Datastack,
     host_of,
     server_address,
 )
-from ansible_collections.connectomics.cave.plugins.module_utils._tokens import clean_token, fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import clean_token, fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import readers as _readers
 
 PROBLEMS = {
     "unexpected_token": "the token that is sent is not the one that was expected",
@@ -81,7 +82,7 @@ class Found(NamedTuple):
     by_root: bool
     """Whether root looked for the user, and not the user."""
     where: _readers.Places
-    listing: Mapping[str, _secrets.Entry]
+    listing: Mapping[str, _files.Entry]
     """As the readers see it."""
     places: list[Place]
     """The user's own directories of secrets files and what is in them."""
@@ -133,7 +134,7 @@ class Asked(NamedTuple):
     @property
     def family(self) -> set[str]:
         """The names of the secrets files that hold tokens of this auth server, as far as is known."""
-        return {_secrets.server_file(host) for host in [*self.own_hosts, *map(host_of, self._known)]}
+        return {_files.server_file(host) for host in [*self.own_hosts, *map(host_of, self._known)]}
 
     @property
     def _known(self) -> list[str]:
@@ -186,7 +187,7 @@ def _undue(found: Found, asked: Asked, readings: list[_readers.Reading]) -> Iter
 
 def _unexpected(found: Found, asked: Asked, reading: _readers.Reading) -> Iterable[Problem]:
     """Compare with what was expected. A file that cannot be read is a problem of its own."""
-    path = reading.path or os.path.join(found.where.caveclient, _secrets.DEFAULT_FILE)
+    path = reading.path or os.path.join(found.where.caveclient, _files.DEFAULT_FILE)
     if reading.problem:
         return
     if reading.token is not None and not _is_sound(reading.token):
@@ -238,13 +239,13 @@ def _left_behind(found: Found, asked: Asked, readings: list[_readers.Reading]) -
     taken = {reading.path for reading in readings if reading.path}
     current = readings[0].token
     wanted = asked.expected or current
-    for name in (_secrets.LEGACY_FILE, _secrets.DEFAULT_FILE):
+    for name in (_files.LEGACY_FILE, _files.DEFAULT_FILE):
         path = os.path.join(found.where.caveclient, name)
         entry = found.listing.get(path)
         token = entry.get(asked.key) if entry is not None else None
         if token is None or (token == wanted and path not in taken):
             continue
-        if name == _secrets.LEGACY_FILE:
+        if name == _files.LEGACY_FILE:
             remedy = _PROVISION if path in taken else _discard(path, found, asked.key)
             yield Problem(
                 "legacy_name", path, f"{path} holds {_sent(token)}; only some programs take that file.", remedy
@@ -259,14 +260,14 @@ def _is_claimed(found: Found, asked: Asked, token: object) -> bool:
     holders = {
         os.path.basename(path)
         for path, entry in found.listing.items()
-        if _secrets.is_server_file(os.path.basename(path)) and entry.get(asked.key) == token
+        if _files.is_server_file(os.path.basename(path)) and entry.get(asked.key) == token
     }
     return bool(holders) and not holders & asked.family
 
 
 def _is_written(path: str, found: Found, asked: Asked) -> bool:
     """Tell whether provisioning writes a file: it is one of the set, in one of the two directories."""
-    names = {_secrets.DEFAULT_FILE, *map(_secrets.server_file, asked.own_hosts)}
+    names = {_files.DEFAULT_FILE, *map(_files.server_file, asked.own_hosts)}
     return os.path.basename(path) in names and os.path.dirname(path) in (
         found.where.caveclient,
         found.where.cloud_volume[0],
@@ -276,7 +277,7 @@ def _is_written(path: str, found: Found, asked: Asked) -> bool:
 def _discard(path: str, found: Found, key: str) -> str:
     """Return the command that takes a file out of the readers' way; one with further keys is kept by another name."""
     entry = found.listing.get(path)
-    further = entry is not None and entry.text is not None and set(_secrets.values(entry.text)) - {key}
+    further = entry is not None and entry.text is not None and set(_files.values(entry.text)) - {key}
     quoted = shlex.quote(path)
     return found.own_at(path, f"mv {quoted} {quoted}.unused" if further else f"rm {quoted}")
 
@@ -310,7 +311,7 @@ def _broken_files(found: Found, asked: list[Asked]) -> Iterable[Problem]:
             continue
         code = entry.problem if entry.problem in ("bom", "empty") else "malformed"
         managed = [one for one in asked if one.is_managed and not one.is_absent]
-        is_map = os.path.basename(path) == _secrets.SERVER_MAP
+        is_map = os.path.basename(path) == _files.SERVER_MAP
         if any(one.datastacks if is_map else _is_written(path, found, one) for one in managed):
             remedy = _REPLACE
         else:
@@ -319,7 +320,7 @@ def _broken_files(found: Found, asked: list[Asked]) -> Iterable[Problem]:
 
 
 def _server_map(found: Found, asked: list[Asked]) -> Iterable[Problem]:
-    path = os.path.join(found.where.caveclient, _secrets.SERVER_MAP)
+    path = os.path.join(found.where.caveclient, _files.SERVER_MAP)
     entry = found.listing.get(path)
     if entry is None or entry.text is None:
         return
@@ -327,7 +328,7 @@ def _server_map(found: Found, asked: list[Asked]) -> Iterable[Problem]:
     written = {stack.name for one in asked if one.is_managed and not one.is_absent for stack in one.datastacks}
     known = {stack: server for server, stacks in KNOWN_LOCAL_SERVERS.items() for stack in stacks}
     wrong = {}
-    for stack, address in _secrets.values(entry.text).items():
+    for stack, address in _files.values(entry.text).items():
         right = named.get(stack) or known.get(stack)
         # A datastack that is not known may be on a server of the lab's own, which is not asked about.
         if address != right and not (right is None and _is_address(address)):
@@ -360,7 +361,7 @@ def _misplaced(found: Found) -> Iterable[Problem]:
             yield _foreign(found, place)
         else:
             entry = found.listing.get(place.path)
-            is_secret = os.path.basename(place.path) != _secrets.SERVER_MAP and (entry is None or entry.is_file)
+            is_secret = os.path.basename(place.path) != _files.SERVER_MAP and (entry is None or entry.is_file)
             if place.mode & 0o077 & ~found.mode and is_secret:
                 yield _loose(found, place, f"chmod {found.mode:o} {quoted}")
 

@@ -11,11 +11,13 @@ import os
 import os.path
 from typing import Any, Callable
 
-from ansible_collections.connectomics.cave.plugins.module_utils import _readers, _secrets, _store
-from ansible_collections.connectomics.cave.plugins.module_utils._coherence import Plan, Wish, plan
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.module_utils._home import Home
-from ansible_collections.connectomics.cave.plugins.module_utils._tokens import fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import directory as _directory
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import readers as _readers
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import Home
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.plan import Plan, Wish, plan
 
 
 def save(home: Home, wishes: list[Wish], check_mode: bool) -> list[dict[str, Any]]:
@@ -40,7 +42,7 @@ def save(home: Home, wishes: list[Wish], check_mode: bool) -> list[dict[str, Any
         )
     session = _Session(home, home.places())
     try:
-        with _store.reporting(home.path, "work in"):
+        with _directory.reporting(home.path, "work in"):
             return _save(session, wishes, check_mode)
     finally:
         session.close()
@@ -67,22 +69,22 @@ class _Session:
         self.home = home
         self.where = where
         self.paths = list(dict.fromkeys((where.caveclient, where.cloud_volume[0])))
-        self.directories: dict[str, _store.Directory] = {}
+        self.directories: dict[str, _directory.Directory] = {}
         self.missing: list[str] = []
-        self.entries: dict[str, _secrets.Entry] = {}
+        self.entries: dict[str, _files.Entry] = {}
         self.texts: dict[str, str] = {}
-        self.malformed: dict[str, _secrets.Entry] = {}
+        self.malformed: dict[str, _files.Entry] = {}
         self.repairs: dict[str, tuple[str, Callable[[], None]]] = {}
         self.loose: dict[str, str] = {}
         self.unwanted: dict[str, str] = {}
         self.closed: list[str] = []
 
-    def open(self, create: _store.Access | None = None) -> None:
+    def open(self, create: _directory.Access | None = None) -> None:
         """Open the directories that exist; make the others as ``create`` says."""
         owners = (self.home.uid, 0) if self.home.secrets_dir else (self.home.uid,)
         for path in self.paths:
             if path not in self.directories:
-                directory, missing = _store.open_directory(path, owners, create)
+                directory, missing = _directory.open_directory(path, owners, create)
                 self.missing += [item for item in missing if item not in self.missing]
                 if directory is not None:
                     self.directories[path] = directory
@@ -116,9 +118,9 @@ class _Session:
             raise CaveError(self._complaint())
         self._look_for_repairs(concerned.difference(*(step.stale for step in steps)))
         for path in self._changed(steps):
-            if len(texts.get(path, "").encode()) > _secrets.MAX_BYTES:
+            if len(texts.get(path, "").encode()) > _files.MAX_BYTES:
                 raise CaveError(
-                    f"With the token, {path} would be larger than {_secrets.MAX_BYTES // 1024} KiB, "
+                    f"With the token, {path} would be larger than {_files.MAX_BYTES // 1024} KiB, "
                     "which no file of tokens is. Take out of it what is no token, then run this again."
                 )
             directory = self.directories.get(os.path.dirname(path))
@@ -184,7 +186,7 @@ class _Session:
         shared += [{"path": path, "action": "removed", "reason": reason} for path, reason in self.unwanted.items()]
         closed = "closed to its user, so that nobody can tell whether it holds the token"
         shared += [{"path": path, "action": "unchanged", "reason": closed} for path in self.closed]
-        elsewhere = _store.listing(self.where, known=self.directories)
+        elsewhere = _directory.listing(self.where, known=self.directories)
         results = []
         before = self.texts
         for wish, step in zip(wishes, steps):
@@ -273,7 +275,7 @@ class _Session:
         for folder, directory in self.directories.items():
             for name in directory.names():
                 path = os.path.join(folder, name)
-                if _store.TEMPORARY.fullmatch(name):
+                if _directory.TEMPORARY.fullmatch(name):
                     self.unwanted[path] = "left by a run that was killed"
                 elif needles and self._may_be_copy(path):
                     is_copy = directory.holds(name, needles)
@@ -293,7 +295,7 @@ class _Session:
         """
         self.malformed = {}
         for path, entry in self.entries.items():
-            is_secrets_file = path in concerned or _secrets.is_secrets_file(os.path.basename(path))
+            is_secrets_file = path in concerned or _files.is_secrets_file(os.path.basename(path))
             if entry.problem is None or not is_secrets_file:
                 continue
             if path in self.unwanted and self.home.on_malformed == "fail":
@@ -319,7 +321,7 @@ class _Session:
         """Say what is wrong with a file's mode, owner or group; empty when all is well. The server map is no secret."""
         entry = self.entries[path]
         flaws = []
-        if os.path.basename(path) == _secrets.SERVER_MAP:
+        if os.path.basename(path) == _files.SERVER_MAP:
             return ""
         if entry.mode != self.home.mode:
             flaws.append(f"mode {entry.mode:04o}")
@@ -330,7 +332,7 @@ class _Session:
         return f"had {', '.join(flaws)}" if flaws else ""
 
     def _mode(self, path: str) -> int:
-        if os.path.basename(path) == _secrets.SERVER_MAP and path in self.entries:
+        if os.path.basename(path) == _files.SERVER_MAP and path in self.entries:
             return self.entries[path].mode & 0o666
         return self.home.mode
 
@@ -345,7 +347,7 @@ class _Session:
             return "updated"
         return "repaired" if path in self.loose else "unchanged"
 
-    def _listing(self, texts: dict[str, str]) -> dict[str, _secrets.Entry]:
+    def _listing(self, texts: dict[str, str]) -> dict[str, _files.Entry]:
         """Return the files as the readers would find them once ``texts`` are written."""
         listing = {
             path: entry
@@ -353,11 +355,11 @@ class _Session:
             if entry.text is None and path not in self.malformed and path not in self.unwanted
         }
         for path, text in texts.items():
-            listing[path] = _secrets.Entry(self.home.mode, self.home.uid, -1, True, text, None, "")
+            listing[path] = _files.Entry(self.home.mode, self.home.uid, -1, True, text, None, "")
         return listing
 
 
-def _repair_of(directory: _store.Directory, access: _store.Access) -> Callable[[], None]:
+def _repair_of(directory: _directory.Directory, access: _directory.Access) -> Callable[[], None]:
     return lambda: directory.repair(access)
 
 
@@ -374,9 +376,9 @@ def _picture(path: str, text: str | None) -> list[str]:
     """Describe a file for a diff: the server map in clear, a secrets file by its keys and fingerprints."""
     if text is None:
         return []
-    is_map = os.path.basename(path) == _secrets.SERVER_MAP
+    is_map = os.path.basename(path) == _files.SERVER_MAP
     lines = []
-    for key, value in _secrets.values(text).items():
+    for key, value in _files.values(text).items():
         content = value if is_map and "://" in str(value) else _fingerprint(value)
         lines.append(f"{_shown(path)}: {json.dumps(key)}: {json.dumps(content)}")
     return lines

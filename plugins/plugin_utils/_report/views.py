@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 
 import jinja2
 
-from ansible_collections.connectomics.cave.plugins.plugin_utils._report import STATES, natural_key
+from ansible_collections.connectomics.cave.plugins.plugin_utils._report.model import STATES, natural_key
 
 _HOSTS_NAMED, _USERS_NAMED, _GROUPS_SHOWN, _TOKENS_SHOWN = (
     8,

@@ -22,15 +22,15 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
-from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.module_utils._token_api import (
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_api import (
     LONGEST_DESCRIPTION,
     Listing,
     ServerToken,
     clean_description,
     iso,
 )
-from ansible_collections.connectomics.cave.plugins.module_utils._tokens import fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 
 DEFAULT_NAME = "connectomics.cave rotation"
 STRATEGIES = ("auto", "cutover", "overlap")

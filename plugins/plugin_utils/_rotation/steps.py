@@ -17,25 +17,26 @@ from typing import Any, NamedTuple
 
 from ansible.errors import AnsibleError
 
-from ansible_collections.connectomics.cave.plugins.module_utils._access import Question, examine_all
-from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.module_utils._servers import (
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.probe import Question, examine_all
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import (
     DEFAULT_SERVER,
     parse_datastacks,
     server_address,
 )
-from ansible_collections.connectomics.cave.plugins.module_utils._token_api import (
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_api import (
     Selection,
     ServerToken,
     TokenApi,
     iso,
 )
-from ansible_collections.connectomics.cave.plugins.module_utils._tokens import clean_token, fingerprint
-from ansible_collections.connectomics.cave.plugins.plugin_utils import _rotation, _vault_file
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import clean_token, fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import plain_string
-from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import Owner, Subject
-from ansible_collections.connectomics.cave.plugins.plugin_utils._sealed import seal, unseal
-from ansible_collections.connectomics.cave.plugins.plugin_utils._yaml_edit import label
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import decide as _decide
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.decide import Owner, Subject
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.sealed import seal, unseal
+from ansible_collections.connectomics.cave.plugins.plugin_utils._vault import file as _file
+from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.yaml_edit import label
 
 CANARIES = 3
 """Hosts that are tried, one after the other, before it is given up that the first one of the fleet is well."""
@@ -188,7 +189,7 @@ def begin(
     subjects: Sequence[Subject],
     holders: Sequence[Holder],
     looked: Mapping[tuple[str, str, str], Looked],
-    secrets: _vault_file.VaultSecrets,
+    secrets: _file.VaultSecrets,
     files: Sequence[str],
     settings: Settings,
 ) -> None:
@@ -238,7 +239,7 @@ def _bar_strangers(
         )
         subject_of[owner] = subject
         count[id(subject)] = count.get(id(subject), 0) + 1
-    for owner, message in _rotation.strangers(subject_of).items():
+    for owner, message in _decide.strangers(subject_of).items():
         subject = subject_of[owner]
         if not subject.idle:
             subject.withhold(owner.host, owner.user, f"{message} Put that person's own token into the vault.")
@@ -266,7 +267,7 @@ def _begin(
             raise
         _roll_out(subject, token, "the server cannot list tokens, so none is made")
         return
-    decision = _rotation.decide(settings.strategy, settings.name, token, listing, held)
+    decision = _decide.decide(settings.strategy, settings.name, token, listing, held)
     if decision.action == "roll_out":
         _roll_out(subject, token, decision.reason)
     elif decision.action == "continue" and decision.new is not None and decision.old is not None:
@@ -293,7 +294,7 @@ def _replace(subject: Subject, new: ServerToken, old: ServerToken, action: str, 
 
 
 def _make(subject: Subject, api: TokenApi, old: ServerToken, store: _Store, settings: Settings) -> None:
-    description = _rotation.description(settings.name, old.fingerprint)
+    description = _decide.description(settings.name, old.fingerprint)
     store.prepare()
     if settings.check:
         subject.action, subject.new, subject.old, subject.old_id = "made", None, old.fingerprint, old.id
@@ -301,7 +302,7 @@ def _make(subject: Subject, api: TokenApi, old: ServerToken, store: _Store, sett
         subject.places = store.kept()
         return
     try:
-        made = api.ensure(description, same=lambda text: _rotation.replaces(text) == old.fingerprint, keep=store.keep)
+        made = api.ensure(description, same=lambda text: _decide.replaces(text) == old.fingerprint, keep=store.keep)
     except CaveError as error:
         if settings.strategy != "auto" or not error.details.get("unsupported"):
             raise
@@ -320,7 +321,7 @@ def _make(subject: Subject, api: TokenApi, old: ServerToken, store: _Store, sett
 class _Vault:
     """The files with variables of a run, each decrypted once."""
 
-    def __init__(self, files: Sequence[str], named: Sequence[str], secrets: _vault_file.VaultSecrets) -> None:
+    def __init__(self, files: Sequence[str], named: Sequence[str], secrets: _file.VaultSecrets) -> None:
         self.secrets = secrets
         self.searched = ", ".join(named) or "group_vars and host_vars beside the inventory"
         self._files = files
@@ -339,7 +340,7 @@ class _Vault:
     def _variables(self, path: str) -> dict[tuple[str, ...], str]:
         if path not in self._read:
             try:
-                self._read[path] = _vault_file.read_variables(path, self.secrets)
+                self._read[path] = _file.read_variables(path, self.secrets)
             except CaveError:
                 if path in self._named:
                     raise
@@ -379,15 +380,13 @@ class _Store:
             return
         for path, variable in self._places:
             self._set(path, variable, value)
-            if _vault_file.read_variable(path, variable, self._vault.secrets) != value:
+            if _file.read_variable(path, variable, self._vault.secrets) != value:
                 raise CaveError(
                     f"{path}: the variable {label(variable)} does not hold what was stored in it. Run it again."
                 )
 
     def _set(self, path: str, variable: tuple[str, ...], value: str, check: bool = False) -> None:
-        _vault_file.set_variable(
-            path, variable, value, self._vault.secrets, vault_id=self._settings.vault_id, check=check
-        )
+        _file.set_variable(path, variable, value, self._vault.secrets, vault_id=self._settings.vault_id, check=check)
 
     def kept(self) -> list[dict[str, str]]:
         """Return the places, for a result."""
@@ -445,7 +444,7 @@ def canaries(
 # 3. On a host ---------------------------------------------------------------------------------------------------------
 
 
-def token_for(subject: Subject | None, holder: Holder, secrets: _vault_file.VaultSecrets) -> str | None:
+def token_for(subject: Subject | None, holder: Holder, secrets: _file.VaultSecrets) -> str | None:
     """Return the token that a user of a host gets; None in check mode, when it does not exist yet.
 
     Raises CaveError when the user gets none, or it is not to be had any more.
@@ -461,7 +460,7 @@ def token_for(subject: Subject | None, holder: Holder, secrets: _vault_file.Vaul
         return holder.token
     value = unseal(subject.sealed)
     for place in subject.places if value is None else ():
-        variables = _vault_file.read_variables(place["path"], secrets)
+        variables = _file.read_variables(place["path"], secrets)
         value = next((item for item in variables.values() if fingerprint(item) == subject.new), value)
     if value is None or fingerprint(value) != subject.new:
         raise CaveError("The new token is stored, but this run cannot read it any more. Run it again.")
@@ -554,7 +553,7 @@ def _revoke(subject: Subject, about: str, marks: Iterable[Mapping[str, Any]], se
     begun = next((item for item in marks if (item["server"], item["old"]) == (subject.server, subject.old)), None)
     if begun is None:
         return Ended(False, False, f"{about} The old one is not revoked: nobody looked whether it is still used.")
-    used = _rotation.used_since(old, begun["last_used"], begun["at"])
+    used = _decide.used_since(old, begun["last_used"], begun["at"])
     if used and settings.revoke != "even_if_used":
         advice = "Run it again when that has the new token, or with caveclient_rotate_revoke=even_if_used."
         return Ended(False, False, f"{about} The old one is not revoked. {used} {advice}")

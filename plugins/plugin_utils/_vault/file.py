@@ -27,10 +27,10 @@ from ansible import constants as C  # noqa: N812 (its usual name)
 from ansible.errors import AnsibleError
 from ansible.parsing.vault import VaultLib, is_encrypted, parse_vaulttext_envelope
 
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.module_utils._tokens import fingerprint
-from ansible_collections.connectomics.cave.plugins.plugin_utils import _yaml_edit
-from ansible_collections.connectomics.cave.plugins.plugin_utils._yaml_edit import VariablePath, label
+from ansible_collections.connectomics.cave.plugins.plugin_utils._vault import yaml_edit as _yaml_edit
+from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.yaml_edit import VariablePath, label
 
 MAX_BYTES = 16 << 20
 """The largest file that is read. Vault files of variables have some kilobytes."""

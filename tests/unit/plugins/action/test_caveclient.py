@@ -15,7 +15,7 @@ from ansible.errors import AnsibleActionFail
 
 from ansible_collections.connectomics.cave.plugins.action.caveclient import ActionModule, _as_list
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.plugin_utils import _bring
+from ansible_collections.connectomics.cave.plugins.plugin_utils import _host_tools
 
 HOST = {"system": "Linux", "machine": "x86_64", "libc": "glibc", "python": "3.11.2"}
 
@@ -59,7 +59,7 @@ DONE = {"changed": True, "version": "8.2.1"}
 def controller(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A controller that has uv and a wheel of pip."""
     monkeypatch.setattr("ansible.plugins.action.ActionBase.run", lambda *_arguments: {})
-    monkeypatch.setattr(_bring, "find_tool", lambda tools, _host, _folder: (tools[0], tmp_path / tools[0]))
+    monkeypatch.setattr(_host_tools, "find_tool", lambda tools, _host, _folder: (tools[0], tmp_path / tools[0]))
 
 
 def test_an_unchanged_host_is_asked_once() -> None:
@@ -117,7 +117,7 @@ def test_wheels_are_brought_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         packed.append(folders)
         return archive
 
-    monkeypatch.setattr(_bring, "pack_wheels", pack)
+    monkeypatch.setattr(_host_tools, "pack_wheels", pack)
     monkeypatch.setattr(Played, "_find_needle", lambda _self, _kind, place: place, raising=False)
     links = [str(tmp_path), "https://lab.example/wheels"]
     played = Played({"find_links": links}, plan("uv", "pip", wheels=True), lacks("pip"), DONE)
@@ -132,7 +132,7 @@ def test_a_controller_without_anything_says_so(monkeypatch: pytest.MonkeyPatch) 
     def refuse(*_arguments: Any) -> Any:
         raise CaveError("The host lacks uv and pip.")
 
-    monkeypatch.setattr(_bring, "find_tool", refuse)
+    monkeypatch.setattr(_host_tools, "find_tool", refuse)
     with pytest.raises(AnsibleActionFail, match="The host lacks uv and pip"):
         Played({}, plan("uv", "pip")).go()
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.connectomics.cave.plugins.module_utils import _basic
-from ansible_collections.connectomics.cave.plugins.module_utils._hiding import HIDDEN, masked, secrets_among
+from ansible_collections.connectomics.cave.plugins.module_utils._masking import HIDDEN, masked, secrets_among
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 OTHER = "Zm9vYmFyYmF6cXV4Zm9vYmFyYmF6cXV4Zm9vYmFyYmE="

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 from ansible.errors import AnsibleActionFail
 
+from ansible_collections.connectomics.cave.plugins.plugin_utils._action import TokenAction
 from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import (
     protected,
     shown_arguments,
     without_shown_tokens,
 )
-from ansible_collections.connectomics.cave.plugins.plugin_utils._token_action import TokenAction
 
 TOKEN = "Zm9vYmFyYmF6cXV4Zm9vYmFyYmF6cXV4Zm9vYmFyYmE="
 ARGUMENTS: list[dict[str, Any]] = [

@@ -24,9 +24,13 @@ from hypothesis import strategies as st
 from interpreters import candidates, find_interpreters
 from module_runner import run_module
 
-from ansible_collections.connectomics.cave.plugins.plugin_utils import _program
+from ansible_collections.connectomics.cave.plugins.plugin_utils import _fast_transport
 from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import without_shown_tokens
-from ansible_collections.connectomics.cave.plugins.plugin_utils._program import HostAction, check_arguments, program
+from ansible_collections.connectomics.cave.plugins.plugin_utils._fast_transport import (
+    HostAction,
+    check_arguments,
+    program,
+)
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 MODULES = ("saved_token", "saved_token_info", "verify_access", "server_token", "server_token_info", "caveclient")
@@ -39,7 +43,7 @@ PROGRAMS = {name: program(name) for name in MODULES}
 
 
 def module(name: str) -> ModuleType:
-    return importlib.import_module(f"{_program.PACKAGE}.modules.{name}")
+    return importlib.import_module(f"{_fast_transport.PACKAGE}.modules.{name}")
 
 
 def filled(name: str, arguments: dict[str, Any], **told: Any) -> str:
@@ -145,7 +149,9 @@ JSON = st.recursive(
 
 @given(st.dictionaries(st.text(), JSON, max_size=4))
 def test_no_argument_can_end_the_string_that_it_stands_in(arguments: dict[str, Any]) -> None:
-    line = next(line for line in _program.LAUNCHER.splitlines() if PLACE in line).replace(PLACE, json.dumps(arguments))
+    line = next(line for line in _fast_transport.LAUNCHER.splitlines() if PLACE in line).replace(
+        PLACE, json.dumps(arguments)
+    )
     basic = SimpleNamespace()
     exec(line, {"basic": basic})  # noqa: S102 (the line of the program)
     assert json.loads(basic.arguments) == arguments
@@ -187,9 +193,9 @@ def test_checked_arguments_have_their_types_and_defaults() -> None:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_a_program_holds_all_that_the_module_imports_and_nothing_of_ansibles(name: str) -> None:
-    held = {part.name for part in _program._parts(f"{_program.PACKAGE}.modules.{name}")}
-    assert {full for full in held if not full.startswith(_program.PACKAGE)} == {"ansible.module_utils.basic"}
-    assert f"{_program.PACKAGE}.module_utils._errors" in held
+    held = {part.name for part in _fast_transport._parts(f"{_fast_transport.PACKAGE}.modules.{name}")}
+    assert {full for full in held if not full.startswith(_fast_transport.PACKAGE)} == {"ansible.module_utils.basic"}
+    assert f"{_fast_transport.PACKAGE}.module_utils._errors" in held
 
 
 def test_the_file_with_a_program_is_made_once_and_for_its_user_alone(
@@ -202,9 +208,9 @@ def test_the_file_with_a_program_is_made_once_and_for_its_user_alone(
         made.append(name)
         return "# a program"
 
-    monkeypatch.setattr(_program, "program", make)
+    monkeypatch.setattr(_fast_transport, "program", make)
 
-    files = {_program.program_file("saved_token") for _attempt in range(3)}
+    files = {_fast_transport.program_file("saved_token") for _attempt in range(3)}
 
     assert made == ["saved_token"]
     assert [file.read_text() for file in files] == ["# a program"]

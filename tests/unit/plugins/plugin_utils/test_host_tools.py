@@ -15,8 +15,8 @@ import pytest
 import stub_wheels
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.plugin_utils import _bring
-from ansible_collections.connectomics.cave.plugins.plugin_utils._bring import (
+from ansible_collections.connectomics.cave.plugins.plugin_utils import _host_tools
+from ansible_collections.connectomics.cave.plugins.plugin_utils._host_tools import (
     find_pip_wheel,
     find_tool,
     find_uv,
@@ -37,7 +37,7 @@ def uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path.parent.mkdir()
     path.write_bytes(b"\x7fELF")
     path.chmod(0o755)
-    monkeypatch.setattr(_bring, "find_uv", lambda: path)
+    monkeypatch.setattr(_host_tools, "find_uv", lambda: path)
     monkeypatch.setattr(platform, "libc_ver", lambda _path: ("glibc", "2.17"))
     return path
 
@@ -97,8 +97,8 @@ def test_the_wheel_of_pip_runs_on_its_own(tmp_path: Path) -> None:
 
 
 def test_a_controller_with_nothing_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(_bring, "find_uv", lambda: None)
-    monkeypatch.setattr(_bring, "find_pip_wheel", lambda *_arguments: None)
+    monkeypatch.setattr(_host_tools, "find_uv", lambda: None)
+    monkeypatch.setattr(_host_tools, "find_pip_wheel", lambda *_arguments: None)
 
     with pytest.raises(CaveError) as caught:
         find_tool(["uv", "pip"], HOST, tmp_path)

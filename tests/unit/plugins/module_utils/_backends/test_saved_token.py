@@ -27,11 +27,14 @@ from homes import (
     token_in,
 )
 
-from ansible_collections.connectomics.cave.plugins.module_utils import _access, _home, _saved_token, _users
-from ansible_collections.connectomics.cave.plugins.module_utils._access import Question
+from ansible_collections.connectomics.cave.plugins.module_utils import _users
+from ansible_collections.connectomics.cave.plugins.module_utils._backends import saved_token as _saved_token
+from ansible_collections.connectomics.cave.plugins.module_utils._cave import probe as _probe
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.probe import Question
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import Verdict
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.module_utils._tokens import fingerprint
-from ansible_collections.connectomics.cave.plugins.module_utils._verdicts import Verdict
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import locations as _locations
 
 ME = _users.current_user().pw_name
 MY_GROUP = grp.getgrgid(os.getegid()).gr_name
@@ -41,7 +44,7 @@ ZETTA = "https://proofreading.zetta.ai"
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The home of whoever runs the tests, empty."""
-    monkeypatch.setattr(_home, "_SYSTEM_FILES", ())
+    monkeypatch.setattr(_locations, "_SYSTEM_FILES", ())
     monkeypatch.delenv("CLOUD_VOLUME_DIR", raising=False)
     folder = tmp_path / "home"
     folder.mkdir()
@@ -89,7 +92,7 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Question]]:
             asked.extend(questions)
             return {question: Verdict(name, message, remedy, question.server) for question in asked}
 
-        monkeypatch.setattr(_access, "prove_all", prove_all)
+        monkeypatch.setattr(_probe, "prove_all", prove_all)
         return asked
 
     return answer

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 from homes import DEFAULT_FILE, NEW_TOKEN, OLD_TOKEN, fill
 
-from ansible_collections.connectomics.cave.plugins.module_utils import _saved_token_info, _users
+from ansible_collections.connectomics.cave.plugins.module_utils import _users
+from ansible_collections.connectomics.cave.plugins.module_utils._backends import saved_token_info as _saved_token_info
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.module_utils._tokens import fingerprint
 
 SERVER = "https://global.daf-apis.com"
 DEFAULTS: dict[str, Any] = {

@@ -18,7 +18,7 @@ import pytest
 from ansible_run import coverage
 from raw_server import Conversation, RawServer, http_answer, say
 
-from ansible_collections.connectomics.cave.plugins.module_utils import _client_check
+from ansible_collections.connectomics.cave.plugins.module_utils._cave import client_script as _client_script
 
 CLIENT = """
 import os, webbrowser
@@ -61,7 +61,7 @@ def check(folder: Path, server: str, *datastacks: str, key: str = "token", timeo
     asked = json.dumps({"timeout": timeout, "key": key, "datastacks": datastacks})
     search = os.pathsep.join([os.environ.get("PYTHONPATH", ""), *filter(None, sys.path), str(folder)])
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": search, "SERVER": server, "no_proxy": "*", **coverage()}
-    command = [sys.executable, "-m", _client_check.__name__, str(report.fileno()), asked]
+    command = [sys.executable, "-m", _client_script.__name__, str(report.fileno()), asked]
     with report:
         subprocess.run(command, env=environment, pass_fds=[report.fileno()], cwd=folder, check=True, timeout=60)
         report.seek(0)
@@ -124,7 +124,7 @@ def test_a_login_page_behind_a_redirect_is_told_as_one(client: Path) -> None:
 
 def test_an_answer_without_end_is_not_read_to_its_end(client: Path) -> None:
     part = b"0" * 65536
-    size = 2 * _client_check.MOST_READ
+    size = 2 * _client_script.MOST_READ
 
     def endless(connection: Any) -> None:
         connection.sendall(f"HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n".encode())
@@ -137,13 +137,13 @@ def test_an_answer_without_end_is_not_read_to_its_end(client: Path) -> None:
     [told] = ask(client, endless, "minnie65_public")
 
     assert told["names"][0] == "builtins.OverflowError"
-    assert str(_client_check.MOST_READ) in told["text"]
+    assert str(_client_script.MOST_READ) in told["text"]
 
 
 def test_of_a_long_answer_a_part_is_handed_on(client: Path) -> None:
     [told] = ask(client, say(http_answer(b"0" * 200_000)), "minnie65_public")
 
-    assert len(told["answer"]["body"]) == _client_check.MOST_TOLD
+    assert len(told["answer"]["body"]) == _client_script.MOST_TOLD
 
 
 def test_a_pause_beyond_the_deadline_is_not_waited_for(client: Path) -> None:

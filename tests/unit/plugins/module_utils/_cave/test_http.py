@@ -25,8 +25,8 @@ import pytest
 import trustme
 from raw_server import Conversation, RawServer, http_answer, say
 
-from ansible_collections.connectomics.cave.plugins.module_utils import _http
-from ansible_collections.connectomics.cave.plugins.module_utils._http import (
+from ansible_collections.connectomics.cave.plugins.module_utils._cave import http as _http
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import (
     Answer,
     HttpError,
     request,
@@ -279,7 +279,7 @@ def test_a_handshake_that_drips_ends_within_the_deadline() -> None:
 def test_an_endless_body_takes_little_memory_and_nothing_outlives_the_process() -> None:
     program = """
         import re, sys
-        from ansible_collections.connectomics.cave.plugins.module_utils._http import HttpError, request
+        from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import HttpError, request
         kinds = []
         for url in sys.argv[1:]:
             try:

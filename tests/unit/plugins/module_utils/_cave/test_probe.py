@@ -17,15 +17,15 @@ from collections.abc import Mapping
 import pytest
 from raw_server import RawServer, http_answer
 
-from ansible_collections.connectomics.cave.plugins.module_utils import _access
-from ansible_collections.connectomics.cave.plugins.module_utils._access import (
+from ansible_collections.connectomics.cave.plugins.module_utils._cave import probe as _probe
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.probe import (
     Question,
     check_access,
     examine_all,
     prove_all,
     prove_token,
 )
-from ansible_collections.connectomics.cave.plugins.module_utils._tokens import fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 ALICE = {
@@ -174,12 +174,12 @@ def test_each_distinct_token_is_asked_about_once() -> None:
     assert sorted(cave.tokens) == tokens
     assert {question: verdict.ok for question, verdict in verdicts.items()} == dict.fromkeys(questions, True)
     assert all(verdicts[question].fingerprint == fingerprint(question.token) for question in questions)
-    assert 1 < cave.most_at_once <= _access.AT_ONCE
+    assert 1 < cave.most_at_once <= _probe.AT_ONCE
     assert taken < 40 * 0.2 / 2
 
 
 def test_nobody_waits_for_a_server_that_was_found_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_access, "AT_ONCE", 2)
+    monkeypatch.setattr(_probe, "AT_ONCE", 2)
     with Cave({USER_CACHE: (200, ALICE)}, pause=5) as silent, Cave({USER_CACHE: (200, ALICE)}) as cave:
         questions = [Question(silent.url, f"{number:032x}") for number in range(20)]
         questions += [Question(cave.url, TOKEN)]
@@ -200,7 +200,7 @@ def test_a_mistake_in_a_thread_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> N
     def broken(*_arguments: object, **_options: object) -> None:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr(_access, "examine", broken)
+    monkeypatch.setattr(_probe, "examine", broken)
     with pytest.raises(RuntimeError, match="a defect"):
         examine_all([Question("http://127.0.0.1:1", TOKEN)])
 
@@ -208,7 +208,7 @@ def test_a_mistake_in_a_thread_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> N
 def test_threads_that_were_left_behind_do_not_keep_the_process() -> None:
     program = (
         "import sys\n"
-        "from ansible_collections.connectomics.cave.plugins.module_utils._access import Question, prove_all\n"
+        "from ansible_collections.connectomics.cave.plugins.module_utils._cave.probe import Question, prove_all\n"
         "questions = [Question(sys.argv[1], '%032x' % number) for number in range(16)]\n"
         "print(*{verdict.verdict for verdict in prove_all(questions, timeout=1, retries=0).values()})\n"
     )

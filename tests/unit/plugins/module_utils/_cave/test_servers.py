@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.module_utils._servers import (
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import (
     DEFAULT_SERVER,
     KNOWN_LOCAL_SERVERS,
     Datastack,
@@ -19,6 +18,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._servers import 
     parse_datastacks,
     server_address,
 )
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 
 
 @pytest.mark.parametrize(

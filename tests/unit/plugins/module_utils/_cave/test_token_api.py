@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.module_utils._http import Answer, HttpError
-from ansible_collections.connectomics.cave.plugins.module_utils._token_api import (
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import Answer, HttpError
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_api import (
     MOST_LISTED,
     Listing,
     Selection,
@@ -26,7 +25,8 @@ from ansible_collections.connectomics.cave.plugins.module_utils._token_api impor
     describe,
     iso,
 )
-from ansible_collections.connectomics.cave.plugins.module_utils._tokens import fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 
 SERVER = "https://cave.example.org"
 OWN = "0a1b2c3d4e5f60718293a4b5c6d7e8f9"

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.module_utils._tokens import (
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import (
     MAX_TOKEN_LENGTH,
     clean_token,
     fingerprint,
     mask,
 )
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 
 BEARER = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~+/=-"
 

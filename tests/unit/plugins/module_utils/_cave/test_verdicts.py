@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.connectomics.cave.plugins.module_utils._http import Answer, HttpError
-from ansible_collections.connectomics.cave.plugins.module_utils._tokens import fingerprint
-from ansible_collections.connectomics.cave.plugins.module_utils._verdicts import (
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import Answer, HttpError
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import (
     SEVERITY,
     VERDICTS,
     Account,

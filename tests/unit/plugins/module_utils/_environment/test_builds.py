@@ -16,8 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.connectomics.cave.plugins.module_utils._builds import Build, Builds, open_to_all
-from ansible_collections.connectomics.cave.plugins.module_utils._environment import RECORD, Request, make_record
+from ansible_collections.connectomics.cave.plugins.module_utils._environment.builds import Build, Builds, open_to_all
+from ansible_collections.connectomics.cave.plugins.module_utils._environment.installed import (
+    RECORD,
+    Request,
+    make_record,
+)
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}.0"
@@ -320,7 +324,7 @@ def test_a_program_that_runs_during_a_switch_stays_with_its_build(builds: Builds
 
 def test_the_record_is_written_when_all_else_is_there(builds: Builds, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    module = "ansible_collections.connectomics.cave.plugins.module_utils._builds"
+    module = "ansible_collections.connectomics.cave.plugins.module_utils._environment.builds"
     monkeypatch.setattr(f"{module}.open_to_all", lambda place: seen.append((place / RECORD).exists()))
     monkeypatch.setattr(f"{module}._sync", lambda place: seen.append((place / RECORD).exists()))
 

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 import stub_wheels
 
-from ansible_collections.connectomics.cave.plugins.module_utils import _environment, _installers
-from ansible_collections.connectomics.cave.plugins.module_utils._environment import (
+from ansible_collections.connectomics.cave.plugins.module_utils._environment import installed as _installed
+from ansible_collections.connectomics.cave.plugins.module_utils._environment import installers as _installers
+from ansible_collections.connectomics.cave.plugins.module_utils._environment.installed import (
     RECORD,
     Request,
     Shortfall,
@@ -383,4 +384,4 @@ def test_an_import_that_hangs_is_ended(python: tuple[str, Path]) -> None:
 
 def test_the_module_says_where_requests_come_from() -> None:
     """The record's request holds every field of a request, so that a new option cannot be forgotten there."""
-    assert set(record_of(Request())["request"]) == set(_environment.Request._fields)
+    assert set(record_of(Request())["request"]) == set(_installed.Request._fields)

@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.connectomics.cave.plugins.module_utils import _installers
-from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.module_utils._installers import (
+from ansible_collections.connectomics.cave.plugins.module_utils._environment import installers as _installers
+from ansible_collections.connectomics.cave.plugins.module_utils._environment.installers import (
     Brought,
     Installer,
     Outcome,
@@ -38,6 +37,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._installers impo
     probe,
     run,
 )
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 
 LAB = "https://alice:s3cret@pypi.lab.example/simple"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.connectomics.cave.plugins.module_utils._kernel import (
+from ansible_collections.connectomics.cave.plugins.module_utils._environment.kernel import (
     belongs_to,
     kernel_content,
     kernel_file,

@@ -17,11 +17,12 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.connectomics.cave.plugins.module_utils import _builds, _installers
-from ansible_collections.connectomics.cave.plugins.module_utils._caveclient import Mode, options_of, run
-from ansible_collections.connectomics.cave.plugins.module_utils._environment import RECORD
+from ansible_collections.connectomics.cave.plugins.module_utils._environment import builds as _builds
+from ansible_collections.connectomics.cave.plugins.module_utils._environment import installers as _installers
+from ansible_collections.connectomics.cave.plugins.module_utils._environment.installed import RECORD
+from ansible_collections.connectomics.cave.plugins.module_utils._environment.installers import Installer, Job, Outcome
+from ansible_collections.connectomics.cave.plugins.module_utils._environment.managed import Mode, options_of, run
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.module_utils._installers import Installer, Job, Outcome
 
 NEWEST = "8.2.1"
 DEFAULTS: dict[str, Any] = {
@@ -226,7 +227,7 @@ def test_more_than_is_there_is_built(host: Host, more: dict[str, Any], monkeypat
     host()
     monkeypatch.setattr(_installers, "run", lambda *_a, **_k: Outcome(0, '["it is not installed"]', ""))
     monkeypatch.setattr(_installers, "choose_python", lambda *_arguments: _installers.probe(sys.executable))
-    works = "ansible_collections.connectomics.cave.plugins.module_utils._environment.check_works"
+    works = "ansible_collections.connectomics.cave.plugins.module_utils._environment.installed.check_works"
     monkeypatch.setattr(works, lambda *_a, **_k: NEWEST)
 
     assert host.predicted(**more)["changed"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.connectomics.cave.plugins.module_utils._pip_settings import (
+from ansible_collections.connectomics.cave.plugins.module_utils._environment.pip_config import (
     PipSettings,
     as_uv_environment,
     has_own_uv_settings,

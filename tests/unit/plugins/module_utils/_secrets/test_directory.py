@@ -19,9 +19,15 @@ from typing import Any
 import pytest
 from homes import picture
 
-from ansible_collections.connectomics.cave.plugins.module_utils import _readers, _secrets, _store
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.module_utils._store import Access, Directory, open_directory
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import directory as _directory
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import readers as _readers
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.directory import (
+    Access,
+    Directory,
+    open_directory,
+)
 
 ME = os.geteuid()
 TEXT = '{"token": "0123456789abcdef"}'
@@ -133,7 +139,7 @@ def test_a_directory_that_another_run_makes_first_is_no_error(tmp_path: Path, mo
 
 def test_a_sound_file_is_read_with_its_mode_and_owner(directory: Directory) -> None:
     directory.write("x.json", TEXT, 0o600, None)
-    assert directory.read("x.json") == _secrets.Entry(0o600, ME, os.getegid(), True, TEXT, None, "")
+    assert directory.read("x.json") == _files.Entry(0o600, ME, os.getegid(), True, TEXT, None, "")
 
 
 def test_nothing_is_nothing(directory: Directory) -> None:
@@ -245,12 +251,12 @@ def test_a_listing_follows_links_as_the_readers_do(tmp_path: Path) -> None:
     (usual / "a-cave-secret.json").symlink_to("a-cave-secret.json")
     (usual / "b-cave-secret.json").mkdir()
     (usual / "other.json").write_text(TEXT)
-    found = _store.listing(_readers.places(str(tmp_path)))
+    found = _directory.listing(_readers.places(str(tmp_path)))
     assert {Path(path).name: entry.problem for path, entry in found.items() if path.startswith(str(tmp_path))} == {
         "cave-secret.json": None,
         "b-cave-secret.json": "directory",
     }
-    assert _store.listing(_readers.places(str(tmp_path)), known=[str(usual)]).keys().isdisjoint(found)
+    assert _directory.listing(_readers.places(str(tmp_path)), known=[str(usual)]).keys().isdisjoint(found)
 
 
 # Writing ---------------------------------------------------------------------------------------------------------
@@ -516,7 +522,7 @@ def _hold(path: str, ready: Any, done: Any) -> None:
 def test_a_lock_is_waited_for_and_given_up_when_the_directory_is_closed(
     directory: Directory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_store, "LOCK_PATIENCE", 0.2)
+    monkeypatch.setattr(_directory, "LOCK_PATIENCE", 0.2)
     context = get_context("fork")
     ready, done = context.Event(), context.Event()
     other = context.Process(target=_hold, args=(directory.path, ready, done))
@@ -526,7 +532,7 @@ def test_a_lock_is_waited_for_and_given_up_when_the_directory_is_closed(
         with pytest.raises(CaveError, match=r"Another process has been writing to .* for 0\.2 s"):
             directory.lock()
         done.set()
-        monkeypatch.setattr(_store, "LOCK_PATIENCE", 20.0)
+        monkeypatch.setattr(_directory, "LOCK_PATIENCE", 20.0)
         directory.lock()
     finally:
         done.set()
@@ -538,6 +544,6 @@ def test_a_lock_is_waited_for_and_given_up_when_the_directory_is_closed(
 def test_whatever_stands_in_the_place_of_the_lock_is_named_at_once(
     make: Callable[[Path], Any], directory: Directory
 ) -> None:
-    make(Path(directory.path) / _store.LOCK_FILE)
-    with pytest.raises(CaveError, match=_store.LOCK_FILE):
+    make(Path(directory.path) / _directory.LOCK_FILE)
+    with pytest.raises(CaveError, match=_directory.LOCK_FILE):
         directory.lock()

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets import (
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.files import (
     MAX_BYTES,
     PROBLEMS,
     Entry,

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.connectomics.cave.plugins.module_utils._json_edit import (
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.json_edit import (
     NotAnObject,
     members,
     remove_member,

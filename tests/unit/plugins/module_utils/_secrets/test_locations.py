@@ -12,15 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.connectomics.cave.plugins.module_utils import _home, _users
+from ansible_collections.connectomics.cave.plugins.module_utils import _users
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.module_utils._home import Home, cloud_volume_dir
-from ansible_collections.connectomics.cave.plugins.module_utils._store import Access
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import locations as _locations
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.directory import Access
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import Home, cloud_volume_dir
 
 
 @pytest.fixture(autouse=True)
 def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_home, "_SYSTEM_FILES", ())
+    monkeypatch.setattr(_locations, "_SYSTEM_FILES", ())
     monkeypatch.delenv("CLOUD_VOLUME_DIR", raising=False)
     monkeypatch.delenv("CLOUD_FILES_DIR", raising=False)
 
@@ -62,7 +63,7 @@ def test_startup_files_win_over_the_environment_and_that_over_the_system(
 ) -> None:
     system = tmp_path / "environment"
     system.write_text("CLOUD_VOLUME_DIR=/system\n")
-    monkeypatch.setattr(_home, "_SYSTEM_FILES", (str(system),))
+    monkeypatch.setattr(_locations, "_SYSTEM_FILES", (str(system),))
     home = str(tmp_path)
     assert cloud_volume_dir(home, {}) == "/system"
     assert cloud_volume_dir(home, {"CLOUD_VOLUME_DIR": "relative"}) == "/system"

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.connectomics.cave.plugins.module_utils._coherence import Plan, Wish, plan
-from ansible_collections.connectomics.cave.plugins.module_utils._readers import places, read_by_all
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets import Entry
-from ansible_collections.connectomics.cave.plugins.module_utils._servers import parse_datastacks
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import parse_datastacks
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.files import Entry
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.plan import Plan, Wish, plan
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.readers import places, read_by_all
 
 SERVER = "https://global.daf-apis.com"
 ZETTA = "https://proofreading.zetta.ai"

@@ -14,9 +14,11 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.connectomics.cave.plugins.module_utils import _problems, _readers, _secrets
-from ansible_collections.connectomics.cave.plugins.module_utils._problems import Asked, Found, Place, Problem
-from ansible_collections.connectomics.cave.plugins.module_utils._servers import host_of, parse_datastacks
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import host_of, parse_datastacks
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import problems as _problems
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import readers as _readers
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.problems import Asked, Found, Place, Problem
 
 HOME = "/home/alice"
 SECRETS = f"{HOME}/.cloudvolume/secrets"
@@ -31,16 +33,16 @@ DIRECTORIES = [
 ]
 
 
-def entry(content: object, problem: str | None = None) -> _secrets.Entry:
+def entry(content: object, problem: str | None = None) -> _files.Entry:
     if problem:
-        return _secrets.Entry(0o600, UID, UID, True, None, problem, _secrets.PROBLEMS[problem])
-    return _secrets.Entry(0o600, UID, UID, True, json.dumps(content), None, "")
+        return _files.Entry(0o600, UID, UID, True, None, problem, _files.PROBLEMS[problem])
+    return _files.Entry(0o600, UID, UID, True, json.dumps(content), None, "")
 
 
 def found(files: Mapping[str, Any], places: list[Place] | None = None, **more: Any) -> Found:
     """A user with files: content, or an Entry, by name in the secrets directory or by path."""
     listing = {
-        str(PurePosixPath(SECRETS, name)): content if isinstance(content, _secrets.Entry) else entry(content)
+        str(PurePosixPath(SECRETS, name)): content if isinstance(content, _files.Entry) else entry(content)
         for name, content in files.items()
     }
     where = more.pop("where", _readers.places(HOME))
@@ -178,9 +180,7 @@ def test_a_file_with_further_keys_is_kept_when_it_is_taken_out_of_the_way() -> N
     ],
 )
 def test_the_server_map(address: object, is_wrong: bool) -> None:
-    state = found(
-        {**ALL_NEW, _secrets.SERVER_MAP: {"minnie65_public": address, "labstack": "https://cave.example.org"}}
-    )
+    state = found({**ALL_NEW, _files.SERVER_MAP: {"minnie65_public": address, "labstack": "https://cave.example.org"}})
     wrong = problems(state, asked(expected=NEW))
     assert [problem.code for problem in wrong] == (["poisoned_server_map"] if is_wrong else [])
     assert not [problem for problem in wrong if NEW in problem.message]

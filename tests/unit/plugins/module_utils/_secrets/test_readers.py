@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.connectomics.cave.plugins.module_utils._readers import (
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.files import Entry
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.readers import (
     Places,
     places,
     read_by_all,
@@ -19,7 +20,6 @@ from ansible_collections.connectomics.cave.plugins.module_utils._readers import 
     read_by_cloud_files,
     read_by_cloud_volume,
 )
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets import Entry
 
 HOME = "/home/alice"
 USUAL = f"{HOME}/.cloudvolume/secrets"

@@ -31,13 +31,15 @@ from homes import (
     token_in,
 )
 
-from ansible_collections.connectomics.cave.plugins.module_utils import _home, _secrets, _store
-from ansible_collections.connectomics.cave.plugins.module_utils._coherence import Wish
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import parse_datastacks
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.module_utils._home import Home
-from ansible_collections.connectomics.cave.plugins.module_utils._save import save
-from ansible_collections.connectomics.cave.plugins.module_utils._servers import parse_datastacks
-from ansible_collections.connectomics.cave.plugins.module_utils._tokens import fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import directory as _directory
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import locations as _locations
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import Home
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.plan import Wish
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.writer import save
 
 ALL_FILES = {SERVER_FILE, LOCAL_FILE, DEFAULT_FILE, SERVER_MAP}
 root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give files to other users")
@@ -46,7 +48,7 @@ not_root = pytest.mark.skipif(os.geteuid() == 0, reason="root may do everything"
 
 @pytest.fixture(autouse=True)
 def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_home, "_SYSTEM_FILES", ())
+    monkeypatch.setattr(_locations, "_SYSTEM_FILES", ())
     monkeypatch.delenv("CLOUD_VOLUME_DIR", raising=False)
 
 
@@ -362,16 +364,16 @@ def test_absent_never_removes_a_file_that_could_not_be_read_at_first(
 ) -> None:
     fill(tmp_path, {DEFAULT_FILE: {"token": OLD_TOKEN, "mine": OTHER_TOKEN}, SERVER_FILE: {"token": OLD_TOKEN}})
     before = picture(tmp_path, besides=())
-    read = _store._read
+    read = _directory._read
     closed = [DEFAULT_FILE]
 
     def flickering(name: str, *arguments: Any) -> bytes:
         if name in closed:
             closed.remove(name)
-            raise _secrets.Malformed("unreadable", "Permission denied")
+            raise _files.Malformed("unreadable", "Permission denied")
         return read(name, *arguments)
 
-    monkeypatch.setattr(_store, "_read", flickering)
+    monkeypatch.setattr(_directory, "_read", flickering)
     with pytest.raises(CaveError, match=f"{DEFAULT_FILE} cannot be read by its user"):
         save(home_of(tmp_path, on_malformed="replace"), [wish(None)], check_mode=False)
     assert picture(tmp_path, besides=()) == before
@@ -380,14 +382,14 @@ def test_absent_never_removes_a_file_that_could_not_be_read_at_first(
 def test_absent_says_which_files_it_could_not_look_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(tmp_path, {DEFAULT_FILE: {"token": OLD_TOKEN}, "mine~": OLD_TOKEN})
     (secrets_of(tmp_path) / "link~").symlink_to("nowhere")
-    read = _store._read
+    read = _directory._read
 
     def closed(name: str, *arguments: Any) -> bytes:
         if name == "mine~":
-            raise _secrets.Malformed("unreadable", "Permission denied")
+            raise _files.Malformed("unreadable", "Permission denied")
         return read(name, *arguments)
 
-    monkeypatch.setattr(_store, "_read", closed)
+    monkeypatch.setattr(_directory, "_read", closed)
     result = saved(tmp_path, wish(None))
     told = {Path(item["path"]).name: item["reason"] for item in result["files"] if item["action"] == "unchanged"}
     assert told == {"mine~": "closed to its user, so that nobody can tell whether it holds the token"}
@@ -397,14 +399,14 @@ def test_a_secrets_file_that_is_closed_to_its_user_is_said_wherever_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(tmp_path, {LEGACY_FILE: {"token": OLD_TOKEN}, "google-secret.json": "{}"})
-    read = _store._read
+    read = _directory._read
 
     def closed(name: str, *arguments: Any) -> bytes:
         if name in (LEGACY_FILE, "google-secret.json"):
-            raise _secrets.Malformed("unreadable", "Permission denied")
+            raise _files.Malformed("unreadable", "Permission denied")
         return read(name, *arguments)
 
-    monkeypatch.setattr(_store, "_read", closed)
+    monkeypatch.setattr(_directory, "_read", closed)
     with pytest.raises(
         CaveError, match=rf"{LEGACY_FILE} cannot be read by its user \(Permission denied\)\. Nothing"
     ) as it:
@@ -418,13 +420,13 @@ def test_stale_files_are_written_before_it_is_forgotten_which_token_they_hold(
     other = "prod.flywire-daf.com-cave-secret.json"
     fill(tmp_path, {name: {"token": OLD_TOKEN} for name in (DEFAULT_FILE, LEGACY_FILE, other)})
     written: list[str] = []
-    write = _store.Directory.write
+    write = _directory.Directory.write
 
-    def noting(directory: _store.Directory, name: str, *arguments: Any) -> None:
+    def noting(directory: _directory.Directory, name: str, *arguments: Any) -> None:
         written.append(name)
         write(directory, name, *arguments)
 
-    monkeypatch.setattr(_store.Directory, "write", noting)
+    monkeypatch.setattr(_directory.Directory, "write", noting)
     save(home_of(tmp_path), [wish()], check_mode=False)
     assert set(written[:2]) == {LEGACY_FILE, other}
 
@@ -479,27 +481,27 @@ def test_what_a_killed_run_left_is_removed_and_reported(tmp_path: Path) -> None:
 
 
 def test_a_program_that_writes_at_the_same_time_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = _store.Directory.write
+    write = _directory.Directory.write
 
-    def interfered(directory: _store.Directory, name: str, *arguments: Any) -> None:
+    def interfered(directory: _directory.Directory, name: str, *arguments: Any) -> None:
         write(directory, name, *arguments)
         if name == DEFAULT_FILE:
             (Path(directory.path) / name).write_text(json.dumps({"token": OTHER_TOKEN}))
 
-    monkeypatch.setattr(_store.Directory, "write", interfered)
+    monkeypatch.setattr(_directory.Directory, "write", interfered)
     with pytest.raises(CaveError, match=r"Another program changed .*cave-secret\.json while it was written"):
         save(home_of(tmp_path), [wish()], check_mode=False)
 
 
 def test_what_another_run_wrote_meanwhile_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(tmp_path, {DEFAULT_FILE: {"token": OLD_TOKEN}})
-    lock = _store.Directory.lock
+    lock = _directory.Directory.lock
 
-    def late(directory: _store.Directory) -> None:
+    def late(directory: _directory.Directory) -> None:
         lock(directory)
         (Path(directory.path) / DEFAULT_FILE).write_text(json.dumps({"token": OLD_TOKEN, "theirs": OTHER_TOKEN}))
 
-    monkeypatch.setattr(_store.Directory, "lock", late)
+    monkeypatch.setattr(_directory.Directory, "lock", late)
     save(home_of(tmp_path), [wish()], check_mode=False)
     found = json.loads((secrets_of(tmp_path) / DEFAULT_FILE).read_text())
     assert found == {"token": NEW_TOKEN, "theirs": OTHER_TOKEN}

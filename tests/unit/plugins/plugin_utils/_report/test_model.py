@@ -32,11 +32,11 @@ from report_samples import (
     unreachable,
 )
 
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.module_utils._tokens import fingerprint
-from ansible_collections.connectomics.cave.plugins.plugin_utils import _report
-from ansible_collections.connectomics.cave.plugins.plugin_utils._report import Cleaner, merge_reports, read_report
-from ansible_collections.connectomics.cave.plugins.plugin_utils._report_views import (
+from ansible_collections.connectomics.cave.plugins.plugin_utils._report import model as _model
+from ansible_collections.connectomics.cave.plugins.plugin_utils._report.model import Cleaner, merge_reports, read_report
+from ansible_collections.connectomics.cave.plugins.plugin_utils._report.views import (
     failure_message,
     problem_groups,
     summary,
@@ -46,7 +46,7 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._report_views im
     to_junit,
 )
 
-SCHEMA = json.loads((Path(_report.__file__).parent / "report.schema.json").read_text(encoding="utf-8"))
+SCHEMA = json.loads((Path(_model.__file__).parent / "report.schema.json").read_text(encoding="utf-8"))
 
 
 def strict(schema: Any) -> Any:
@@ -344,9 +344,9 @@ def test_a_token_of_an_odd_shape_is_masked_when_it_is_known() -> None:
 
 def test_a_token_at_the_edge_of_a_long_message_is_not_cut_in_half() -> None:
     for shift in range(40):
-        cleaned = Cleaner().text("x" * (_report.TEXT_LENGTH - shift) + " " + TOKEN)
+        cleaned = Cleaner().text("x" * (_model.TEXT_LENGTH - shift) + " " + TOKEN)
         assert TOKEN[:8] not in cleaned
-        assert len(cleaned) <= _report.TEXT_LENGTH
+        assert len(cleaned) <= _model.TEXT_LENGTH
 
 
 def test_words_that_are_no_token_stay() -> None:

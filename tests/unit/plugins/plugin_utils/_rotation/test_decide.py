@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_api import Listing, ServerToken
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.module_utils._token_api import Listing, ServerToken
-from ansible_collections.connectomics.cave.plugins.module_utils._tokens import fingerprint
-from ansible_collections.connectomics.cave.plugins.plugin_utils import _rotate
-from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import (
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import steps as _steps
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.decide import (
     DEFAULT_NAME,
     NEW_FOR,
     Decision,
@@ -278,7 +278,7 @@ def test_the_entries_of_a_host_are_read_with_their_defaults() -> None:
             {"user": "gone", "state": "absent"},
         ],
     }
-    first, second = _rotate.holders_of("ws1", variables)
+    first, second = _steps.holders_of("ws1", variables)
     assert first == ("ws1", "alice", SERVER, OLD, ("minnie65_public",))
     assert second == ("ws1", "bob", "https://other.example.org", NEW, ("x",))
     assert OLD not in repr(first)
@@ -289,7 +289,7 @@ def test_the_entries_of_a_host_are_read_with_their_defaults() -> None:
 )
 def test_entries_that_cannot_be_used_are_a_hosts_own_problem(entries: list[Any]) -> None:
     good = {"caveclient_tokens": [{"user": "alice", "token": OLD}]}
-    found, problems = _rotate.gather(
+    found, problems = _steps.gather(
         ["ws1", "ws2"], lambda host: {"caveclient_tokens": entries} if host == "ws1" else good
     )
     assert [item.host for item in found] == ["ws2"]
@@ -302,15 +302,15 @@ def test_entries_that_cannot_be_used_are_a_hosts_own_problem(entries: list[Any])
 def test_the_least_troubled_hosts_come_first_and_one_after_the_other() -> None:
     subject = replace(SUBJECT, hosts=["ws1", "ws2", "ws3", "ws4", "ws5"], old_alive=True)
     hosts = ["ws0", "ws1", "ws2", "ws3", "ws4"]
-    assert _rotate.canaries([subject], hosts, {"ws1": 100, "ws3": 1}, []) == [["ws2"], ["ws4"], ["ws3"]]
-    assert _rotate.canaries([subject], hosts, {}, ["ws4", "ws1"]) == [["ws4", "ws1"]]
+    assert _steps.canaries([subject], hosts, {"ws1": 100, "ws3": 1}, []) == [["ws2"], ["ws4"], ["ws3"]]
+    assert _steps.canaries([subject], hosts, {}, ["ws4", "ws1"]) == [["ws4", "ws1"]]
 
 
 def test_a_first_host_that_is_not_there_is_refused() -> None:
     with pytest.raises(CaveError, match="names ws9, which this run cannot reach"):
-        _rotate.canaries([SUBJECT], ["ws1"], {}, ["ws9"])
+        _steps.canaries([SUBJECT], ["ws1"], {}, ["ws9"])
 
 
 def test_when_the_old_token_is_dead_already_nobody_waits_for_a_first_host() -> None:
-    assert _rotate.canaries([replace(SUBJECT, old_alive=False)], ["ws1", "ws2"], {}, []) == []
-    assert _rotate.canaries([replace(SUBJECT, old_alive=None)], ["ws1", "ws2"], {}, []) != []
+    assert _steps.canaries([replace(SUBJECT, old_alive=False)], ["ws1", "ws2"], {}, []) == []
+    assert _steps.canaries([replace(SUBJECT, old_alive=None)], ["ws1", "ws2"], {}, []) != []

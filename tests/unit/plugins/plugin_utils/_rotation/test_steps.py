@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 from ansible.parsing.vault import VaultSecret
 
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.module_utils._tokens import fingerprint
-from ansible_collections.connectomics.cave.plugins.plugin_utils._rotate import Holder, token_for
-from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import Subject
-from ansible_collections.connectomics.cave.plugins.plugin_utils._sealed import seal, unseal
-from ansible_collections.connectomics.cave.plugins.plugin_utils._vault_file import set_variable
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.decide import Subject
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.sealed import seal, unseal
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.steps import Holder, token_for
+from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.file import set_variable
 
 SERVER = "https://cave.example.org"
 OLD, NEW = "a" * 32, "b" * 32
@@ -41,7 +41,7 @@ def test_a_sealed_token_is_read_by_this_run_alone() -> None:
     assert NEW not in sealed
     assert unseal(sealed) == NEW
     program = (
-        "import sys\nfrom ansible_collections.connectomics.cave.plugins.plugin_utils._sealed import unseal\n"
+        "import sys\nfrom ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.sealed import unseal\n"
         "sys.exit(unseal(sys.argv[1]) is not None)"
     )
     assert subprocess.run([sys.executable, "-c", program, sealed], check=False).returncode == 0

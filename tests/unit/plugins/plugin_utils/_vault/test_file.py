@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 from ansible.parsing.vault import VaultLib, VaultSecret
 
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.module_utils._tokens import fingerprint
-from ansible_collections.connectomics.cave.plugins.plugin_utils import _vault_file
-from ansible_collections.connectomics.cave.plugins.plugin_utils._vault_file import (
+from ansible_collections.connectomics.cave.plugins.plugin_utils._vault import file as _file
+from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.file import (
     read_variable,
     remove_variable,
     set_variable,
@@ -334,7 +334,7 @@ def test_a_directory_a_fifo_and_a_huge_file_are_refused(tmp_path: Path, monkeypa
     (tmp_path / "directory").mkdir()
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "huge").write_bytes(b"a: 1\n" * 10)
-    monkeypatch.setattr(_vault_file, "MAX_BYTES", 20)
+    monkeypatch.setattr(_file, "MAX_BYTES", 20)
     for name, says in (("directory", "not a regular file"), ("fifo", "not a regular file"), ("huge", "more than")):
         with pytest.raises(CaveError, match=says):
             set_variable(str(tmp_path / name), NAME, NEW, DEFAULT)
@@ -464,24 +464,24 @@ def test_writers_at_the_same_time_lose_none_of_their_variables(file: Path) -> No
 
 
 def test_a_writer_that_never_ends_is_not_waited_for_forever(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_vault_file, "LOCK_TIMEOUT", 0.2)
+    monkeypatch.setattr(_file, "LOCK_TIMEOUT", 0.2)
     with (
-        _vault_file._opened_directory(file.parent) as directory,
-        _vault_file._locked(directory, file.name),
+        _file._opened_directory(file.parent) as directory,
+        _file._locked(directory, file.name),
         pytest.raises(CaveError, match="another run has been writing here"),
     ):
         set_variable(str(file), NAME, NEW, SECRETS)
 
 
 def test_where_directories_cannot_be_locked_a_lock_file_does_it(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_vault_file, "_try_lock", lambda _directory: False)
+    monkeypatch.setattr(_file, "_try_lock", lambda _directory: False)
     assert set_variable(str(file), NAME, NEW, SECRETS).changed
     lock = file.parent / f".{file.name}.lock"
     assert stat.S_IMODE(lock.stat().st_mode) == 0o600
-    monkeypatch.setattr(_vault_file, "LOCK_TIMEOUT", 0.2)
+    monkeypatch.setattr(_file, "LOCK_TIMEOUT", 0.2)
     with (
-        _vault_file._opened_directory(file.parent) as directory,
-        _vault_file._locked(directory, file.name),
+        _file._opened_directory(file.parent) as directory,
+        _file._locked(directory, file.name),
         pytest.raises(CaveError, match="another run has been writing here"),
     ):
         set_variable(str(file), NAME, OLD, SECRETS)

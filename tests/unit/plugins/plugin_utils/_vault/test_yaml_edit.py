@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.plugin_utils._yaml_edit import (
+from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.yaml_edit import (
     Scalar,
     find,
     parse,
