@@ -11,7 +11,7 @@ BIN := .venv/bin
 N ?= 3
 
 # The checkout, importable as ansible_collections.connectomics.cave.
-export PYTHONPATH := $(CURDIR)/.tree:$(CURDIR)/tests
+export PYTHONPATH := $(CURDIR)/.tree:$(CURDIR)/tests:$(CURDIR)/tests/support:$(CURDIR)/tests/slow:$(CURDIR)/extra
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.tree
 # Many a lab has a certificate authority of its own.
 export UV_SYSTEM_CERTS ?= 1
@@ -85,10 +85,10 @@ release: venv tree  ## the tarball of the last commit, signed (GPG_KEY=name) and
 	@$(BIN)/python tools/release.py $(if $(GPG_KEY),--key $(GPG_KEY))
 
 fleet-up: venv tree  ## N real SSH hosts on this machine (needs root)
-	$(BIN)/python tests/fleet/fleet.py up --hosts $(N)
+	$(BIN)/python tests/slow/fleet/fleet.py up --hosts $(N)
 
 fleet-down: venv  ## take them down
-	$(BIN)/python tests/fleet/fleet.py down
+	$(BIN)/python tests/slow/fleet/fleet.py down
 
 clean:  ## remove all that these targets made
 	rm -rf .ansible .cache .coverage* .hypothesis .mypy_cache .nox .pytest_cache .ruff_cache .tree .venv

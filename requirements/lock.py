@@ -4,7 +4,7 @@
 
 """Lock every requirements/*.in into a .txt, and uv alone, which installs the rest, into uv.txt.
 
-ansible-core.in is locked once for each ansible-core of tests/matrix.toml, for the oldest Python that it runs on.
+ansible-core.in is locked once for each ansible-core of tests/support/matrix.toml, for the oldest Python it runs on.
 The hashes of every platform are kept and no index is named, so that pip and uv both install from the locks, from
 whichever index the machine uses. Arguments are handed to `uv pip compile`.
 """

@@ -17,10 +17,11 @@ from cave_server import CaveServer
 
 ROOT = Path(__file__).resolve().parent.parent
 TREE = ROOT / ".tree"
+FOLDERS = ("tests", "tests/support", "tests/slow", "extra")  # as in pyproject.toml
 
 # Modules and playbooks run as processes of their own: what pyproject.toml tells pytest, the environment tells them.
 os.environ["ANSIBLE_COLLECTIONS_PATH"] = str(TREE)
-os.environ["PYTHONPATH"] = os.pathsep.join([str(TREE), str(ROOT / "tests")])
+os.environ["PYTHONPATH"] = os.pathsep.join(map(str, [TREE, *(ROOT / path for path in FOLDERS)]))
 
 
 @pytest.fixture(scope="session")

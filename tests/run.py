@@ -75,7 +75,7 @@ STAGES = (
         (
             "ruff check --quiet",
             "ruff format --check --quiet",
-            f"mypy {TREE}/plugins tests requirements tools noxfile.py",
+            f"mypy {TREE}/plugins tests extra requirements tools noxfile.py",
             "yamllint --strict .",
             "ansible-lint --offline -q",
             "codespell",
@@ -94,7 +94,7 @@ STAGES = (
         ("pytest --numprocesses=2 --dist=loadfile -m 'not long' tests/integration",),
         limit=25 * MINUTE,
     ),
-    Stage("torture", "attacks on the write path, a selection", ("pytest tests/torture",)),
+    Stage("torture", "attacks on the write path, a selection", ("pytest tests/slow/torture",)),
     Stage(
         "sanity",
         "ansible-test's rules, on every Python at hand",
@@ -104,7 +104,10 @@ STAGES = (
     Stage("targets", "ansible-test's integration targets, twice", ("python tests/run_ansible_test.py integration",)),
     Stage("docs", "the site, and every example in it", ("make --silent docs", "pytest tests/docs"), one_core=True),
     Stage(
-        "package", "the tarball: built, imported, installed, run and signed", ("pytest tests/release",), one_core=True
+        "package",
+        "the tarball: built, imported, installed, run and signed",
+        ("pytest tests/slow/package",),
+        one_core=True,
     ),
     Stage(
         "molecule",
@@ -116,7 +119,7 @@ STAGES = (
     Stage(
         "fleet",
         "playbooks over real SSH",
-        ("pytest tests/fleet",),
+        ("pytest tests/slow/fleet",),
         root_and("mmdebstrap", "ip", "ssh"),
         limit=20 * MINUTE,
     ),

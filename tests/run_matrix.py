@@ -2,16 +2,16 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Run the matrix of tests/matrix.toml: every ansible-core against every managed Python on every Debian.
+"""Run the matrix of tests/support/matrix.toml: every ansible-core against every managed Python on every Debian.
 
     python tests/run_matrix.py                    all of it, with ansible-test's sanity tests on every ansible-core
     python tests/run_matrix.py --core 2.19        one of them; what is known of the others stays
     python tests/run_matrix.py --table            the table again, of the last run
 
-A cell is a real host that is reached over SSH (see tests/fleet): there the playbooks predict, provision, provision
+A cell is a real host that is reached over SSH (see tests/slow/fleet): there the playbooks predict, provision, provision
 again, verify, audit, rotate and decommission, and the modules do the same one by one. A warning counts as a
 failure. What came of it is in .cache/reports/matrix.json, with Ansible's output beside it in matrix/;
-tests/matrix/result.json and the table in README.md are brought up to date when all is green.
+tests/slow/matrix/result.json and the table in README.md are brought up to date when all is green.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def main(arguments: Sequence[str]) -> int:
     if not faults:
         result.save(results, result.KEPT)
         result.write_readme(results)
-    print("\n".join(["", *faults]) if faults else "All green: README.md and tests/matrix/result.json say so.")
+    print("\n".join(["", *faults]) if faults else "All green: README.md and tests/slow/matrix/result.json say so.")
     return 1 if faults else 0
 
 

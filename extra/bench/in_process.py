@@ -25,7 +25,7 @@ CALLS = 200
 COLLECTION = "ansible_collections.connectomics.cave"
 PARAMS = {
     "tokens": None,
-    "token": "0123456789abcdef0123456789abcdef",
+    "token": "0123456789abcdef" * 2,
     "server": "https://global.daf-apis.com",
     "datastacks": ["minnie65_public"],
     "key": "token",

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible_run import Run, ansible
-from release.conftest import PATH
-from release.workstation import Workstations
+from package.conftest import PATH
+from package.workstation import Workstations
 
 from cave_server import CaveServer
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-CACHE = Path(__file__).resolve().parent.parent / ".cache" / "caveclient"
+CACHE = Path(__file__).resolve().parents[2] / ".cache" / "caveclient"
 
 BEFORE_6 = ("packaging", "pytz", "pyarrow<20")
 """What releases before 6 import and don't require, and the last pyarrow that goes with their numpy 1."""

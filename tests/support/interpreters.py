@@ -5,7 +5,7 @@
 """The Python interpreters of this machine, by version.
 
 pyenv's shims on PATH only answer for the version that is active, and tools that strip the environment cannot use them
-at all, so every interpreter is resolved to the real one: `python tests/interpreters.py` lists them.
+at all, so every interpreter is resolved to the real one: `python tests/support/interpreters.py` lists them.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ import ansible
 from ansible_run import coverage
 from homes import User
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 90.0
 """Seconds for one run."""
 

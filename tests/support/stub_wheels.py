@@ -4,7 +4,7 @@
 
 """Tiny wheels under the names of real packages: installed in no time, without a network.
 
-`python tests/stub_wheels.py FOLDER VERSION...` fills a folder.
+`python tests/support/stub_wheels.py FOLDER VERSION...` fills a folder.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from report_samples import HOSTILE, fleet, ok, owes_terms, refused, report_of, r
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.views import to_html
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "")
-SCREENSHOTS = Path(__file__).resolve().parent.parent / "output" / "report"
+SCREENSHOTS = Path(__file__).resolve().parents[2] / "output" / "report"
 # Without these, it asks its maker's servers for updates, and the machine's graphics and sandbox for what CI lacks.
 FLAGS = [
     "--disable-background-networking",

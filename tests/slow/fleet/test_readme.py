@@ -20,7 +20,7 @@ import pexpect
 import pytest
 from ansible_run import ROOT
 from docs.code_blocks import Block, markdown_blocks
-from release.conftest import release
+from package.conftest import release
 
 from cave_server import CaveServer
 from fleet import Fleet, Host

@@ -4,7 +4,7 @@
 
 """Make container images of the root file systems, for machines that cannot pull any.
 
-    python tests/images/build.py bookworm trixie bullseye
+    python tests/slow/images/build.py bookworm trixie bullseye
 
 The images are `localhost/connectomics-cave/debian:bookworm` and so on; one that is there already is not made again.
 """
@@ -17,9 +17,9 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path[:0] = [str(Path(__file__).resolve().parents[depth]) for depth in (1, 2)]
 
-from images import rootfs
+from images import rootfs  # noqa: E402 (the folders come first)
 
 PREFIX = "localhost/connectomics-cave/"
 CONTAINERS_CONF = Path(__file__).with_name("containers.conf")

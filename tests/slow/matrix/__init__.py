@@ -2,4 +2,4 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The matrix of tests/matrix.toml, run: controllers, hosts, the job, the table."""
+"""The matrix of tests/support/matrix.toml, run: controllers, hosts, the job, the table."""

@@ -73,8 +73,8 @@ def provide(core: Core) -> Controller:
     release, controller, managed = _run([str(python), "-c", ASK]).splitlines()
     if tuple(controller.split()) != core.controller or tuple(managed.split()) != core.managed:
         raise NoControllerError(
-            f"tests/matrix.toml says that ansible-core {core.version} runs on {' '.join(core.controller)} and manages "
-            f"{' '.join(core.managed)}; it says itself that it runs on {controller} and manages {managed}"
+            f"tests/support/matrix.toml says that ansible-core {core.version} runs on {' '.join(core.controller)} and "
+            f"manages {' '.join(core.managed)}; it says itself that it runs on {controller} and manages {managed}"
         )
     return Controller(core, python, version, release)
 
@@ -86,7 +86,7 @@ def _interpreter(core: Core) -> tuple[str, Path]:
             return version, here[version]
     raise NoControllerError(
         f"ansible-core {core.version} needs Python {' or '.join(core.controller)}; here are "
-        f"{', '.join(here) or 'none'} (python tests/interpreters.py)"
+        f"{', '.join(here) or 'none'} (python tests/support/interpreters.py)"
     )
 
 

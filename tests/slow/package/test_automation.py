@@ -25,8 +25,8 @@ from docs.options import complaints
 from other_collections import collections_folder
 
 from cave_server import CaveServer
-from release.conftest import PATH, Installed
-from release.workstation import Workstations
+from package.conftest import PATH, Installed
+from package.workstation import Workstations
 
 EXAMPLES = ROOT / "docs" / "examples"
 BIN = Path(sys.executable).parent

@@ -21,8 +21,8 @@ import yaml
 from ansible_run import ROOT, Run
 
 from cave_server import CaveServer
-from release.conftest import PATH, Installed, release
-from release.workstation import Workstations
+from package.conftest import PATH, Installed, release
+from package.workstation import Workstations
 
 PLAYBOOKS = sorted(path.stem for path in (ROOT / "playbooks").glob("*.yml"))
 TOKEN_OR_KEY = re.compile(rb"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])|PRIVATE KEY-----\s+[A-Za-z0-9+/]{16}")

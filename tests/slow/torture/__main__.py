@@ -31,7 +31,7 @@ from typing import Any
 from torture import page
 from torture.attacks import Attack, Report, as_mapping, attacks
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 REPORT = ROOT / ".cache" / "reports" / "torture.json"
 INNER = "--into"
 

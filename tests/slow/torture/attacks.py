@@ -11,7 +11,7 @@ An attack is a function in any module of this folder, which is found by itself::
         report.tries += 1
         report.check(held, "what was found instead")
 
-``python -m torture`` runs them at full size (a scale of 1), ``pytest tests/torture`` those that have a short form.
+``python -m torture`` runs them at full size (a scale of 1), ``pytest tests/slow/torture`` those that have a short form.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ LIMIT = 20
 MOST_MEMORY = 64 * 1024
 """Kilobytes."""
 STACK = "minnie65_public"
-TREE = Path(__file__).resolve().parent.parent.parent / ".tree"
+TREE = Path(__file__).resolve().parents[3] / ".tree"
 
 # Runs a module as its own program, and says how long its work took, how much memory at most, and to whom it connected.
 _WATCHED = """

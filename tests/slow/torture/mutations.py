@@ -4,7 +4,7 @@
 
 """Put known defects into a copy of the write path, and see which test notices.
 
-    PYTHONPATH=.tree:tests python -m torture.mutations [DEFECT ...]
+    python -m torture.mutations [DEFECT ...]
 
 prints for each defect the first test that fails as JSON; the exit status is 1 when a defect went unnoticed.
 """
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 UNIT = "tests/unit/plugins/module_utils"
 LIMIT = 600
 """Seconds for the tests of one defect."""
@@ -330,15 +330,12 @@ def run(names: Iterable[str], folder: Path, python: str) -> list[dict[str, Any]]
     """
     copy = folder / "ansible_collections" / "connectomics" / "cave"
     copy.mkdir(parents=True)
-    for name in ("plugins", "tests/unit", "pyproject.toml"):
+    for name in ("plugins", "tests/support", "tests/unit", "pyproject.toml"):
         source = ROOT / name
         if source.is_dir():
             shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, copy / name)
-    for source in (ROOT / "tests").glob("*.py"):
-        shutil.copy(source, copy / "tests" / source.name)
-    shutil.copytree(ROOT / "tests" / "cave_server", copy / "tests" / "cave_server")
     chosen = {name: DEFECTS[name] for name in names}
     # A test that fails anyway would seem to catch everything.
     unsound = {
@@ -377,11 +374,15 @@ def _try(defect: Defect, copy: Path, tree: Path, python: str) -> dict[str, Any]:
 def _first_failure(tests: Iterable[str], copy: Path, tree: Path, python: str) -> tuple[str, str]:
     """Run unit tests of the copy; return the first that fails (empty: none did), and what they printed."""
     words = [python, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", f"--basetemp={_short_folder()}"]
-    words += ["-o", f"pythonpath={tree} {copy / 'tests'}", *(f"{UNIT}/{name}" for name in tests)]
+    words += ["-o", f"pythonpath={tree} {copy / 'tests' / 'support'}", *(f"{UNIT}/{name}" for name in tests)]
     done = subprocess.run(
         words,
         cwd=copy,
-        env={**os.environ, "PYTHONPATH": f"{tree}{os.pathsep}{copy / 'tests'}", "PYTHONDONTWRITEBYTECODE": "1"},
+        env={
+            **os.environ,
+            "PYTHONPATH": f"{tree}{os.pathsep}{copy / 'tests' / 'support'}",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
         capture_output=True,
         text=True,
         timeout=LIMIT,

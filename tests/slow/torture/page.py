@@ -12,7 +12,7 @@ from pathlib import Path
 
 from torture.attacks import Attack, Report
 
-PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "docsite" / "rst" / "security.rst"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "docsite" / "rst" / "security.rst"
 BEGIN, END = ".. The table is written by: python -m torture --page\n", ".. End of the table.\n"
 NOT_YET = "not yet"
 _RESULT = re.compile(r"(?P<tries>[\d,]+) tries, (?P<failures>[\d,]+) failures, (?P<when>\d{4}-\d\d-\d\d)")
