@@ -10,9 +10,9 @@ import contextlib
 import fcntl
 import os
 import re
-import secrets
 from pathlib import Path
 
+from ansible_collections.connectomics.cave.plugins.module_utils import _atomic
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 
 
@@ -53,28 +53,23 @@ def write_private(path: Path, content: bytes) -> None:
         raise CaveError(f"The file {path} cannot be written: {error.strerror}. Name another place.") from error
 
 
+class _TakenForLeftoverError(Exception):
+    """Another run removed the temporary file before it was locked."""
+
+
 def _replace(folder: int, name: str, content: bytes) -> None:
     _remove_leftovers(folder, name)
     while True:
-        temporary = f".{name}.{secrets.token_hex(8)}.tmp"
-        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=folder)
-        try:
-            # The lock tells other runs that it is in use. One that cleans up may have been faster.
-            if not _locks(descriptor, where_none_are=True) or not os.fstat(descriptor).st_nlink:
-                continue
-            view = memoryview(content)
-            while view:
-                view = view[os.write(descriptor, view) :]
-            os.fsync(descriptor)
-            os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
-            break
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary, dir_fd=folder)
-            raise
-        finally:
-            os.close(descriptor)
-    os.fsync(folder)
+        with contextlib.ExitStack() as until_renamed, contextlib.suppress(_TakenForLeftoverError):
+
+            def lock(descriptor: int) -> None:
+                copy = os.dup(descriptor)  # keeps the lock when the descriptor itself is closed
+                until_renamed.callback(os.close, copy)
+                if not _locks(copy, where_none_are=True) or not os.fstat(copy).st_nlink:
+                    raise _TakenForLeftoverError
+
+            _atomic.replace_file(folder, name, content, when_made=lock)
+            return
 
 
 def _remove_leftovers(folder: int, name: str) -> None:
@@ -91,7 +86,7 @@ def _remove_leftovers(folder: int, name: str) -> None:
 
 
 def _locks(descriptor: int, where_none_are: bool) -> bool:
-    """Lock a file, and tell whether that went well; ``where_none_are`` is the answer of a file system without locks."""
+    """Return whether a file could be locked; ``where_none_are`` is the answer of a file system without locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

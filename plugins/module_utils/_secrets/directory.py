@@ -19,6 +19,7 @@ import stat
 import time
 from typing import Container, Iterator, NamedTuple
 
+from ansible_collections.connectomics.cave.plugins.module_utils import _atomic
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import readers as _readers
@@ -167,33 +168,17 @@ class Directory:
                 time.sleep(0.02)
 
     def write(self, name: str, text: str, mode: int, group: int | None) -> None:
-        """Put ``text`` under ``name``, atomically: a crash leaves the old content or the new, whole.
-
-        The file is 0600 from birth until it is complete; ``mode`` and ``group`` (a group id) come last.
-        """
-        temporary = f".connectomics-cave-{os.urandom(8).hex()}.tmp"
+        """Put ``text`` under ``name`` (see ``_atomic``); ``group`` is a group id, None for whichever it gets."""
         with reporting(os.path.join(self.path, name), "write"):
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _OPEN
-            descriptor = os.open(temporary, flags, 0o600, dir_fd=self._descriptor)
-            try:
-                try:
-                    self._require_closed(descriptor)
-                    remaining = text.encode()
-                    while remaining:
-                        remaining = remaining[os.write(descriptor, remaining) :]
-                    if group is not None:
-                        os.fchown(descriptor, -1, group)
-                    if mode != 0o600:
-                        os.fchmod(descriptor, mode)
-                    os.fsync(descriptor)
-                finally:
-                    os.close(descriptor)
-                os.rename(temporary, name, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    os.unlink(temporary, dir_fd=self._descriptor)
-                raise
-            self._sync()
+            _atomic.replace_file(
+                self._descriptor,
+                name,
+                text.encode(),
+                mode=mode,
+                group=group,
+                temporary=f".connectomics-cave-{os.urandom(8).hex()}.tmp",
+                when_made=self._require_closed,
+            )
 
     def _require_closed(self, descriptor: int) -> None:
         """Refuse a file system that gives a file another mode than it was asked for, before anything is in the file."""
@@ -208,7 +193,7 @@ class Directory:
         """Remove a file."""
         with reporting(os.path.join(self.path, name), "remove"):
             os.unlink(name, dir_fd=self._descriptor)
-            self._sync()
+            _atomic.sync_directory(self._descriptor)
 
     def set_aside(self, name: str) -> str:
         """Rename what stands under ``name``, out of every reader's way and unreadable to others.
@@ -229,15 +214,8 @@ class Directory:
                 number += 1
             new_name = f"{name}{_files.QUARANTINE}{number}"
             os.rename(name, new_name, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
-            self._sync()
+            _atomic.sync_directory(self._descriptor)
             return new_name
-
-    def _sync(self) -> None:
-        try:
-            os.fsync(self._descriptor)
-        except OSError as error:
-            if error.errno != errno.EINVAL:  # a file system without an order of directory changes to keep
-                raise
 
 
 def read_entry(name: str, directory: int | None = None, follow: bool = True) -> _files.Entry | None:

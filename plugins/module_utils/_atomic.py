@@ -1,0 +1,82 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Replacing a file: readers see the old content or the new, whole, also after a crash."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from typing import Callable
+
+
+def temporary_name(name: str) -> str:
+    """Return a new name for a file that is to take the place of ``name``."""
+    return f".{name}.{os.urandom(8).hex()}.tmp"
+
+
+def replace_file(
+    directory: int,
+    name: str,
+    content: bytes,
+    *,
+    mode: int = 0o600,
+    group: int | None = None,
+    temporary: str | None = None,
+    when_made: Callable[[int], object] | None = None,
+    before_rename: Callable[[], object] | None = None,
+) -> None:
+    """Put ``content`` under ``name``, through a temporary file beside it.
+
+    The new file is 0600 until it is complete, whatever the umask; ``mode`` and ``group`` come last. A link of that name
+    is replaced, not followed. When anything fails, the old file stays and the temporary file is removed.
+
+    Args:
+        directory: descriptor of the directory.
+        name: of the file in it.
+        content: all of it.
+        mode: permission bits of the new file.
+        group: group id of the new file; None: whichever it gets.
+        temporary: name of the temporary file; None: one of ``temporary_name``.
+        when_made: called with the descriptor of the temporary file while that is still empty. An exception cancels.
+        before_rename: called when the new file is complete. An exception cancels.
+
+    Raises:
+        OSError: it could not be done.
+    """
+    temporary = temporary or temporary_name(name)
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(temporary, flags, 0o600, dir_fd=directory)
+    try:
+        try:
+            if when_made is not None:
+                when_made(descriptor)
+            remaining = memoryview(content)
+            while remaining:
+                remaining = remaining[os.write(descriptor, remaining) :]
+            if group is not None:
+                os.fchown(descriptor, -1, group)
+            if mode != 0o600:
+                os.fchmod(descriptor, mode)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        if before_rename is not None:
+            before_rename()
+        os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary, dir_fd=directory)
+        raise
+    sync_directory(directory)
+
+
+def sync_directory(directory: int) -> None:
+    """Bring changes of a directory to the disk, where its file system can."""
+    try:
+        os.fsync(directory)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
