@@ -14,6 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -21,13 +22,14 @@ from ansible.errors import AnsiblePromptInterrupt, AnsiblePromptNoninteractive
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.probe import prove_token
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.probe import Question, prove
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import (
     DEFAULT_SERVER,
     parse_datastacks,
     server_address,
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import Verdict
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import protected, vault_secrets
 from ansible_collections.connectomics.cave.plugins.plugin_utils._enroll_dialogue import Enrolment, Outcome, Person
@@ -82,17 +84,17 @@ class ActionModule(ActionBase):
         store = _Store(options, vault_secrets(self._loader))
         stored = store.read()
         store.write(_UNLIKELY, check=True)  # before the person is asked for anything
-        prove = partial(
-            _prove,
+        verdict_on = partial(
+            _verdict_on,
             server=server,
-            datastacks=stacks,
+            stacks=stacks,
             timeout=options["timeout"],
             retries=options["retries"],
             ca_path=options["ca_path"] or None,
         )
         person = Person(options["user"], server, stacks, options["new_account"])
         show = _open_page if options["open_pages"] and _desktop_opener() else None
-        outcome = Enrolment(_Terminal(), person, prove, show).run(stored)
+        outcome = Enrolment(_Terminal(), person, verdict_on, show).run(stored)
         change = store.write(outcome.token) if outcome.token is not None else None
         return _result(options, outcome, stored, change, store)
 
@@ -158,8 +160,9 @@ def _identifier(user: str) -> str:
     return "".join(character if character.isascii() and character.isalnum() else "_" for character in user)
 
 
-def _prove(token: str, **how: Any) -> Any:
-    return prove_token(how.pop("server"), token, **how)
+def _verdict_on(token: str, server: str, stacks: Iterable[str], **limits: Any) -> Verdict:
+    question = Question(server, token, tuple(stacks))
+    return prove([question], **limits)[question].overall
 
 
 def _desktop_opener() -> str | None:

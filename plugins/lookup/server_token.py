@@ -68,7 +68,7 @@ from typing import Any
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_api import values_of
+from ansible_collections.connectomics.cave.plugins.module_utils._backends.server_token import values_of
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError, unforeseen
 
 

@@ -144,8 +144,8 @@ unsupported:
 
 from typing import Any
 
+from ansible_collections.connectomics.cave.plugins.module_utils._backends.server_token import run
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import DEFAULT_SERVER
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_api import run
 from ansible_collections.connectomics.cave.plugins.module_utils._module import CaveModule, answer
 
 ARGUMENTS: dict[str, Any] = {

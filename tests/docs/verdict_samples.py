@@ -11,6 +11,7 @@ import json
 import socket
 import ssl
 
+from ansible_collections.connectomics.cave.plugins.module_utils._cave import answers as _answers
 from ansible_collections.connectomics.cave.plugins.module_utils._cave import http as _http
 from ansible_collections.connectomics.cave.plugins.module_utils._cave import verdicts as _verdicts
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import Answer
@@ -39,22 +40,22 @@ def answer(status: int, content: object, **headers: str) -> Answer:
 
 def to_token(status: int, content: object, **headers: str) -> Verdict:
     """Return the verdict on an answer of the auth server."""
-    account = _verdicts.account_of(answer(status, content, **headers), SERVER, TOKEN)
+    account = _answers.account_of(answer(status, content, **headers), SERVER, TOKEN)
     if isinstance(account, Verdict):
         return account
-    verdict = _verdicts.account_verdict(account, SERVER)
+    verdict = _answers.account_verdict(account, SERVER)
     return verdict._replace(message=f"{verdict.message[:-1]}, for {STACK}.")
 
 
 def to_datastack(status: int, content: object, **headers: str) -> Verdict:
     """Return the verdict on an answer of the info service."""
-    return _verdicts.datastack_verdict(answer(status, content, **headers), SERVER, STACK, TOKEN)
+    return _answers.datastack_verdict(answer(status, content, **headers), SERVER, STACK, TOKEN)
 
 
 def to_failure(error: BaseException) -> Verdict:
     """Return the verdict on a request that ended in an exception."""
     failure = _http._failure(error, URL, "read", 30, _http.MAX_BYTES, None)
-    return _verdicts.failure_verdict(failure, SERVER)
+    return _answers.failure_verdict(failure, SERVER)
 
 
 def untrusted(reason: str) -> ssl.SSLCertVerificationError:

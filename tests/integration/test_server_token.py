@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from ansible_run import run_tasks
 
-from ansible_collections.connectomics.cave.plugins.module_utils._cave import token_api as _token_api
+from ansible_collections.connectomics.cave.plugins.module_utils._backends import server_token as _server_token
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from cave_server import CaveServer, Person
@@ -43,7 +43,7 @@ def run(cave: CaveServer, token: str, *, check: bool = False, **options: Any) ->
     params = {**DEFAULTS, "server": cave.url, "token": token, **options}
     started = time.monotonic()
     try:
-        result = _token_api.run(params, check)
+        result = _server_token.run(params, check)
     except CaveError as error:
         result = {"failed": True, "msg": error.message, **error.details}
     assert time.monotonic() - started < params["timeout"] + 1
@@ -232,7 +232,7 @@ def test_an_older_server_is_recognised_and_the_way_round_it_told(cave: CaveServe
 def test_what_is_no_token_is_refused_before_the_server_is_asked(cave: CaveServer, token: object) -> None:
     cave.clear_requests()
     with pytest.raises(CaveError):
-        _token_api.run({**DEFAULTS, "server": cave.url, "token": token, "description": "lab"}, False)
+        _server_token.run({**DEFAULTS, "server": cave.url, "token": token, "description": "lab"}, False)
     assert cave.requests() == []
 
 

@@ -129,18 +129,16 @@ def _by_user(entries: list[_Entry]) -> dict[str, list[_Entry]]:
 def _prove(entries: list[_Entry], params: Mapping[str, Any]) -> None:
     """Ask each server about each token before anything is written."""
     # HTTP is imported only where it is needed: it takes longer than all the rest of the module.
-    from ansible_collections.connectomics.cave.plugins.module_utils._cave.probe import Question, prove_all
+    from ansible_collections.connectomics.cave.plugins.module_utils._cave.probe import Question, prove
 
     questions = {
         index: Question(entry.wish.server, entry.wish.token, tuple(stack.name for stack in entry.wish.datastacks))
         for index, entry in enumerate(entries)
         if entry.to_prove and entry.wish is not None and entry.wish.token is not None and not entry.result.get("failed")
     }
-    verdicts = prove_all(
-        questions.values(), timeout=params["timeout"], retries=params["retries"], ca_path=params["ca_path"]
-    )
+    answers = prove(questions.values(), timeout=params["timeout"], retries=params["retries"], ca_path=params["ca_path"])
     for index, question in questions.items():
-        verdict = verdicts[question]
+        verdict = answers[question].overall
         entries[index].result["access"] = verdict.as_dict()
         if not verdict.ok:
             message = f"{verdict.message} Nothing was written. {verdict.remedy}"

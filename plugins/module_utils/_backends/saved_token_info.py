@@ -321,7 +321,7 @@ def _installed(home: str, managed: str) -> dict[str, str]:
 def _ask(entries: list[_Entry], looks: Mapping[int, Mapping[str, Any]], params: Mapping[str, Any]) -> None:
     """Ask the servers about each distinct token."""
     # HTTP is imported only where it is needed: it takes longer than all the rest of the module.
-    from ansible_collections.connectomics.cave.plugins.module_utils._cave.probe import Question, prove_all
+    from ansible_collections.connectomics.cave.plugins.module_utils._cave.probe import Question, prove
 
     questions = {}
     for index, entry in enumerate(entries):
@@ -336,11 +336,9 @@ def _ask(entries: list[_Entry], looks: Mapping[int, Mapping[str, Any]], params: 
             questions[index] = Question(
                 entry.asked.server, token, tuple(stack.name for stack in entry.asked.datastacks)
             )
-    verdicts = prove_all(
-        questions.values(), timeout=params["timeout"], retries=params["retries"], ca_path=params["ca_path"]
-    )
+    answers = prove(questions.values(), timeout=params["timeout"], retries=params["retries"], ca_path=params["ca_path"])
     for index, question in questions.items():
-        entries[index].result["access"] = verdicts[question].as_dict()
+        entries[index].result["access"] = answers[question].overall.as_dict()
 
 
 def _verdict_without_asking(entry: _Entry, look: Mapping[str, Any]) -> Verdict | None:

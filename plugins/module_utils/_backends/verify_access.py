@@ -12,13 +12,9 @@ from functools import partial
 from typing import Any, Iterable, Mapping, NamedTuple
 
 from ansible_collections.connectomics.cave.plugins.module_utils import _users
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.client_errors import ClientOutcome, client_verdict
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import Answer
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.probe import (
-    Access,
-    Question,
-    examine_all,
-    prove_all,
-)
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.probe import Access, Question, prove
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import (
     host_of,
     parse_datastacks,
@@ -27,11 +23,9 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers im
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import clean_token
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import (
     SEVERITY,
-    ClientOutcome,
     Verdict,
     clean_text,
     client_error_verdict,
-    client_verdict,
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
@@ -95,7 +89,7 @@ def run(params: Mapping[str, Any]) -> dict[str, Any]:
     if params["token"] is not None:
         wanted = _wanted({}, params)
         question = Question(wanted.server, clean_token(params["token"]), wanted.names)
-        access = examine_all([question], ask_info_service=True, **limits._asdict())[question]
+        access = prove([question], records=True, **limits._asdict())[question]
         return _summary([_Finding(None, *access)])
     findings: list[_Finding] = []
     for wanted, names in _holders(params):
@@ -166,7 +160,7 @@ def _by_api(accounts: list[Account], wanted: Wanted, limits: _Limits) -> list[_F
                 questions[account.name] = Question(wanted.server, sent.token, wanted.names)
                 continue
         found[account.name] = Access(verdict)
-    answers = examine_all(questions.values(), ask_info_service=True, **limits._asdict())
+    answers = prove(questions.values(), records=True, **limits._asdict())
     found.update({name: answers[question] for name, question in questions.items()})
     return [_api_finding(account, found[account.name], wanted) for account in accounts]
 
@@ -269,10 +263,11 @@ def _without_dead_tokens(findings: list[_Finding], accounts: Mapping[str, Accoun
 
     working = [question_of(finding, verdict) for finding in findings for verdict in finding.datastacks if verdict.ok]
     patience = min(limits.timeout, _MOST_FOR_SECOND_LOOK)
-    proofs = prove_all(working, timeout=patience, retries=0, ca_path=limits.ca_path)
+    proofs = prove(working, timeout=patience, retries=0, ca_path=limits.ca_path)
 
     def corrected(finding: _Finding, verdict: Verdict) -> Verdict:
-        proof = proofs.get(question_of(finding, verdict)) if verdict.ok else None
+        access = proofs.get(question_of(finding, verdict)) if verdict.ok else None
+        proof = access.overall if access else None
         if proof is None or proof.verdict != "invalid_token":
             return verdict._replace(person=proof.person) if proof else verdict
         message = f"{proof.message} caveclient still works: the info service remembers a token for up to 300 s."

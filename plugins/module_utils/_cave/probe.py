@@ -9,6 +9,14 @@ import threading
 import time
 from typing import Iterable, NamedTuple
 
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.answers import (
+    Account,
+    account_of,
+    account_verdict,
+    datastack_verdict,
+    failure_verdict,
+    permitted_verdict,
+)
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import (
     Answer,
     HttpError,
@@ -16,14 +24,8 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.http impor
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import (
-    Account,
     Verdict,
-    account_of,
-    account_verdict,
     datastack_url,
-    datastack_verdict,
-    failure_verdict,
-    permitted_verdict,
     user_cache_url,
     worst,
 )
@@ -55,70 +57,13 @@ class _Limits(NamedTuple):
     ca_path: str | None
 
 
-def prove_token(
-    server: str,
-    token: str,
-    datastacks: Iterable[str] = (),
-    *,
-    timeout: float = 30,
-    retries: int = 2,
-    ca_path: str | None = None,
-) -> Verdict:
-    """Return whether a token gives access to a server and to the datastacks named, in one request in the common case.
-
-    The auth server's ``user/cache`` tells whose token it is, what it may see and which terms are owed, and refuses a
-    replaced token at once. The info service is asked only about a datastack that the permissions don't name.
-
-    Args:
-        server: canonical address of the auth server.
-        token: a clean token.
-        datastacks: names of datastacks.
-        timeout: seconds in total, retries and pauses included.
-        retries: further tries when the server is busy or can't be reached.
-        ca_path: bundle of CA certificates to trust; None: the environment's or the system's.
-
-    Returns:
-        The worst verdict, with the person and the token's fingerprint. It never raises for what a server does.
-    """
-    return examine(
-        Question(server, token, tuple(datastacks)), timeout=timeout, retries=retries, ca_path=ca_path
-    ).overall
-
-
-def check_access(
-    server: str,
-    token: str,
-    datastacks: Iterable[str] = (),
-    *,
-    timeout: float = 30,
-    retries: int = 2,
-    ca_path: str | None = None,
-) -> Access:
-    """Like ``prove_token``, but asks the info service about every datastack as well, and returns every verdict.
-
-    Both are asked because the info service alone goes on accepting a dead token for up to 300 s. The verdicts of the
-    datastacks have the ``local_server`` of their records.
-    """
-    question = Question(server, token, tuple(datastacks))
-    return examine(question, timeout=timeout, retries=retries, ca_path=ca_path, ask_info_service=True)
-
-
-def examine(
-    question: Question,
-    *,
-    timeout: float = 30,
-    retries: int = 2,
-    ca_path: str | None = None,
-    ask_info_service: bool = False,
-) -> Access:
-    """Answer one Question. With ``ask_info_service`` every datastack's record is read, not only where it decides."""
-    limits = _Limits(time.monotonic() + timeout, retries, ca_path)
+def _examine(question: Question, limits: _Limits, records: bool) -> Access:
     server, token, _names = question
     answer = _ask(user_cache_url(server), question, limits)
     account = account_of(answer, server, token) if isinstance(answer, Answer) else answer
     if isinstance(account, Verdict):
         return Access(account._replace(fingerprint=fingerprint(token)))
-    verdicts = tuple(_on_datastack(name, account, question, limits, ask_info_service) for name in question.datastacks)
+    verdicts = tuple(_on_datastack(name, account, question, limits, records) for name in question.datastacks)
     overall = worst(verdicts) or account_verdict(account, server)
     if overall.ok:
         overall = account_verdict(account, server)
@@ -128,9 +73,9 @@ def examine(
     return Access(overall._replace(person=account.person, fingerprint=fingerprint(token)), verdicts)
 
 
-def _on_datastack(name: str, account: Account, question: Question, limits: _Limits, ask_info_service: bool) -> Verdict:
+def _on_datastack(name: str, account: Account, question: Question, limits: _Limits, records: bool) -> Verdict:
     known = permitted_verdict(account, question.server, name)
-    if known is not None and not (known.ok and ask_info_service):
+    if known is not None and not (known.ok and records):
         return known
     answer = _ask(datastack_url(question.server, name), question, limits)
     if isinstance(answer, Verdict):
@@ -152,18 +97,28 @@ def _ask(url: str, question: Question, limits: _Limits) -> Answer | Verdict:
         return failure_verdict(failure, question.server)
 
 
-def examine_all(
+def prove(
     questions: Iterable[Question],
     *,
     timeout: float = 30,
     retries: int = 2,
     ca_path: str | None = None,
-    ask_info_service: bool = False,
+    records: bool = False,
 ) -> dict[Question, Access]:
-    """Answer several Questions side by side, each distinct one once. ``timeout`` is that of each of them.
+    """Return what the servers say about several tokens, asked side by side, each distinct Question once.
 
-    Once a server could not be reached, those who still wait for their turn with that server aren't made to wait for
-    its timeout too: they get the same verdict.
+    In the common case that is one request a token: the auth server's ``user/cache`` tells whose it is, what it may see
+    and which terms are owed, and refuses a replaced token at once. (The info service alone goes on accepting a dead
+    token for up to 300 s.) Once a server could not be reached, those who still wait for their turn with that server
+    get the same verdict without a wait of their own. Nothing is raised for what a server does.
+
+    Args:
+        questions: the tokens, clean.
+        timeout: seconds for each Question, retries and pauses included.
+        retries: further tries when the server is busy or can't be reached.
+        ca_path: bundle of CA certificates to trust; None: the environment's or the system's.
+        records: read the record of every datastack from the info service, not only where the permissions don't name
+            the datastack; the verdicts of the datastacks then have its ``local_server``.
     """
     waiting = list(dict.fromkeys(questions))[::-1]
     answers: dict[Question, Access] = {}
@@ -182,9 +137,7 @@ def examine_all(
                 if out_of_reach is not None:
                     access = Access(out_of_reach._replace(fingerprint=fingerprint(question.token)))
                 else:
-                    access = examine(
-                        question, timeout=timeout, retries=retries, ca_path=ca_path, ask_info_service=ask_info_service
-                    )
+                    access = _examine(question, _Limits(time.monotonic() + timeout, retries, ca_path), records)
             except BaseException as error:  # noqa: BLE001 (raised again below, by the caller)
                 with lock:
                     problems.append(error)
@@ -203,11 +156,3 @@ def examine_all(
     if problems:
         raise problems[0]
     return answers
-
-
-def prove_all(
-    questions: Iterable[Question], *, timeout: float = 30, retries: int = 2, ca_path: str | None = None
-) -> dict[Question, Verdict]:
-    """Prove several tokens side by side, each distinct Question once: what ``prove_token`` says of each."""
-    answers = examine_all(questions, timeout=timeout, retries=retries, ca_path=ca_path)
-    return {question: access.overall for question, access in answers.items()}

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 from ansible.errors import AnsibleError
 
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.probe import Question, examine_all
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.probe import Question
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.probe import prove as ask_servers
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import (
     DEFAULT_SERVER,
     parse_datastacks,
@@ -153,7 +154,7 @@ def prove(holders: Iterable[Holder], settings: Settings) -> list[Subject]:
         key: Question(*key, tuple(dict.fromkeys(name for item in items for name in item.datastacks if key in meant)))
         for key, items in tokens.items()
     }
-    answers = examine_all(
+    answers = ask_servers(
         questions.values(), timeout=settings.timeout, retries=settings.retries, ca_path=settings.ca_path
     )
     subjects = []

@@ -391,17 +391,15 @@ BROKEN = (
     ("module_utils/_backends/saved_token.py", "run"),
     ("module_utils/_backends/saved_token_info.py", "run"),
     ("module_utils/_backends/verify_access.py", "run"),
-    ("module_utils/_cave/token_api.py", "run"),
-    ("module_utils/_cave/token_api.py", "run_info"),
-    ("module_utils/_cave/token_api.py", "values_of"),
+    ("module_utils/_backends/server_token.py", "run"),
+    ("module_utils/_backends/server_token.py", "run_info"),
+    ("module_utils/_backends/server_token.py", "values_of"),
     ("module_utils/_environment/managed.py", "run"),
     ("plugin_utils/_vault/file.py", "set_variable"),
 )
 BROKEN_INSIDE = (
     ("module_utils/_secrets/writer.py", "save"),
-    ("module_utils/_cave/probe.py", "prove_token"),
-    ("module_utils/_cave/probe.py", "check_access"),
-    ("module_utils/_cave/probe.py", "prove_all"),
+    ("module_utils/_cave/probe.py", "prove"),
 )
 BROKEN_ON_THE_CONTROLLER = (
     ("plugin_utils/_controller.py", "without_shown_tokens"),

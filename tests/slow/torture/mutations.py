@@ -287,17 +287,17 @@ DEFECTS = {
     ),
     "refused-is-well": Defect(
         "a token that the server refuses is said to be good",
-        "_cave/verdicts.py",
+        "_cave/answers.py",
         'return Verdict("invalid_token", message, remedy, server, url=token_page(server))',
         'return Verdict("ok", message, remedy, server, url=token_page(server))',
-        ("_cave/test_verdicts.py",),
+        ("_cave/test_answers.py",),
     ),
     "a-page-is-an-answer": Defect(
         "a login page that answers 200 is taken for CAVE",
-        "_cave/verdicts.py",
+        "_cave/answers.py",
         "    if answer.status != 200 or not answer.claims_json:",
         "    if answer.status != 200:",
-        ("_cave/test_verdicts.py",),
+        ("_cave/test_answers.py",),
     ),
     "a-link-anywhere": Defect(
         "a link that leads to another host is passed on",

@@ -30,7 +30,7 @@ from homes import (
 from ansible_collections.connectomics.cave.plugins.module_utils import _users
 from ansible_collections.connectomics.cave.plugins.module_utils._backends import saved_token as _saved_token
 from ansible_collections.connectomics.cave.plugins.module_utils._cave import probe as _probe
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.probe import Question
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.probe import Access, Question
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import Verdict
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
@@ -88,11 +88,11 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Question]]:
     def answer(name: str, message: str = "It is so.", remedy: str = "Do this.") -> list[Question]:
         asked: list[Question] = []
 
-        def prove_all(questions: Iterable[Question], **_limits: Any) -> dict[Question, Verdict]:
+        def prove(questions: Iterable[Question], **_limits: Any) -> dict[Question, Access]:
             asked.extend(questions)
-            return {question: Verdict(name, message, remedy, question.server) for question in asked}
+            return {question: Access(Verdict(name, message, remedy, question.server)) for question in asked}
 
-        monkeypatch.setattr(_probe, "prove_all", prove_all)
+        monkeypatch.setattr(_probe, "prove", prove)
         return asked
 
     return answer

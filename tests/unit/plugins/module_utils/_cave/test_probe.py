@@ -13,18 +13,13 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 from raw_server import RawServer, http_answer
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave import probe as _probe
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.probe import (
-    Question,
-    check_access,
-    examine_all,
-    prove_all,
-    prove_token,
-)
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.probe import Access, Question, prove
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -80,9 +75,14 @@ class Cave(RawServer):
         connection.sendall(http_answer(json.dumps(content).encode(), status=f"{status} X"))
 
 
+def access_of(cave: Cave, *datastacks: str, **options: Any) -> Access:
+    question = Question(cave.url, TOKEN, datastacks)
+    return prove([question], **options)[question]
+
+
 def test_a_good_token_takes_one_request() -> None:
     with Cave({USER_CACHE: (200, ALICE)}) as cave:
-        verdict = prove_token(cave.url, TOKEN, ["minnie65_public"])
+        verdict = access_of(cave, "minnie65_public").overall
     assert cave.asked == [USER_CACHE]
     assert verdict.ok
     assert verdict.fingerprint == fingerprint(TOKEN)
@@ -93,13 +93,13 @@ def test_a_good_token_takes_one_request() -> None:
 
 def test_a_token_alone_can_be_proven() -> None:
     with Cave({USER_CACHE: (200, ALICE)}) as cave:
-        assert prove_token(cave.url, TOKEN).ok
+        assert access_of(cave).overall.ok
     assert cave.asked == [USER_CACHE]
 
 
 def test_a_dead_token_takes_one_request() -> None:
     with Cave({USER_CACHE: (401, {"error": "invalid_token"})}) as cave:
-        verdict = prove_token(cave.url, TOKEN, ["minnie65_public", "other"])
+        verdict = access_of(cave, "minnie65_public", "other").overall
     assert cave.asked == [USER_CACHE]
     assert (verdict.verdict, verdict.fingerprint) == ("invalid_token", fingerprint(TOKEN))
 
@@ -111,7 +111,7 @@ def test_terms_that_are_owed_take_one_request() -> None:
         "missing_tos": [{"dataset_id": 1, "dataset_name": "minnie65_public", "tos_id": 2, "tos_name": "Terms"}],
     }
     with Cave({USER_CACHE: (200, owing)}) as cave:
-        verdict = prove_token(cave.url, TOKEN, ["minnie65_public"])
+        verdict = access_of(cave, "minnie65_public").overall
     assert cave.asked == [USER_CACHE]
     assert (verdict.verdict, verdict.url) == ("missing_tos", f"{cave.url}/sticky_auth/api/v1/tos/2/accept")
     assert verdict.person is not None
@@ -120,7 +120,7 @@ def test_terms_that_are_owed_take_one_request() -> None:
 def test_a_datastack_that_the_permissions_do_not_name_is_asked_for() -> None:
     refusal = {"error": "missing_permission", "data": {"auth_dataset": "another_dataset"}}
     with Cave({USER_CACHE: (200, ALICE), OTHER: (403, refusal)}) as cave:
-        verdict = prove_token(cave.url, TOKEN, ["minnie65_public", "other"])
+        verdict = access_of(cave, "minnie65_public", "other").overall
     assert cave.asked == [USER_CACHE, OTHER]
     assert (verdict.verdict, verdict.datastack) == ("missing_permission", "other")
     assert "another_dataset" in verdict.message
@@ -128,12 +128,12 @@ def test_a_datastack_that_the_permissions_do_not_name_is_asked_for() -> None:
 
 def test_a_dataset_of_another_name_gives_access_to_the_datastack() -> None:
     with Cave({USER_CACHE: (200, ALICE), OTHER: (200, RECORD)}) as cave:
-        assert prove_token(cave.url, TOKEN, ["other"]).ok
+        assert access_of(cave, "other").overall.ok
 
 
 def test_a_check_asks_both_services_and_returns_the_local_server() -> None:
     with Cave({USER_CACHE: (200, ALICE), MINNIE: (200, RECORD)}) as cave:
-        access = check_access(cave.url, TOKEN, ["minnie65_public"])
+        access = access_of(cave, "minnie65_public", records=True)
     assert cave.asked == [USER_CACHE, MINNIE]
     assert access.overall.ok
     assert [verdict.local_server for verdict in access.datastacks] == ["https://minnie.microns-daf.com"]
@@ -141,7 +141,7 @@ def test_a_check_asks_both_services_and_returns_the_local_server() -> None:
 
 def test_a_check_believes_the_auth_server_before_the_cache_of_the_info_service() -> None:
     with Cave({USER_CACHE: (401, {"error": "invalid_token"}), MINNIE: (200, RECORD)}) as cave:
-        assert check_access(cave.url, TOKEN, ["minnie65_public"]).overall.verdict == "invalid_token"
+        assert access_of(cave, "minnie65_public", records=True).overall.verdict == "invalid_token"
 
 
 def test_a_check_tells_the_worst_of_several_datastacks_and_all_of_them() -> None:
@@ -151,7 +151,7 @@ def test_a_check_tells_the_worst_of_several_datastacks_and_all_of_them() -> None
         OTHER: (400, {"error": "invalid_table_id", "message": "Invalid table_id for service"}),
     }
     with Cave(answers) as cave:
-        access = check_access(cave.url, TOKEN, ["minnie65_public", "other"])
+        access = access_of(cave, "minnie65_public", "other", records=True)
     assert access.overall.verdict == "unknown_datastack"
     assert [verdict.verdict for verdict in access.datastacks] == ["ok", "unknown_datastack"]
 
@@ -159,7 +159,7 @@ def test_a_check_tells_the_worst_of_several_datastacks_and_all_of_them() -> None
 def test_the_timeout_covers_all_questions_about_a_token_together() -> None:
     with Cave({USER_CACHE: (200, ALICE), MINNIE: (200, RECORD)}, pause=0.7) as cave:
         started = time.monotonic()
-        verdict = check_access(cave.url, TOKEN, ["minnie65_public"], timeout=1, retries=3).overall
+        verdict = access_of(cave, "minnie65_public", records=True, timeout=1, retries=3).overall
     assert verdict.verdict == "unreachable"
     assert time.monotonic() - started < 2
 
@@ -169,11 +169,11 @@ def test_each_distinct_token_is_asked_about_once() -> None:
     with Cave({USER_CACHE: (200, ALICE)}, pause=0.2) as cave:
         questions = [Question(cave.url, token) for token in tokens]
         started = time.monotonic()
-        verdicts = prove_all(questions * 3)
+        answers = prove(questions * 3)
         taken = time.monotonic() - started
     assert sorted(cave.tokens) == tokens
-    assert {question: verdict.ok for question, verdict in verdicts.items()} == dict.fromkeys(questions, True)
-    assert all(verdicts[question].fingerprint == fingerprint(question.token) for question in questions)
+    assert {question: access.overall.ok for question, access in answers.items()} == dict.fromkeys(questions, True)
+    assert all(answers[question].overall.fingerprint == fingerprint(question.token) for question in questions)
     assert 1 < cave.most_at_once <= _probe.AT_ONCE
     assert taken < 40 * 0.2 / 2
 
@@ -184,7 +184,7 @@ def test_nobody_waits_for_a_server_that_was_found_out_of_reach(monkeypatch: pyte
         questions = [Question(silent.url, f"{number:032x}") for number in range(20)]
         questions += [Question(cave.url, TOKEN)]
         started = time.monotonic()
-        answers = examine_all(questions, timeout=1, retries=0)
+        answers = prove(questions, timeout=1, retries=0)
         taken = time.monotonic() - started
     assert taken < 20 / 2 / 2  # one after the other for each of the two threads would be 10 s
     assert [answers[question].overall.verdict for question in questions] == ["unreachable"] * 20 + ["ok"]
@@ -193,24 +193,24 @@ def test_nobody_waits_for_a_server_that_was_found_out_of_reach(monkeypatch: pyte
 
 
 def test_no_question_needs_no_answer() -> None:
-    assert examine_all([]) == {}
+    assert prove([]) == {}
 
 
 def test_a_mistake_in_a_thread_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_arguments: object, **_options: object) -> None:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr(_probe, "examine", broken)
+    monkeypatch.setattr(_probe, "_examine", broken)
     with pytest.raises(RuntimeError, match="a defect"):
-        examine_all([Question("http://127.0.0.1:1", TOKEN)])
+        prove([Question("http://127.0.0.1:1", TOKEN)])
 
 
 def test_threads_that_were_left_behind_do_not_keep_the_process() -> None:
     program = (
         "import sys\n"
-        "from ansible_collections.connectomics.cave.plugins.module_utils._cave.probe import Question, prove_all\n"
+        "from ansible_collections.connectomics.cave.plugins.module_utils._cave.probe import Question, prove\n"
         "questions = [Question(sys.argv[1], '%032x' % number) for number in range(16)]\n"
-        "print(*{verdict.verdict for verdict in prove_all(questions, timeout=1, retries=0).values()})\n"
+        "print(*{access.overall.verdict for access in prove(questions, timeout=1, retries=0).values()})\n"
     )
     tree = next(path for path in sys.path if path.endswith(".tree"))
     with Cave({USER_CACHE: (200, ALICE)}, pause=8) as cave:

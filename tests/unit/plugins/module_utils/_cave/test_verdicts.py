@@ -5,31 +5,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import Answer, HttpError
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import (
     SEVERITY,
     VERDICTS,
-    Account,
-    ClientOutcome,
     Person,
     Verdict,
-    account_of,
-    account_verdict,
     clean_text,
-    client_verdict,
     datastack_url,
-    datastack_verdict,
-    failure_verdict,
-    malformed_file_verdict,
-    no_token_verdict,
     permission_verdict,
-    permitted_verdict,
-    token_page,
     tos_form_url,
     worst,
 )
@@ -38,47 +24,6 @@ SERVER = "https://global.daf-apis.com"
 STACK = "minnie65_public"
 TOKEN = "0123456789abcdef0123456789abcdef"
 FORM = f"{SERVER}/sticky_auth/api/v1/tos/2/accept"
-
-ALICE: dict[str, Any] = {
-    "id": 3,
-    "name": "Alice",
-    "email": "alice@lab.example",
-    "admin": False,
-    "missing_tos": [],
-    "permissions": {STACK: 1},
-    "permissions_v2": {STACK: ["view"]},
-    "permissions_v2_ignore_tos": {STACK: ["view"]},
-}
-RECORD = {"aligned_volume": {"id": 1, "name": "minnie65_phase3"}, "local_server": "https://minnie.microns-daf.com"}
-MISSING_TOS = {
-    "error": "missing_tos",
-    "message": "Need to accept Terms of Service to access resource.",
-    "data": {"tos_form_url": FORM, "tos_id": 2, "tos_name": "MICrONS Terms"},
-}
-MISSING_PERMISSION = {
-    "error": "missing_permission",
-    "message": "Missing permission: view for dataset minnie65_public",
-    "data": {"auth_dataset": "minnie65", "required_permission": "view"},
-}
-UNKNOWN = {
-    "error": "invalid_table_id",
-    "message": "Invalid table_id for service",
-    "data": {"resource_namespace": "datastack", "table_id": "nosuchstack"},
-}
-INVALID = {"error": "invalid_token", "message": "Unauthorized - Token is Invalid or Expired"}
-
-
-def answer(status: int, content: object, content_type: str = "application/json", **headers: str) -> Answer:
-    body = content if isinstance(content, bytes) else json.dumps(content).encode()
-    return Answer(status, {"content-type": content_type, **headers}, body, SERVER)
-
-
-def page(status: int, text: bytes = b"<html>Log in</html>", **headers: str) -> Answer:
-    return answer(status, text, "text/html; charset=utf-8", **headers)
-
-
-def on_datastack(given: Answer) -> Verdict:
-    return datastack_verdict(given, SERVER, STACK, TOKEN)
 
 
 # The list ------------------------------------------------------------------------------------------------------------
@@ -105,172 +50,6 @@ def test_a_result_has_no_empty_fields() -> None:
         "server": SERVER,
         "person": {"id": 3, "name": "Alice", "email": "alice@lab.example"},
     }
-
-
-EVERY_BAD_VERDICT = [
-    *[on_datastack(answer(401, INVALID)), on_datastack(answer(403, MISSING_TOS))],
-    *[on_datastack(answer(403, MISSING_PERMISSION)), on_datastack(answer(400, UNKNOWN))],
-    *[on_datastack(page(200)), on_datastack(page(302, location="https://evil.example/"))],
-    *[on_datastack(answer(429, {})), on_datastack(page(502)), on_datastack(answer(418, {}))],
-    *[on_datastack(answer(403, {"error": "brand_new"})), on_datastack(page(407))],
-    *[
-        failure_verdict(HttpError(kind, SERVER, "a reason"), SERVER)
-        for kind in (
-            *("dns", "refused", "unreachable", "timeout", "tls", "ca", "cut", "too_large", "bad_answer"),
-            *("proxy", "bad_url", "bad_request"),
-        )
-    ],
-    no_token_verdict(SERVER, "alice", "there is no secrets file"),
-    malformed_file_verdict(SERVER, "/home/alice/x.json", "it is empty"),
-]
-
-
-@pytest.mark.parametrize("verdict", EVERY_BAD_VERDICT, ids=lambda verdict: verdict.verdict)
-def test_every_bad_verdict_says_what_and_where_and_what_to_do(verdict: Verdict) -> None:
-    assert verdict.verdict in VERDICTS
-    assert not verdict.ok
-    assert "global.daf-apis.com" in verdict.message or "/home/alice/x.json" in verdict.message
-    assert verdict.message.endswith((".", ")"))
-    assert len(verdict.remedy) > 20
-    assert verdict.server == SERVER
-    assert TOKEN not in str(verdict)
-
-
-def test_every_verdict_but_ok_is_reached_by_some_answer() -> None:
-    assert {verdict.verdict for verdict in EVERY_BAD_VERDICT} == set(VERDICTS) - {"ok"}
-
-
-# user/cache ----------------------------------------------------------------------------------------------------------
-
-
-def account(**changes: object) -> Account:
-    found = account_of(answer(200, {**ALICE, **changes}), SERVER, TOKEN)
-    assert isinstance(found, Account)
-    return found
-
-
-def test_user_cache_tells_whose_token_it_is() -> None:
-    verdict = account_verdict(account(), SERVER)
-    assert verdict.ok
-    assert verdict.person == Person(3, "Alice", "alice@lab.example")
-    assert "alice@lab.example" in verdict.message
-
-
-def test_a_permission_to_view_decides() -> None:
-    verdict = permitted_verdict(account(), SERVER, STACK)
-    assert verdict is not None
-    assert verdict.ok
-
-
-@pytest.mark.parametrize("permissions", [{}, {STACK: []}, {STACK: ["edit"]}, {STACK: "view"}, {STACK: None}, [], None])
-def test_without_a_permission_to_view_nothing_is_decided(permissions: object) -> None:
-    assert permitted_verdict(account(permissions_v2=permissions), SERVER, STACK) is None
-
-
-def test_terms_that_are_owed_name_their_form() -> None:
-    owed = [{"dataset_id": 1, "dataset_name": STACK, "tos_id": 2, "tos_name": "MICrONS Terms"}]
-    verdict = permitted_verdict(account(permissions_v2={}, missing_tos=owed), SERVER, STACK)
-    assert verdict is not None
-    assert (verdict.verdict, verdict.url) == ("missing_tos", FORM)
-    assert "MICrONS Terms" in verdict.message
-    assert FORM in verdict.remedy
-
-
-@pytest.mark.parametrize("owed", [None, "x", [1, None], [{"dataset_name": 7}], [{"dataset_name": "another"}]])
-def test_terms_of_other_datasets_or_of_a_wrong_type_decide_nothing(owed: object) -> None:
-    assert permitted_verdict(account(permissions_v2={}, missing_tos=owed), SERVER, STACK) is None
-
-
-@pytest.mark.parametrize(
-    ("given", "verdict"),
-    [
-        (answer(401, INVALID), "invalid_token"),
-        (page(401), "invalid_token"),
-        (answer(401, {"error": "no_token", "message": "Unauthorized - No Token Provided"}), "no_token"),
-        (answer(400, {"error": "bad_auth_header", "message": "Authorization header must ..."}), "client_error"),
-        (page(302, location=f"{SERVER}/sticky_auth/api/v1/authorize?redirect=x"), "not_a_cave_server"),
-        (page(200), "not_a_cave_server"),
-        (page(404), "not_a_cave_server"),
-        (page(403), "not_a_cave_server"),
-        (answer(200, ALICE, "text/html"), "not_a_cave_server"),
-        (answer(200, ALICE, "text/plain"), "not_a_cave_server"),
-        (answer(200, b"\x1f\x8b\x08\x00", **{"content-encoding": "gzip"}), "not_a_cave_server"),
-        (answer(200, []), "not_a_cave_server"),
-        (answer(200, "token"), "not_a_cave_server"),
-        (answer(200, {}), "not_a_cave_server"),
-        (answer(200, {"id": 3}), "not_a_cave_server"),
-        (answer(200, {**ALICE, "id": "3"}), "not_a_cave_server"),
-        (answer(200, b'{"id": 3, "na'), "server_error"),
-        (answer(429, {}), "rate_limited"),
-        (page(500), "server_error"),
-        (page(502), "server_error"),
-        (page(503), "server_error"),
-        (page(407), "unreachable"),
-    ],
-)
-def test_other_answers_of_user_cache(given: Answer, verdict: str) -> None:
-    found = account_of(given, SERVER, TOKEN)
-    assert isinstance(found, Verdict)
-    assert found.verdict == verdict
-
-
-# The info service ----------------------------------------------------------------------------------------------------
-
-
-def test_a_record_is_access_and_names_the_local_server() -> None:
-    verdict = on_datastack(answer(200, RECORD))
-    assert (verdict.verdict, verdict.datastack) == ("ok", STACK)
-    assert verdict.local_server == "https://minnie.microns-daf.com"
-
-
-def test_an_invalid_token_names_its_fingerprint_and_the_token_page() -> None:
-    verdict = on_datastack(answer(401, INVALID))
-    assert fingerprint(TOKEN) in verdict.message
-    assert verdict.url == token_page(SERVER) == f"{SERVER}/sticky_auth/settings/tokens"
-    assert verdict.url in verdict.remedy
-    assert "ansible-playbook connectomics.cave.provision" in verdict.remedy
-
-
-def test_a_missing_permission_names_the_dataset_that_the_server_names() -> None:
-    verdict = on_datastack(answer(403, MISSING_PERMISSION))
-    assert verdict.verdict == "missing_permission"
-    assert "dataset minnie65 (datastack minnie65_public)" in verdict.message
-    assert "minnie65" in verdict.remedy
-
-
-@pytest.mark.parametrize("data", [None, [], {}, {"auth_dataset": 7}, {"auth_dataset": None, "required_permission": {}}])
-def test_a_missing_permission_without_details_falls_back_to_the_datastack(data: object) -> None:
-    verdict = on_datastack(answer(403, {**MISSING_PERMISSION, "data": data}))
-    assert "no permission 'view' for dataset minnie65_public on" in verdict.message
-
-
-def test_an_unknown_datastack_is_told_apart_from_one_without_a_record() -> None:
-    unknown, empty = on_datastack(answer(400, UNKNOWN)), on_datastack(answer(404, {"message": "no record"}))
-    assert unknown.verdict == empty.verdict == "unknown_datastack"
-    assert "knows no datastack" in unknown.message
-    assert "has no record" in empty.message
-
-
-def test_a_web_page_in_place_of_a_missing_datastack_is_no_cave_server() -> None:
-    assert on_datastack(page(404)).verdict == "not_a_cave_server"
-
-
-def test_a_redirect_to_https_says_so() -> None:
-    given = page(301, location="https://cave.example/info")
-    verdict = datastack_verdict(given, "http://cave.example", STACK, TOKEN)
-    assert verdict.verdict == "not_a_cave_server"
-    assert verdict.remedy == "Use https://cave.example as the server address."
-
-
-def test_too_many_requests_says_how_long_to_wait() -> None:
-    assert "a pause of 30 s" in on_datastack(answer(429, {}, **{"retry-after": "30"})).message
-    assert "\x1b" not in on_datastack(answer(429, {}, **{"retry-after": "\x1b[31m"})).message
-
-
-def test_what_the_server_says_is_passed_on_in_brief() -> None:
-    verdict = on_datastack(answer(500, {"message": "database " + "x" * 1000}))
-    assert "database xxx" in verdict.message
-    assert len(verdict.message) < 400
 
 
 # Text and addresses that are not to be trusted -----------------------------------------------------------------------
@@ -305,17 +84,6 @@ def test_a_token_is_masked_even_where_it_would_be_cut_or_hidden() -> None:
     for text in texts:
         shown = clean_text(text, [TOKEN])
         assert all(TOKEN[start : start + 8] not in shown for start in range(24)), shown
-
-
-def test_a_server_that_echoes_the_token_does_not_get_it_shown() -> None:
-    echoed = {"error": TOKEN, "message": f"bad token {TOKEN}", "data": {"auth_dataset": TOKEN, "tos_name": TOKEN}}
-    for status in (400, 401, 403, 404, 429, 500):
-        assert TOKEN not in str(on_datastack(answer(status, echoed)))
-    for error in ("missing_tos", "missing_permission", "invalid_table_id"):
-        assert TOKEN not in str(on_datastack(answer(403, {**echoed, "error": error})))
-    assert TOKEN not in str(on_datastack(page(302, location=f"https://evil.example/{TOKEN}")))
-    assert TOKEN not in str(on_datastack(answer(200, {**RECORD, "local_server": f"https://{TOKEN}"})))
-    assert TOKEN not in str(account(name=TOKEN, email=TOKEN).person)
 
 
 @pytest.mark.parametrize(
@@ -365,155 +133,3 @@ def test_a_dataset_name_is_only_shown_cleaned(name: object) -> None:
     verdict = permission_verdict(SERVER, STACK, name)
     assert "\x1b" not in verdict.message
     assert len(verdict.message) < 400
-
-
-# Failures ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("kind", "verdict"),
-    [
-        ("dns", "unreachable"),
-        ("refused", "unreachable"),
-        ("unreachable", "unreachable"),
-        ("timeout", "unreachable"),
-        ("cut", "unreachable"),
-        ("proxy", "unreachable"),
-        ("tls", "tls_error"),
-        ("ca", "tls_error"),
-        ("too_large", "not_a_cave_server"),
-        ("bad_answer", "not_a_cave_server"),
-        ("bad_url", "client_error"),
-        ("bad_request", "client_error"),
-    ],
-)
-def test_a_failure_without_an_answer(kind: str, verdict: str) -> None:
-    assert failure_verdict(HttpError(kind, SERVER, "why"), SERVER).verdict == verdict
-
-
-@pytest.mark.parametrize(
-    ("reason", "remedy"),
-    [
-        ("the server's certificate is not trusted: certificate has expired", "clock"),
-        ("the server's certificate is not trusted: certificate is not yet valid", "clock"),
-        (
-            "the server's certificate is not trusted: Hostname mismatch, certificate is not valid for 'x'",
-            "another name",
-        ),
-        ("the server's certificate is not trusted: unable to get local issuer certificate", "ca_path"),
-        ("no TLS connection: WRONG_VERSION_NUMBER", "http:// or https://"),
-        ("no TLS connection: TLSV1_ALERT_PROTOCOL_VERSION", "older than 1.2"),
-        ("the CA certificates in /x cannot be used: No such file or directory", "PEM file"),
-    ],
-)
-def test_a_tls_error_says_what_to_do_about_this_one(reason: str, remedy: str) -> None:
-    assert remedy in failure_verdict(HttpError("tls", SERVER, reason), SERVER).remedy
-
-
-# The real caveclient -------------------------------------------------------------------------------------------------
-
-
-def outcome(*names: str, text: str = "", given: Answer | None = None, redirected: bool = False) -> ClientOutcome:
-    return ClientOutcome(SERVER, names, text, given, redirected)
-
-
-HTTP_ERROR = ("requests.exceptions.HTTPError", "requests.exceptions.RequestException", "builtins.OSError")
-CONNECTION = ("requests.exceptions.ConnectionError", "requests.exceptions.RequestException", "builtins.OSError")
-SSL = ("requests.exceptions.SSLError", *CONNECTION)
-
-
-@pytest.mark.parametrize(
-    ("given", "verdict"),
-    [
-        (outcome(), "ok"),
-        (outcome("caveclient.base.AuthException", text="You have not setup a token to access"), "not_a_cave_server"),
-        (outcome(*HTTP_ERROR, text="401 ...", given=answer(401, INVALID)), "invalid_token"),
-        (outcome(*HTTP_ERROR, text="403 ...", given=answer(403, MISSING_TOS)), "missing_tos"),
-        (outcome(*HTTP_ERROR, text="403 ...", given=answer(403, MISSING_PERMISSION)), "missing_permission"),
-        (outcome(*HTTP_ERROR, text="400 ...", given=answer(400, UNKNOWN)), "unknown_datastack"),
-        (outcome(*HTTP_ERROR, text="429 ...", given=answer(429, {})), "rate_limited"),
-        (outcome(*HTTP_ERROR, text="502 ...", given=page(502)), "server_error"),
-        (outcome(*HTTP_ERROR, text="404 ...", given=page(404)), "not_a_cave_server"),
-        (
-            outcome(*HTTP_ERROR, text=f"401 Client Error: UNAUTHORIZED for url: {SERVER}/info content: b'{{}}'"),
-            "invalid_token",
-        ),
-        (outcome(*HTTP_ERROR, text=f"503 Server Error: x for url: {SERVER}/info content:b''"), "server_error"),
-        (outcome("simplejson.errors.JSONDecodeError", "json.decoder.JSONDecodeError", text="x"), "not_a_cave_server"),
-        (outcome("requests.exceptions.JSONDecodeError", text="x", given=page(200)), "not_a_cave_server"),
-        (outcome("requests.exceptions.JSONDecodeError", given=answer(200, b'{"a')), "server_error"),
-        (outcome("builtins.KeyError", text="'aligned_volume'", given=answer(200, {})), "not_a_cave_server"),
-        (
-            outcome(*SSL, text="HTTPSConnectionPool: (Caused by SSLError(SSLCertVerificationError(1, 'x')))"),
-            "tls_error",
-        ),
-        (outcome(*CONNECTION, text="NewConnectionError('x: [Errno 111] Connection refused')"), "unreachable"),
-        (outcome(*CONNECTION, text="NameResolutionError('Failed to resolve x')"), "unreachable"),
-        (outcome("requests.exceptions.ProxyError", *CONNECTION, text="x"), "unreachable"),
-        (outcome("requests.exceptions.ReadTimeout", text="x"), "unreachable"),
-        (outcome("requests.exceptions.TooManyRedirects", text="Exceeded 30 redirects."), "not_a_cave_server"),
-        (outcome("requests.exceptions.InvalidSchema", text="No connection adapters"), "client_error"),
-        (outcome("requests.exceptions.InvalidHeader", text="Invalid leading whitespace"), "client_error"),
-        (outcome("builtins.ModuleNotFoundError", "builtins.ImportError", text="No module named 'x'"), "client_error"),
-        (outcome("builtins.PermissionError", "builtins.OSError", text="[Errno 13]"), "client_error"),
-    ],
-)
-def test_an_outcome_of_the_real_client(given: ClientOutcome, verdict: str) -> None:
-    found = client_verdict(given, SERVER, STACK, TOKEN)
-    assert found.verdict == verdict
-    assert found.datastack == STACK
-    assert found.ok or found.remedy
-
-
-@pytest.mark.parametrize(
-    ("names", "text", "said"),
-    [
-        (
-            CONNECTION,
-            "HTTPSConnectionPool(host='global.daf-apis.com', port=443): Max retries exceeded with url: /info/version "
-            "(Caused by NameResolutionError(\"HTTPSConnection(host='global.daf-apis.com', port=443): Failed to resolve "
-            "'global.daf-apis.com' ([Errno -2] Name or service not known)\"))",
-            "the name cannot be resolved",
-        ),
-        (
-            CONNECTION,
-            "HTTPConnectionPool(host='127.0.0.1', port=1): Max retries exceeded with url: /info/version (Caused by "
-            "NewConnectionError('<urllib3.connection.HTTPConnection object at 0x7f>: Failed to establish a new "
-            "connection: [Errno 111] Connection refused'))",
-            "connection refused",
-        ),
-        (
-            CONNECTION,
-            "('Connection aborted.', RemoteDisconnected('Remote end closed connection without response'))",
-            "broke off",
-        ),
-        (
-            SSL,
-            "HTTPSConnectionPool(host='x', port=443): Max retries exceeded with url: /info/version (Caused by SSLError("
-            "SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: unable to get "
-            "local issuer certificate (_ssl.c:1006)')))",
-            "the server's certificate is not trusted: unable to get local issuer certificate",
-        ),
-        (SSL, "(Caused by SSLError(SSLError(1, '[SSL: WRONG_VERSION_NUMBER] wrong (_ssl.c:1)')))", "WRONG_VERSION"),
-        (("requests.exceptions.ReadTimeout",), "HTTPConnectionPool(...): Read timed out. (read timeout=5)", "in time"),
-        (("builtins.OverflowError",), "the answer is larger than 16 bytes", "larger than 16 bytes"),
-        (("subprocess.TimeoutExpired",), "CAVEclient had not ended after 4 s", "had not ended after 4 s"),
-    ],
-)
-def test_the_reason_is_found_inside_what_the_real_client_says(names: tuple[str, ...], text: str, said: str) -> None:
-    message = client_verdict(outcome(*names, text=text), SERVER, STACK, TOKEN).message
-    assert said in message
-    assert "Max retries" not in message
-
-
-def test_the_real_client_without_a_token_has_no_token() -> None:
-    given = outcome("caveclient.base.AuthException", text="You have not setup a token to access", redirected=True)
-    assert client_verdict(given, SERVER, STACK, "").verdict == "no_token"
-
-
-def test_what_the_real_client_says_is_cleaned_and_masked() -> None:
-    given = outcome("requests.exceptions.InvalidHeader", text=f"\x1b[31mInvalid header 'Bearer {TOKEN}\\n'")
-    found = client_verdict(given, SERVER, STACK, TOKEN)
-    assert TOKEN not in str(found)
-    assert "\x1b" not in found.message
-    assert "Invalid header" in found.message
