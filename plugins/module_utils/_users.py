@@ -12,7 +12,7 @@ import pwd
 import select
 import signal
 import time
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, Iterable, NamedTuple
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError, unforeseen
 
@@ -51,6 +51,18 @@ def find_user(name: str) -> pwd.struct_passwd:
         me = current_user().pw_name
         raise CaveError(f"Running as {me}, which cannot work for {name}. Run the task with become: true.")
     return _at_home(user)
+
+
+def find_users(names: Iterable[str]) -> dict[str, pwd.struct_passwd | CaveError]:
+    """Return the account of each user name, or why there is none that this process can work for."""
+    found: dict[str, pwd.struct_passwd | CaveError] = {}
+    for name in names:
+        if name not in found:
+            try:
+                found[name] = find_user(name)
+            except CaveError as error:
+                found[name] = error
+    return found
 
 
 def shown(name: str) -> str:

@@ -138,6 +138,11 @@ users:
       description: The auth server's address.
       type: str
       sample: https://global.daf-apis.com
+    has_account:
+      description:
+        - Whether the user has an account with a home on this host. Without one nothing is saved here, and
+          RV(users[].msg) says what is missing.
+      type: bool
     fingerprint:
       description: Fingerprint of the token that caveclient sends; null without one.
       type: str
@@ -166,7 +171,12 @@ users:
           description: Why it fails on the file; null when it does not.
           type: str
     files:
-      description: The secrets files, and caveclient's server map.
+      description:
+        - Every file that holds a token, and caveclient's server map, in all places where programs of the user look.
+          These are C(~/.cloudvolume/secrets), O(secrets_dir), and the folders C(secrets) in C(CLOUD_VOLUME_DIR),
+          C(~/.neuroglancer), C(CLOUD_FILES_DIR) or C(~/.cloudfiles), and C(/).
+        - The files of all servers are listed, whatever the entry's server, and with them other JSON files in these
+          folders that hold a token, such as copies.
       type: list
       elements: dict
       contains:
@@ -183,8 +193,12 @@ users:
           description: Why no program can use it; null when they can.
           type: str
         fingerprints:
-          description: The fingerprint of each value in the file, by its name there.
+          description: The fingerprint of each value in the file, by its name there; null for what is no token.
           type: dict
+    unread:
+      description: Files and folders among these places that could not be read; a token may be in them.
+      type: list
+      elements: str
     expected:
       description: The C(fingerprint) of the token that was expected (null where none was), and whether it C(matches).
       returned: when O(expected) has the user's token, or says that it is absent
@@ -216,12 +230,13 @@ users:
               controller.
           type: str
     failed:
-      description: Whether this user's files could not be looked at.
-      returned: when it is so
+      description:
+        - Whether this user's files could not be read. A token may be in them, unless RV(users[].has_account=false).
+      returned: when they could not, or when O(expected) has a token of somebody who has no account
       type: bool
     msg:
-      description: Why they could not be looked at.
-      returned: when it is so
+      description: Why they could not be read.
+      returned: when they could not
       type: str
 problems:
   description: How many problems were found, with all users.

@@ -13,7 +13,8 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers im
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import problems as _problems
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import readers as _readers
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.problems import Asked, Found, Place, Problem
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.inspect import Place, TokenQuery, UserFiles
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.problems import Problem
 
 SERVER = "https://global.daf-apis.com"
 HOME = "/home/alice"
@@ -21,7 +22,7 @@ SECRETS = f"{HOME}/.cloudvolume/secrets"
 UID = 1001
 TOKEN, OLD, OTHER = ("0123456789abcdef" * 2, "fedcba9876543210" * 2, "00112233445566778899aabbccddeeff")  # of nobody
 OWN, ALL, LEGACY = "global.daf-apis.com-cave-secret.json", "cave-secret.json", "chunkedgraph-secret.json"
-MANAGED = Asked(SERVER, parse_datastacks(["minnie65_public"], SERVER), is_managed=True)
+MANAGED = TokenQuery(SERVER, parse_datastacks(["minnie65_public"], SERVER), is_managed=True)
 
 
 def entry(content: object, problem: str | None = None) -> _files.Entry:
@@ -37,10 +38,10 @@ def place(path: str, kind: str = "file", **how: Any) -> Place:
     return Place(path, kind, **{**sound, **how})
 
 
-def found(files: dict[str, _files.Entry], *places: Place, cloud_volume_dir: str = "", installed: str = "") -> Found:
+def found(files: dict[str, _files.Entry], *places: Place, cloud_volume_dir: str = "", installed: str = "") -> UserFiles:
     """Return what root found for Alice; names without a slash are below her secrets directory."""
     listing = {name if "/" in name else f"{SECRETS}/{name}": content for name, content in files.items()}
-    return Found(
+    return UserFiles(
         user="alice",
         uid=UID,
         home=HOME,
@@ -54,9 +55,9 @@ def found(files: dict[str, _files.Entry], *places: Place, cloud_volume_dir: str 
     )
 
 
-def problems(look: Found, asked: Asked = MANAGED) -> list[Problem]:
+def problems(look: UserFiles, asked: TokenQuery = MANAGED) -> list[Problem]:
     """Return what the audit would say."""
-    hosts = asked.local_hosts
+    hosts = asked.compared_hosts
     readings = _readers.read_by_all(look.listing, look.where, "global.daf-apis.com", hosts)
     return [*_problems.token_problems(look, asked, readings), *_problems.file_problems(look, [asked])]
 

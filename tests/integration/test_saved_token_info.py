@@ -620,6 +620,20 @@ def test_a_shared_account_may_let_its_group_read(place: Place) -> None:
     assert place.problems(mode="0640") == []
 
 
+@pytest.mark.root
+@one_half
+def test_what_nobody_but_root_may_read_is_named_as_unread(place: Place) -> None:
+    place.is_managed = False
+    closed = place.write("elsewhere.example.org-cave-secret.json", {"token": OLD})
+    closed.chmod(0o000)
+    folder = place.home / ".cloudfiles" / "secrets"
+    folder.mkdir(parents=True)
+    place.give_back()
+    folder.chmod(0o000)
+    [user] = place.look()["users"]
+    assert user["unread"] == [str(folder), str(closed)]
+
+
 @one_half
 @pytest.mark.parametrize(
     ("options", "says"),

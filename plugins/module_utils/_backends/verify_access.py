@@ -28,13 +28,14 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts i
     client_error_verdict,
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.inspect import (
-    Account,
-    Sent,
-    Wanted,
-    read_accounts,
+    HostUser,
+    Options,
+    TokenQuery,
+    read_users,
+    verdict_without_asking,
 )
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.readers import Reading
 
 _GRACE = 5.0
 """Seconds that a process gets to end by itself before it is given up."""
@@ -58,7 +59,7 @@ class _Finding(NamedTuple):
     user: str | None
     overall: Verdict
     datastacks: tuple[Verdict, ...] = ()
-    sent: tuple[Sent, ...] = ()
+    sent: tuple[Reading, ...] = ()
     client_version: str = ""
 
     def as_dict(self) -> dict[str, Any]:
@@ -87,144 +88,138 @@ def run(params: Mapping[str, Any]) -> dict[str, Any]:
     if limits.timeout < 1:
         raise CaveError(f"timeout: {limits.timeout} is not a time in which anything can be asked. The usual one is 30.")
     if params["token"] is not None:
-        wanted = _wanted({}, params)
-        question = Question(wanted.server, clean_token(params["token"]), wanted.names)
+        query = _query({}, params)
+        question = Question(query.server, clean_token(params["token"]), query.names)
         access = prove([question], records=True, **limits._asdict())[question]
         return _summary([_Finding(None, *access)])
+    options = Options(params["secrets_dir"], params["cloud_volume_dir"])
     findings: list[_Finding] = []
-    for wanted, names in _holders(params):
+    for query, names in _holders(params):
         if params["method"] == "client":
-            _check_client_options(wanted)
-        accounts = read_accounts(names, wanted, limits.timeout)
+            _check_client_options(query, options)
+        users = read_users(names, query, options, limits.timeout)
         if params["method"] == "client":
             python = params["interpreter"] or os.path.join(params["path"], "current", "bin", "python")
-            findings += _by_client(accounts, wanted, limits, python)
+            findings += _by_client(users, query, limits, python)
         else:
-            findings += _by_api(accounts, wanted, limits)
+            findings += _by_api(users, query, limits)
     return _summary(findings)
 
 
-def _holders(params: Mapping[str, Any]) -> list[tuple[Wanted, list[str]]]:
+def _holders(params: Mapping[str, Any]) -> list[tuple[TokenQuery, list[str]]]:
     """Return whose token is checked for what: the users of each server, key and set of datastacks together."""
-    holders: list[tuple[Wanted, list[str]]] = []
+    holders: list[tuple[TokenQuery, list[str]]] = []
     for item in params["users"] or [_users.current_user().pw_name]:
         holder = {"user": item} if isinstance(item, str) else item
         if not isinstance(holder, dict) or not isinstance(holder.get("user"), str) or set(holder) - _HOLDER_KEYS:
             raise CaveError(
                 "users: each is a user's name, or a mapping with user and, if need be, server, datastacks, key."
             )
-        wanted = _wanted(holder, params)
-        names = next((names for known, names in holders if known == wanted), None)
+        query = _query(holder, params)
+        names = next((names for known, names in holders if known == query), None)
         if names is None:
-            holders.append((wanted, [holder["user"]]))
+            holders.append((query, [holder["user"]]))
         else:
             names.append(holder["user"])
     return holders
 
 
-def _wanted(holder: Mapping[str, Any], params: Mapping[str, Any]) -> Wanted:
+def _query(holder: Mapping[str, Any], params: Mapping[str, Any]) -> TokenQuery:
     usual = server_address(params["server"])
     server = server_address(holder.get("server") or usual)
     datastacks = holder.get("datastacks")
     if datastacks is None:
         datastacks = params["datastacks"] if server == usual else []
     key = holder.get("key") or params["key"]
-    return Wanted(
-        server, parse_datastacks(datastacks, server), key, params["secrets_dir"] or "", params["cloud_volume_dir"]
-    )
+    return TokenQuery(server, parse_datastacks(datastacks, server), key)
 
 
-def _check_client_options(wanted: Wanted) -> None:
-    if not wanted.datastacks:
+def _check_client_options(query: TokenQuery, options: Options) -> None:
+    if not query.datastacks:
         raise CaveError(
             "method: client needs a datastack: name one in datastacks. (Without one, caveclient up to 5.31 ignores the "
             "server and asks global.daf-apis.com.)"
         )
-    if wanted.secrets_dir:
+    if options.secrets_dir:
         raise CaveError("method: client has no use for secrets_dir: caveclient looks in ~/.cloudvolume/secrets alone.")
 
 
 # By API --------------------------------------------------------------------------------------------------------------
 
 
-def _by_api(accounts: list[Account], wanted: Wanted, limits: _Limits) -> list[_Finding]:
+def _by_api(users: list[HostUser], query: TokenQuery, limits: _Limits) -> list[_Finding]:
     """Ask the server about the token of every user, each distinct token once, side by side."""
     found: dict[str, Access] = {}
     questions: dict[str, Question] = {}
-    for account in accounts:
-        verdict = account.trouble
+    for user in users:
+        verdict = user.trouble
         if verdict is None:
-            sent = account.sent[host_of(wanted.server)][0]
-            verdict = account.without_token(sent, wanted.server, wanted.key)
+            sent = user.readings[host_of(query.server)][0]
+            verdict = verdict_without_asking(sent, query.server, user.name, query.key)
             if verdict is None:
-                questions[account.name] = Question(wanted.server, sent.token, wanted.names)
+                questions[user.name] = Question(query.server, sent.token, query.names)
                 continue
-        found[account.name] = Access(verdict)
+        found[user.name] = Access(verdict)
     answers = prove(questions.values(), records=True, **limits._asdict())
     found.update({name: answers[question] for name, question in questions.items()})
-    return [_api_finding(account, found[account.name], wanted) for account in accounts]
+    return [_api_finding(user, found[user.name], query) for user in users]
 
 
-def _api_finding(account: Account, access: Access, wanted: Wanted) -> _Finding:
-    if account.trouble is not None:
-        return _Finding(account.name, account.trouble)
-    sent = account.sent[host_of(wanted.server)]
+def _api_finding(user: HostUser, access: Access, query: TokenQuery) -> _Finding:
+    if user.trouble is not None:
+        return _Finding(user.name, user.trouble)
+    sent = user.readings[host_of(query.server)]
     elsewhere = [
-        name
-        for name in wanted.names
-        if name in account.server_map and not _leads_to(account.server_map[name], wanted.server)
+        name for name in query.names if name in user.server_map and not _leads_to(user.server_map[name], query.server)
     ]
-    overall = _with_notes(access.overall, account, sent, elsewhere, wanted.server)
-    return _Finding(account.name, overall, access.datastacks, tuple(sent))
+    overall = _with_notes(access.overall, user, sent, elsewhere, query.server)
+    return _Finding(user.name, overall, access.datastacks, tuple(sent))
 
 
 # By the real caveclient ----------------------------------------------------------------------------------------------
 
 
-def _by_client(accounts: list[Account], wanted: Wanted, limits: _Limits, python: str) -> list[_Finding]:
+def _by_client(users: list[HostUser], query: TokenQuery, limits: _Limits, python: str) -> list[_Finding]:
     """Run the real caveclient as every user, as many at a time as there are processors."""
     # Imported only here: it takes longer than all the rest of the module.
     from ansible_collections.connectomics.cave.plugins.module_utils._cave.client import Check, run_client
 
-    check = Check(python, wanted.names, wanted.key, limits.timeout, limits.ca_path)
-    able = [account for account in accounts if account.entry is not None and not _would_hang(account, wanted)]
+    check = Check(python, query.names, query.key, limits.timeout, limits.ca_path)
+    able = [user for user in users if user.account is not None and not _would_hang(user, query)]
     jobs = [
-        _users.Job(account.entry, partial(run_client, check, account.entry))
-        for account in able
-        if account.entry is not None
+        _users.Job(user.account, partial(run_client, check, user.account)) for user in able if user.account is not None
     ]
     at_once = max(2, os.cpu_count() or 2)
     outcomes: list[Any] = []
     for start in range(0, len(jobs), at_once):
         outcomes += _users.run_each_as(jobs[start : start + at_once], limits.timeout + _GRACE)
-    said = {account.name: outcome for account, outcome in zip(able, outcomes)}
-    findings = [_client_finding(account, said.get(account.name), wanted) for account in accounts]
-    findings = _without_dead_tokens(findings, dict(zip((account.name for account in accounts), accounts)), limits)
-    return [_complete(finding, account, wanted) for finding, account in zip(findings, accounts)]
+    said = {user.name: outcome for user, outcome in zip(able, outcomes)}
+    findings = [_client_finding(user, said.get(user.name), query) for user in users]
+    findings = _without_dead_tokens(findings, {user.name: user for user in users}, limits)
+    return [_complete(finding, user, query) for finding, user in zip(findings, users)]
 
 
-def _would_hang(account: Account, wanted: Wanted) -> bool:
+def _would_hang(user: HostUser, query: TokenQuery) -> bool:
     """Tell whether caveclient is not to be run: its secrets file is a FIFO or the like, on which it waits for ever."""
-    not_a_file = _files.PROBLEMS["not_a_file"]
-    return account.trouble is not None or any(account.sent_for(name).problem == not_a_file for name in wanted.names)
+    return user.trouble is not None or any(user.reading_for(name).problem == "not_a_file" for name in query.names)
 
 
-def _client_finding(account: Account, outcome: Any, wanted: Wanted) -> _Finding:
-    trouble = account.trouble
+def _client_finding(user: HostUser, outcome: Any, query: TokenQuery) -> _Finding:
+    trouble = user.trouble
     if isinstance(outcome, CaveError):
-        trouble = client_error_verdict(outcome, wanted.server)
+        trouble = client_error_verdict(outcome, query.server)
     if trouble is not None:
-        return _Finding(account.name, trouble)
+        return _Finding(user.name, trouble)
     said = {item["datastack"]: item for item in outcome or []}
-    verdicts = [_judge(account, name, said.get(name), wanted) for name in wanted.names]
+    verdicts = [_judge(user, name, said.get(name), query) for name in query.names]
     version = next((item["version"] for item in said.values() if item["version"]), "")
-    return _Finding(account.name, verdicts[0], tuple(verdicts), client_version=clean_text(version, limit=40))
+    return _Finding(user.name, verdicts[0], tuple(verdicts), client_version=clean_text(version, limit=40))
 
 
-def _judge(account: Account, datastack: str, said: dict[str, Any] | None, wanted: Wanted) -> Verdict:
+def _judge(user: HostUser, datastack: str, said: dict[str, Any] | None, query: TokenQuery) -> Verdict:
     """Return the verdict on one datastack: what the real client says counts; the files say why."""
-    used, sent = clean_text(account.server_of(datastack)), account.sent_for(datastack)
-    without = account.without_token(sent, used, wanted.key)
+    used, sent = clean_text(user.server_of(datastack)), user.reading_for(datastack)
+    without = verdict_without_asking(sent, used, user.name, query.key)
     verdict = without
     if said is not None:
         token = sent.token if isinstance(sent.token, str) else ""
@@ -251,14 +246,14 @@ def _outcome(server: str, said: Mapping[str, Any]) -> ClientOutcome:
     )
 
 
-def _without_dead_tokens(findings: list[_Finding], accounts: Mapping[str, Account], limits: _Limits) -> list[_Finding]:
+def _without_dead_tokens(findings: list[_Finding], users: Mapping[str, HostUser], limits: _Limits) -> list[_Finding]:
     """Correct the verdict where caveclient works with a token that the auth server doesn't accept any more.
 
     caveclient asks the info service alone, which goes on accepting a dead token for up to 300 s.
     """
 
     def question_of(finding: _Finding, verdict: Verdict) -> Question:
-        sent = accounts[finding.user or ""].sent_for(verdict.datastack)
+        sent = users[finding.user or ""].reading_for(verdict.datastack)
         return Question(verdict.server.rstrip("/"), str(sent.token))
 
     working = [question_of(finding, verdict) for finding in findings for verdict in finding.datastacks if verdict.ok]
@@ -279,17 +274,17 @@ def _without_dead_tokens(findings: list[_Finding], accounts: Mapping[str, Accoun
     ]
 
 
-def _complete(finding: _Finding, account: Account, wanted: Wanted) -> _Finding:
+def _complete(finding: _Finding, user: HostUser, query: TokenQuery) -> _Finding:
     """Add the notes to a finding, and choose its overall verdict."""
     if not finding.datastacks:
         return finding
     verdicts = []
     for verdict in finding.datastacks:
-        elsewhere = [] if _leads_to(account.server_of(verdict.datastack), wanted.server) else [verdict.datastack]
-        sent = account.sent[account.sent_for(verdict.datastack).host]
-        verdicts.append(_with_notes(verdict, account, sent, elsewhere, wanted.server))
+        elsewhere = [] if _leads_to(user.server_of(verdict.datastack), query.server) else [verdict.datastack]
+        sent = user.readings[user.reading_for(verdict.datastack).host]
+        verdicts.append(_with_notes(verdict, user, sent, elsewhere, query.server))
     overall = min(verdicts, key=_severity)
-    sent = account.sent[account.sent_for(overall.datastack).host]
+    sent = user.readings[user.reading_for(overall.datastack).host]
     if overall.ok:
         message = " ".join(dict.fromkeys(verdict.message for verdict in verdicts))
         overall = overall._replace(message=message, datastack="", local_server="")
@@ -308,7 +303,9 @@ def _leads_to(address: str, server: str) -> bool:
     return address.rstrip("/") == server
 
 
-def _with_notes(verdict: Verdict, account: Account, sent: list[Sent], elsewhere: Iterable[str], server: str) -> Verdict:
+def _with_notes(
+    verdict: Verdict, user: HostUser, sent: list[Reading], elsewhere: Iterable[str], server: str
+) -> Verdict:
     """Add to a verdict what is wrong besides: readers with other tokens, datastacks that lead to another server."""
     notes, remedies = [verdict.message], [verdict.remedy] if verdict.remedy else []
     first, *others = sent
@@ -317,14 +314,14 @@ def _with_notes(verdict: Verdict, account: Account, sent: list[Sent], elsewhere:
         notes.append(f"caveclient sends {first}, but {', '.join(_sends(item) for item in differing)}.")
         remedies.append("To make all of them send one token: connectomics.cave.saved_token.")
     for name in elsewhere:
-        used = clean_text(account.server_of(name))
-        why = "its server map says so" if name in account.server_map else "no server map of this user says otherwise"
+        used = clean_text(user.server_of(name))
+        why = "its server map says so" if name in user.server_map else "no server map of this user says otherwise"
         notes.append(f"Without a server address, caveclient asks {used} for {name}, not {server}: {why}.")
         remedies.append(f"To send it to {server}: connectomics.cave.saved_token with datastacks: [{name}].")
     return verdict._replace(message=" ".join(notes), remedy=" ".join(remedies))
 
 
-def _sends(sent: Sent) -> str:
+def _sends(sent: Reading) -> str:
     return f"{sent.reader} sends {sent} to {sent.host}"
 
 

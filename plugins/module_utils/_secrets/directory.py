@@ -29,6 +29,8 @@ LOCK_PATIENCE = 20.0
 """Seconds to wait for another run that writes to the same directory."""
 TEMPORARY = re.compile(r"\.connectomics-cave-[0-9a-f]{16}\.tmp")
 """What a run that was killed may leave behind."""
+MOST_FILES = 1000
+"""Secrets files in one directory; to read more takes longer than other users can wait."""
 _OPEN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # O_NONBLOCK: opening a FIFO must not wait for its other end
 # A file that is not for its user to open, or that was swapped for a link (ELOOP) or a socket (ENXIO; macOS: the last).
 _CLOSED = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO, errno.EOPNOTSUPP)
@@ -261,16 +263,25 @@ def listing(where: _readers.Places, known: Container[str] = ()) -> dict[str, _fi
     Args:
         where: the places.
         known: directories among them to leave out.
+
+    Raises:
+        CaveError: a directory holds more secrets files than anybody has servers.
     """
-    found = {}
+    found: dict[str, _files.Entry] = {}
     for directory in dict.fromkeys((where.caveclient, *where.cloud_volume, *where.cloud_files)):
         try:
             names = os.listdir(directory) if directory not in known else []
         except OSError:
             continue  # for a reader, too, nothing is there
-        for name in names:
+        read = [name for name in names if _files.is_secrets_file(name) or name == _files.SERVER_MAP]
+        if len(read) > MOST_FILES:
+            raise CaveError(
+                f"{directory} holds {len(read)} secrets files; expected at most {MOST_FILES}. "
+                "Move those away that belong to no server, then run this again."
+            )
+        for name in read:
             path = os.path.join(directory, name)
-            entry = read_entry(path) if _files.is_secrets_file(name) or name == _files.SERVER_MAP else None
+            entry = read_entry(path)
             if entry is not None:
                 found[path] = entry
     return found

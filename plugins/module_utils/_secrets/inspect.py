@@ -2,19 +2,28 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a host would send to a CAVE server for its users, read in processes that are those users."""
+"""What stands in users' secrets files, read in processes that are those users."""
 
 from __future__ import annotations
 
+import contextlib
+import glob
+import os
 import os.path
 import pwd
+import stat
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Callable, Iterator, Mapping, NamedTuple
 from urllib.parse import urlsplit
 
 from ansible_collections.connectomics.cave.plugins.module_utils import _users
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import DEFAULT_SERVER, Datastack, host_of
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import clean_token, fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import (
+    DEFAULT_SERVER,
+    KNOWN_LOCAL_SERVERS,
+    Datastack,
+    host_of,
+)
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import clean_token
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import (
     Verdict,
     client_error_verdict,
@@ -24,19 +33,41 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts i
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import directory as _directory
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import locations as _locations
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import readers as _readers
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import Home
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.readers import Reading
+
+_SITE_PACKAGES = (
+    ".local/lib/python3.*/site-packages",
+    "*conda3/lib/python3.*/site-packages",
+    "*conda3/envs/*/lib/python3.*/site-packages",
+    "*forge/lib/python3.*/site-packages",
+    "*forge/envs/*/lib/python3.*/site-packages",
+    "*forge3/lib/python3.*/site-packages",
+    "*forge3/envs/*/lib/python3.*/site-packages",
+    ".conda/envs/*/lib/python3.*/site-packages",
+    ".virtualenvs/*/lib/python3.*/site-packages",
+    ".venv/lib/python3.*/site-packages",
+)
+"""Where people's own Pythons keep caveclient, below their homes."""
 
 
-class Wanted(NamedTuple):
-    """Which tokens to look for: the server, its datastacks, the key in the files, and where else to look."""
+_MOST_COPIES = 200
+
+
+class TokenQuery(NamedTuple):
+    """A question about one user's token for one server: what is sent, and is it what should be sent?"""
 
     server: str
     datastacks: list[Datastack]
     key: str = "token"
-    secrets_dir: str = ""
-    cloud_volume_dir: str | None = None
-    """None: found out from the user's and the host's environment."""
+    is_managed: bool = False
+    """Whether provisioning would write this user's token."""
+    expected: str | None = None
+    """The token that should be sent, where it is known."""
+    is_absent: bool = False
+    """Whether no token should be sent."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -45,39 +76,247 @@ class Wanted(NamedTuple):
 
     @property
     def local_hosts(self) -> list[str]:
-        """Hosts and ports of the datastacks' local servers, each once."""
+        """Hosts and ports of the named datastacks' local servers, each once."""
         return list(dict.fromkeys(host_of(stack.local_server) for stack in self.datastacks if stack.local_server))
 
-
-class Sent(NamedTuple):
-    """What one reader would send to one server; ``problem`` says what is wrong with its file, after the file's name."""
-
-    reader: str
-    host: str
-    path: str | None
-    token: Any
-    """Whatever stands there: not every file has a string."""
-    problem: str
+    @property
+    def own_hosts(self) -> list[str]:
+        """Hosts whose secrets files provisioning writes: the auth server's and the local servers'."""
+        return list(dict.fromkeys([host_of(self.server), *self.local_hosts]))
 
     @property
-    def fingerprint(self) -> str | None:
-        """The token's fingerprint, None without a token."""
-        return fingerprint(self.token) if isinstance(self.token, str) and self.token else None
+    def compared_hosts(self) -> list[str]:
+        """Hosts of the named datastacks' local servers, or of all that are known where no datastack is named."""
+        return self.local_hosts if self.datastacks else self._known_hosts
 
-    def __str__(self) -> str:
-        """Say what is sent, without the token."""
-        if self.problem:
-            return f"nothing ({self.path} {self.problem})"
-        return f"the token {self.fingerprint}" if self.fingerprint else "no token"
+    @property
+    def family(self) -> set[str]:
+        """The names of the secrets files that hold tokens of this auth server, as far as is known."""
+        return {_files.server_file(host) for host in [*self.own_hosts, *self._known_hosts]}
+
+    @property
+    def _known_hosts(self) -> list[str]:
+        return list(dict.fromkeys(host_of(address) for address in KNOWN_LOCAL_SERVERS.get(self.server, {}).values()))
 
 
-class Account(NamedTuple):
-    """A user of this host, and what the host would send for this user."""
+class Place(NamedTuple):
+    """A file, or a directory on the way to it, as it stands."""
+
+    path: str
+    kind: str
+    """``file``; ``directory``: of secrets files; ``parent``: of the latter; ``obstacle``: in the place of either."""
+    mode: int
+    """Permission bits; those of its target where a directory is a link."""
+    uid: int
+    is_link: bool
+    is_sound: bool
+    """A directory is one, and its user may enter and list it; a link to a file leads to a secrets file."""
+
+
+class UserFiles(NamedTuple):
+    """The secrets files of one user, and what decides who reads which."""
+
+    user: str
+    uid: int
+    home: str
+    by_root: bool
+    """Whether root looked for the user, and not the user."""
+    where: _readers.Places
+    listing: Mapping[str, _files.Entry]
+    """As the readers see it; links count as what they lead to."""
+    places: list[Place]
+    """The user's own directories of secrets files and what is in them."""
+    installed: Mapping[str, str]
+    """Site-packages directory -> version of the caveclient in it."""
+    managed: str
+    """The folder of the managed environments."""
+    mode: int = 0o600
+    """The mode that secrets files should have."""
+    cloud_volume_dir_from: str = ""
+    """The file that sets the user's CLOUD_VOLUME_DIR, where that is known."""
+    closed: tuple[str, ...] = ()
+    """Directories of secrets files that the user may not list."""
+    copies: Mapping[str, _files.Entry] = {}
+    """Further files in these directories that hold tokens, though no program takes them by itself."""
+
+    def server_map(self) -> dict[str, str]:
+        """Return which server caveclient takes for a datastack. A map that it cannot read is an empty one to it."""
+        entry = self.listing.get(os.path.join(self.where.caveclient, _files.SERVER_MAP))
+        if entry is None or entry.text is None:
+            return {}
+        return {name: str(address) for name, address in _files.values(entry.text).items() if address is not None}
+
+
+class Options(NamedTuple):
+    """What a module's options say about where users' files are, and how they should be."""
+
+    secrets_dir: str | None = None
+    cloud_volume_dir: str | None = None
+    """None: found out from the user's and the host's environment."""
+    mode: int = 0o600
+    managed: str = ""
+    """The folder of the managed environments; empty: programs are not looked for."""
+
+
+def inspect_each(
+    accounts: Mapping[str, pwd.struct_passwd | CaveError],
+    options: Options,
+    look: Callable[[UserFiles], Any],
+    timeout: float,
+) -> dict[str, Any]:
+    """Return what ``look`` makes of each user's files, called in a process that is that user.
+
+    Args:
+        accounts: by the users' names. An error in the place of an account is that user's result.
+        options: where the files are.
+        look: returns something JSON-able.
+        timeout: seconds for each user.
+
+    Returns:
+        The results by name. What goes wrong for one user is a CaveError in that one's place, and stops no other.
+    """
+    results: dict[str, Any] = {}
+    jobs = {}
+    for name, account in accounts.items():
+        results[name] = account
+        if not isinstance(account, CaveError):
+            by_root = os.geteuid() == 0 and account.pw_uid != 0
+            jobs[name] = _users.Job(account, partial(_inspect, name, account, by_root, options, look))
+    results.update(zip(jobs, _users.run_each_as(list(jobs.values()), timeout)))
+    return results
+
+
+def _inspect(
+    name: str, account: pwd.struct_passwd, by_root: bool, options: Options, look: Callable[[UserFiles], Any]
+) -> Any:
+    home = Home.of(account, options.secrets_dir, options.cloud_volume_dir, mode=options.mode)
+    return look(inspect(home._replace(name=name), by_root, options.managed))
+
+
+def inspect(home: Home, by_root: bool, managed: str) -> UserFiles:
+    """Return what a user's secrets files are; to be called in a process that is that user.
+
+    Args:
+        home: where they are.
+        by_root: whether root looks for the user.
+        managed: the folder of the managed environments; empty: programs are not looked for.
+
+    Raises:
+        CaveError: the user has no home on this host.
+    """
+    if not os.path.isdir(home.path):
+        raise CaveError(
+            f"The home directory of {home.name}, {home.path}, does not exist on this host. "
+            "Create or mount it, then run this again.",
+            no_home=home.name,
+        )
+    where = home.places()
+    listing = _directory.listing(where)
+    directories = list(dict.fromkeys((where.caveclient, *where.cloud_volume, *where.cloud_files)))
+    return UserFiles(
+        home.name,
+        home.uid,
+        home.path,
+        by_root,
+        where,
+        listing,
+        places=list(_places(home, where, listing)),
+        installed=_installed(home.path, managed) if managed else {},
+        managed=managed,
+        mode=home.mode,
+        cloud_volume_dir_from=(
+            "" if home.cloud_volume_dir is not None else _locations.cloud_volume_dir_from(home.path, os.environ)[1]
+        ),
+        copies=_copies(home, directories),
+        closed=tuple(path for path in directories if os.path.isdir(path) and not os.access(path, os.R_OK | os.X_OK)),
+    )
+
+
+def _places(home: Home, where: _readers.Places, listing: Mapping[str, _files.Entry]) -> Iterator[Place]:
+    """Yield the user's own directories of secrets files, and what is in them."""
+    directories = list(dict.fromkeys((where.caveclient, where.cloud_volume[0])))
+    if not home.secrets_dir:
+        yield from _directory_found(os.path.dirname(where.caveclient), "parent")
+    for directory in directories:
+        here = list(_directory_found(directory, "directory"))
+        if home.secrets_dir and here and here[0].uid == 0:
+            here = []  # a directory that root keeps for its users
+        yield from here
+        if directory != where.caveclient and here and here[0].uid != home.uid:
+            continue
+        names = [os.path.basename(path) for path in listing if os.path.dirname(path) == directory]
+        # Links that lead nowhere are not in the listing: to the readers they do not exist.
+        with contextlib.suppress(OSError):
+            names += [name for name in os.listdir(directory) if _is_read(name)]
+        for name in sorted(set(names)):
+            path = os.path.join(directory, name)
+            with contextlib.suppress(OSError):
+                status = os.lstat(path)
+                entry = listing.get(path)
+                is_sound = entry is not None and entry.text is not None
+                mode, is_link = stat.S_IMODE(status.st_mode), stat.S_ISLNK(status.st_mode)
+                yield Place(path, "file", mode, status.st_uid, is_link, is_sound)
+
+
+def _copies(home: Home, directories: list[str]) -> dict[str, _files.Entry]:
+    """Return the JSON files that no program takes by itself: set aside, an editor's copies, of people's own names."""
+    found: dict[str, _files.Entry] = {}
+    for directory in dict.fromkeys([*directories, os.path.join(home.path, ".cloudvolume", "secrets")]):
+        names: list[str] = []
+        with contextlib.suppress(OSError):
+            names = sorted(os.listdir(directory)) if directory != "/" else []
+        read_elsewhere = directory in directories
+        for name in [name for name in names if not (read_elsewhere and _is_read(name))][:_MOST_COPIES]:
+            entry = _directory.read_entry(os.path.join(directory, name))
+            if entry is not None and entry.text is not None:
+                found[os.path.join(directory, name)] = entry
+    return found
+
+
+def _is_read(name: str) -> bool:
+    """Return whether some program takes a file of this name."""
+    return _files.is_secrets_file(name) or name == _files.SERVER_MAP
+
+
+def _directory_found(path: str, kind: str) -> Iterator[Place]:
+    with contextlib.suppress(OSError):
+        is_link = stat.S_ISLNK(os.lstat(path).st_mode)
+        try:
+            status = os.stat(path)
+        except OSError:
+            status = os.lstat(path)
+        is_directory = stat.S_ISDIR(status.st_mode)
+        is_sound = is_directory and os.access(path, os.R_OK | os.X_OK)
+        kind = kind if is_directory or is_link else "obstacle"
+        yield Place(path, kind, stat.S_IMODE(status.st_mode), status.st_uid, is_link, is_sound)
+
+
+def _installed(home: str, managed: str) -> dict[str, str]:
+    """Return the versions of caveclient in the managed environment and in the user's own Pythons."""
+    patterns = [os.path.join(glob.escape(managed), "current", "lib", "python3.*", "site-packages")]
+    patterns += [os.path.join(glob.escape(home), pattern) for pattern in _SITE_PACKAGES]
+    found: dict[str, str] = {}
+    seen = set()
+    for pattern in patterns:
+        # conda links lib/python3.1 to lib/python3.11: one installation, named after the folder itself.
+        for path in sorted(glob.glob(os.path.join(pattern, "caveclient-*.dist-info")), key=len, reverse=True):
+            place = os.path.realpath(path)
+            if place not in seen:
+                seen.add(place)
+                found[os.path.dirname(path)] = os.path.basename(path)[len("caveclient-") : -len(".dist-info")]
+    return found
+
+
+# What users' programs send --------------------------------------------------------------------------------------------
+
+
+class HostUser(NamedTuple):
+    """A user of this host, and what the programs of this user send."""
 
     name: str
-    entry: pwd.struct_passwd | None
-    sent: dict[str, list[Sent]]
-    """Host of an auth server -> what the readers would send to it and its local servers, caveclient first."""
+    account: pwd.struct_passwd | None
+    readings: dict[str, list[Reading]]
+    """Host of an auth server -> what the readers send to it and its local servers, caveclient first."""
     server_map: dict[str, str]
     """Datastack -> server address, as it stands in the user's server map."""
     trouble: Verdict | None = None
@@ -87,82 +326,57 @@ class Account(NamedTuple):
         """Return the server that caveclient takes for a datastack, when none is named to it."""
         return self.server_map.get(datastack) or DEFAULT_SERVER
 
-    def sent_for(self, datastack: str) -> Sent:
+    def reading_for(self, datastack: str) -> Reading:
         """Return what caveclient sends, when it is asked for a datastack and no server is named to it."""
-        return self.sent[_host_named(self.server_of(datastack))][0]
-
-    def without_token(self, sent: Sent, server: str, key: str) -> Verdict | None:
-        """Return the verdict when there is nothing that can be sent, None when there is."""
-        if sent.problem and sent.path:
-            return malformed_file_verdict(server, sent.path, f"it {sent.problem}")
-        if sent.token in (None, ""):
-            place = f"{sent.path} has none under {key!r}" if sent.path else "there is no secrets file for it"
-            return no_token_verdict(server, self.name, place)
-        reason = "" if isinstance(sent.token, str) else f"what it has under {key!r} is not a string"
-        try:
-            if not reason and clean_token(sent.token) != sent.token:
-                reason = f"its {key!r} has white space around it"
-        except CaveError as error:
-            reason = f"under {key!r}: {error.message.split('. ')[0]}"
-        return malformed_file_verdict(server, sent.path or "", reason) if reason else None
+        return self.readings[_host_named(self.server_of(datastack))][0]
 
 
-def read_accounts(names: list[str], wanted: Wanted, timeout: float) -> list[Account]:
-    """Read what is sent for every user, each in a process that is that user, of at most ``timeout`` seconds.
+def read_users(names: list[str], query: TokenQuery, options: Options, timeout: float) -> list[HostUser]:
+    """Return what the programs of each user send, read in at most ``timeout`` seconds each.
 
     What goes wrong for one user is that one's ``trouble``, and stops no other.
     """
-    accounts: dict[str, Account] = {}
-    jobs = []
-    for name in dict.fromkeys(names):
-        try:
-            entry = _users.find_user(name)
-        except CaveError as error:
-            accounts[name] = Account(name, None, {}, {}, client_error_verdict(error, wanted.server))
-            continue
-        accounts[name] = Account(name, entry, {}, {})
-        jobs.append(_users.Job(entry, partial(_read, entry, wanted)))
-    readable = [account for account in accounts.values() if account.entry is not None]
-    for account, found in zip(readable, _users.run_each_as(jobs, timeout)):
+    accounts = _users.find_users(names)
+    users = []
+    for name, found in inspect_each(accounts, options, partial(_readings, query), timeout).items():
+        account = accounts[name]
+        user = HostUser(name, None if isinstance(account, CaveError) else account, {}, {})
         if isinstance(found, CaveError):
-            accounts[account.name] = account._replace(trouble=client_error_verdict(found, wanted.server))
+            users.append(user._replace(trouble=client_error_verdict(found, query.server)))
         else:
-            sent = {host: [Sent(*item) for item in items] for host, items in found["sent"].items()}
-            accounts[account.name] = account._replace(sent=sent, server_map=found["server_map"])
-    return list(accounts.values())
+            readings = {host: [Reading(*item) for item in items] for host, items in found["readings"].items()}
+            users.append(user._replace(readings=readings, server_map=found["server_map"]))
+    return users
 
 
-def _read(user: pwd.struct_passwd, wanted: Wanted) -> dict[str, Any]:
-    """Read what is sent for a user; to be called in a process that is that user."""
-    if not os.path.isdir(user.pw_dir):
-        raise CaveError(
-            f"The home directory of {user.pw_name}, {user.pw_dir}, does not exist on this host. "
-            "Create or mount it, then run this again."
+def _readings(query: TokenQuery, files: UserFiles) -> dict[str, Any]:
+    """Return what is sent to the server, and to those that the server map names for the datastacks."""
+    server_map = files.server_map()
+    own = host_of(query.server)
+    hosts = [own, *(_host_named(server_map.get(name) or DEFAULT_SERVER) for name in query.names)]
+    readings = {
+        host: _readers.read_by_all(
+            files.listing, files.where, host, query.local_hosts if host == own else [], query.key
         )
-    where = Home.of(user, wanted.secrets_dir, wanted.cloud_volume_dir).places()
-    listing = _directory.listing(where)
-    server_map = _server_map(listing, where)
-    own = host_of(wanted.server)
-    sent = {}
-    for host in dict.fromkeys([own, *(_host_named(server_map.get(name) or DEFAULT_SERVER) for name in wanted.names)]):
-        local_hosts = wanted.local_hosts if host == own else []
-        readings = _readers.read_by_all(listing, where, host, local_hosts, wanted.key)
-        sent[host] = [
-            Sent(item.reader, item.host, item.path, item.token, _problem_of(item, listing)) for item in readings
-        ]
-    return {"sent": sent, "server_map": server_map}
+        for host in dict.fromkeys(hosts)
+    }
+    return {"readings": readings, "server_map": server_map}
 
 
-def _problem_of(reading: _readers.Reading, listing: _readers.Listing) -> str:
-    return listing[reading.path].detail if reading.problem and reading.path else ""
-
-
-def _server_map(listing: _readers.Listing, where: _readers.Places) -> dict[str, str]:
-    """Return which server caveclient takes for a datastack. A map that it cannot read is an empty one to it."""
-    entry = listing.get(os.path.join(where.caveclient, _files.SERVER_MAP))
-    if entry is None or entry.text is None:
-        return {}
-    return {name: str(address) for name, address in _files.values(entry.text).items() if address is not None}
+def verdict_without_asking(reading: Reading, server: str, user: str, key: str) -> Verdict | None:
+    """Return the verdict when there is nothing that can be sent, None when there is."""
+    if reading.problem and reading.path:
+        return malformed_file_verdict(server, reading.path, f"it {reading.detail}")
+    if reading.token in (None, ""):
+        place = f"{reading.path} has none under {key!r}" if reading.path else "there is no secrets file for it"
+        return no_token_verdict(server, user, place)
+    reason = "" if isinstance(reading.token, str) else f"what it has under {key!r} is not a string"
+    try:
+        if not reason and clean_token(reading.token) != reading.token:
+            reason = f"its {key!r} has white space around it"
+    except CaveError as error:
+        reason = f"under {key!r}: {error.message.split('. ')[0]}"
+    return malformed_file_verdict(server, reading.path or "", reason) if reason else None
 
 
 def _host_named(address: str) -> str:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is wrong with a user's secrets files, and the command that mends it: pure functions of what was found.
+"""What is wrong with a user's secrets files, and the command that puts it right: pure functions of what was found.
 
 A remedy is one line for a shell. It begins with ``ansible-playbook`` where it runs on the controller, else it runs on
 the host. Commands that follow links run as the user (sudo -u), so that no link of the user's misleads root.
@@ -13,18 +13,14 @@ from __future__ import annotations
 import os.path
 import re
 import shlex
-from typing import Iterable, Mapping, NamedTuple
+from typing import Iterable, NamedTuple
 
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import (
-    KNOWN_LOCAL_SERVERS,
-    Datastack,
-    host_of,
-    server_address,
-)
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import KNOWN_LOCAL_SERVERS, server_address
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import clean_token, fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets import readers as _readers
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.inspect import Place, TokenQuery, UserFiles
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.readers import Reading
 
 PROBLEMS = {
     "unexpected_token": "the token that is sent is not the one that was expected",
@@ -59,114 +55,43 @@ class Problem(NamedTuple):
     remedy: str
 
 
-class Place(NamedTuple):
-    """A file, or a directory on the way to it, as it stands."""
-
-    path: str
-    kind: str
-    """``file``; ``directory``: of secrets files; ``parent``: of the latter; ``obstacle``: in the place of either."""
-    mode: int
-    """Permission bits; those of its target where a directory is a link."""
-    uid: int
-    is_link: bool
-    is_sound: bool
-    """A directory is one, and its user may enter and list it; a link to a file leads to a secrets file."""
-
-
-class Found(NamedTuple):
-    """All that was found for one user."""
-
-    user: str
-    uid: int
-    home: str
-    by_root: bool
-    """Whether root looked for the user, and not the user."""
-    where: _readers.Places
-    listing: Mapping[str, _files.Entry]
-    """As the readers see it."""
-    places: list[Place]
-    """The user's own directories of secrets files and what is in them."""
-    installed: Mapping[str, str]
-    """Site-packages directory -> version of the caveclient in it."""
-    managed: str
-    """The folder of the managed environments."""
-    mode: int = 0o600
-    """The mode that secrets files should have."""
-    cloud_volume_dir_from: str = ""
-    """The file that sets the user's CLOUD_VOLUME_DIR, where that is known."""
-
-    def own(self, command: str) -> str:
-        """Return a command to be run as the user."""
-        return f"sudo -u {shlex.quote(self.user)} {command}" if self.by_root else command
-
-    def own_at(self, path: str, command: str) -> str:
-        """Return a command that changes the directory of ``path``: to be run as the user where it is the user's."""
-        mine = {place.path for place in self.places if place.kind != "file" and place.uid == self.uid}
-        return self.own(command) if os.path.dirname(path) in {self.home, *mine} else f"sudo {command}"
-
-
-class Asked(NamedTuple):
-    """What the question is about: one server, and the token that is to be there."""
-
-    server: str
-    datastacks: list[Datastack]
-    key: str = "token"
-    is_managed: bool = False
-    """Whether provisioning would write this user's token."""
-    expected: str | None = None
-    """The token that should be sent, where it is known."""
-    is_absent: bool = False
-    """Whether no token should be sent."""
-
-    @property
-    def own_hosts(self) -> list[str]:
-        """Hosts whose secrets files provisioning writes: the auth server's, and the named datastacks' local servers."""
-        addresses = [self.server, *(stack.local_server for stack in self.datastacks if stack.local_server)]
-        return list(dict.fromkeys(host_of(address) for address in addresses))
-
-    @property
-    def local_hosts(self) -> list[str]:
-        """Hosts of the local servers of the named datastacks, or of all that are known when none is named."""
-        if self.datastacks:
-            return self.own_hosts[1:]
-        return list(dict.fromkeys(host_of(address) for address in self._known))
-
-    @property
-    def family(self) -> set[str]:
-        """The names of the secrets files that hold tokens of this auth server, as far as is known."""
-        return {_files.server_file(host) for host in [*self.own_hosts, *map(host_of, self._known)]}
-
-    @property
-    def _known(self) -> list[str]:
-        return list(KNOWN_LOCAL_SERVERS.get(self.server, {}).values())
-
-
-def token_problems(found: Found, asked: Asked, readings: list[_readers.Reading]) -> list[Problem]:
+def token_problems(files: UserFiles, query: TokenQuery, readings: list[Reading]) -> list[Problem]:
     """Return what is wrong with what is sent to one server.
 
     Args:
-        found: the user's files.
-        asked: the server, its datastacks and the token that should be there.
+        files: the user's.
+        query: the server, its datastacks and the token that should be there.
         readings: what each reader sends, caveclient first.
     """
     problems = [
-        *_undue(found, asked, readings),
-        *_unexpected(found, asked, readings[0]),
-        *_disagreeing(found, asked, readings),
-        *_left_behind(found, asked, readings),
+        *_undue(files, query, readings),
+        *_unexpected(files, query, readings[0]),
+        *_disagreeing(files, query, readings),
+        *_left_behind(files, query, readings),
     ]
     return [problem for number, problem in enumerate(problems) if problem.path not in _paths(problems[:number])]
 
 
-def file_problems(found: Found, asked: list[Asked]) -> list[Problem]:
+def file_problems(files: UserFiles, queries: list[TokenQuery]) -> list[Problem]:
     """Return what is wrong with the user's files and programs, whatever server they are for."""
-    return [*_broken_files(found, asked), *_server_map(found, asked), *_misplaced(found), *_installed(found)]
+    return [*_broken_files(files, queries), *_server_map(files, queries), *_misplaced(files), *_installed(files)]
 
 
 def in_order(problems: Iterable[Problem]) -> list[Problem]:
     """Return problems once each, the most harmful first."""
     codes = list(PROBLEMS)
     return sorted(dict.fromkeys(problems), key=lambda problem: codes.index(problem.code))
+
+
+def _as_user(files: UserFiles, command: str) -> str:
+    """Return a command to be run as the user."""
+    return f"sudo -u {shlex.quote(files.user)} {command}" if files.by_root else command
+
+
+def _beside(files: UserFiles, path: str, command: str) -> str:
+    """Return a command that changes the directory of ``path``: to be run as the user where it is the user's."""
+    mine = {place.path for place in files.places if place.kind != "file" and place.uid == files.uid}
+    return _as_user(files, command) if os.path.dirname(path) in {files.home, *mine} else f"sudo {command}"
 
 
 def _paths(problems: Iterable[Problem]) -> set[str]:
@@ -176,156 +101,156 @@ def _paths(problems: Iterable[Problem]) -> set[str]:
 # What is sent ---------------------------------------------------------------------------------------------------------
 
 
-def _undue(found: Found, asked: Asked, readings: list[_readers.Reading]) -> Iterable[Problem]:
+def _undue(files: UserFiles, query: TokenQuery, readings: list[Reading]) -> Iterable[Problem]:
     """Look for tokens that should be gone."""
-    for reading in readings if asked.is_absent else ():
-        if reading.path and reading.token is not None and not _is_claimed(found, asked, reading.token):
+    for reading in readings if query.is_absent else ():
+        if reading.path and reading.token is not None and not _is_claimed(files, query, reading.token):
             message = f"{reading.reader} sends {_sent(reading.token)} to {reading.host}; none should be there."
-            remedy = _PROVISION if _is_written(reading.path, found, asked) else _discard(reading.path, found, asked.key)
+            remedy = _PROVISION if _is_written(reading.path, files, query) else _discard(reading.path, files, query.key)
             yield Problem("unexpected_token", reading.path, message, remedy)
 
 
-def _unexpected(found: Found, asked: Asked, reading: _readers.Reading) -> Iterable[Problem]:
+def _unexpected(files: UserFiles, query: TokenQuery, reading: Reading) -> Iterable[Problem]:
     """Compare with what was expected. A file that cannot be read is a problem of its own."""
-    path = reading.path or os.path.join(found.where.caveclient, _files.DEFAULT_FILE)
+    path = reading.path or os.path.join(files.where.caveclient, _files.DEFAULT_FILE)
     if reading.problem:
         return
     if reading.token is not None and not _is_sound(reading.token):
-        message = f"{path} has something under {asked.key!r} that cannot be a token."
+        message = f"{path} has something under {query.key!r} that cannot be a token."
         yield Problem("malformed", path, message, _PROVISION)
-    elif asked.expected and reading.token != asked.expected:
+    elif query.expected and reading.token != query.expected:
         message = (
-            f"caveclient sends {_sent(reading.token)} to {asked.server}; expected is {fingerprint(asked.expected)}."
+            f"caveclient sends {_sent(reading.token)} to {query.server}; expected is {fingerprint(query.expected)}."
         )
         yield Problem("unexpected_token", path, message, _PROVISION)
 
 
-def _disagreeing(found: Found, asked: Asked, readings: list[_readers.Reading]) -> Iterable[Problem]:
+def _disagreeing(files: UserFiles, query: TokenQuery, readings: list[Reading]) -> Iterable[Problem]:
     """Look for programs that send another token than they should, one problem for each file."""
     current = readings[0].token
-    wanted = asked.expected or current
+    wanted = query.expected or current
     # What caveclient sends and should not is a problem that has been told, whoever else sends it.
     settled = (wanted, current) if current is not None else (wanted,)
-    by_path: dict[str, list[_readers.Reading]] = {}
+    by_path: dict[str, list[Reading]] = {}
     for reading in readings[1:]:
         if not reading.path or reading.problem or reading.token in settled:
             continue
         # Of a local server that nobody named, it isn't known whether the token for another server does harm there.
-        if reading.host in asked.own_hosts or not _is_claimed(found, asked, reading.token):
+        if reading.host in query.own_hosts or not _is_claimed(files, query, reading.token):
             by_path.setdefault(reading.path, []).append(reading)
-    elsewhere = found.where.cloud_volume[0]
-    split = elsewhere != found.where.caveclient
+    elsewhere = files.where.cloud_volume[0]
+    split = elsewhere != files.where.caveclient
     for path, others in by_path.items():
         who = " and ".join(dict.fromkeys(f"{other.reader} (to {other.host})" for other in others))
         verb = "sends" if len(others) == 1 else "send"
         message = f"{who} {verb} {_sent(others[0].token)} from {path}, and caveclient {_sent(current)}."
-        remedy = _PROVISION if _is_written(path, found, asked) else _discard(path, found, asked.key)
+        remedy = _PROVISION if _is_written(path, files, query) else _discard(path, files, query.key)
         if split and os.path.dirname(path) == elsewhere:
-            if not _is_own(found, elsewhere):
-                remedy = _unset_cloud_volume_dir(found)
+            if not _is_own(files, elsewhere):
+                remedy = _unset_cloud_volume_dir(files)
             place = os.path.dirname(elsewhere)
             yield Problem("cloud_volume_dir_split", path, f"CLOUD_VOLUME_DIR is {place}: {message}", remedy)
         elif others[0].token is not None:
             yield Problem("stale", path, message, remedy)
     tokenless = [reading for reading in readings[1:] if reading.path is None and not reading.problem]
     if split and tokenless and wanted is not None and not by_path:
-        remedy = _PROVISION if _is_own(found, elsewhere) else _unset_cloud_volume_dir(found)
+        remedy = _PROVISION if _is_own(files, elsewhere) else _unset_cloud_volume_dir(files)
         message = f"CLOUD_VOLUME_DIR is {os.path.dirname(elsewhere)}, and {tokenless[0].reader} finds no token there."
         yield Problem("cloud_volume_dir_split", elsewhere, message, remedy)
 
 
-def _left_behind(found: Found, asked: Asked, readings: list[_readers.Reading]) -> Iterable[Problem]:
+def _left_behind(files: UserFiles, query: TokenQuery, readings: list[Reading]) -> Iterable[Problem]:
     """Look for other tokens in the files for all servers, where they wait to be taken one day."""
     taken = {reading.path for reading in readings if reading.path}
     current = readings[0].token
-    wanted = asked.expected or current
+    wanted = query.expected or current
     for name in (_files.LEGACY_FILE, _files.DEFAULT_FILE):
-        path = os.path.join(found.where.caveclient, name)
-        entry = found.listing.get(path)
-        token = entry.get(asked.key) if entry is not None else None
+        path = os.path.join(files.where.caveclient, name)
+        entry = files.listing.get(path)
+        token = entry.get(query.key) if entry is not None else None
         if token is None or (token == wanted and path not in taken):
             continue
         if name == _files.LEGACY_FILE:
-            remedy = _PROVISION if path in taken else _discard(path, found, asked.key)
+            remedy = _PROVISION if path in taken else _discard(path, files, query.key)
             yield Problem(
                 "legacy_name", path, f"{path} holds {_sent(token)}; only some programs take that file.", remedy
             )
-        elif path not in taken and token != current and not _is_claimed(found, asked, token):
+        elif path not in taken and token != current and not _is_claimed(files, query, token):
             taken_before = f"{readings[0].path} is taken before it" if readings[0].path else "no program takes it"
             yield Problem("shadowed", path, f"{path} holds {_sent(token)}, but {taken_before}.", _PROVISION)
 
 
-def _is_claimed(found: Found, asked: Asked, token: object) -> bool:
+def _is_claimed(files: UserFiles, query: TokenQuery, token: object) -> bool:
     """Tell whether a token is that of some other server, which its server file proves."""
     holders = {
         os.path.basename(path)
-        for path, entry in found.listing.items()
-        if _files.is_server_file(os.path.basename(path)) and entry.get(asked.key) == token
+        for path, entry in files.listing.items()
+        if _files.is_server_file(os.path.basename(path)) and entry.get(query.key) == token
     }
-    return bool(holders) and not holders & asked.family
+    return bool(holders) and not holders & query.family
 
 
-def _is_written(path: str, found: Found, asked: Asked) -> bool:
+def _is_written(path: str, files: UserFiles, query: TokenQuery) -> bool:
     """Tell whether provisioning writes a file: it is one of the set, in one of the two directories."""
-    names = {_files.DEFAULT_FILE, *map(_files.server_file, asked.own_hosts)}
+    names = {_files.DEFAULT_FILE, *map(_files.server_file, query.own_hosts)}
     return os.path.basename(path) in names and os.path.dirname(path) in (
-        found.where.caveclient,
-        found.where.cloud_volume[0],
+        files.where.caveclient,
+        files.where.cloud_volume[0],
     )
 
 
-def _discard(path: str, found: Found, key: str) -> str:
+def _discard(path: str, files: UserFiles, key: str) -> str:
     """Return the command that takes a file out of the readers' way; one with further keys is kept by another name."""
-    entry = found.listing.get(path)
+    entry = files.listing.get(path)
     further = entry is not None and entry.text is not None and set(_files.values(entry.text)) - {key}
     quoted = shlex.quote(path)
-    return found.own_at(path, f"mv {quoted} {quoted}.unused" if further else f"rm {quoted}")
+    return _beside(files, path, f"mv {quoted} {quoted}.unused" if further else f"rm {quoted}")
 
 
-def _is_own(found: Found, directory: str) -> bool:
+def _is_own(files: UserFiles, directory: str) -> bool:
     """Tell whether provisioning can write there: it does not exist yet, or is the user's."""
-    place = next((place for place in found.places if place.path == directory), None)
-    return place is None or (place.uid == found.uid and place.is_sound)
+    place = next((place for place in files.places if place.path == directory), None)
+    return place is None or (place.uid == files.uid and place.is_sound)
 
 
-def _unset_cloud_volume_dir(found: Found) -> str:
-    source = found.cloud_volume_dir_from
+def _unset_cloud_volume_dir(files: UserFiles) -> str:
+    source = files.cloud_volume_dir_from
     if not source:
         return "unset CLOUD_VOLUME_DIR"
     command = f"sed -i /CLOUD_VOLUME_DIR=/d {shlex.quote(source)}"
-    return f"sudo {command}" if source.startswith("/etc/") else found.own(command)
+    return f"sudo {command}" if source.startswith("/etc/") else _as_user(files, command)
 
 
 # Files ----------------------------------------------------------------------------------------------------------------
 
 
-def _broken_files(found: Found, asked: list[Asked]) -> Iterable[Problem]:
-    links = {place.path for place in found.places if place.is_link}
-    foreign = {place.path for place in found.places if place.uid != found.uid}
-    for path, entry in sorted(found.listing.items()):
+def _broken_files(files: UserFiles, queries: list[TokenQuery]) -> Iterable[Problem]:
+    links = {place.path for place in files.places if place.is_link}
+    foreign = {place.path for place in files.places if place.uid != files.uid}
+    for path, entry in sorted(files.listing.items()):
         if not entry.problem or path in links or (entry.problem == "unreadable" and path in foreign):
             continue
         quoted = shlex.quote(path)
         if entry.problem == "unreadable":
-            yield Problem("unreadable", path, f"{path} {entry.detail}.", found.own_at(path, f"chmod 600 {quoted}"))
+            yield Problem("unreadable", path, f"{path} {entry.detail}.", _beside(files, path, f"chmod 600 {quoted}"))
             continue
         code = entry.problem if entry.problem in ("bom", "empty") else "malformed"
-        managed = [one for one in asked if one.is_managed and not one.is_absent]
+        managed = [one for one in queries if one.is_managed and not one.is_absent]
         is_map = os.path.basename(path) == _files.SERVER_MAP
-        if any(one.datastacks if is_map else _is_written(path, found, one) for one in managed):
+        if any(one.datastacks if is_map else _is_written(path, files, one) for one in managed):
             remedy = _REPLACE
         else:
-            remedy = found.own_at(path, f"mv {quoted} {quoted}.malformed")
+            remedy = _beside(files, path, f"mv {quoted} {quoted}.malformed")
         yield Problem(code, path, f"{path} {entry.detail}.", remedy)
 
 
-def _server_map(found: Found, asked: list[Asked]) -> Iterable[Problem]:
-    path = os.path.join(found.where.caveclient, _files.SERVER_MAP)
-    entry = found.listing.get(path)
+def _server_map(files: UserFiles, queries: list[TokenQuery]) -> Iterable[Problem]:
+    path = os.path.join(files.where.caveclient, _files.SERVER_MAP)
+    entry = files.listing.get(path)
     if entry is None or entry.text is None:
         return
-    named = {stack.name: one.server for one in asked for stack in one.datastacks}
-    written = {stack.name for one in asked if one.is_managed and not one.is_absent for stack in one.datastacks}
+    named = {stack.name: one.server for one in queries for stack in one.datastacks}
+    written = {stack.name for one in queries if one.is_managed and not one.is_absent for stack in one.datastacks}
     known = {stack: server for server, stacks in KNOWN_LOCAL_SERVERS.items() for stack in stacks}
     wrong = {}
     for stack, address in _files.values(entry.text).items():
@@ -337,7 +262,7 @@ def _server_map(found: Found, asked: list[Asked]) -> Iterable[Problem]:
     if wrong:
         message = f"{path} makes caveclient look for {', '.join(wrong.values())}."
         quoted = shlex.quote(path)
-        remedy = _PROVISION if set(wrong) <= written else found.own_at(path, f"rm {quoted}")
+        remedy = _PROVISION if set(wrong) <= written else _beside(files, path, f"rm {quoted}")
         yield Problem("poisoned_server_map", path, message, remedy)
 
 
@@ -346,76 +271,76 @@ def _shown_address(address: object) -> str:
     return address if isinstance(address, str) and re.match(r"https?://", address) else "what is not an address"
 
 
-def _misplaced(found: Found) -> Iterable[Problem]:
-    for place in found.places:
+def _misplaced(files: UserFiles) -> Iterable[Problem]:
+    for place in files.places:
         quoted = shlex.quote(place.path)
         if place.kind != "file":
-            yield from _wrong_directory(found, place)
+            yield from _wrong_directory(files, place)
         elif place.is_link and place.is_sound:
-            command = f'install -m {found.mode:o} "$(readlink -f {quoted})" {quoted}'
-            yield Problem("symlink", place.path, f"{place.path} is a symbolic link.", found.own(command))
+            command = f'install -m {files.mode:o} "$(readlink -f {quoted})" {quoted}'
+            yield Problem("symlink", place.path, f"{place.path} is a symbolic link.", _as_user(files, command))
         elif place.is_link:
             message = f"{place.path} is a symbolic link that leads to no secrets file."
-            yield Problem("symlink", place.path, message, found.own_at(place.path, f"rm {quoted}"))
-        elif place.uid != found.uid:
-            yield _foreign(found, place)
+            yield Problem("symlink", place.path, message, _beside(files, place.path, f"rm {quoted}"))
+        elif place.uid != files.uid:
+            yield _foreign(files, place)
         else:
-            entry = found.listing.get(place.path)
+            entry = files.listing.get(place.path)
             is_secret = os.path.basename(place.path) != _files.SERVER_MAP and (entry is None or entry.is_file)
-            if place.mode & 0o077 & ~found.mode and is_secret:
-                yield _loose(found, place, f"chmod {found.mode:o} {quoted}")
+            if place.mode & 0o077 & ~files.mode and is_secret:
+                yield _loose(files, place, f"chmod {files.mode:o} {quoted}")
 
 
-def _wrong_directory(found: Found, place: Place) -> Iterable[Problem]:
+def _wrong_directory(files: UserFiles, place: Place) -> Iterable[Problem]:
     quoted = shlex.quote(place.path)
-    if place.uid != found.uid and place.path != found.where.caveclient and place.kind == "directory":
+    if place.uid != files.uid and place.path != files.where.caveclient and place.kind == "directory":
         return  # CLOUD_VOLUME_DIR may be the lab's, on purpose
-    if place.is_link and (place.uid != found.uid or not place.is_sound):
-        message = f"{place.path} leads to what is not a directory of {found.user}'s, or opens to nobody."
-        yield Problem("symlink", place.path, message, found.own_at(place.path, f"rm {quoted}"))
+    if place.is_link and (place.uid != files.uid or not place.is_sound):
+        message = f"{place.path} leads to what is not a directory of {files.user}'s, or opens to nobody."
+        yield Problem("symlink", place.path, message, _beside(files, place.path, f"rm {quoted}"))
     elif place.kind == "obstacle":
         message = f"{place.path} is not a directory, where one was expected."
-        yield Problem("malformed", place.path, message, found.own(f"mv {quoted} {quoted}.malformed"))
-    elif place.uid != found.uid:
-        yield _foreign(found, place)
+        yield Problem("malformed", place.path, message, _as_user(files, f"mv {quoted} {quoted}.malformed"))
+    elif place.uid != files.uid:
+        yield _foreign(files, place)
     elif place.kind == "parent" and place.mode & 0o022:
-        yield _loose(found, place, f"chmod go-w {quoted}")
-    elif place.kind == "directory" and place.mode & 0o077 & ~_directory_mode(found):
-        yield _loose(found, place, f"chmod {_directory_mode(found):o} {quoted}")
+        yield _loose(files, place, f"chmod go-w {quoted}")
+    elif place.kind == "directory" and place.mode & 0o077 & ~_directory_mode(files):
+        yield _loose(files, place, f"chmod {_directory_mode(files):o} {quoted}")
     elif not place.is_sound:
         message = f"{place.path} has mode {place.mode:04o}, so that programs find no secrets file in it."
-        yield Problem("unreadable", place.path, message, found.own(f"chmod u+rwx {quoted}"))
+        yield Problem("unreadable", place.path, message, _as_user(files, f"chmod u+rwx {quoted}"))
 
 
-def _directory_mode(found: Found) -> int:
-    return 0o750 if found.mode & 0o040 else 0o700
+def _directory_mode(files: UserFiles) -> int:
+    return 0o750 if files.mode & 0o040 else 0o700
 
 
-def _foreign(found: Found, place: Place) -> Problem:
-    message = f"{place.path} belongs to user id {place.uid}, not to {found.user}."
-    command = f"sudo chown -h {shlex.quote(found.user)} {shlex.quote(place.path)}"  # -h: it may have become a link
+def _foreign(files: UserFiles, place: Place) -> Problem:
+    message = f"{place.path} belongs to user id {place.uid}, not to {files.user}."
+    command = f"sudo chown -h {shlex.quote(files.user)} {shlex.quote(place.path)}"  # -h: it may have become a link
     return Problem("wrong_owner", place.path, message, command)
 
 
-def _loose(found: Found, place: Place, command: str) -> Problem:
+def _loose(files: UserFiles, place: Place, command: str) -> Problem:
     message = f"{place.path} has mode {place.mode:04o}, which lets others in."
-    return Problem("loose_mode", place.path, message, found.own(command))
+    return Problem("loose_mode", place.path, message, _as_user(files, command))
 
 
 # Programs -------------------------------------------------------------------------------------------------------------
 
 
-def _installed(found: Found) -> Iterable[Problem]:
-    for directory, version in sorted(found.installed.items()):
+def _installed(files: UserFiles) -> Iterable[Problem]:
+    for directory, version in sorted(files.installed.items()):
         number = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
         if FIRST_BAD_CAVECLIENT <= number < FIRST_GOOD_CAVECLIENT:
             message = f"caveclient {version} in {directory} writes secrets files that others can read, at every use."
-            yield Problem("known_bad_caveclient", directory, message, _upgrade(found, directory))
+            yield Problem("known_bad_caveclient", directory, message, _upgrade(files, directory))
 
 
-def _upgrade(found: Found, site_packages: str) -> str:
+def _upgrade(files: UserFiles, site_packages: str) -> str:
     """Return the command that brings a caveclient that leaves the files alone."""
-    if site_packages.startswith(found.managed + "/"):
+    if site_packages.startswith(files.managed + "/"):
         return "ansible-playbook connectomics.cave.provision --tags install -e 'caveclient_version=>=6.4'"
     prefix, _lib, version = os.path.dirname(site_packages).rpartition("/lib/")
     if prefix.endswith("/.local"):
@@ -423,7 +348,7 @@ def _upgrade(found: Found, site_packages: str) -> str:
         command = f"env PIP_BREAK_SYSTEM_PACKAGES=1 {version} -m pip install --user --upgrade 'caveclient>=6.4'"
     else:
         command = f"{shlex.quote(prefix)}/bin/python -m pip install --upgrade 'caveclient>=6.4'"
-    return found.own(command)
+    return _as_user(files, command)
 
 
 # Words ----------------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os.path
 from typing import Any, Mapping, NamedTuple
 
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.files import (
     DEFAULT_FILE,
     LEGACY_FILE,
@@ -40,8 +41,22 @@ class Reading(NamedTuple):
     path: str | None
     """The file that it takes; None where it finds none."""
     token: Any
-    problem: str | None
-    """Why it fails on that file (a code of ``_secrets.PROBLEMS``)."""
+    """The value in the file, a string or not; None without one."""
+    problem: str | None = None
+    """Why it fails on that file (a code of ``files.PROBLEMS``)."""
+    detail: str = ""
+    """The problem in words, to follow the file's name."""
+
+    @property
+    def fingerprint(self) -> str | None:
+        """The token's fingerprint, None without a token."""
+        return fingerprint(self.token) if isinstance(self.token, str) and self.token else None
+
+    def __str__(self) -> str:
+        """Say what is sent, without the token."""
+        if self.problem:
+            return f"nothing ({self.path} {self.detail})"
+        return f"the token {self.fingerprint}" if self.fingerprint else "no token"
 
 
 def places(home: str, cloud_volume_dir: str = "", cloud_files_dir: str = "", secrets_dir: str = "") -> Places:
@@ -71,8 +86,8 @@ def read_by_caveclient(listing: Listing, where: Places, host: str, key: str = "t
     for candidate in (path, os.path.join(where.caveclient, LEGACY_FILE)):
         entry = listing.get(candidate)
         if entry is not None and (entry.problem or entry.get(key) is not None):
-            return Reading("caveclient", host, candidate, entry.get(key), entry.problem)
-    return Reading("caveclient", host, path if path in listing else None, None, None)
+            return Reading("caveclient", host, candidate, entry.get(key), entry.problem, entry.detail)
+    return Reading("caveclient", host, path if path in listing else None, None)
 
 
 def read_by_cloud_volume(listing: Listing, where: Places, host: str) -> Reading:
@@ -106,7 +121,8 @@ def _first_existing(
 ) -> Reading:
     for name in names:
         for directory in directories:
-            entry = listing.get(os.path.join(directory, name))
+            path = os.path.join(directory, name)
+            entry = listing.get(path)
             if entry is not None:
-                return Reading(reader, host, os.path.join(directory, name), entry.get("token"), entry.problem)
-    return Reading(reader, host, None, None, None)
+                return Reading(reader, host, path, entry.get("token"), entry.problem, entry.detail)
+    return Reading(reader, host, None, None)

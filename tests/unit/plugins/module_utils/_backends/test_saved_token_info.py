@@ -6,18 +6,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 from pathlib import Path
 from typing import Any
 
 import pytest
-from homes import DEFAULT_FILE, NEW_TOKEN, OLD_TOKEN, fill
+from homes import DEFAULT_FILE, NEW_TOKEN, OLD_TOKEN, OTHER_TOKEN, fill
 
 from ansible_collections.connectomics.cave.plugins.module_utils import _users
 from ansible_collections.connectomics.cave.plugins.module_utils._backends import saved_token_info as _saved_token_info
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import directory as _directory
 
 SERVER = "https://global.daf-apis.com"
 DEFAULTS: dict[str, Any] = {
@@ -123,13 +125,74 @@ def test_datastacks_of_the_task_are_those_of_its_server_alone(people: Path) -> N
     assert {reader["host"] for reader in other["readers"]} == {"cave.example.org"}
 
 
-@pytest.mark.usefixtures("people")
-def test_someone_without_an_account_is_wrong_unless_nothing_should_be_there() -> None:
-    [missing] = look(users=["mallory"])
-    assert missing["failed"] is True
-    [gone] = look(users=["mallory"], expected=[{"user": "mallory", "state": "absent"}])
-    assert "failed" not in gone
-    assert gone["expected"] == {"fingerprint": None, "matches": True}
+@pytest.mark.parametrize("lacking", ["account", "home"])
+def test_who_has_no_account_or_home_here_is_named_and_a_failure_only_where_a_token_is_due(
+    lacking: str, people: Path
+) -> None:
+    name = "mallory" if lacking == "account" else "daemon"
+    [stranger] = look(users=[name])
+    assert (stranger["has_account"], "failed" in stranger, stranger["files"]) == (False, False, [])
+    assert (name if lacking == "account" else str(people / name)) in stranger["msg"]
+    [gone] = look(users=[name], expected=[{"user": name, "state": "absent"}])
+    assert ("failed" in gone, gone["expected"]) == (False, {"fingerprint": None, "matches": True})
+    [due] = look(users=[name], expected=[{"user": name, "token": NEW_TOKEN}])
+    assert (due["failed"], due["has_account"]) == (True, False)
+
+
+def test_every_place_with_a_token_is_listed_whatever_program_server_or_key_it_is_for(people: Path) -> None:
+    home = people / "alice"
+    files: dict[str, dict[str, Any]] = {
+        ".cloudvolume/secrets/cave-secret.json": {"token": NEW_TOKEN, "banc": OLD_TOKEN},
+        ".cloudvolume/secrets/proofreading.zetta.ai-cave-secret.json": {"token": OTHER_TOKEN},
+        ".cloudvolume/secrets/chunkedgraph-secret.json": {"token": OLD_TOKEN},
+        ".cloudvolume/secrets/cave-secret.json.malformed-1": {"token": OLD_TOKEN},
+        ".cloudvolume/secrets/google-secret.json": {"type": "service_account", "private_key": "-- a key --"},
+        ".neuroglancer/secrets/cave-secret.json": {"token": OLD_TOKEN},
+        ".cloudfiles/secrets/cave-secret.json": {"token": OTHER_TOKEN},
+        "cv/secrets/cave-secret.json": {"token": NEW_TOKEN},
+        "mine/cave-secret.json": {"token": NEW_TOKEN, "list": []},
+    }
+    for name, content in files.items():
+        (home / name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (home / name).write_text(json.dumps(content))
+    [user] = look(users=["alice"], secrets_dir="~/mine", cloud_volume_dir="~/cv")
+    found = {
+        (str(Path(file["path"]).relative_to(home)), key): mark
+        for file in user["files"]
+        for key, mark in file["fingerprints"].items()
+        if mark
+    }
+    assert found == {
+        (name, key): fingerprint(value)
+        for name, content in files.items()
+        for key, value in content.items()
+        if str(value) in (NEW_TOKEN, OLD_TOKEN, OTHER_TOKEN)
+    }
+    assert user["unread"] == []
+
+
+def test_one_installation_under_two_names_is_one_finding(people: Path) -> None:
+    """conda links lib/python3.1 to lib/python3.11."""
+    fill(people / "alice", {DEFAULT_FILE: {"token": NEW_TOKEN}})
+    library = people / "alice" / "miniconda3" / "lib"
+    (library / "python3.11" / "site-packages" / "caveclient-5.31.0.dist-info").mkdir(parents=True)
+    (library / "python3.1").symlink_to("python3.11")
+    [alice] = look(users=["alice"])
+    assert [(problem["code"], problem["path"]) for problem in alice["problems"]] == [
+        ("known_bad_caveclient", str(library / "python3.11" / "site-packages"))
+    ]
+
+
+def test_a_folder_crowded_with_secrets_files_fails_its_user_alone(
+    people: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_directory, "MOST_FILES", 3)
+    fill(people / "alice", {DEFAULT_FILE: {"token": NEW_TOKEN}})
+    fill(people / "bob", {f"host{number}-cave-secret.json": {"token": OLD_TOKEN} for number in range(4)})
+    alice, bob = look(users=["alice", "bob"])
+    assert alice["fingerprint"] == fingerprint(NEW_TOKEN)
+    assert bob["failed"] is True
+    assert "holds 4 secrets files; expected at most 3" in bob["msg"]
 
 
 def test_homes_of_a_directory_service_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,8 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers im
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import problems as _problems
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import readers as _readers
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.problems import Asked, Found, Place, Problem
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.inspect import Place, TokenQuery, UserFiles
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.problems import Problem
 
 HOME = "/home/alice"
 SECRETS = f"{HOME}/.cloudvolume/secrets"
@@ -39,7 +40,7 @@ def entry(content: object, problem: str | None = None) -> _files.Entry:
     return _files.Entry(0o600, UID, UID, True, json.dumps(content), None, "")
 
 
-def found(files: Mapping[str, Any], places: list[Place] | None = None, **more: Any) -> Found:
+def found(files: Mapping[str, Any], places: list[Place] | None = None, **more: Any) -> UserFiles:
     """A user with files: content, or an Entry, by name in the secrets directory or by path."""
     listing = {
         str(PurePosixPath(SECRETS, name)): content if isinstance(content, _files.Entry) else entry(content)
@@ -49,23 +50,23 @@ def found(files: Mapping[str, Any], places: list[Place] | None = None, **more: A
     standard = [Place(path, "file", 0o600, UID, False, True) for path in listing]
     values = {"installed": {}, "managed": "/opt/caveclient", **more}
     by_root = values.pop("by_root", True)
-    return Found("alice", UID, HOME, by_root, where, listing, [*DIRECTORIES, *(places or standard)], **values)
+    return UserFiles("alice", UID, HOME, by_root, where, listing, [*DIRECTORIES, *(places or standard)], **values)
 
 
-def asked(*stacks: str, expected: str | None = None, server: str = SERVER, **more: Any) -> Asked:
+def asked(*stacks: str, expected: str | None = None, server: str = SERVER, **more: Any) -> TokenQuery:
     named = parse_datastacks(stacks or ["minnie65_public"], server)
-    return Asked(server, named, expected=expected, is_managed=expected is not None, **more)
+    return TokenQuery(server, named, expected=expected, is_managed=expected is not None, **more)
 
 
-def problems(state: Found, question: Asked) -> list[Problem]:
+def problems(state: UserFiles, question: TokenQuery) -> list[Problem]:
     readings = _readers.read_by_all(
-        state.listing, state.where, host_of(question.server), question.local_hosts, question.key
+        state.listing, state.where, host_of(question.server), question.compared_hosts, question.key
     )
     named = [*_problems.token_problems(state, question, readings), *_problems.file_problems(state, [question])]
     return _problems.in_order(named)
 
 
-def codes(state: Found, question: Asked) -> list[tuple[str, str]]:
+def codes(state: UserFiles, question: TokenQuery) -> list[tuple[str, str]]:
     return [(problem.code, PurePosixPath(problem.path).name) for problem in problems(state, question)]
 
 
