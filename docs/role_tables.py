@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Write the table of the role's variables into the READMEs, from the role's argument_specs: `make tables`."""
+"""Write the table of the role's variables into the READMEs, from the role's argument_specs: `nox -s tables`."""
 
 from __future__ import annotations
 

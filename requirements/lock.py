@@ -18,7 +18,7 @@ import tomllib
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-MATRIX = HERE.parent / "tests" / "matrix.toml"
+MATRIX = HERE.parent / "tests" / "support" / "matrix.toml"
 EACH_CORE = HERE / "ansible-core.in"
 
 
@@ -47,7 +47,7 @@ def lock(wanted: Path, *arguments: str, locked: Path | None = None, python: str 
 
 def header(wanted: Path) -> str:
     """Return the first line of the lock of what is wanted."""
-    return f"# Locked from {wanted.name} by `make lock`; installs with pip and with uv.\n"
+    return f"# Locked from {wanted.name} by `nox -s lock`; installs with pip and with uv.\n"
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Build the collection's tarball of the last commit, sign it, and check that very file: `make release`.
+"""Build the collection's tarball of the last commit, sign it, and check that very file: `nox -s release`.
 
     python tools/release.py [--key NAME] [--folder FOLDER] [--no-checks]
 

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Measure the collection against what an administrator would write instead: `make bench`.
+"""Measure the collection against what an administrator would write instead: `nox -s bench`.
 
-    python -m bench [--rounds N] [--page] [series ...]
+    nox -s bench -- [--rounds N] [--page] [series ...]
 
 Contestants take turns, so that a machine that gets slower gets slower for all. The results are added to bench.json,
 each series under its name, with a plot beside it.

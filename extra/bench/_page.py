@@ -18,7 +18,7 @@ from ._results import REPORT
 
 PAGE = ROOT / "docs" / "docsite" / "rst" / "performance.rst"
 SCALE = ROOT / "docs" / "docsite" / "rst" / "scale.rst"
-MARKS = ".. figures of `make bench`: begin\n", ".. figures of `make bench`: end\n"
+MARKS = ".. figures of nox -s bench: begin\n", ".. figures of nox -s bench: end\n"
 
 
 def plot(name: str, result: Mapping[str, Any]) -> Path:

@@ -202,6 +202,9 @@ def test_every_command_is_one_that_there_is(words: list[str], block: Block, vari
     if program == "make":
         targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
         assert [word for word in words[1:] if "=" not in word and word not in targets] == []
+    elif program == "nox":
+        sessions = re.findall(r"^def ([a-z_]+)\(", (ROOT / "noxfile.py").read_text(), re.MULTILINE)
+        assert words[1] == "-l" or words[2].replace("-", "_") in sessions
     elif program in ANSIBLE:
         check_ansible(program, words, variables)
     else:

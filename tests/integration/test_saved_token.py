@@ -43,8 +43,7 @@ from module_runner import Outcome, python_for_all, run_module
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from cave_server import CaveServer
 
-IS_ROOT = os.geteuid() == 0
-root = pytest.mark.skipif(not IS_ROOT, reason="needs root, to make users")
+root = pytest.mark.root
 TOKENS = (OLD_TOKEN, NEW_TOKEN, OTHER_TOKEN)
 
 

@@ -207,7 +207,7 @@ CASES: dict[str, tuple[str, Arrange]] = {}
 
 def case(code: str, *, root: bool = False) -> Callable[[Arrange], Arrange]:
     def add(arrange: Arrange) -> Arrange:
-        marks = [pytest.mark.root, pytest.mark.skipif(not IS_ROOT, reason="needs root, to give files away")]
+        marks = [pytest.mark.root]
         CASES[arrange.__name__] = (code, arrange)
         if root:
             NEED_ROOT[arrange.__name__] = marks

@@ -169,7 +169,7 @@ def test_ansible_vault_the_whole_file(controller: Controller) -> None:
 def password_store(controller: Controller) -> Iterator[None]:
     """A GPG key without a passphrase, and a store for it."""
     if missing := [name for name in ("gpg", "pass") if shutil.which(name) is None]:
-        pytest.skip(f"needs {', '.join(missing)}: make packages")
+        pytest.skip(f"needs {', '.join(missing)}: sudo sh tests/packages.sh")
     gpg_home = controller.folder / ".gnupg"
     gpg_home.mkdir(mode=0o700)
     variables = {**controller._environment(), "GNUPGHOME": str(gpg_home)}

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +21,7 @@ from cave_server import CaveServer
 
 STACK = "minnie65_public"
 METHODS = ["api", pytest.param("client", marks=pytest.mark.network)]
-needs_root = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="makes users, which takes root")]
+needs_root = pytest.mark.root
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +137,8 @@ class TestAsRoot:
         assert f"{alice.home}, does not exist" in done.message
 
 
-@pytest.mark.skipif(python_for_all() is None or os.geteuid() != 0, reason="takes root and a Python for everybody")
+@pytest.mark.root
+@pytest.mark.skipif(python_for_all() is None, reason="takes a Python for everybody")
 def test_a_user_cannot_check_another_one(cave: CaveServer, users: tuple[User, User]) -> None:
     alice, bob = users
     arguments = {"users": [bob.name], "server": cave.url}

@@ -37,7 +37,7 @@ class Run:
 
 
 def coverage() -> dict[str, str]:
-    """What lets processes tell which lines they ran, when that is measured (tests/run_coverage.py)."""
+    """What lets processes tell which lines they ran, when that is measured (nox -s coverage)."""
     return {name: value for name, value in os.environ.items() if name.startswith(("COVERAGE_", "CAVE_COVERAGE"))}
 
 

@@ -13,7 +13,8 @@ import zipfile
 from pathlib import Path
 
 from images.rootfs import cache_folder
-from run_molecule import ANSIBLE
+
+ANSIBLE = "ansible==12.3.0 --hash=sha256:cd156f82fa87f7a899212b0efa9f7ca3a24d609212de9f78428a572eb01e5414"
 
 
 def collections_folder(*names: str) -> Path:

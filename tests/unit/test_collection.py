@@ -174,40 +174,6 @@ def test_no_file_holds_what_looks_like_a_token() -> None:
     assert found == []
 
 
-def test_the_workflows_run_make_and_nothing_that_only_they_know() -> None:
-    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
-    steps = [
-        step["run"]
-        for workflow in sorted((ROOT / ".github" / "workflows").glob("*.yml"))
-        for job in load(f".github/workflows/{workflow.name}")["jobs"].values()
-        for step in job["steps"]
-        if "run" in step
-    ]
-
-    assert steps
-    for step in steps:
-        command = re.fullmatch(r"(?:sudo (?:--preserve-env=CI )?)?make ([a-z-]+)", step)
-        assert command, step
-        assert command[1] in targets
-
-
-def test_what_a_linter_is_told_to_leave_alone_has_a_reason() -> None:
-    """On its line, after the codes; a rule that is switched off for whole files has it in pyproject.toml."""
-    told = re.compile(
-        r"#\s*(?:noqa|nosec|type: ignore|pylint: disable|yamllint disable|pragma: no cover)\b(?P<rest>.*)"
-    )
-    codes = re.compile(r"^(?::\s*[A-Z]+\d+(?:,\s*[A-Z]+\d+)*|\[[\w,\s-]+\]|=[-\w]+(?:,\s*[-\w]+)*|[-\w]*)")
-    bare = [
-        f"{path.relative_to(ROOT)}:{number}"
-        for path in tracked_files()
-        if path.suffix in (".py", ".yml", ".yaml", ".toml") and path != Path(__file__)
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
-        if (match := told.search(line)) and not re.search(r"[a-z]{2}", codes.sub("", match["rest"]))
-    ]
-
-    assert bare == []
-
-
 def test_the_tarball_leaves_out_what_only_developers_need() -> None:
     """Every file or folder at the top is either for users or named in build_ignore."""
     for_users = {"CHANGELOG.rst", "CONTRIBUTING.md", "LICENSE", "LICENSES", "README.md", "SECURITY.md", "changelogs"}

@@ -49,7 +49,7 @@ def test_the_readmes_have_the_variables_as_the_argument_specs_have_them(readme: 
     assert spec.loader is not None
     role_tables = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(role_tables)
-    assert readme.read_text() == role_tables.with_table(readme.read_text()), "run: make tables"
+    assert readme.read_text() == role_tables.with_table(readme.read_text()), "run: nox -s tables"
 
 
 def test_the_readme_explains_every_verdict() -> None:

@@ -34,7 +34,7 @@ FLAGS = [
 WIDTHS = {"phone": 360, "desktop": 1280}
 STATES = ["failed", "pending", "warning", "ok"]
 
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium: apt-get install chromium (or: make packages)")
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium: apt-get install chromium")
 
 
 @pytest.fixture(scope="module")

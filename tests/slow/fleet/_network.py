@@ -110,7 +110,7 @@ def free_subnet(hosts: int) -> ipaddress.IPv4Network:
     for subnet in SUBNETS.subnets(new_prefix=prefix):
         if is_free(subnet):
             return subnet
-    raise FleetError(f"no free subnet for {hosts} hosts in {SUBNETS}: take fleets down (fleet.py down --all)")
+    raise FleetError(f"no free subnet for {hosts} hosts in {SUBNETS}: take fleets down (nox -s hosts -- down --all)")
 
 
 def forwarding(value: str | None = None) -> str:

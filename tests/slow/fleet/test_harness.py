@@ -374,7 +374,7 @@ class TestLife:
 
         def fleet(*arguments: str) -> subprocess.CompletedProcess[str]:
             command, *rest = arguments
-            argv = [sys.executable, "tests/slow/fleet/fleet.py", command, "--name", name, *rest]
+            argv = [sys.executable, "-m", "fleet", command, "--name", name, *rest]
             return subprocess.run(argv, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
 
         up = fleet("up", "--hosts", "2", "--pythons", "3.11", "--users", "dora", "--umasks", "077")

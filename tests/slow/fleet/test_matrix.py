@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The diagonal of the matrix: every ansible-core, managed Python and Debian, once. `make matrix` runs it all."""
+"""The diagonal of the matrix: every ansible-core, managed Python and Debian, once. `nox -s matrix` runs it all."""
 
 from __future__ import annotations
 

@@ -237,7 +237,7 @@ def recap(output: str) -> dict[str, Counts]:
 
 def sanity(controller: Controller, log: Path) -> str:
     """Run ansible-test's sanity tests of an ansible-core, and return what is wrong; empty when nothing is."""
-    command = [str(controller.python), str(ROOT / "tests" / "run_ansible_test.py"), "sanity"]
+    command = [str(controller.python), "-m", "ansible_test_copy", "sanity"]
     environment = {**os.environ, "PATH": f"{controller.python.parent}:{os.environ['PATH']}"}
     with log.open("w") as output:
         done = subprocess.run(

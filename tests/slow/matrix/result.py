@@ -20,7 +20,7 @@ NO_PYTHON = "no such Python on this machine"
 KEPT = Path(__file__).with_name("result.json")
 """The last run of everything, which the table in README.md is made of."""
 README = ROOT / "README.md"
-BEGIN = "<!-- matrix: written by make matrix -->"
+BEGIN = "<!-- matrix: written by nox -s matrix -->"
 END = "<!-- end of matrix -->"
 
 

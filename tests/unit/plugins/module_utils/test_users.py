@@ -23,7 +23,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils import _users
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._users import Job, find_user, run_as, run_each_as
 
-root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become other users")
+root = pytest.mark.root
 ME = _users.current_user()
 NOBODY = pwd.getpwnam("nobody")
 

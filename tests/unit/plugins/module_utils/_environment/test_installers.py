@@ -83,7 +83,6 @@ def test_the_home_of_somebody_else_is_not_used(tmp_path: Path) -> None:
 
 
 @pytest.mark.root
-@pytest.mark.skipif(os.geteuid() != 0, reason="gives a folder away, which takes root")
 def test_the_home_that_sudo_left_is_not_used_by_root(tmp_path: Path) -> None:
     os.chown(tmp_path, 65534, 65534)
 

@@ -31,7 +31,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets.directo
 
 ME = os.geteuid()
 TEXT = '{"token": "0123456789abcdef"}'
-root = pytest.mark.skipif(ME != 0, reason="needs root, to give files to other users")
+root = pytest.mark.root
 not_root = pytest.mark.skipif(ME == 0, reason="root may do everything")
 
 

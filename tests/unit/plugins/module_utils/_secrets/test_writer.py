@@ -42,7 +42,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets.plan im
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.writer import save
 
 ALL_FILES = {SERVER_FILE, LOCAL_FILE, DEFAULT_FILE, SERVER_MAP}
-root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give files to other users")
+root = pytest.mark.root
 not_root = pytest.mark.skipif(os.geteuid() == 0, reason="root may do everything")
 
 

@@ -2,28 +2,48 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Make container images of the root file systems, for machines that cannot pull any.
+"""Container images of the root file systems, and what else molecule needs here: for machines that cannot pull images.
 
-    python tests/slow/images/build.py bookworm trixie bullseye
-
-The images are `localhost/connectomics-cave/debian:bookworm` and so on; one that is there already is not made again.
+Molecule itself is told nothing special: with podman, the collection containers.podman and a registry that has Debian's
+images, `molecule test` does the same.
 """
 
 from __future__ import annotations
 
-import argparse
+import os
+import shutil
 import subprocess
-import sys
-import time
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[depth]) for depth in (1, 2)]
+from other_collections import collections_folder
 
-from images import rootfs  # noqa: E402 (the folders come first)
+from images import index, rootfs
 
+ROOT = Path(__file__).resolve().parents[3]
 PREFIX = "localhost/connectomics-cave/"
 CONTAINERS_CONF = Path(__file__).with_name("containers.conf")
 LABEL = "connectomics.cave.rootfs"
+
+
+def molecule_environment() -> dict[str, str]:
+    """Return what molecule needs in its environment here: images, containers.podman, a way to the package index.
+
+    The images are made on this machine, unless CAVE_IMAGE_PREFIX names others.
+
+    Raises:
+        images.rootfs.RootfsError: an image cannot be made.
+        subprocess.CalledProcessError: containers.podman cannot be downloaded.
+    """
+    own = {
+        "ANSIBLE_COLLECTIONS_PATH": f"{ROOT / '.tree'}{os.pathsep}{collections_folder('containers.podman')}",
+        "CONTAINERS_CONF": str(CONTAINERS_CONF),
+        "CAVE_INDEX_FILES": str(_index_folder()),
+    }
+    if "CAVE_IMAGE_PREFIX" not in os.environ:
+        for release in rootfs.RELEASES:
+            build(release)
+        own["CAVE_IMAGE_PREFIX"] = PREFIX
+    return own
 
 
 def podman(*arguments: str) -> list[str]:
@@ -58,20 +78,14 @@ def _label(image: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
-def main() -> int:
-    """Build the releases that are named; return the exit status."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("releases", nargs="+", metavar="RELEASE", help=", ".join(rootfs.RELEASES))
-    for release in parser.parse_args().releases:
-        start = time.monotonic()
-        try:
-            image = build(release)
-        except (rootfs.RootfsError, OSError) as error:
-            print(f"build.py: {error}", file=sys.stderr)
-            return 1
-        print(f"{image} ({time.monotonic() - start:.1f} s)", flush=True)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def _index_folder() -> Path:
+    """Return a folder laid out as /etc, with what a container needs to reach the package index of this machine."""
+    folder = rootfs.cache_folder() / "index"
+    (folder / "uv").mkdir(parents=True, exist_ok=True)
+    (folder / "pip.conf").write_text(index.pip_conf())
+    (folder / "uv/uv.toml").write_text(index.uv_toml())
+    if index.BUNDLE.exists():
+        bundle = folder / index.BUNDLE.relative_to("/etc")
+        bundle.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(index.BUNDLE, bundle)
+    return folder

@@ -4,9 +4,9 @@
 
 """Run the matrix of tests/support/matrix.toml: every ansible-core against every managed Python on every Debian.
 
-    python tests/run_matrix.py                    all of it, with ansible-test's sanity tests on every ansible-core
-    python tests/run_matrix.py --core 2.19        one of them; what is known of the others stays
-    python tests/run_matrix.py --table            the table again, of the last run
+    nox -s matrix                    all of it, with ansible-test's sanity tests on every ansible-core
+    nox -s matrix -- --core 2.19     one of them; what is known of the others stays
+    nox -s matrix -- --table         the table again, of the last run
 
 A cell is a real host that is reached over SSH (see tests/slow/fleet): there the playbooks predict, provision, provision
 again, verify, audit, rotate and decommission, and the modules do the same one by one. A warning counts as a
@@ -24,8 +24,9 @@ from collections.abc import Sequence
 import support_matrix
 from fleet import FleetError
 from images.rootfs import RootfsError
-from matrix import controllers, lab, result
 from support_matrix import CORES, ROOT, Core
+
+from matrix import controllers, lab, result
 
 REPORTS = ROOT / ".cache" / "reports"
 REPORT = REPORTS / "matrix.json"

@@ -5,11 +5,11 @@
 """Run ansible-test here, without containers.
 
 ansible-test wants the collection at .../ansible_collections/connectomics/cave for real, interpreters on PATH that work
-in a stripped environment, and a pip that it downloads. This script gives it all three below .cache/ansible-test,
-in a folder for each version of ansible-core, which is kept, so that only the first run is slow:
+in a stripped environment, and a pip that it downloads. It gets all three below .cache/ansible-test, in a folder for
+each version of ansible-core, which is kept, so that only the first run is slow:
 
-    python tests/run_ansible_test.py sanity|units [argument ...]
-    python tests/run_ansible_test.py integration [argument ...]
+    python -m ansible_test_copy sanity [argument ...]
+    python -m ansible_test_copy integration [argument ...]
 
 The integration targets get a stand-in CAVE server, and run twice in a row against it: what they leave behind on the
 server must not break them.
@@ -30,7 +30,7 @@ from pathlib import Path
 from ansible.release import __version__
 from interpreters import find_interpreters
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / ".cache" / "ansible-test" / ".".join(__version__.split(".")[:2])
 COLLECTION = WORK / "ansible_collections" / "connectomics" / "cave"
 ANSIBLE_TEST = Path(sys.executable).with_name("ansible-test")

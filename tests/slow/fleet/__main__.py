@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The command line of the fleet."""
+"""Start, stop and mishandle a fleet from the command line: `nox -s hosts -- --help`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from collections.abc import Sequence
 
 from images.rootfs import RootfsError
 
-from . import _faults
-from ._errors import FleetError
-from ._fleet import GROUP, PYTHONS, UMASKS, USERS, Fleet, running
+from fleet import _faults
+from fleet._errors import FleetError
+from fleet._fleet import GROUP, PYTHONS, UMASKS, USERS, Fleet, running
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -93,7 +93,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="fleet.py", description="Real SSH hosts on this machine, for tests.")
+    parser = argparse.ArgumentParser(prog="fleet", description="Real SSH hosts on this machine, for tests.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, function: object, text: str | None) -> argparse.ArgumentParser:
@@ -131,8 +131,8 @@ def _parser() -> argparse.ArgumentParser:
     harm.add_argument("hosts", nargs="+", metavar="HOST")
     harm.add_argument("--option", dest="options", action="append", type=_pair, default=[], metavar="NAME=VALUE")
 
-    mend = command("heal", heal, heal.__doc__)
-    mend.add_argument("hosts", nargs="*", metavar="HOST")
+    cure = command("heal", heal, heal.__doc__)
+    cure.add_argument("hosts", nargs="*", metavar="HOST")
 
     execute = command("run", run, run.__doc__)
     execute.add_argument("--user", default="root")
@@ -155,3 +155,7 @@ def _pair(text: str) -> tuple[str, str]:
 def _span(fleet: Fleet) -> list[str]:
     names = list(fleet.hosts)
     return names if len(names) < 4 else [names[0], "...", names[-1]]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
