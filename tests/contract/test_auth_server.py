@@ -386,8 +386,69 @@ def test_the_terms_of_service_are_shown_and_accepted_in_a_browser(server: Server
     assert form.status_code == 200
     assert "MICrONS Terms" in form.text
     assert server.get(server.full, server.token_no_tos).status_code == 403
-    assert server.ask("POST", path, cookies=cookies).status_code == 200
+    answer = server.ask("POST", path, cookies=cookies, params={"redirect": server.url})
+    assert (answer.status_code, answer.headers["Location"]) == (302, server.url)
     assert server.get(server.full, server.token_no_tos).status_code == 200
+
+
+def test_accepting_the_terms_of_service_answers_500_and_counts_all_the_same(server: Server) -> None:
+    cave = server.stand_in("to log in and to accept terms of service")
+    cookies = {"middle_auth_token": cave.log_in("bob")}
+    answer = server.ask("POST", "/sticky_auth/api/v1/tos/2/accept", cookies=cookies)
+    assert answer.status_code == 500
+    assert "Internal Server Error" in answer.text
+    assert server.get("/auth/api/v1/user/missing", server.token_no_tos).json() == []
+    assert server.get("/sticky_auth/api/v1/tos/2/accept", cookies=cookies).status_code == 200
+
+
+# The token of a browser's login
+
+
+def test_the_token_of_a_login_answers_as_a_key_does_and_is_in_no_list(server: Server) -> None:
+    login = server.stand_in("to log in").log_in("alice")
+    assert accepted(server, login)
+    told = [server.get("/auth/api/v1/user/cache", token).json() for token in (login, server.token)]
+    assert told[0] == told[1]
+    listed = [key["token"] for key in keys(server, login)]
+    assert fingerprint(login) not in listed
+    assert fingerprint(server.token) in listed
+
+
+def test_the_token_of_a_login_lives_604800_seconds_however_often_it_is_used(server: Server) -> None:
+    cave = server.stand_in("to log in, and time to pass")
+    login = cave.log_in("alice")
+    ttl = f"/auth/api/v1/user/token/{login}/ttl"
+    assert 604_700 < server.get(ttl, server.token).json() <= 604_800
+    cave.advance(604_000)
+    assert accepted(server, login)
+    assert server.get(ttl, login).json() <= 800
+    cave.advance(801)
+    assert not accepted(server, login)
+
+
+def test_a_key_has_no_end_and_another_persons_token_is_not_told(server: Server) -> None:
+    server.stand_in("a token that may stand in an address")
+    assert server.get(f"/auth/api/v1/user/token/{server.token}/ttl", server.token).json() == -1
+    assert server.get(f"/auth/api/v1/user/token/{server.token}/ttl", server.token_no_tos).status_code == 404
+
+
+def test_logging_out_kills_the_token_of_a_login_and_no_key(server: Server) -> None:
+    login = server.stand_in("to log in").log_in("alice")
+    answer = server.get("/auth/api/v1/logout", server.token)
+    assert (answer.status_code, answer.text) == (422, "Can't logout an API Key.")
+    assert accepted(server, server.token)
+    answer = server.get("/auth/api/v1/logout", login)
+    assert (answer.status_code, answer.json()) == (200, "success")
+    assert not accepted(server, login)
+
+
+def test_a_login_can_be_exchanged_for_a_key_that_stays(server: Server) -> None:
+    cave = server.stand_in("to log in")
+    login = cave.log_in("alice")
+    made = server.ask("POST", "/auth/api/v1/user/token", login, json={"description": "lab"}).json()
+    cave.advance(604_801)
+    assert accepted(server, made)
+    assert not accepted(server, login)
 
 
 # Older servers

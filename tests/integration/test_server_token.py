@@ -205,7 +205,7 @@ def test_a_run_that_fails_after_the_token_was_made_is_finished_by_the_next_one(c
         ("not_http", {}, "not_a_cave_server"),
         ("endless", {}, "not_a_cave_server"),
         ("gzip_bomb", {}, "not_a_cave_server"),
-        ("header_injection", {}, "invalid_token"),
+        ("header_injection", {}, "not_a_cave_server"),
         ("hang", {}, "unreachable"),
         ("status", {"status": 429, "retry_after": 3600}, "rate_limited"),
     ],

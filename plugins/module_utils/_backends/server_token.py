@@ -10,10 +10,10 @@ import time
 from typing import Any, Iterable, Mapping
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import server_address
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_api import (
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_api import TokenApi
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_list import (
     Listing,
     Selection,
-    TokenApi,
     clean_description,
     clean_fingerprint,
     describe,

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -78,6 +79,10 @@ def not_cave_remedy(server: str) -> str:
 # Answers -------------------------------------------------------------------------------------------------------------
 
 
+_CHALLENGE = re.compile(r'Bearer realm="[^"]*/(sticky_)?auth/')
+"""How CAVE's WWW-Authenticate begins: older services say no more than this in a form that programs can read."""
+
+
 class _Found(NamedTuple):
     """The parts of the answer that decide, already of the types that they should have."""
 
@@ -128,12 +133,13 @@ def _common_verdict(answer: Answer, server: str, token: str) -> Verdict | None:
     named = fingerprint(token) if token else ""
     if 300 <= status < 400:
         return _redirect_verdict(answer, server, token)
-    if status == 401 and found.error == "no_token" and token:
+    refusal = _refusal_of(answer, found) if status == 401 else ""
+    if refusal == "no_token" and token:
         message = f"{server} did not receive the token {named} that was sent."
         return Verdict(
             "no_token", message, "A proxy on the way may drop the Authorization header: ask its administrator.", server
         )
-    if status == 401:
+    if refusal:
         message = f"{server} does not accept the token {named}: it was replaced, revoked, or is of another server."
         remedy = (
             f"Take the current token from {token_page(server)}, put it into the vault, and send it to every host: "
@@ -162,10 +168,23 @@ def _common_verdict(answer: Answer, server: str, token: str) -> Verdict | None:
         )
     if found.error == "missing_permission":
         return permission_verdict(server, "", found.data.get("auth_dataset"), found.data.get("required_permission"))
-    if status in (400, 403) and answer.claims_json:
+    if status in (400, 401, 403) and answer.claims_json:
         message = f"{server} refuses the question: status {status} {found.error}{_says(found)}."
         return Verdict("client_error", message, report_remedy(), server)
     return None
+
+
+def _refusal_of(answer: Answer, found: _Found) -> str:
+    """Return what a 401 says of the token, ``no_token`` or ``invalid_token``; empty when it is not CAVE's word.
+
+    A proxy or a login page of the network answers 401 as well, and knows nothing of tokens.
+    """
+    if found.error in ("no_token", "invalid_token"):
+        return found.error
+    challenge = answer.headers.get("www-authenticate", "")
+    if not _CHALLENGE.match(challenge):
+        return ""
+    return "invalid_token" if 'error="invalid_token"' in challenge else "no_token"
 
 
 def report_remedy() -> str:
@@ -235,10 +254,7 @@ def datastack_verdict(answer: Answer, server: str, datastack: str, token: str) -
         return permission_verdict(
             server, datastack, found.data.get("auth_dataset"), found.data.get("required_permission")
         )
-    verdict = _common_verdict(answer, server, token) or not_cave_verdict(
-        answer, server, "the record of a datastack, as JSON"
-    )
-    return verdict._replace(datastack=datastack)
+    return refusal_verdict(answer, server, token, "the record of a datastack, as JSON")._replace(datastack=datastack)
 
 
 class Account(NamedTuple):
@@ -248,13 +264,22 @@ class Account(NamedTuple):
     permissions: dict[str, Any]
     missing_tos: list[dict[str, Any]]
 
+    def can_view(self, dataset: str) -> bool:
+        """Whether the person may see a dataset now."""
+        names = self.permissions.get(dataset)
+        return isinstance(names, list) and "view" in names
+
+    def owed_for(self, dataset: str) -> dict[str, Any] | None:
+        """Return the terms of service that are owed for a dataset, as the server lists them."""
+        return next((item for item in self.missing_tos if item.get("dataset_name") == dataset), None)
+
 
 def account_of(answer: Answer, server: str, token: str) -> Account | Verdict:
     """Return what ``user/cache`` tells, or the verdict when it doesn't tell it."""
     record = _record(answer)
     person = _person(record, token) if record is not None else None
     if record is None or person is None or "permissions_v2" not in record:
-        return _common_verdict(answer, server, token) or not_cave_verdict(answer, server, "a person, as JSON")
+        return refusal_verdict(answer, server, token, "a person, as JSON")
     permissions = record.get("permissions_v2")
     owed = record.get("missing_tos")
     return Account(
@@ -270,20 +295,54 @@ def account_verdict(account: Account, server: str) -> Verdict:
     return Verdict("ok", f"{server} accepts the token of {name}.", "", server, person=account.person)
 
 
-def permitted_verdict(account: Account, server: str, datastack: str) -> Verdict | None:
+def permitted_verdict(account: Account, server: str, datastack: str, dataset: str = "") -> Verdict | None:
     """Return the verdict on one datastack as far as ``user/cache`` decides it.
 
-    None means that the permissions don't name it: a datastack may be in a dataset of another name, so that only the
-    info service knows.
+    None means that the permissions don't name it: a datastack may be in a ``dataset`` of another name, which only the
+    info service and the auth server's mapping know.
     """
-    if _can_view(account.permissions, datastack):
+    dataset = dataset or datastack
+    if account.can_view(dataset):
         return Verdict("ok", f"{server} gives access to datastack {datastack}.", "", server, datastack)
-    for item in account.missing_tos:
-        if item.get("dataset_name") == datastack:
-            return tos_verdict(server, datastack, item.get("tos_id"), item.get("tos_name"))
-    return None
+    owed = account.owed_for(dataset)
+    return tos_verdict(server, datastack, owed.get("tos_id"), owed.get("tos_name")) if owed else None
 
 
-def _can_view(permissions: dict[str, Any], dataset: str) -> bool:
-    names = permissions.get(dataset)
-    return isinstance(names, list) and "view" in names
+def unknown_datastack_verdict(
+    said: Verdict, account: Account, server: str, datastack: str, mapping: Answer | None
+) -> Verdict:
+    """Return the verdict on a datastack that the info service says it doesn't know.
+
+    It says so of every datastack while its own token is dead, so the auth server has the last word.
+
+    Args:
+        said: the verdict on the info service's answer.
+        account: what the auth server permits.
+        server: address of the auth server.
+        datastack: its name.
+        mapping: the auth server's answer to ``dataset_url``; None when there is none.
+    """
+    mapped = _mapped(mapping) if mapping is not None else None
+    permitted = permitted_verdict(account, server, datastack, mapped or "")
+    if permitted is None:
+        return permission_verdict(server, datastack, mapped) if mapped else said
+    if not permitted.ok:
+        return permitted
+    return Verdict(
+        "server_error",
+        f"The info service of {server} says that it does not know datastack {datastack}, and the auth server knows it. "
+        "The token is good.",
+        "Run it again in five minutes. If it stays so, tell the server's operator: the info service's own token may be "
+        "dead.",
+        server,
+        datastack,
+    )
+
+
+def _mapped(mapping: Answer) -> str | None:
+    """Return the dataset that a mapping names, None when it names none."""
+    try:
+        name = mapping.json() if mapping.status == 200 and mapping.claims_json else None
+    except ValueError:
+        return None
+    return clean_text(name, limit=80) if isinstance(name, str) and name else None

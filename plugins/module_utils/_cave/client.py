@@ -18,6 +18,7 @@ import time
 from typing import Any, Mapping, NamedTuple
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave import client_script as _client_script
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.trust import bundle_for_requests
 
 _PASSED_ON = (
     "http_proxy",
@@ -27,6 +28,7 @@ _PASSED_ON = (
     "ssl_cert_file",
     "ssl_cert_dir",
     "requests_ca_bundle",
+    "curl_ca_bundle",
 )
 _MOST_OUTPUT = 1 << 20
 # Read now: a process that has become a user cannot read what Ansible unpacked for root.
@@ -55,8 +57,10 @@ def environment(user: pwd.struct_passwd, ca_path: str | None, inherited: Mapping
         LC_ALL="C.UTF-8",
         OPENBLAS_NUM_THREADS="1",  # nothing is computed; on a large node the threads alone take seconds
     )
-    if ca_path:
-        result["REQUESTS_CA_BUNDLE"] = os.path.expanduser(ca_path)
+    # The system's store counts here too, as it does for the checks without caveclient and for the kernel of notebooks.
+    bundle = bundle_for_requests(ca_path)
+    if bundle:
+        result["REQUESTS_CA_BUNDLE"] = bundle
     return result
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from typing import NamedTuple
 
@@ -43,7 +44,7 @@ _REASONED = 4000  # characters of an exception's text in which a reason is looke
 _FAILURES = (
     ("tls", {"SSLError", "SSLCertVerificationError"}),
     ("too_large", {"MemoryError", "OverflowError"}),
-    ("proxy", {"ProxyError"}),
+    ("proxy", {"ProxyError", "InvalidProxyURL", "ProxySchemeUnknown"}),
     ("timeout", {"Timeout", "ConnectTimeout", "ReadTimeout", "TimeoutError", "TimeoutExpired"}),
     ("cut", {"ConnectionError", "RetryError", "ChunkedEncodingError"}),
 )
@@ -67,14 +68,28 @@ def client_verdict(outcome: ClientOutcome, server: str, datastack: str, token: s
         return datastack_verdict(outcome.answer, server, datastack, token)
     http_error = _HTTP_ERROR_TEXT.match(outcome.text) if "HTTPError" in names else None
     if http_error:
-        answer = Answer(int(http_error["status"]), {}, b"", http_error["url"])
+        body = _quoted_body(outcome.text)
+        kind = {"content-type": "application/json"} if body.startswith(b"{") else {}
+        answer = Answer(int(http_error["status"]), kind, body, http_error["url"])
         return datastack_verdict(answer, server, datastack, token)
     return _client_failure(names, text, outcome, server, datastack, token)._replace(datastack=datastack)
+
+
+def _quoted_body(text: str) -> bytes:
+    """Return the answer's body that caveclient quotes at the end of its message; empty without one."""
+    quoted = re.search(r"content: ?(b'.*'|b\".*\")\s*$", text, re.DOTALL)
+    try:
+        body = ast.literal_eval(quoted[1]) if quoted else b""
+    except (ValueError, SyntaxError):
+        return b""
+    return body if isinstance(body, bytes) else b""
 
 
 def _failure_kind(names: set[str], text: str) -> str:
     """Return the HttpError's kind that an exception of requests, or of the process, amounts to; empty without one."""
     kind = next((kind for kind, classes in _FAILURES if names & classes), "")
+    if "InvalidSchema" in names and "SOCKS" in text:
+        return "proxy"
     if kind == "cut":
         reason = _reason_in(text)
         return "dns" if "resolved" in reason else "refused" if "refused" in reason else "cut"

@@ -16,48 +16,32 @@ Proxies and certificate bundles are taken from the environment, as other HTTP pr
 
 from __future__ import annotations
 
-import binascii
 import contextlib
-import email.utils
 import http.client
-import itertools
 import json
-import os
-import random
 import socket
 import ssl
-import sys
 import threading
 import time
 import urllib.parse
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, NamedTuple, Sequence
 
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.proxies import (
+    ProxyError,
+    proxy_for,
+    proxy_headers,
+    proxy_of,
+)
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.trust import tls_context, trust_bundle
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 
 USER_AGENT = "connectomics.cave (Ansible collection)"
 MAX_BYTES = 1 << 20
 CONNECT_TIMEOUT = 10.0
-RETRY_STATUSES = frozenset((429, 502, 503, 504))
-REFUSED_BEFORE_WORK = frozenset((429, 503))
-"""Statuses after which the server has certainly not acted, so that even a POST may be sent again."""
-NOT_CONNECTED = frozenset(("dns", "refused", "unreachable"))
-BACKOFF_FIRST = 0.5  # seconds
-BACKOFF_MOST = 8.0  # seconds
 MOST_PARTS = 50_000
 """Commas and opening brackets of a JSON body. Python makes an object of each, which takes a hundred times the room."""
 LONGEST_NUMBER = 400
 """Digits. Longer JSON numbers take quadratic time to convert and mean nothing here."""
-
-_random = random.SystemRandom()  # not seeded alike on cloned hosts, whose pauses would then be the same
-
-# Where distributions keep the system's bundle: an OpenSSL that was built elsewhere (a
-# relocatable Python) looks in the directories of the machine it was built on.
-SYSTEM_BUNDLES = (
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-)
 
 
 class HttpError(CaveError):
@@ -118,52 +102,6 @@ def _no_constant(name: str) -> Any:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Trust
-
-_contexts: dict[tuple[str, int, int], ssl.SSLContext] = {}
-_contexts_lock = threading.Lock()
-
-
-def trust_bundle(ca_path: str | None) -> str | None:
-    """The bundle of CA certificates to trust: the one named, else what the environment names, else None (system)."""
-    if ca_path:
-        return os.path.expanduser(ca_path)
-    return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE") or None
-
-
-def tls_context(ca_path: str | None = None) -> ssl.SSLContext:
-    """A context that checks certificates and host names and speaks TLS 1.2 or newer.
-
-    Contexts are shared between threads: reading a store of some 150 certificates takes longer than a request.
-    Raises OSError (ssl.SSLError is one) when the bundle cannot be used.
-    """
-    bundle = trust_bundle(ca_path)
-    info = os.stat(bundle) if bundle else None
-    key = (bundle or "", info.st_mtime_ns if info else 0, info.st_size if info else 0)
-    with _contexts_lock:
-        if key not in _contexts:
-            _contexts[key] = _new_context(bundle)
-        return _contexts[key]
-
-
-def _new_context(bundle: str | None) -> ssl.SSLContext:
-    if bundle and os.path.isdir(bundle):
-        context = ssl.create_default_context(capath=bundle)
-    elif bundle:
-        context = ssl.create_default_context(cafile=bundle)
-    else:
-        context = ssl.create_default_context()
-        paths = ssl.get_default_verify_paths()
-        if not paths.cafile and not paths.capath:
-            for candidate in SYSTEM_BUNDLES:
-                if os.path.isfile(candidate):
-                    context.load_verify_locations(cafile=candidate)
-                    break
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
-
-
-# ---------------------------------------------------------------------------------------------------------------------
 # One request
 
 
@@ -177,24 +115,42 @@ class _Message(NamedTuple):
 
 
 class _Exchange:
-    """One request on its way, in a thread of its own, so that the caller can walk away from it at the deadline."""
+    """Requests on their way, in a thread of their own, so that the caller can walk away from it at the deadline.
 
-    def __init__(self, message: _Message, deadline: float, max_bytes: int, ca_path: str | None) -> None:
-        self.message = message
+    They go to one server, one after the other over one connection for as long as it lasts. Each has an equal share of
+    the time that is left, so that one without an answer doesn't take that of the others.
+    """
+
+    def __init__(self, messages: list[_Message], deadline: float, max_bytes: int, ca_path: str | None) -> None:
+        self.messages = messages
         self.deadline = deadline
+        self._own_deadline = deadline
         self.max_bytes = max_bytes
         self.ca_path = ca_path
         self.stage = "connect"
-        self.answer: Answer | None = None
-        self.error: BaseException | None = None
+        self.outcomes: list[Answer | BaseException] = []
+        self._connection: _PlainConnection | _TlsConnection | None = None
         self._socket: socket.socket | None = None
 
     def run(self) -> None:
         """The thread's body. Keeps whatever is raised: a traceback printed by a thread could show a header."""
-        try:
-            self.answer = self._exchange()
-        except BaseException as error:  # noqa: BLE001 (raised again, by the thread that waits for it)
-            self.error = error
+        for number, message in enumerate(self.messages):
+            outcome: Answer | BaseException
+            now = time.monotonic()
+            self._own_deadline = now + (self.deadline - now) / (len(self.messages) - number)
+            try:
+                is_reused = self._connection is not None
+                try:
+                    outcome = self._exchange(message)
+                except (http.client.RemoteDisconnected, ConnectionError):
+                    if not is_reused:
+                        raise
+                    # The server may end a connection between two requests whenever it likes.
+                    outcome = self._exchange(message)
+            except BaseException as error:  # noqa: BLE001 (raised again, by the thread that waits for it)
+                outcome = error
+            self.outcomes.append(outcome)
+        self._hang_up()
 
     def abandon(self) -> None:
         """Cut the connection, so that an endless answer stops arriving. Called from outside of the thread."""
@@ -203,32 +159,51 @@ class _Exchange:
             with contextlib.suppress(OSError, ValueError, AttributeError):
                 sock.shutdown(socket.SHUT_RDWR)
 
+    def _hang_up(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
     def _remaining(self) -> float:
-        remaining = self.deadline - time.monotonic()
+        remaining = self._own_deadline - time.monotonic()
         if remaining <= 0:
             raise socket.timeout("timed out")
         return remaining
 
-    def _exchange(self) -> Answer:
-        method, url, headers, body = self.message
+    def _exchange(self, message: _Message) -> Answer:
+        method, url, headers, body = message
         parts = urllib.parse.urlsplit(url)
-        proxy = _proxy_of(url)
-        host, port = (proxy or parts).hostname or "", (proxy or parts).port
+        proxy = proxy_of(url)
         target = urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
-        connection: _PlainConnection | _TlsConnection
-        if parts.scheme == "https":
-            connection = _TlsConnection(host, self, port=port, timeout=self._remaining(), context=self._trust())
-            if proxy:
-                connection.set_tunnel(parts.hostname or "", parts.port, headers=_proxy_headers(proxy))
-        else:
-            connection = _PlainConnection(host, self, port=port, timeout=self._remaining())
-            if proxy:
-                headers, target = {**headers, **_proxy_headers(proxy)}, url
-        with contextlib.closing(connection):
+        if proxy and parts.scheme == "http":
+            headers, target = {**headers, **proxy_headers(proxy)}, url
+        if self._connection is None:
+            self.stage = "connect"
+            self._connection = self._new_connection(parts, proxy)
+        elif self._connection.sock is not None:
+            self._connection.sock.settimeout(self._remaining())
+        connection, keep = self._connection, False
+        try:
             connection.request(method, target, body, headers)
             with connection.getresponse() as response:
                 found = {name.lower(): value for name, value in response.headers.items()}
-                return Answer(response.status, found, self._body(response), url)
+                answer = Answer(response.status, found, self._body(response), url)
+                keep = not response.will_close and message is not self.messages[-1]
+                return answer
+        finally:
+            if not keep:
+                self._hang_up()
+
+    def _new_connection(
+        self, parts: urllib.parse.SplitResult, proxy: urllib.parse.SplitResult | None
+    ) -> _PlainConnection | _TlsConnection:
+        host, port = (proxy or parts).hostname or "", (proxy or parts).port
+        if parts.scheme != "https":
+            return _PlainConnection(host, self, port=port, timeout=self._remaining())
+        connection = _TlsConnection(host, self, port=port, timeout=self._remaining(), context=self._trust())
+        if proxy:
+            connection.set_tunnel(parts.hostname or "", parts.port, headers=proxy_headers(proxy))
+        return connection
 
     def _trust(self) -> ssl.SSLContext:
         try:
@@ -288,10 +263,6 @@ class _BundleError(Exception):
     """The CA certificates to trust can't be read."""
 
 
-class _ProxyError(Exception):
-    """The proxy that the environment names is of a kind that cannot be used."""
-
-
 def request(
     method: str,
     url: str,
@@ -310,35 +281,59 @@ def request(
 
     Raises HttpError. Neither its text nor an abandoned thread ever shows the token.
     """
+    body = None if json_body is None else json.dumps(json_body).encode("utf-8")
+    (outcome,) = _send([_message(method, url, token, body, is_last=True)], timeout, max_bytes, ca_path)
+    if isinstance(outcome, HttpError):
+        raise outcome
+    return outcome
+
+
+def request_each(
+    urls: Sequence[str], token: str | None = None, *, timeout: float, ca_path: str | None = None
+) -> list[Answer | HttpError]:
+    """Get several addresses of one server over one connection, and return what came of each, in order.
+
+    ``timeout`` is in seconds and covers all of them. What was not answered by then has the HttpError ``timeout``.
+    Raises HttpError when an address or the token cannot be sent.
+    """
+    messages = [_message("GET", url, token, None, is_last=url is urls[-1]) for url in urls]
+    return _send(messages, timeout, MAX_BYTES, ca_path) if messages else []
+
+
+def _message(method: str, url: str, token: str | None, body: bytes | None, *, is_last: bool) -> _Message:
     _check_url(url)
     headers = {
         "Accept": "application/json",
         "Accept-Encoding": "identity",
-        "Connection": "close",
+        "Connection": "close" if is_last else "keep-alive",
         "User-Agent": USER_AGENT,
         # Makes the request a programmatic one even without a token: 401 instead of a login page.
         "X-Requested-With": "XMLHttpRequest",
     }
-    body = None
-    if json_body is not None:
-        body = json.dumps(json_body).encode("utf-8")
+    if body is not None:
         headers["Content-Type"] = "application/json"
     if token is not None:
         if not token.isascii() or not token.isprintable():
             raise HttpError("bad_request", url, "the token has characters that cannot be sent in an HTTP header")
         headers["Authorization"] = f"Bearer {token}"
+    return _Message(method, url, headers, body)
 
-    message = _Message(method, url, headers, body)
-    exchange = _Exchange(message, time.monotonic() + timeout, max_bytes, ca_path)
+
+def _send(messages: list[_Message], timeout: float, max_bytes: int, ca_path: str | None) -> list[Answer | HttpError]:
+    exchange = _Exchange(messages, time.monotonic() + timeout, max_bytes, ca_path)
     thread = threading.Thread(target=exchange.run, name="cave-http", daemon=True)
     thread.start()
     thread.join(max(0.0, exchange.deadline - time.monotonic()))
-    if exchange.answer is not None:
-        return exchange.answer
-    if exchange.error is None:
+    answered = list(exchange.outcomes)
+    if len(answered) < len(messages):
         exchange.abandon()
-        raise HttpError("timeout", url, _timeout_text(exchange.stage, timeout))
-    raise _failure(exchange.error, url, exchange.stage, timeout, max_bytes, ca_path) from None
+    unanswered: list[BaseException] = [socket.timeout()] * (len(messages) - len(answered))
+    return [
+        outcome
+        if isinstance(outcome, Answer)
+        else _failure(outcome, message.url, exchange.stage, timeout, max_bytes, ca_path)
+        for message, outcome in zip(messages, [*answered, *unanswered])
+    ]
 
 
 def _check_url(url: str) -> None:
@@ -399,8 +394,8 @@ def _kind_and_reason(
         return "cut", f"the connection broke off before the answer was complete{through}"
     if isinstance(error, http.client.HTTPException):
         return "bad_answer", f"the answer is not HTTP ({type(error).__name__}){through}"
-    if isinstance(error, _ProxyError):
-        return "proxy", f"the address cannot be asked{through}"
+    if isinstance(error, ProxyError):
+        return "proxy", str(error)
     if isinstance(error, OSError):
         if proxy and "tunnel" in str(error).lower():
             return "proxy", f"the proxy {proxy} does not let the connection through"
@@ -410,107 +405,3 @@ def _kind_and_reason(
 
 def _os_text(error: BaseException) -> str:
     return getattr(error, "strerror", None) or getattr(error, "reason", None) or type(error).__name__
-
-
-def proxy_for(url: str) -> str | None:
-    """The proxy (``host:port``, without credentials) that the environment names for an address, or None."""
-    with contextlib.suppress(_ProxyError):
-        proxy = _proxy_of(url)
-        return proxy.netloc.rpartition("@")[2] if proxy else None
-    return "of the environment, which is no HTTP proxy"
-
-
-def _proxy_of(url: str) -> urllib.parse.SplitResult | None:
-    if sys.platform != "darwin" and not any(name.lower().endswith("_proxy") for name in os.environ):
-        return None
-    from urllib.request import getproxies, proxy_bypass  # takes a tenth of a request's time: where it is needed only
-
-    parts = urllib.parse.urlsplit(url)
-    named = getproxies().get(parts.scheme)
-    if not named or proxy_bypass(parts.netloc):
-        return None
-    try:
-        proxy = urllib.parse.urlsplit(named if "//" in named else f"//{named}")
-        if proxy.scheme in ("", "http", "https") and proxy.hostname and proxy.port != 0:
-            return proxy
-    except ValueError:
-        pass
-    raise _ProxyError
-
-
-def _proxy_headers(proxy: urllib.parse.SplitResult) -> dict[str, str]:
-    if not proxy.username:
-        return {}
-    credentials = urllib.parse.unquote(f"{proxy.username}:{proxy.password or ''}").encode()
-    return {"Proxy-Authorization": f"Basic {binascii.b2a_base64(credentials, newline=False).decode()}"}
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Several tries
-
-
-def request_with_retries(
-    method: str,
-    url: str,
-    token: str | None = None,
-    *,
-    timeout: float,
-    retries: int = 2,
-    ca_path: str | None = None,
-    json_body: Any = None,
-    max_bytes: int = MAX_BYTES,
-    sleep: Callable[[float], None] = time.sleep,
-) -> Answer:
-    """Like ``request``, but asks again, up to ``retries`` times, when the server is busy or can't be reached.
-
-    All tries and pauses together stay within ``timeout`` seconds. A pause is as long as the server's ``Retry-After``
-    says, else it grows exponentially, with jitter, so that a fleet doesn't come back all at once. When no time is left
-    for the next pause, the last answer (or failure) is the result.
-
-    A method that changes something (POST, DELETE) is sent again only when the server has certainly not acted on it.
-    """
-    deadline = time.monotonic() + timeout
-    changes = method.upper() not in ("GET", "HEAD")
-    for attempt in itertools.count():
-        remaining = max(0.0, deadline - time.monotonic())
-        outcome: Answer | HttpError
-        try:
-            outcome = request(
-                method, url, token, timeout=remaining, ca_path=ca_path, json_body=json_body, max_bytes=max_bytes
-            )
-        except HttpError as error:
-            outcome = error
-        pause = _pause(outcome, attempt)
-        out_of_time = time.monotonic() + pause >= deadline
-        if attempt >= retries or out_of_time or not _worth_another_try(outcome, changes):
-            break
-        sleep(pause)
-    if isinstance(outcome, HttpError):
-        raise outcome
-    return outcome
-
-
-def _worth_another_try(outcome: Answer | HttpError, changes: bool) -> bool:
-    if isinstance(outcome, Answer):
-        return outcome.status in (REFUSED_BEFORE_WORK if changes else RETRY_STATUSES)
-    return outcome.kind in NOT_CONNECTED or (outcome.kind in ("cut", "timeout") and not changes)
-
-
-def _pause(outcome: Answer | HttpError, attempt: int) -> float:
-    asked = retry_after(outcome.headers.get("retry-after", "")) if isinstance(outcome, Answer) else None
-    if asked is not None:
-        # A little more than asked for, and never the same for two hosts.
-        return asked + _random.uniform(0.0, 0.25 * BACKOFF_FIRST)
-    return _random.uniform(0.5, 1.0) * min(BACKOFF_MOST, BACKOFF_FIRST * 2.0**attempt)
-
-
-def retry_after(value: str, now: float | None = None) -> float | None:
-    """Return the seconds that a ``Retry-After`` header asks for, or None (RFC 9110, 10.2.3: seconds or a date)."""
-    value = value.strip()
-    if value.isascii() and value.isdigit():
-        return float(value[:9])
-    try:
-        moment = email.utils.parsedate_to_datetime(value)
-    except (TypeError, ValueError, IndexError, OverflowError):
-        return None
-    return max(0.0, moment.timestamp() - (time.time() if now is None else now))

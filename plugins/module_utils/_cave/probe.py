@@ -16,15 +16,14 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.answers im
     datastack_verdict,
     failure_verdict,
     permitted_verdict,
+    unknown_datastack_verdict,
 )
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import (
-    Answer,
-    HttpError,
-    request_with_retries,
-)
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import Answer, HttpError
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.retries import request_with_retries
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import (
     Verdict,
+    dataset_url,
     datastack_url,
     user_cache_url,
     worst,
@@ -80,7 +79,12 @@ def _on_datastack(name: str, account: Account, question: Question, limits: _Limi
     answer = _ask(datastack_url(question.server, name), question, limits)
     if isinstance(answer, Verdict):
         return answer._replace(datastack=name)
-    return datastack_verdict(answer, question.server, name, question.token)
+    verdict = datastack_verdict(answer, question.server, name, question.token)
+    if verdict.verdict != "unknown_datastack":
+        return verdict
+    mapping = None if known else _ask(dataset_url(question.server, "datastack", name), question, limits)
+    mapping = None if isinstance(mapping, Verdict) else mapping
+    return unknown_datastack_verdict(verdict, account, question.server, name, mapping)
 
 
 def _ask(url: str, question: Question, limits: _Limits) -> Answer | Verdict:

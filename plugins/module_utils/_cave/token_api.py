@@ -10,8 +10,6 @@ question must not make a token.
 
 from __future__ import annotations
 
-import datetime
-import email.utils
 import re
 import time
 from typing import Any, Callable, Iterable, NamedTuple
@@ -22,60 +20,43 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.answers im
     failure_verdict,
     refusal_verdict,
 )
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import (
-    Answer,
-    HttpError,
-    request_with_retries,
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import Answer, HttpError
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.retries import request_with_retries
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_list import (
+    Listing,
+    Selection,
+    ServerToken,
+    listing_of,
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import clean_token, fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import (
     Person,
     Verdict,
-    clean_text,
     token_page,
     user_cache_url,
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 
-LONGEST_DESCRIPTION = 120
-"""Characters. A longer one gives 500 and leaves a token behind that no list shows (middle_auth 2.30.3)."""
-MOST_LISTED = 1000
-"""Tokens. Nobody has as many; what is done with each of them takes time for each of the others."""
-
-_FINGERPRINT = re.compile(r"[0-9a-f]{8}")
-
 _DOUBTFUL = frozenset(("cut", "timeout", "too_large", "bad_answer"))
 """Failures after which the server may have done what it was asked for."""
+
+KEY = "key"
+"""A token that lives until it is revoked."""
+EXPIRING = "expiring"
+"""A token that no list shows: that of a browser login, which ends by itself within a week."""
+UNKNOWN = "unknown"
+"""The server doesn't list tokens, so nobody can say."""
+_AUTH_VERSION = re.compile(r"neuroglance_auth -- version (\d+)\.(\d+)\.(\d+)")
 
 Send = Callable[..., Answer]
 """``request_with_retries``, or what stands in for it."""
 
 
-class ServerToken(NamedTuple):
-    """A token as its server lists it. Moments are seconds since the epoch; ``value`` is the token itself."""
+class TokenKind(NamedTuple):
+    """What sort of token it is (``KEY``, ``EXPIRING`` or ``UNKNOWN``), and how many keys its person has."""
 
-    id: int
-    description: str
-    created: float | None
-    updated: float | None
-    last_used: float | None
-    value: str
-
-    def __repr__(self) -> str:
-        """Return it without the value, since tracebacks and logs show this."""
-        return f"<token {self.id} {self.fingerprint}>"
-
-    @property
-    def fingerprint(self) -> str:
-        """The name of the token wherever it is shown."""
-        return fingerprint(self.value)
-
-
-class Listing(NamedTuple):
-    """All tokens of a person, newest first, and the moment of the server's clock at which they were so."""
-
-    tokens: tuple[ServerToken, ...]
-    now: float
+    kind: str
+    keys: int = 0
 
 
 class Made(NamedTuple):
@@ -85,82 +66,6 @@ class Made(NamedTuple):
     token: ServerToken | None
     created: bool
     old_token_alive: bool | None
-
-
-class Selection(NamedTuple):
-    """Which tokens are meant, by one of these."""
-
-    id: int | None = None
-    description: str | None = None
-    fingerprint: str | None = None
-
-    def matches(self, token: ServerToken) -> bool:
-        """Whether a token is one of those meant."""
-        if self.id is not None:
-            return token.id == self.id
-        if self.description is not None:
-            return token.description == self.description
-        return token.fingerprint == self.fingerprint
-
-    def __str__(self) -> str:
-        """Return it as messages name it."""
-        name, value = next((name, value) for name, value in self._asdict().items() if value is not None)
-        return f"{name} {value!r}"
-
-
-def clean_description(description: str, token: str = "") -> str:
-    """Return a description that the server takes.
-
-    Raises:
-        CaveError: it is empty, too long, or has characters that make it hard to find again; or it holds ``token``.
-    """
-    if not description.strip():
-        raise CaveError("The description is empty. Give the token a name to find it by, such as 'lab, spring 2026'.")
-    if token and token in description:
-        raise CaveError("The description holds the token itself. It is shown to everybody: give a name in its place.")
-    if len(description) > LONGEST_DESCRIPTION:
-        raise CaveError(
-            f"The description has {len(description)} characters; servers take {LONGEST_DESCRIPTION} at most, and "
-            "make a token that no list shows when it is longer. Shorten it."
-        )
-    if description != description.strip() or not description.isprintable():
-        raise CaveError("The description begins or ends with white space, or has control characters. Drop these.")
-    return description
-
-
-def clean_fingerprint(value: str) -> str:
-    """Return a fingerprint, or raise CaveError."""
-    text = value.strip().lower()
-    if not _FINGERPRINT.fullmatch(text):
-        raise CaveError("The fingerprint is not 8 hex digits, as the first ones of the token's SHA-256 are.")
-    return text
-
-
-def iso(moment: float | None) -> str | None:
-    """Return a moment as ISO 8601 in UTC, to the second."""
-    if moment is None:
-        return None
-    return datetime.datetime.fromtimestamp(moment, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def describe(token: ServerToken, listing: Listing, current: str) -> dict[str, Any]:
-    """Return what may be shown of a token; ``current`` is the value of the one that authenticates."""
-    values = [item.value for item in listing.tokens]
-
-    def age(moment: float | None) -> int | None:
-        return None if moment is None else max(0, int(listing.now - moment))
-
-    return {
-        "id": token.id,
-        "description": clean_text(token.description, values, LONGEST_DESCRIPTION),
-        "created": iso(token.created),
-        "updated": iso(token.updated),
-        "last_used": iso(token.last_used),
-        "age": age(token.created),
-        "unused_for": age(token.last_used),
-        "fingerprint": token.fingerprint,
-        "current": token.value == current,
-    }
 
 
 class TokenApi:
@@ -209,9 +114,11 @@ class TokenApi:
         content = _json(answer)
         if answer.status != 200 or not isinstance(content, list):
             raise _refusal(refusal_verdict(answer, self.server, token, "a list of tokens, as JSON"))
-        if len(content) > MOST_LISTED:
-            raise _strange_list(self.server, f"lists {len(content)} tokens, and nobody has more than {MOST_LISTED}")
-        return Listing(tuple(_token(item, self.server) for item in content), _now(answer))
+        try:
+            return listing_of(content, answer)
+        except ValueError as error:
+            remedy = "Is it a CAVE server? Please report it if it is."
+            raise _refusal(Verdict("not_a_cave_server", f"{self.server} {error}.", remedy, self.server)) from None
 
     def owner(self, token: str | None = None) -> Person | Verdict:
         """Return whose token it is, or the verdict of a server that refuses it. Raises CaveError for all else."""
@@ -222,6 +129,32 @@ class TokenApi:
         if account.verdict != "invalid_token":
             raise _refusal(account)
         return account
+
+    def kind(self) -> TokenKind:
+        """Return what sort of token authenticates here, by one request: is it in its person's own list?
+
+        The list shows all tokens of the person in clear. They are compared here, and dropped.
+
+        Raises:
+            CaveError: the server refuses the token, or can't be asked.
+        """
+        try:
+            values = [token.value for token in self.listing().tokens]
+        except CaveError as error:
+            if error.details.get("unsupported"):
+                return TokenKind(UNKNOWN)
+            raise
+        return TokenKind(KEY if self.token in values else EXPIRING, len(values))
+
+    def auth_version(self) -> tuple[int, int, int] | None:
+        """Return the version of the auth server (middle_auth), which it tells to all; None when it is of another kind.
+
+        Raises:
+            CaveError: it can't be asked.
+        """
+        answer = self._ask("GET", f"{self.server}/auth/version", None)
+        found = _AUTH_VERSION.search(answer.body[:200].decode("utf-8", "replace")) if answer.status == 200 else None
+        return (int(found[1]), int(found[2]), int(found[3])) if found else None
 
     def alive(self, token: str | None = None) -> bool:
         """Tell whether the auth server accepts a token. Raises CaveError when it cannot be found out."""
@@ -380,7 +313,7 @@ class TokenApi:
     def _url(self) -> str:
         return f"{self.server}/auth/api/v1/user/token"
 
-    def _ask(self, method: str, url: str, token: str, **options: Any) -> Answer:
+    def _ask(self, method: str, url: str, token: str | None, **options: Any) -> Answer:
         try:
             return self._request(
                 method,
@@ -397,13 +330,16 @@ class TokenApi:
             raise _refusal(failure_verdict(failure, self.server)) from None
 
 
+def expiring_message(server: str, token: str) -> str:
+    """Return what to tell people about a token that ends by itself."""
+    return (
+        f"The token {fingerprint(token)} is in no list of {server}: it comes from a browser's login, and ends by "
+        f"itself within a week. Make one that stays on {token_page(server)} (Create new token), and use that."
+    )
+
+
 def _refusal(verdict: Verdict) -> CaveError:
     return CaveError(f"{verdict.message} {verdict.remedy}".strip(), access=verdict.as_dict())
-
-
-def _strange_list(server: str, reason: str) -> CaveError:
-    remedy = "Is it a CAVE server? Please report it if it is."
-    return _refusal(Verdict("not_a_cave_server", f"{server} {reason}.", remedy, server))
 
 
 def _oldest(tokens: Iterable[ServerToken]) -> ServerToken | None:
@@ -422,28 +358,3 @@ def _is_token(value: object) -> bool:
         return isinstance(value, str) and clean_token(value) == value
     except CaveError:
         return False
-
-
-def _now(answer: Answer) -> float:
-    """The server's clock, so that ages are right on a machine whose own is wrong."""
-    moment = _moment(answer.headers.get("date"))
-    return time.time() if moment is None else moment
-
-
-def _moment(text: object) -> float | None:
-    if not isinstance(text, str):
-        return None
-    try:
-        return email.utils.parsedate_to_datetime(text).timestamp()
-    except (TypeError, ValueError, IndexError, OverflowError):
-        return None
-
-
-def _token(item: object, server: str) -> ServerToken:
-    record = item if isinstance(item, dict) else {}
-    number, value, description = record.get("id"), record.get("token"), record.get("description")
-    if not isinstance(number, int) or isinstance(number, bool) or not isinstance(value, str) or not value:
-        reason = "lists tokens in a form that this collection does not know: no id and token in an entry"
-        raise _strange_list(server, reason)
-    created, updated, last_used = (_moment(record.get(name)) for name in ("created", "updated", "last_used"))
-    return ServerToken(number, description if isinstance(description, str) else "", created, updated, last_used, value)

@@ -120,6 +120,12 @@ def datastack_url(server: str, datastack: str) -> str:
     return f"{server}/info/api/v2/datastack/full/{quote(datastack, safe='')}"
 
 
+def dataset_url(server: str, namespace: str, name: str) -> str:
+    """Return the address where anybody with a token learns to which dataset a service's table or volume belongs."""
+    table = quote(name, safe="")
+    return f"{server}/auth/api/v1/service/{namespace}/table/{table}/dataset"
+
+
 def tos_form_url(server: str, tos_id: object, offered: object = None) -> str:
     """Return the address of the form that accepts terms of service.
 
@@ -177,7 +183,8 @@ def tos_verdict(server: str, datastack: str, tos_id: object, tos_name: object, o
     return Verdict(
         "missing_tos",
         f"The terms of service of {what} ({named}) are not accepted yet.",
-        f"The person whose token it is has to log in and accept them (nobody else can): {form}",
+        f"The person whose token it is has to log in and accept them (nobody else can): {form} "
+        "That page may say 'Internal Server Error' afterwards; the acceptance counts all the same.",
         server,
         datastack,
         form,

@@ -22,7 +22,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_api import (
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_list import (
     LONGEST_DESCRIPTION,
     Listing,
     ServerToken,

@@ -24,12 +24,8 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers im
     parse_datastacks,
     server_address,
 )
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_api import (
-    Selection,
-    ServerToken,
-    TokenApi,
-    iso,
-)
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_api import TokenApi
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_list import Selection, ServerToken, iso
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import clean_token, fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import plain_string

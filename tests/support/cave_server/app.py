@@ -360,7 +360,7 @@ async def terms_page(asked: Asked, person: Person) -> web.Response:
     asked.world.accept_terms(person, terms.id)
     if "redirect" in asked.request.query:
         return redirect(asked.request.query["redirect"])
-    return plain(pages.message(title, "Thank you for accepting the Terms of Service!"))
+    return broken()  # and recorded all the same
 
 
 async def _json_body(request: web.Request) -> Any:

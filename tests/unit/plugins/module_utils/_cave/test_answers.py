@@ -59,6 +59,7 @@ UNKNOWN = {
     "message": "Invalid table_id for service",
     "data": {"resource_namespace": "datastack", "table_id": "nosuchstack"},
 }
+REALM = f'Bearer realm="{SERVER}/sticky_auth/api/v1/authorize"'
 INVALID = {"error": "invalid_token", "message": "Unauthorized - Token is Invalid or Expired"}
 
 
@@ -69,6 +70,10 @@ def answer(status: int, content: object, content_type: str = "application/json",
 
 def page(status: int, text: bytes = b"<html>Log in</html>", **headers: str) -> Answer:
     return answer(status, text, "text/html; charset=utf-8", **headers)
+
+
+def challenged(challenge: str) -> Answer:
+    return Answer(401, {"content-type": "text/html", "www-authenticate": challenge}, b"Unauthorized", SERVER)
 
 
 def on_datastack(given: Answer) -> Verdict:
@@ -153,7 +158,12 @@ def test_terms_of_other_datasets_or_of_a_wrong_type_decide_nothing(owed: object)
     ("given", "verdict"),
     [
         (answer(401, INVALID), "invalid_token"),
-        (page(401), "invalid_token"),
+        (page(401), "not_a_cave_server"),
+        (challenged('Basic realm="proxy"'), "not_a_cave_server"),
+        (challenged(REALM), "no_token"),
+        (challenged(f'{REALM}, error="invalid_token"'), "invalid_token"),
+        (answer(401, {"code": 401, "message": "[x]: No edits allowed on virtual tables"}), "client_error"),
+        (answer(401, ["invalid_token"]), "client_error"),
         (answer(401, {"error": "no_token", "message": "Unauthorized - No Token Provided"}), "no_token"),
         (answer(400, {"error": "bad_auth_header", "message": "Authorization header must ..."}), "client_error"),
         (page(302, location=f"{SERVER}/sticky_auth/api/v1/authorize?redirect=x"), "not_a_cave_server"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import subprocess
 import sys
 import time
@@ -19,6 +20,8 @@ from ansible_run import coverage
 from raw_server import Conversation, RawServer, http_answer, say
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave import client_script as _client_script
+from ansible_collections.connectomics.cave.plugins.module_utils._cave import trust as _trust
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.client import environment
 
 CLIENT = """
 import os, webbrowser
@@ -60,10 +63,10 @@ def check(folder: Path, server: str, *datastacks: str, key: str = "token", timeo
     report = (folder / "report.jsonl").open("w+", encoding="utf-8")
     asked = json.dumps({"timeout": timeout, "key": key, "datastacks": datastacks})
     search = os.pathsep.join([os.environ.get("PYTHONPATH", ""), *filter(None, sys.path), str(folder)])
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": search, "SERVER": server, "no_proxy": "*", **coverage()}
+    variables = {"PATH": os.environ["PATH"], "PYTHONPATH": search, "SERVER": server, "no_proxy": "*", **coverage()}
     command = [sys.executable, "-m", _client_script.__name__, str(report.fileno()), asked]
     with report:
-        subprocess.run(command, env=environment, pass_fds=[report.fileno()], cwd=folder, check=True, timeout=60)
+        subprocess.run(command, env=variables, pass_fds=[report.fileno()], cwd=folder, check=True, timeout=60)
         report.seek(0)
         return [json.loads(line) for line in report]
 
@@ -185,3 +188,25 @@ def test_an_environment_without_caveclient_is_told_as_that(tmp_path: Path) -> No
 
     assert told["names"][:2] == ["builtins.ModuleNotFoundError", "builtins.ImportError"]
     assert told["version"] == ""
+
+
+@pytest.mark.parametrize(
+    ("named", "ca_path", "bundle"),
+    [
+        ({}, None, "/system.pem"),
+        ({"SSL_CERT_FILE": "/openssl.pem"}, None, "/openssl.pem"),
+        ({"CURL_CA_BUNDLE": "/curl.pem", "SSL_CERT_FILE": "/openssl.pem"}, None, "/curl.pem"),
+        ({"REQUESTS_CA_BUNDLE": "/requests.pem"}, None, "/requests.pem"),
+        ({"REQUESTS_CA_BUNDLE": "/requests.pem"}, "/named.pem", "/named.pem"),
+    ],
+)
+def test_caveclient_trusts_what_the_check_without_it_trusts(
+    named: dict[str, str], ca_path: str | None, bundle: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in _trust.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in named.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(_trust, "SYSTEM_BUNDLES", ("/nowhere.pem", "/system.pem"))
+    monkeypatch.setattr(_trust.os.path, "isfile", "/system.pem".__eq__)
+    assert environment(pwd.getpwuid(os.getuid()), ca_path, os.environ)["REQUESTS_CA_BUNDLE"] == bundle

@@ -66,7 +66,18 @@ SSL = ("requests.exceptions.SSLError", *CONNECTION)
         (outcome(*HTTP_ERROR, text="404 ...", given=page(404)), "not_a_cave_server"),
         (
             outcome(*HTTP_ERROR, text=f"401 Client Error: UNAUTHORIZED for url: {SERVER}/info content: b'{{}}'"),
+            "client_error",
+        ),
+        (
+            outcome(
+                *HTTP_ERROR,
+                text=f"401 Client Error: X for url: {SERVER}/info content: {json.dumps(INVALID).encode()!r}",
+            ),
             "invalid_token",
+        ),
+        (
+            outcome(*HTTP_ERROR, text=f"401 Client Error: X for url: {SERVER}/info content: b'<html>Log in</html>'"),
+            "not_a_cave_server",
         ),
         (outcome(*HTTP_ERROR, text=f"503 Server Error: x for url: {SERVER}/info content:b''"), "server_error"),
         (outcome("simplejson.errors.JSONDecodeError", "json.decoder.JSONDecodeError", text="x"), "not_a_cave_server"),
@@ -80,6 +91,8 @@ SSL = ("requests.exceptions.SSLError", *CONNECTION)
         (outcome(*CONNECTION, text="NewConnectionError('x: [Errno 111] Connection refused')"), "unreachable"),
         (outcome(*CONNECTION, text="NameResolutionError('Failed to resolve x')"), "unreachable"),
         (outcome("requests.exceptions.ProxyError", *CONNECTION, text="x"), "unreachable"),
+        (outcome("requests.exceptions.InvalidProxyURL", "requests.exceptions.InvalidURL", text="x"), "unreachable"),
+        (outcome("requests.exceptions.InvalidSchema", text="Missing dependencies for SOCKS support."), "unreachable"),
         (outcome("requests.exceptions.ReadTimeout", text="x"), "unreachable"),
         (outcome("requests.exceptions.TooManyRedirects", text="Exceeded 30 redirects."), "not_a_cave_server"),
         (outcome("requests.exceptions.InvalidSchema", text="No connection adapters"), "client_error"),

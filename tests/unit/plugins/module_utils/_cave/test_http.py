@@ -18,7 +18,6 @@ import time
 import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from email.utils import formatdate
 from pathlib import Path
 
 import pytest
@@ -30,9 +29,9 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.http impor
     Answer,
     HttpError,
     request,
-    request_with_retries,
-    retry_after,
+    request_each,
 )
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.trust import VARIABLES
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 TIMEOUT = 1.0
@@ -41,7 +40,7 @@ TIMEOUT = 1.0
 @pytest.fixture(autouse=True)
 def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
-        if name.lower().endswith("_proxy") or name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
+        if name.lower().endswith("_proxy") or name in VARIABLES:
             monkeypatch.delenv(name)
 
 
@@ -384,13 +383,13 @@ def test_a_proxy_is_told_who_asks_and_the_server_is_not(monkeypatch: pytest.Monk
     assert expected in proxy.requests[0]
 
 
-@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1080", "http://", "http://127.0.0.1:port", "http://[::1"])
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_what_is_no_http_proxy_is_said(proxy: str, scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(f"{scheme}_proxy", proxy)
+def test_a_proxy_that_cannot_be_used_is_named_with_the_reason(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("all_proxy", "socks5h://someone:secret@127.0.0.1:1080")
     failure = failure_of(f"{scheme}://cave.example/x")
     assert failure.kind == "proxy"
-    assert "is no HTTP proxy" in failure.reason
+    assert "socks5h://127.0.0.1:1080 speaks SOCKS" in failure.reason
+    assert "secret" not in failure.reason
 
 
 def test_no_proxy_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -398,6 +397,78 @@ def test_no_proxy_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with RawServer(say(http_answer(b"{}"))) as server:
         assert request("GET", server.url, timeout=5).status == 200
+
+
+# Several requests to one server ---------------------------------------------------------------------------------------
+
+
+def keep_alive(status: int = 200) -> bytes:
+    return http_answer(b"{}", status=f"{status} X").replace(b"Connection: close\r\n", b"")
+
+
+class Patient(RawServer):
+    """Answers several requests on a connection; what a path has for an answer is a function of its last part."""
+
+    def __init__(self, answers: dict[str, bytes | float], **options: object) -> None:
+        super().__init__(self._talk_on, read_request=False, **options)  # type: ignore[arg-type]  # passed on
+        self.answers = answers
+        self.asked: list[tuple[int, str]] = []
+
+    def _talk_on(self, connection: socket.socket) -> None:
+        number = self.connections
+        while True:
+            received = b""
+            while b"\r\n\r\n" not in received:
+                received += connection.recv(65536) or b"\r\n\r\n"
+            if not received.strip():
+                return
+            path = received.split()[1].decode()
+            self.asked.append((number, path))
+            answer = self.answers[path]
+            if isinstance(answer, float):
+                self.stopped.wait(answer)
+                return
+            connection.sendall(answer)
+            if b"Connection: close" in answer:
+                return
+
+
+def statuses(urls: list[str], **options: object) -> list[int | str]:
+    found = request_each(urls, TOKEN, **{"timeout": 3, **options})  # type: ignore[arg-type]  # passed on
+    return [item.status if isinstance(item, Answer) else item.kind for item in found]
+
+
+def test_several_requests_to_a_server_take_one_connection(authority: trustme.CA, bundle: str) -> None:
+    answers: dict[str, bytes | float] = {f"/{number}": keep_alive(number) for number in (200, 401, 503, 404)}
+    with Patient(answers, context=tls_server(authority)) as server:
+        assert statuses([server.url + path for path in answers], ca_path=bundle) == [200, 401, 503, 404]
+    assert server.asked == [(1, path) for path in answers]
+
+
+def test_a_server_that_ends_the_connection_is_asked_on_another_one() -> None:
+    with Patient({"/a": http_answer(b"{}"), "/b": keep_alive(), "/c": keep_alive()}) as server:
+        assert statuses([server.url + path for path in ("/a", "/b", "/c")]) == [200, 200, 200]
+    assert server.asked == [(1, "/a"), (2, "/b"), (2, "/c")]
+
+
+def test_one_without_an_answer_does_not_take_the_time_of_the_others() -> None:
+    started = time.monotonic()
+    with Patient({"/a": keep_alive(), "/b": 30.0, "/c": keep_alive(), "/d": b"SSH-2.0\r\n\r\n"}) as server:
+        assert statuses([server.url + path for path in ("/a", "/b", "/c", "/d")]) == [200, "timeout", 200, "bad_answer"]
+    assert time.monotonic() - started < 4
+
+
+def test_nobody_at_the_address_is_the_outcome_of_each() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    assert statuses([f"http://127.0.0.1:{port}/{name}" for name in "ab"]) == ["refused", "refused"]
+
+
+def test_all_of_several_requests_end_at_the_deadline() -> None:
+    started = time.monotonic()
+    with RawServer(drip(OK_HEAD, b"X")) as server:
+        assert statuses([f"{server.url}/{name}" for name in "abc"], timeout=1) == ["timeout"] * 3
+    assert time.monotonic() - started < 2
 
 
 # TLS -----------------------------------------------------------------------------------------------------------------
@@ -408,7 +479,7 @@ def test_a_certificate_of_the_given_authority_is_trusted(authority: trustme.CA, 
         assert request("GET", server.url, TOKEN, timeout=5, ca_path=bundle).status == 200
 
 
-@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"])
+@pytest.mark.parametrize("variable", VARIABLES)
 def test_a_bundle_of_the_environment_is_trusted(
     variable: str, authority: trustme.CA, bundle: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -476,117 +547,6 @@ def test_a_bundle_that_cannot_be_used_is_named(content: bytes | None, tmp_path: 
         failure = failure_of(server.url.replace("http:", "https:"), ca_path=str(path))
     assert failure.kind == "ca"
     assert str(path) in failure.reason
-
-
-# Several tries -------------------------------------------------------------------------------------------------------
-
-
-class Script:
-    """Answers each request with the next of these; the last one stays."""
-
-    def __init__(self, *answers: bytes) -> None:
-        self.answers = list(answers)
-
-    def __call__(self, connection: socket.socket) -> None:
-        connection.sendall(self.answers.pop(0) if len(self.answers) > 1 else self.answers[0])
-
-
-def busy(status: int, *headers: str) -> bytes:
-    return http_answer(b"{}", *headers, status=f"{status} Busy")
-
-
-def no_pause(seconds: float) -> None:
-    pytest.fail(f"a pause of {seconds} s that nobody asked for")
-
-
-@pytest.mark.parametrize("status", [429, 502, 503, 504])
-def test_a_busy_server_is_asked_again(status: int) -> None:
-    pauses: list[float] = []
-    with RawServer(Script(busy(status), busy(status), http_answer(b"[1]"))) as server:
-        answer = request_with_retries("GET", server.url, TOKEN, timeout=10, retries=2, sleep=pauses.append)
-    assert answer.json() == [1]
-    assert len(server.requests) == 3
-    assert 0.25 <= pauses[0] <= 0.5
-    assert 0.5 <= pauses[1] <= 1.0
-
-
-@pytest.mark.parametrize("status", [200, 400, 401, 403, 404, 500])
-def test_a_definite_answer_is_not_asked_for_again(status: int) -> None:
-    with RawServer(Script(http_answer(b"{}", status=f"{status} X"))) as server:
-        assert request_with_retries("GET", server.url, timeout=10, retries=5, sleep=no_pause).status == status
-    assert len(server.requests) == 1
-
-
-def test_the_pause_is_as_long_as_the_server_asks_for() -> None:
-    pauses: list[float] = []
-    with RawServer(Script(busy(429, "Retry-After: 7"), http_answer(b"{}"))) as server:
-        assert request_with_retries("GET", server.url, timeout=60, sleep=pauses.append).status == 200
-    assert 7 <= pauses[0] <= 7.2
-
-
-def test_a_pause_beyond_the_deadline_is_not_begun() -> None:
-    started = time.monotonic()
-    with RawServer(Script(busy(429, "Retry-After: 3600"))) as server:
-        assert request_with_retries("GET", server.url, timeout=20).status == 429
-    assert time.monotonic() - started < 10
-    assert len(server.requests) == 1
-
-
-def test_pauses_differ_between_hosts() -> None:
-    pauses: list[float] = []
-    with RawServer(Script(busy(503))) as server:
-        for _time in range(8):
-            request_with_retries("GET", server.url, timeout=10, retries=1, sleep=pauses.append)
-    assert len(set(pauses)) == 8
-
-
-def test_all_tries_together_stay_within_the_deadline() -> None:
-    started = time.monotonic()
-    with RawServer(drip(OK_HEAD, b"X")) as server, pytest.raises(HttpError) as caught:
-        request_with_retries("GET", server.url, timeout=1, retries=10)
-    assert caught.value.kind == "timeout"
-    assert time.monotonic() - started < 2
-
-
-def test_a_closed_port_is_tried_again() -> None:
-    pauses: list[float] = []
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    with pytest.raises(HttpError):
-        request_with_retries("GET", f"http://127.0.0.1:{port}", timeout=10, retries=3, sleep=pauses.append)
-    assert len(pauses) == 3
-
-
-@pytest.mark.parametrize(("answer", "tries"), [(busy(429), 2), (busy(503), 2), (busy(502), 1), (busy(504), 1)])
-def test_a_change_is_sent_again_only_when_the_server_has_not_acted(answer: bytes, tries: int) -> None:
-    with RawServer(Script(answer)) as server:
-        request_with_retries("POST", server.url, timeout=10, retries=1, json_body={}, sleep=lambda _pause: None)
-    assert len(server.requests) == tries
-
-
-def test_a_change_whose_answer_is_lost_is_not_sent_again() -> None:
-    with RawServer(say()) as server, pytest.raises(HttpError):
-        request_with_retries("POST", server.url, timeout=10, retries=3, json_body={}, sleep=no_pause)
-    assert len(server.requests) == 1
-
-
-@pytest.mark.parametrize(
-    ("value", "seconds"),
-    [
-        ("0", 0.0),
-        (" 120 ", 120.0),
-        (formatdate(1_000_090, usegmt=True), 90.0),
-        (formatdate(999_000, usegmt=True), 0.0),
-        ("", None),
-        ("soon", None),
-        ("-5", None),
-        ("1.5", None),
-        ("\u0661", None),
-        ("Wed, 99 Foo 2026 99:99:99 GMT", None),
-    ],
-)
-def test_retry_after_is_seconds_or_a_date(value: str, seconds: float | None) -> None:
-    assert retry_after(value, now=1_000_000) == seconds
 
 
 def test_many_requests_at_once_do_not_disturb_each_other(authority: trustme.CA, bundle: str) -> None:

@@ -35,6 +35,8 @@ RECORD = {"aligned_volume": {"id": 1}, "local_server": "https://minnie.microns-d
 USER_CACHE = "/auth/api/v1/user/cache"
 MINNIE = "/info/api/v2/datastack/full/minnie65_public"
 OTHER = "/info/api/v2/datastack/full/other"
+OTHERS_DATASET = "/auth/api/v1/service/datastack/table/other/dataset"
+UNKNOWN = {"error": "invalid_table_id", "message": "Invalid table_id for service"}
 
 
 @pytest.fixture(autouse=True)
@@ -148,12 +150,38 @@ def test_a_check_tells_the_worst_of_several_datastacks_and_all_of_them() -> None
     answers = {
         USER_CACHE: (200, ALICE),
         MINNIE: (200, RECORD),
-        OTHER: (400, {"error": "invalid_table_id", "message": "Invalid table_id for service"}),
+        OTHER: (400, UNKNOWN),
+        OTHERS_DATASET: (404, "No dataset for given service and table names"),
     }
     with Cave(answers) as cave:
         access = access_of(cave, "minnie65_public", "other", records=True)
     assert access.overall.verdict == "unknown_datastack"
     assert [verdict.verdict for verdict in access.datastacks] == ["ok", "unknown_datastack"]
+
+
+def test_a_datastack_that_the_auth_server_permits_is_not_unknown_whatever_the_info_service_says() -> None:
+    with Cave({USER_CACHE: (200, ALICE), MINNIE: (400, UNKNOWN)}) as cave:
+        verdict = access_of(cave, "minnie65_public", records=True).overall
+    assert cave.asked == [USER_CACHE, MINNIE]
+    assert verdict.verdict == "server_error"
+    assert "own token may be dead" in verdict.remedy
+
+
+@pytest.mark.parametrize(
+    ("permissions", "verdict"), [({"fly": ["view"]}, "server_error"), ({"fly": []}, "missing_permission")]
+)
+def test_a_datastack_that_the_auth_server_maps_is_not_unknown(permissions: dict[str, list[str]], verdict: str) -> None:
+    person = {**ALICE, "permissions_v2": permissions}
+    with Cave({USER_CACHE: (200, person), OTHER: (400, UNKNOWN), OTHERS_DATASET: (200, "fly")}) as cave:
+        found = access_of(cave, "other", records=True).overall
+    assert found.verdict == verdict
+    assert verdict == "server_error" or "dataset fly (datastack other)" in found.message
+
+
+@pytest.mark.parametrize("answer", [(500, {}), (200, {"a": 1}), (401, {"error": "invalid_token"})])
+def test_a_mapping_that_cannot_be_read_leaves_a_datastack_unknown(answer: tuple[int, object]) -> None:
+    with Cave({USER_CACHE: (200, ALICE), OTHER: (400, UNKNOWN), OTHERS_DATASET: answer}) as cave:
+        assert access_of(cave, "other").overall.verdict == "unknown_datastack"
 
 
 def test_the_timeout_covers_all_questions_about_a_token_together() -> None:

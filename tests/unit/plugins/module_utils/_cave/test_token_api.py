@@ -15,11 +15,18 @@ import pytest
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import Answer, HttpError
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_api import (
+    EXPIRING,
+    KEY,
+    UNKNOWN,
+    TokenApi,
+    TokenKind,
+    expiring_message,
+)
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_list import (
     MOST_LISTED,
     Listing,
     Selection,
     ServerToken,
-    TokenApi,
     clean_description,
     clean_fingerprint,
     describe,
@@ -103,6 +110,56 @@ def server() -> Server:
 @pytest.fixture
 def api(server: Server) -> TokenApi:
     return TokenApi(SERVER, OWN, send=server.send)
+
+
+# -- kinds -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_token_in_its_persons_list_is_a_key(server: Server, api: TokenApi) -> None:
+    assert api.kind() == TokenKind(KEY, 1)
+    server.make("another")
+    server.asked.clear()
+    assert api.kind() == TokenKind(KEY, 2)
+    assert server.asked == ["GET token"]
+
+
+def test_a_token_that_no_list_shows_expires(server: Server, api: TokenApi) -> None:
+    server.before = lambda _request, _server: answer(200, [])
+    assert api.kind() == TokenKind(EXPIRING, 0)
+    message = expiring_message(SERVER, OWN)
+    assert OWN not in message
+    assert fingerprint(OWN) in message
+    assert "/sticky_auth/settings/tokens" in message
+
+
+@pytest.mark.parametrize("status", [404, 405])
+def test_where_no_tokens_are_listed_the_kind_is_unknown(status: int, server: Server, api: TokenApi) -> None:
+    server.before = lambda _request, _server: answer(status, "nothing here", "text/html")
+    assert api.kind() == TokenKind(UNKNOWN, 0)
+
+
+@pytest.mark.parametrize("given", [INVALID, answer(500), answer(200, {}), answer(200, [{"id": 1}])])
+def test_an_answer_that_is_no_list_says_nothing_about_the_kind(given: Answer, server: Server, api: TokenApi) -> None:
+    server.before = lambda _request, _server: given
+    with pytest.raises(CaveError):
+        api.kind()
+
+
+@pytest.mark.parametrize(
+    ("given", "version"),
+    [
+        (answer(200, "neuroglance_auth -- version 2.30.3", "text/html"), (2, 30, 3)),
+        (answer(200, "<html>Log in</html>", "text/html"), None),
+        (answer(200, "neuroglance_auth -- version x", "text/html"), None),
+        (answer(404, "neuroglance_auth -- version 2.30.3", "text/html"), None),
+    ],
+)
+def test_the_version_of_the_auth_server(given: Answer, version: object) -> None:
+    def send(_method: str, _url: str, token: str | None, **_options: Any) -> Answer:
+        assert token is None
+        return given
+
+    assert TokenApi(SERVER, OWN, send=send).auth_version() == version
 
 
 # -- making ------------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_api import Listing, ServerToken
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_list import Listing, ServerToken
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import steps as _steps
