@@ -26,21 +26,32 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._private_files i
     write_private,
 )
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report import model as _model
-from ansible_collections.connectomics.cave.plugins.plugin_utils._report import views as _views
+from ansible_collections.connectomics.cave.plugins.plugin_utils._report import text as _text
+from ansible_collections.connectomics.cave.plugins.plugin_utils._report.cleaning import Cleaner
+from ansible_collections.connectomics.cave.plugins.plugin_utils._report.html import to_html
+from ansible_collections.connectomics.cave.plugins.plugin_utils._report.junit import to_junit
+from ansible_collections.connectomics.cave.plugins.plugin_utils._report.scope import (
+    unknown_variables,
+    why_no_host,
+    why_no_task,
+)
 
 display = Display()
 
 ARGUMENTS = {
+    "run": {"type": "dict"},
     "title": {"type": "str"},
     "hosts": {"type": "list", "elements": "str"},
     "results": {"type": "list", "elements": "str", "default": ["__caveclient_result"]},
     "merge": {"type": "list", "elements": "path"},
     "notes": {"type": "list", "elements": "str", "default": []},
+    "unfinished": {"type": "list", "elements": "str", "default": []},
     "dest": {"type": "path"},
     "junit": {"type": "path"},
     "pending": {"type": "path"},
     "fail": {"type": "bool", "default": True},
     "pending_ok": {"type": "bool", "default": False},
+    "strict": {"type": "bool", "default": False},
     "require_users": {"type": "bool", "default": False},
 }
 
@@ -66,64 +77,135 @@ class ActionModule(ActionBase):
         """Return the task's result."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         _validation, options = self.validate_argument_spec(
-            ARGUMENTS, mutually_exclusive=[("merge", "hosts")], required_one_of=[("title", "merge")]
+            ARGUMENTS, mutually_exclusive=[("merge", "hosts", "run")], required_one_of=[("title", "merge", "run")]
         )
         try:
             return {**result, **self._report(options, task_vars or {})}
         except CaveError as error:
             return {**result, **error.details, "failed": True, "msg": error.message}
 
-    def _report(self, options: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
+    def _report(self, options: dict[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
         check_mode = bool(self._task.check_mode)
-        if options["merge"] is not None:
-            if not options["merge"]:
-                raise CaveError("There is no report to merge. Give the report.json (or the folders) of the runs.")
-            clean = _model.Cleaner(self._own_tokens(variables))
-            reports = [_load(Path(path), clean) for path in options["merge"]]
-            report = _model.merge_reports(reports, options["title"] or "")
-        else:
+        known = variables["groups"]["all"]
+        if options["merge"] is None:
             report = self._collected(options, variables, check_mode)
+        else:
+            known = ()
+            report = self._merged(options, variables)
         files = Files(options)
         if not check_mode:
-            files.write(report, known=() if options["merge"] else variables["groups"]["all"])
-        lines = _views.table(report, display.columns or 79, page=files.page, pending=files.pending)
-        _print(lines)
-        result = {"changed": False, "counts": report["counts"], "files": files.named(report)}
-        not_done = _model.hosts_in(report, *(["failed"] if options["pending_ok"] else ["failed", "pending"]))
-        if options["fail"] and not_done:
-            message = _views.failure_message(report, pending=files.pending)
+            report["unfinished"] += files.write(report, known)
+        _print(_text.table(report, display.columns or 79, page=files.page, pending=files.pending))
+        states = ["failed"]
+        states += [] if options["pending_ok"] else ["pending"]
+        states += ["warning"] if options["strict"] else []
+        not_done = {host["name"]: _text.why_not_done(host) for host in report["hosts"] if host["state"] in states}
+        if options["fail"] and (not_done or report["unfinished"]):
+            message = _text.failure_message(report, states, pending=files.pending)
             # The rest of the result would drown the message: Ansible prints all of it with a failure.
             return {"changed": False, "failed": True, "msg": message}
-        if options["fail"] and options["require_users"] and not report["counts"]["users"]["total"]:
-            raise CaveError("Nobody was asked about: nothing is proven. Name users and tokens in caveclient_tokens.")
         return {
-            **result,
-            "msg": _views.summary(report),
+            "changed": False,
+            "msg": _text.summary(report),
+            "counts": report["counts"],
+            "files": files.named(report),
             "failed_hosts": _model.hosts_in(report, "failed"),
             "pending_hosts": _model.hosts_in(report, "pending"),
+            "ansible_facts": {"cave_report": _outcome(not_done, report["unfinished"], variables)},
         }
 
     def _own_tokens(self, variables: Mapping[str, Any]) -> list[str]:
         return _tokens(lambda: self._templar.template(variables.get("caveclient_tokens")))
 
+    def _merged(self, options: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
+        if not options["merge"]:
+            raise CaveError("There is no report to merge. Give the report.json (or the folders) of the runs.")
+        clean = Cleaner(self._own_tokens(variables))
+        reports = [_load(Path(path), clean) for path in options["merge"]]
+        return _model.merge_reports(reports, options["title"] or "")
+
     def _collected(self, options: Mapping[str, Any], variables: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
         hostvars = variables["hostvars"]
+        run = options["run"] or {"title": options["title"], "results": options["results"]}
         # The raw variables: a result is data, and a template in a host's message must stay one.
-        results = {}
+        results, names = {}, {name for name in variables if name.startswith("caveclient_")}
         tokens = set(self._own_tokens(variables))
-        for host in options["hosts"] or variables["ansible_play_hosts_all"]:
+        for host in options["hosts"] or run.get("hosts", variables["ansible_play_hosts_all"]):
             own = hostvars.raw_get(host) if host in hostvars else {}
-            results[host] = [own.get(name) for name in options["results"]]
+            names.update(name for name in own if name.startswith("caveclient_"))
+            results[host] = [own.get(name) or None for name in run["results"]]
             if any(isinstance(found, Mapping) and found.get("failed") for found in results[host]):
                 tokens.update(_tokens(partial(_templated, hostvars, host)))
-        return _model.build_report(
-            options["title"],
+        report = _model.build_report(
+            run["title"],
             results,
             time=datetime.now(tz=timezone.utc),
-            clean=_model.Cleaner(tokens),
+            clean=Cleaner(tokens),
             check_mode=check_mode,
-            notes=options["notes"],
+            notes=[*options["notes"], *unknown_variables(names), *_left_alone(results, run, variables)],
+            unfinished=options["unfinished"],
         )
+        report["notes"] += _asked_nobody(report) if options["require_users"] else []
+        report["unfinished"] += _nothing_done(report, results, run, options, variables)
+        return report
+
+
+def _left_alone(results: Collection[str], run: Mapping[str, Any], variables: Mapping[str, Any]) -> list[str]:
+    """Return a note on the hosts without tokens, which a run that was not told which hosts to take leaves alone."""
+    if run.get("pattern") or not run.get("with_tokens"):
+        return []
+    others = [host for host in variables["ansible_play_hosts_all"] if host not in results]
+    others = sorted(set(others) & set(variables["groups"]["all"]), key=_model.natural_key)
+    return [f"Left alone, without caveclient_tokens: {_text.shortened(others, 8)}."] if others else []
+
+
+def _asked_nobody(report: Mapping[str, Any]) -> list[str]:
+    """Return a note on the hosts that are fine only since nobody on them has a token."""
+    hosts = [host["name"] for host in report["hosts"] if host["state"] == "ok" and not host["users"]]
+    asked = report["counts"]["users"]["total"]
+    return [f"Nobody was asked about on {_text.shortened(hosts, 8)}."] if hosts and asked else []
+
+
+def _nothing_done(
+    report: Mapping[str, Any],
+    results: Mapping[str, list[Any]],
+    run: Mapping[str, Any],
+    options: Mapping[str, Any],
+    variables: Mapping[str, Any],
+) -> list[str]:
+    """Return why nothing was done, though no host failed; empty when something was."""
+    limit = str(variables.get("ansible_limit") or "")
+    if not results:
+        return [why_no_host(str(run.get("pattern") or ""), variables["groups"], limit)]
+    if not any(any(found) for found in results.values()):
+        tags = why_no_task(
+            variables.get("ansible_run_tags", ["all"]),
+            variables.get("ansible_skip_tags", []),
+            run.get("tags", []),
+        )
+        if tags:
+            return [tags]
+    counts = report["counts"]
+    if options["require_users"] and not counts["users"]["total"] and not counts["hosts"]["failed"]:
+        return ["Nobody was asked about: nothing is proven. Name users and tokens in caveclient_tokens."]
+    return []
+
+
+def _outcome(not_done: Mapping[str, str], unfinished: list[str], variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the play that fails hosts has to know: which, why, and which hosts it takes besides.
+
+    What is unfinished though no host is to blame fails the controller (localhost); a run with --limit does not have it,
+    and its first host stands for it. A play ends the run when all of its hosts fail, so another one is in it.
+    """
+    hosts = variables["ansible_play_hosts_all"]
+    fail = dict(not_done)
+    if unfinished:
+        fail[hosts[0]] = " ".join([*unfinished, *([fail[hosts[0]]] if hosts[0] in fail else [])])
+    spare = next((host for host in hosts if host not in fail), None)
+    return {
+        "not_done": fail,
+        "hosts": [*fail, *([spare] if spare else [])] if fail else [],
+    }
 
 
 def _templated(hostvars: Mapping[str, Any], host: str) -> Any:
@@ -145,7 +227,7 @@ def _tokens(read: Callable[[], Any]) -> list[str]:
         return []
 
 
-def _load(path: Path, clean: _model.Cleaner) -> dict[str, Any]:
+def _load(path: Path, clean: Cleaner) -> dict[str, Any]:
     """Return the report in a file, or in the folder that a run was told to write to."""
     if path.is_dir():
         path = path / "report.json"
@@ -160,7 +242,7 @@ def _load(path: Path, clean: _model.Cleaner) -> dict[str, Any]:
     return _model.read_report(data, str(path), clean)
 
 
-def _print(lines: Iterable[_views.Line]) -> None:
+def _print(lines: Iterable[_text.Line]) -> None:
     """Print the table. A callback that prints JSON owns the standard output: there it goes to standard error."""
     stderr = "json" in str(constants.DEFAULT_STDOUT_CALLBACK)
     display.display("", stderr=stderr)
@@ -201,17 +283,24 @@ class Files:
             files["pending"] = self.pending
         return files
 
-    def write(self, report: Mapping[str, Any], known: Collection[str]) -> None:
-        """Write them all; ``known`` are the hosts of the inventory, also those that this run left out."""
+    def write(self, report: Mapping[str, Any], known: Collection[str]) -> list[str]:
+        """Write them all, and return a sentence for each that could not be written.
+
+        ``known`` are the hosts of the inventory, also those that this run left out.
+        """
+        writers: list[Callable[[], None]] = []
         if self._folder:
-            make_private_folder(self._folder)
-            write_private(self._folder / "report.json", _views.to_json(report))
-            write_private(self._folder / "report.html", _views.to_html(report).encode("utf-8"))
+            writers.append(partial(self._write_pages, self._folder, report))
         if self._junit:
-            make_private_folder(self._junit.parent)
-            write_private(self._junit, _views.to_junit(report))
+            writers.append(partial(_write, self._junit, to_junit(report)))
         if self._pending:
-            self._write_pending(self._pending, report, known)
+            writers.append(partial(self._write_pending, self._pending, report, known))
+        return list(dict.fromkeys(filter(None, map(_message_of, writers))))
+
+    @staticmethod
+    def _write_pages(folder: Path, report: Mapping[str, Any]) -> None:
+        _write(folder / "report.json", _model.to_json(report))
+        _write(folder / "report.html", to_html(report).encode("utf-8"))
 
     @staticmethod
     def _write_pending(path: Path, report: Mapping[str, Any], known: Collection[str]) -> None:
@@ -228,5 +317,18 @@ class Files:
         if not waiting:
             remove_file(path)
             return
-        make_private_folder(path.parent)
-        write_private(path, "".join(f"{name}\n" for name in sorted(waiting, key=_model.natural_key)).encode("utf-8"))
+        _write(path, "".join(f"{name}\n" for name in sorted(waiting, key=_model.natural_key)).encode("utf-8"))
+
+
+def _message_of(work: Callable[[], None]) -> str:
+    """Do some work, and return why it failed; empty when it did not."""
+    try:
+        work()
+    except CaveError as error:
+        return error.message
+    return ""
+
+
+def _write(path: Path, content: bytes) -> None:
+    make_private_folder(path.parent)
+    write_private(path, content)

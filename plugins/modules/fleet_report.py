@@ -15,16 +15,22 @@ version_added: 0.1.0
 author: connectomics.cave contributors (@connectomics)
 description:
   - Collects what the modules of this collection registered on the hosts of a play, and says what is wrong, what to do
-    about it, and how many are well, in a few lines at the end of the run.
+    about it, and how many hosts are ok, in a few lines at the end of the run.
   - With O(dest), writes the same as JSON for programs and as a page for people; with O(junit), for CI systems.
   - Keeps a list of the hosts that are not done, for C(--limit @FILE).
-  - Fails when somebody has no access, so that the exit status of C(ansible-playbook) says it too.
+  - Fails when somebody has no access, or when nothing was done at all, so that the exit status of C(ansible-playbook)
+    says it too.
   - Works on the controller alone. The report holds fingerprints of tokens, never tokens.
 options:
+  run:
+    description:
+      - What C(plays/begin.yml) noted in C(__caveclient_run) on C(localhost), in the place of O(title), O(hosts) and
+        O(results); see the notes.
+    type: dict
   title:
     description:
       - The name of the playbook, for the report's heading.
-      - Required unless O(merge) is given.
+      - Required unless O(run) or O(merge) is given.
     type: str
   hosts:
     description:
@@ -35,7 +41,8 @@ options:
   results:
     description:
       - The names of the variables that the hosts' tasks registered, in the order of the tasks.
-      - A variable that a host doesn't have is a task that it did not reach. A host that has none of them is pending.
+      - A variable that a host doesn't have, or that is empty, is a task that it did not reach. A host that has none of
+        them is pending.
       - For a host whose tasks failed inside a block, C(ansible_failed_result) can be named, too.
     type: list
     elements: str
@@ -53,10 +60,18 @@ options:
     type: list
     elements: str
     default: []
+  unfinished:
+    description:
+      - Sentences on what keeps the run from being a success, besides its hosts, such as a token that is still to be
+        revoked. With one of them the run fails.
+    type: list
+    elements: str
+    default: []
   dest:
     description:
       - A folder on the controller for C(report.json) and C(report.html), made with mode 0700 when it doesn't exist.
       - The files have mode 0600. They replace those of an earlier run.
+      - When they cannot be written, the report is printed all the same, and the run fails.
       - The shape of C(report.json) is described by the JSON schema C(plugins/plugin_utils/_report/report.schema.json).
     type: path
   junit:
@@ -73,11 +88,17 @@ options:
       - When it is not given, it is the file C(pending) in O(dest).
     type: path
   fail:
-    description: Whether the task fails when a host failed or is pending.
+    description:
+      - Whether the task fails when a host failed or is pending, or something else is unfinished.
+      - Without it, the fact C(cave_report) says which hosts should fail and why.
     type: bool
     default: true
   pending_ok:
     description: Whether hosts that could not be asked, since they are switched off for example, are no reason to fail.
+    type: bool
+    default: false
+  strict:
+    description: Whether a host on which everything works, but something is wrong with the files, is a reason to fail.
     type: bool
     default: false
   require_users:
@@ -104,7 +125,13 @@ attributes:
 notes:
   - Ansible ends a run early when every host of a play failed. Put the hosts' tasks into a block with a rescue section,
     and set C(ignore_unreachable) on that play, so that the report comes whatever happens; see the example.
-  - Don't put it into a play on C(localhost). There, a run with C(--limit) would leave it out.
+  - As a task that runs once, it fails for the first host of its play, and Ansible's recap then blames that one. The
+    playbooks of this collection instead begin with C(plays/begin.yml) and end with C(plays/report.yml).
+    These choose the hosts, report from C(localhost), and then let each host that is not done fail by itself. They read
+    C(__caveclient_title), C(__caveclient_results) (the registered variables, in order), C(__caveclient_with_tokens)
+    (leave hosts without tokens alone), C(__caveclient_tags) (the tags that the playbook has); and
+    C(__caveclient_notes), C(__caveclient_unfinished), C(__caveclient_require_users), C(__caveclient_strict) and
+    C(__caveclient_pending) for the options of these names. C(verify.yml) shows how.
   - The lines are printed as they are, whatever the callback for the results. When that callback prints JSON, they go to
     standard error.
 seealso:
@@ -114,12 +141,12 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Prove every user's access
+- name: Verify every user's access
   hosts: workstations
   gather_facts: false
   ignore_unreachable: true
   tasks:
-    - name: Ask, and carry on whatever the answer
+    - name: Verify the host
       block:
         - name: Ask CAVE as every user
           connectomics.cave.verify_access:
@@ -127,19 +154,17 @@ EXAMPLES = r"""
             datastacks: [minnie65_public]
           register: access
       rescue:
-        - name: Keep the host for the report
-          ansible.builtin.assert:
-            that: true
-            quiet: true
+        - name: Keep the host in the run, for the report
+          ansible.builtin.meta: noop
 
-- name: Say what works and what does not
+- name: Report what works and what is wrong
   hosts: workstations
   gather_facts: false
   tasks:
     - name: Report
       connectomics.cave.fleet_report:
         title: access
-        results: [access]
+        results: [access, ansible_failed_result]
         dest: reports
         junit: reports/junit.xml
       run_once: true

@@ -56,6 +56,23 @@ def test_a_check_of_a_provisioned_host_tries_what_is_there(lab: Lab) -> None:
     assert "client_error" in checked.output  # of the caveclient that cannot ask
 
 
+def test_two_switches_are_two_switches(lab: Lab) -> None:
+    """What saves without asking the server leaves it to the verification to ask."""
+    run = lab.provision("-e", "caveclient_validate=false", "-e", "caveclient_verify=api")
+    assert run.ok, run.output
+    assert f"{VERIFY}\nok: [ws1]" in squeezed(run)
+
+
+def test_a_token_that_was_proven_on_the_way_is_not_asked_about_again(lab: Lab) -> None:
+    assert f"{VERIFY}\nskipping: [ws1]" in squeezed(lab.provision())
+
+
+def test_nobody_asks_when_both_switches_are_off(lab: Lab) -> None:
+    run = lab.provision("-e", "caveclient_validate=false", "-e", "caveclient_verify=none")
+    assert run.ok, run.output
+    assert "(the server was not asked)" in run.output
+
+
 def squeezed(run: Run) -> str:
     """Return what a run printed, without the lines of asterisks."""
     return run.output.replace(" *", "").replace("*", "")

@@ -9,7 +9,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from ansible_collections.connectomics.cave.plugins.plugin_utils._report.model import Cleaner, build_report
+from ansible_collections.connectomics.cave.plugins.plugin_utils._report.cleaning import Cleaner
+from ansible_collections.connectomics.cave.plugins.plugin_utils._report.model import build_report
 
 SERVER = "https://global.daf-apis.com"
 NOON = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)

@@ -11,15 +11,31 @@ results that Ansible registered (`build_report`), from a file of an earlier run 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
-from urllib.parse import urlsplit
 
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import clean_text
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.plugin_utils._report.cleaning import (
+    FINGERPRINT,
+    PATH_LENGTH,
+    TIME,
+    VERDICT,
+    Cleaner,
+    boolean,
+    mapping,
+    mappings,
+    matching,
+    scalar,
+)
+from ansible_collections.connectomics.cave.plugins.plugin_utils._report.remedies import (
+    REMEDY_ERROR,
+    REMEDY_NOT_RUN,
+    REMEDY_UNREACHABLE,
+    host_remedy,
+)
 
 VERSION = 1
 """Of the report's shape. It grows when a reader of the old shape would go wrong."""
@@ -31,122 +47,11 @@ warning: it works, but something is wrong with the files. ok: nothing is wrong."
 HOST_VERDICTS = ("host_unreachable", "not_run", "error")
 """What can be wrong with a host as a whole: it could not be reached, no task was run on it, a task failed."""
 
-NAME_LENGTH, TEXT_LENGTH, PATH_LENGTH, URL_LENGTH = 255, 1000, 500, 500  # characters that are kept
-_MOST = 2000  # users of a host, problems of a user: what a host claims beyond that is dropped
-
-_HEX_TOKEN = re.compile(r"[0-9a-fA-F]{32,}")
-_TOKEN_LIKE = (
-    _HEX_TOKEN,  # what middle_auth makes
-    re.compile(r"[A-Za-z0-9+/_-]{42,43}={1,2}"),  # 32 bytes in base64
-    re.compile(r"(?<=\bBearer )[A-Za-z0-9._~+/=-]{16,}", re.IGNORECASE),
-    re.compile(r"(?<=token=)[A-Za-z0-9._~+/=%-]{16,}", re.IGNORECASE),
-)
-_FINGERPRINT = re.compile(r"[0-9a-f]{8}")
-_VERDICT = re.compile(r"[a-z][a-z0-9_]{0,39}")
-_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
-# In front of a message, since ansible-core 2.19.
-_ANSIBLE_PREFIX = re.compile(r"^((Task|Action|Module) failed: )+")
-
 # A verdict's token is known to the server, whatever else is missing.
 _ACCEPTED = frozenset(("ok", "missing_tos", "missing_permission", "unknown_datastack"))
 
-# What Ansible says of a host that it could not work on, and what a person does about it; the first that fits.
-_HOST_REMEDIES = (
-    (
-        r"host key verification failed|host key is not known|REMOTE HOST IDENTIFICATION",
-        "Check the host's key and accept it (ssh-keyscan, or log in once by hand), then run again for this host.",
-    ),
-    (
-        r"permission denied \(|authentication failed|incorrect password|no authentication methods",
-        "Let this controller's SSH key (or password) into the host, then run again for this host.",
-    ),
-    (
-        r"sudo: a password is required|missing sudo password|incorrect sudo password|not in the sudoers",
-        "Let the remote user become root (sudo), or give the password with --ask-become-pass.",
-    ),
-    (
-        r"could not resolve hostname|name or service not known",
-        "Correct the host's name or ansible_host in the inventory, then run again for this host.",
-    ),
-    (
-        r"no space left|disk quota exceeded",
-        "Make room on the host's file system, then run again for this host.",
-    ),
-    (
-        r"interpreter|python[0-9.]*: (command )?not found|/python[0-9.]*: no such file",
-        "Install Python 3.8 or later on the host, or set ansible_python_interpreter to the one it has.",
-    ),
-    (
-        r"read-only file system",
-        "Mount the file system writable again, then run again for this host.",
-    ),
-)
-_REMEDY_UNREACHABLE = "Switch it on, and check that this controller reaches it by SSH; then run again for this host."
-_REMEDY_ERROR = "Read the message of the failed task, mend what it names, and run again for this host."
-_REMEDY_NOT_RUN = "Run again for this host."
-
-
-class Cleaner:
-    """Turns what a host sent into text that is safe to print, to write and to show, and that holds no token."""
-
-    def __init__(self, tokens: Iterable[str] = ()) -> None:
-        """Mask ``tokens``, besides everything that looks like one."""
-        # Tokens of the usual shapes are found by their shape, however many there are: a list of odd ones stays short.
-        self._tokens = [token for token in set(tokens) if len(token) >= 8 and not _HEX_TOKEN.fullmatch(token)]
-
-    def name(self, value: object) -> str:
-        """Return the name of a host, user or datastack. It may look like a token, so only known tokens are masked."""
-        return clean_text(_scalar(value), self._tokens, NAME_LENGTH)
-
-    def text(self, value: object, limit: int = TEXT_LENGTH) -> str:
-        """Return one line of text without control characters and without tokens, of at most ``limit`` characters."""
-        text = clean_text(_scalar(value), self._tokens, 8 * TEXT_LENGTH)
-        for pattern in _TOKEN_LIKE:
-            text = pattern.sub(lambda match: f"<token {fingerprint(match.group())}>", text)
-        return text if len(text) <= limit else text[: limit - 3].rstrip() + "..."
-
-    def address(self, value: object) -> str | None:
-        """Return a web address that a person may be sent to, or None: http and https only, without a password."""
-        if not isinstance(value, str) or not value or len(value) > URL_LENGTH:
-            return None
-        address = self.text(value, URL_LENGTH)
-        if address != value or not address.isascii() or re.search(r"[\s\"'<>\\^`{|}]", address):
-            return None
-        try:
-            parts = urlsplit(address)
-            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
-        except ValueError:
-            return None
-        return address if usable else None
-
-
-def _scalar(value: object) -> str:
-    """Return text or a number as a plain string (not one of Ansible's own kinds), and anything else as an empty one."""
-    if isinstance(value, str):
-        return str.__str__(value)
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return str(value)
-    return ""
-
-
-def _mappings(value: object) -> list[Mapping[str, Any]]:
-    """Return the mappings in a list, and nothing for anything else."""
-    if isinstance(value, str) or not isinstance(value, Sequence):
-        return []
-    return [item for item in value[:_MOST] if isinstance(item, Mapping)]
-
-
-def _mapping(value: object) -> Mapping[str, Any] | None:
-    return value if isinstance(value, Mapping) else None
-
-
-def _boolean(value: object) -> bool | None:
-    return value if isinstance(value, bool) else None
-
-
-def _matching(pattern: re.Pattern[str], value: object) -> str | None:
-    text = _scalar(value)
-    return text if pattern.fullmatch(text) else None
+# In front of a message, since ansible-core 2.19.
+_ANSIBLE_PREFIX = re.compile(r"^((Task|Action|Module) failed: )+")
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
@@ -163,7 +68,7 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
 
 def _problem(entry: Mapping[str, Any], clean: Cleaner) -> dict[str, Any]:
     return {
-        "code": _matching(_VERDICT, entry.get("code")) or "problem",
+        "code": matching(VERDICT, entry.get("code")) or "problem",
         "path": clean.text(entry.get("path"), PATH_LENGTH),
         "message": clean.text(entry.get("message")),
         "remedy": clean.text(entry.get("remedy")),
@@ -173,7 +78,7 @@ def _problem(entry: Mapping[str, Any], clean: Cleaner) -> dict[str, Any]:
 def _datastack(entry: Mapping[str, Any], clean: Cleaner) -> dict[str, Any]:
     return {
         "datastack": clean.name(entry.get("datastack")),
-        "verdict": _matching(_VERDICT, entry.get("verdict")) or "error",
+        "verdict": matching(VERDICT, entry.get("verdict")) or "error",
         "message": clean.text(entry.get("message")),
         "remedy": clean.text(entry.get("remedy")),
         "url": clean.address(entry.get("url")),
@@ -188,7 +93,7 @@ def _files(value: object, clean: Cleaner) -> list[dict[str, Any]]:
             "action": clean.name(item.get("action")),
             "reason": clean.text(item.get("reason")),
         }
-        for item in _mappings(value)
+        for item in mappings(value)
         if item.get("action") not in (None, "unchanged")
     ]
 
@@ -213,27 +118,27 @@ def _readers(value: object, clean: Cleaner) -> list[dict[str, Any]]:
         ]
     return [
         {
-            "reader": clean.name(f"{_scalar(item.get('reader'))} {_scalar(item.get('host'))}"),
+            "reader": clean.name(f"{scalar(item.get('reader'))} {scalar(item.get('host'))}"),
             "path": clean.text(item.get("path"), PATH_LENGTH),
-            "fingerprint": _matching(_FINGERPRINT, item.get("fingerprint")),
+            "fingerprint": matching(FINGERPRINT, item.get("fingerprint")),
         }
-        for item in _mappings(value)
+        for item in mappings(value)
     ]
 
 
 def _user(entry: Mapping[str, Any], clean: Cleaner) -> dict[str, Any]:
     """Return the entry of a user from one result: of verify_access, saved_token, saved_token_info, or of a report."""
-    access = _mapping(entry.get("access")) or entry
-    verdict = _matching(_VERDICT, access.get("verdict")) or "not_checked"
+    access = mapping(entry.get("access")) or entry
+    verdict = matching(VERDICT, access.get("verdict")) or "not_checked"
     message, remedy = access.get("message"), access.get("remedy")
     failed = entry.get("failed") is True or entry.get("state") == "failed"
     if failed and verdict in ("ok", "not_checked"):
         # The token may be good; it's the work on the host that went wrong. Only what writes says whether it changed.
         verdict, message = "not_saved" if "changed" in entry else "not_read", entry.get("msg") or message
-        remedy = entry.get("remedy") or host_remedy(_scalar(message)) or _REMEDY_ERROR
-    problems = [_problem(item, clean) for item in _mappings(entry.get("problems"))]
+        remedy = entry.get("remedy") or host_remedy(scalar(message)) or REMEDY_ERROR
+    problems = [_problem(item, clean) for item in mappings(entry.get("problems"))]
     state = "failed" if failed or verdict not in ("ok", "not_checked") else "warning" if problems else "ok"
-    datastacks = [_datastack(item, clean) for item in _mappings(entry.get("datastacks"))]
+    datastacks = [_datastack(item, clean) for item in mappings(entry.get("datastacks"))]
     readers = _readers(entry.get("readers"), clean)
     sent = {reader["fingerprint"] for reader in readers if reader["fingerprint"]}
     return {
@@ -245,10 +150,10 @@ def _user(entry: Mapping[str, Any], clean: Cleaner) -> dict[str, Any]:
         "remedy": clean.text(remedy),
         "url": clean.address(access.get("url")) or next((item["url"] for item in datastacks if item["url"]), None),
         "person": _person(access.get("person"), clean),
-        "fingerprint": _matching(_FINGERPRINT, entry.get("fingerprint") or access.get("fingerprint"))
+        "fingerprint": matching(FINGERPRINT, entry.get("fingerprint") or access.get("fingerprint"))
         or (sent.pop() if len(sent) == 1 else None),
-        "previous_fingerprint": _matching(_FINGERPRINT, entry.get("previous_fingerprint")),
-        "changed": _boolean(entry.get("changed")),
+        "previous_fingerprint": matching(FINGERPRINT, entry.get("previous_fingerprint")),
+        "changed": boolean(entry.get("changed")),
         "datastacks": datastacks,
         "problems": problems,
         "readers": readers,
@@ -280,19 +185,11 @@ def _join_users(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]
     }
 
 
-def host_remedy(message: str) -> str:
-    """Return what to do about a failure that Ansible reports of a host, or an empty string."""
-    for pattern, remedy in _HOST_REMEDIES:
-        if re.search(pattern, message, re.IGNORECASE):
-            return remedy
-    return ""
-
-
 def _host_problem(verdict: str, result: Mapping[str, Any], clean: Cleaner, default_remedy: str) -> dict[str, Any]:
     """Return what is wrong with a host as a whole."""
     message = _ANSIBLE_PREFIX.sub("", clean.text(result.get("msg")))
     # A module that could not start says why on its standard error, in the last line.
-    last_lines = _scalar(result.get("module_stderr")).strip().splitlines()[-1:]
+    last_lines = scalar(result.get("module_stderr")).strip().splitlines()[-1:]
     if last_lines and not last_lines[0].startswith("Shared connection to"):
         message = clean.text(f"{message.rstrip('.')}: {clean.text(last_lines[0])}")
     task = clean.name(result.get("task"))
@@ -307,7 +204,7 @@ def _flat(results: Iterable[object]) -> list[Mapping[str, Any]]:
     flat: list[Mapping[str, Any]] = []
     for result in results:
         if isinstance(result, Mapping):
-            items = _mappings(result.get("results"))
+            items = mappings(result.get("results"))
             flat.extend(items or [result])
     return flat
 
@@ -321,20 +218,20 @@ def _host(name: str, results: Iterable[object], time: str, clean: Cleaner) -> di
     for result in _flat(results):
         ran = True
         if result.get("unreachable") is True:
-            problem = problem or _host_problem("host_unreachable", result, clean, _REMEDY_UNREACHABLE)
+            problem = problem or _host_problem("host_unreachable", result, clean, REMEDY_UNREACHABLE)
             continue
         if result.get("skipped") is True:
             continue
-        if _boolean(result.get("changed")) is not None:
+        if boolean(result.get("changed")) is not None:
             changed = bool(changed or result["changed"])
-        found = [_user(entry, clean) for entry in _mappings(result.get("users"))]
+        found = [_user(entry, clean) for entry in mappings(result.get("users"))]
         for entry in found:
             key = (entry["user"], entry["server"])
             users[key] = _join_users(users[key], entry) if key in users else entry
         if result.get("failed") is True and not any(entry["state"] == "failed" for entry in found):
-            problem = _host_problem("error", result, clean, _REMEDY_ERROR)
+            problem = _host_problem("error", result, clean, REMEDY_ERROR)
     if not ran:
-        problem = _host_problem("not_run", {"msg": "No task ran on it."}, clean, _REMEDY_NOT_RUN)
+        problem = _host_problem("not_run", {"msg": "No task ran on it."}, clean, REMEDY_NOT_RUN)
     return _finished_host(name, changed, time, problem, list(users.values()))
 
 
@@ -365,6 +262,7 @@ def build_report(
     clean: Cleaner,
     check_mode: bool = False,
     notes: Iterable[str] = (),
+    unfinished: Iterable[str] = (),
 ) -> dict[str, Any]:
     """Return the report of a run.
 
@@ -376,10 +274,14 @@ def build_report(
         clean: what every text of a host passes through.
         check_mode: whether it is a prediction.
         notes: sentences about the run as a whole.
+        unfinished: sentences on what keeps the run from being a success, besides its hosts.
     """
     stamp = utc(time)
     hosts = [_host(clean.name(name), found, stamp, clean) for name, found in results.items()]
-    return _finished(clean.name(title), check_mode, [clean.text(note) for note in notes], hosts)
+    return {
+        **_finished(clean.name(title), check_mode, [clean.text(note) for note in notes], hosts),
+        "unfinished": [clean.text(sentence) for sentence in unfinished],
+    }
 
 
 def utc(time: datetime) -> str:
@@ -396,6 +298,7 @@ def _finished(title: str, check_mode: bool, notes: list[str], hosts: list[dict[s
         "time": max((host["time"] for host in hosts), default=None),
         "check_mode": check_mode,
         "notes": notes,
+        "unfinished": [],
         "counts": _counts(hosts),
         "hosts": hosts,
         "fingerprints": _fingerprints(hosts),
@@ -473,23 +376,28 @@ def read_report(data: object, source: str, clean: Cleaner) -> dict[str, Any]:
         )
     hosts = []
     for item in data["hosts"] if isinstance(data["hosts"], list) else [None]:
-        host = _mapping(item) or {}
-        name, time = clean.name(host.get("name")), _matching(_TIME, host.get("time"))
+        host = mapping(item) or {}
+        name, time = clean.name(host.get("name")), matching(TIME, host.get("time"))
         if not name or time is None:
             raise CaveError(f"{source} is damaged: a host in it has no name or no time. Run the playbook again.")
         problem = None
-        if found := _mapping(host.get("problem")):
+        if found := mapping(host.get("problem")):
             problem = {
-                "verdict": _scalar(found.get("verdict")) if found.get("verdict") in HOST_VERDICTS else "error",
+                "verdict": scalar(found.get("verdict")) if found.get("verdict") in HOST_VERDICTS else "error",
                 "message": clean.text(found.get("message")),
                 "remedy": clean.text(found.get("remedy")),
             }
-        users = [_user(entry, clean) for entry in _mappings(host.get("users"))]
-        hosts.append(_finished_host(name, _boolean(host.get("changed")), time, problem, users))
-    notes = data["notes"] if isinstance(data.get("notes"), list) else []
-    return _finished(
-        clean.name(data.get("title")), data.get("check_mode") is True, [clean.text(note) for note in notes], hosts
-    )
+        users = [_user(entry, clean) for entry in mappings(host.get("users"))]
+        hosts.append(_finished_host(name, boolean(host.get("changed")), time, problem, users))
+    title, check_mode = clean.name(data.get("title")), data.get("check_mode") is True
+    return {
+        **_finished(title, check_mode, _sentences(data.get("notes"), clean), hosts),
+        "unfinished": _sentences(data.get("unfinished"), clean),
+    }
+
+
+def _sentences(value: object, clean: Cleaner) -> list[str]:
+    return [clean.text(sentence) for sentence in value] if isinstance(value, list) else []
 
 
 def merge_reports(reports: Sequence[Mapping[str, Any]], title: str = "") -> dict[str, Any]:
@@ -517,9 +425,16 @@ def merge_reports(reports: Sequence[Mapping[str, Any]], title: str = "") -> dict
             if host["name"] not in hosts or host["time"] >= hosts[host["name"]]["time"]:
                 hosts[host["name"]] = host
     notes = list(dict.fromkeys(note for report in reports for note in report["notes"]))
-    return _finished(title or titles[0], any(report["check_mode"] for report in reports), notes, list(hosts.values()))
+    merged = _finished(title or titles[0], any(report["check_mode"] for report in reports), notes, list(hosts.values()))
+    latest = max(reports, key=lambda report: report["time"] or "")
+    return {**merged, "unfinished": latest["unfinished"]}
 
 
 def hosts_in(report: Mapping[str, Any], *states: str) -> list[str]:
     """Return the names of the hosts that are in one of ``states``."""
     return [host["name"] for host in report["hosts"] if host["state"] in states]
+
+
+def to_json(report: Mapping[str, Any]) -> bytes:
+    """Return the report as the text of a file."""
+    return (json.dumps(report, indent=2, ensure_ascii=True) + "\n").encode("ascii")

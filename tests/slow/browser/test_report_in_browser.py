@@ -17,7 +17,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 from report_samples import HOSTILE, fleet, ok, owes_terms, refused, report_of, result, unreachable
 
-from ansible_collections.connectomics.cave.plugins.plugin_utils._report.views import to_html
+from ansible_collections.connectomics.cave.plugins.plugin_utils._report.html import to_html
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "")
 SCREENSHOTS = Path(__file__).resolve().parents[2] / "output" / "report"

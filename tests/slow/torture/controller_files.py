@@ -150,7 +150,8 @@ _REPORTS = ("of/today/report.json", "of/today/report.html", "ci/junit.xml", "to/
 def _write_reports(report: dict[str, Any], place: Path) -> None:
     json_and_html, _html, junit, pending = (str(place / name) for name in _REPORTS)
     options = {"dest": os.path.dirname(json_and_html), "junit": junit, "pending": pending}
-    fleet_report.Files(options).write(report, known=())
+    if unwritten := fleet_report.Files(options).write(report, known=()):
+        raise CaveError(" ".join(unwritten))
 
 
 def _contents(place: Path) -> object:

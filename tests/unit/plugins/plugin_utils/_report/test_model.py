@@ -34,16 +34,17 @@ from report_samples import (
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.plugin_utils._report import cleaning as _cleaning
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report import model as _model
-from ansible_collections.connectomics.cave.plugins.plugin_utils._report.model import Cleaner, merge_reports, read_report
-from ansible_collections.connectomics.cave.plugins.plugin_utils._report.views import (
+from ansible_collections.connectomics.cave.plugins.plugin_utils._report.cleaning import Cleaner
+from ansible_collections.connectomics.cave.plugins.plugin_utils._report.html import to_html
+from ansible_collections.connectomics.cave.plugins.plugin_utils._report.junit import to_junit
+from ansible_collections.connectomics.cave.plugins.plugin_utils._report.model import merge_reports, read_report, to_json
+from ansible_collections.connectomics.cave.plugins.plugin_utils._report.text import (
     failure_message,
     problem_groups,
     summary,
     table,
-    to_html,
-    to_json,
-    to_junit,
 )
 
 SCHEMA = json.loads((Path(_model.__file__).parent / "report.schema.json").read_text(encoding="utf-8"))
@@ -344,9 +345,9 @@ def test_a_token_of_an_odd_shape_is_masked_when_it_is_known() -> None:
 
 def test_a_token_at_the_edge_of_a_long_message_is_not_cut_in_half() -> None:
     for shift in range(40):
-        cleaned = Cleaner().text("x" * (_model.TEXT_LENGTH - shift) + " " + TOKEN)
+        cleaned = Cleaner().text("x" * (_cleaning.TEXT_LENGTH - shift) + " " + TOKEN)
         assert TOKEN[:8] not in cleaned
-        assert len(cleaned) <= _model.TEXT_LENGTH
+        assert len(cleaned) <= _cleaning.TEXT_LENGTH
 
 
 def test_words_that_are_no_token_stay() -> None:
@@ -582,9 +583,9 @@ def test_check_mode_says_that_it_is_a_prediction() -> None:
 def test_the_failure_names_hosts_causes_and_what_to_do() -> None:
     results = {"ws1": [result(ok("alice"))], "ws2": [unreachable("ws2")], "ws3": [result(refused("alice"))]}
     message = failure_message(report_of(results), pending="reports/pending")
-    assert "2 of 3 workstations" in message
-    assert "failed: ws3 (alice: invalid_token)" in message
-    assert "pending: ws2 (host_unreachable)" in message
+    assert "2 of 3 workstations not done" in message
+    assert "ws3 (failed: alice: invalid_token)" in message
+    assert "ws2 (pending: host_unreachable)" in message
     assert "--limit @reports/pending" in message
     assert len(message) < 400
 

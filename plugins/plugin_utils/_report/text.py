@@ -2,20 +2,14 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A report as people and programs read it: lines for the terminal, a page, JUnit XML, JSON."""
+"""A report as lines for the terminal, and the sentences that the page shows as well."""
 
 from __future__ import annotations
 
-import json
 import re
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
-from pathlib import Path
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
-from xml.etree import ElementTree
-
-import jinja2
 
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.model import STATES, natural_key
 
@@ -25,7 +19,6 @@ _HOSTS_NAMED, _USERS_NAMED, _GROUPS_SHOWN, _TOKENS_SHOWN = (
     12,
     3,
 )  # in the table; the page and the pending file name them all
-_MATRIX_USERS = 8  # with more of them, a column for each no longer fits
 
 
 class Line(NamedTuple):
@@ -206,7 +199,11 @@ def table(report: Mapping[str, Any], width: int, *, page: str = "", pending: str
         pending: path of the file with the hosts that are not done, or empty.
     """
     width = max(40, min(width, 120))
-    lines = []
+    lines = [
+        Line(text, "failed")
+        for sentence in report["unfinished"]
+        for text in _wrapped(sentence, width, "FAILED   ", " " * 9)
+    ]
     groups = problem_groups(report)
     for group in groups[:_GROUPS_SHOWN]:
         head = f"{group['state'].upper():<8} {group['verdict']}: {_places(group)}"
@@ -230,9 +227,8 @@ def table(report: Mapping[str, Any], width: int, *, page: str = "", pending: str
     for note in report["notes"]:
         lines += [Line(text) for text in _wrapped(note, width, "NOTE     ", " " * 9)]
     hosts = report["counts"]["hosts"]
-    worst = next((state for state in STATES if hosts[state]), "ok")
     mode = "Check mode, nothing was changed: " if report["check_mode"] else ""
-    lines += [Line(text, worst) for text in _wrapped(mode + summary(report), width, "", "")]
+    lines += [Line(text, worst_state(report)) for text in _wrapped(mode + summary(report), width, "", "")]
     if page:
         lines.append(Line(f"Report: {page}"))
     if pending and hosts["failed"] + hosts["pending"]:
@@ -254,103 +250,33 @@ def _wrapped(text: str, width: int, first: str, rest: str) -> list[str]:
     )
 
 
-def failure_message(report: Mapping[str, Any], *, pending: str = "") -> str:
-    """Return why a run is not a success, in one paragraph: which hosts, and what to do."""
-    parts = []
-    for state in ("failed", "pending"):
-        named = []
-        for host in report["hosts"]:
-            if host["state"] == state:
-                causes = [f"{user['user']}: {user['verdict']}" for user in host["users"] if user["state"] == "failed"]
-                causes += [host["problem"]["verdict"]] if host["problem"] else []
-                named.append(f"{host['name']} ({shortened(causes, _USERS_NAMED)})")
-        if named:
-            parts.append(f"{state}: {shortened(named, _HOSTS_NAMED)}")
-    again = f" Then run again with --limit @{pending}." if pending else " Then run again for these."
+def worst_state(report: Mapping[str, Any]) -> str:
+    """Return the state of the run as a whole: that of its worst host, or failed when something else is unfinished."""
     hosts = report["counts"]["hosts"]
-    count = f"{hosts['failed'] + hosts['pending']} of {number(hosts['total'], 'workstation')}"
-    return f"Not everything is well on {count}. {'; '.join(parts)}. Do what the lines with -> above say.{again}"
+    return "failed" if report["unfinished"] else next((state for state in STATES if hosts[state]), "ok")
 
 
-# Files ----------------------------------------------------------------------------------------------------------------
+def why_not_done(host: Mapping[str, Any]) -> str:
+    """Return why a host is not fine, in a few words: failed: alice: invalid_token."""
+    causes = [f"{user['user']}: {user['verdict']}" for user in host["users"] if user["state"] == "failed"]
+    causes += [host["problem"]["verdict"]] if host["problem"] else []
+    if not causes:
+        codes = {item["code"] for user in host["users"] for item in user["problems"]}
+        causes = sorted(codes)
+    return f"{host['state']}: {shortened(causes, _USERS_NAMED)}"
 
 
-def to_json(report: Mapping[str, Any]) -> bytes:
-    """Return the report as the text of a file."""
-    return (json.dumps(report, indent=2, ensure_ascii=True) + "\n").encode("ascii")
-
-
-def to_junit(report: Mapping[str, Any]) -> bytes:
-    """Return JUnit XML as CI systems read it: a suite for each host, a case for each user.
-
-    A user without access is a failure, a host that could not be asked an error.
-    """
-    root = ElementTree.Element("testsuites", name=f"connectomics.cave.{report['title']}")
-    totals = {"tests": 0, "failures": 0, "errors": 0}
-    for host in report["hosts"]:
-        cases = []
-        if host["problem"] or not host["users"]:
-            cases.append(_junit_case(report, host["name"], "workstation", host["problem"], "error"))
-        for user in host["users"]:
-            name = f"{user['user']} at {user['server']}" if user["server"] else user["user"]
-            cases.append(
-                _junit_case(report, host["name"], name, user if user["state"] == "failed" else None, "failure", user)
-            )
-        counts = {
-            "tests": len(cases),
-            "failures": sum(case.find("failure") is not None for case in cases),
-            "errors": sum(case.find("error") is not None for case in cases),
-        }
-        suite = ElementTree.SubElement(root, "testsuite", name=host["name"], timestamp=host["time"].rstrip("Z"))
-        suite.attrib.update({key: str(value) for key, value in counts.items()})
-        suite.extend(cases)
-        totals = {key: totals[key] + counts[key] for key in totals}
-    root.attrib.update({key: str(value) for key, value in totals.items()})
-    ElementTree.indent(root)
-    text: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
-    return text + b"\n"
-
-
-def _junit_case(
-    report: Mapping[str, Any],
-    host: str,
-    name: str,
-    wrong: Mapping[str, Any] | None,
-    kind: str,
-    user: Mapping[str, Any] | None = None,
-) -> ElementTree.Element:
-    case = ElementTree.Element("testcase", classname=f"{report['title']}.{host}", name=name, time="0")
-    if wrong:
-        element = ElementTree.SubElement(case, kind, type=wrong["verdict"], message=wrong["message"])
-        element.text = "\n".join(text for text in (wrong["message"], wrong["remedy"], wrong.get("url")) if text)
-    if user and user["problems"]:
-        lines = [f"{item['code']}: {item['path']}: {item['message']} {item['remedy']}" for item in user["problems"]]
-        ElementTree.SubElement(case, "system-out").text = "\n".join(lines)
-    return case
-
-
-def to_html(report: Mapping[str, Any]) -> str:
-    """Return the report as one page that needs nothing else: no script, no font, no picture, no network."""
-    names = sorted({user["user"] for host in report["hosts"] for user in host["users"]}, key=natural_key)
-    return _template().render(
-        report=report,
-        summary=summary(report),
-        groups=problem_groups(report),
-        tokens=token_sentences(report),
-        columns=names if len(names) <= _MATRIX_USERS else [],
-        states=[state for state in STATES if report["counts"]["hosts"][state]],
-        worst=next((state for state in STATES if report["counts"]["hosts"][state]), "ok"),
-        servers=sorted({user["server"] for host in report["hosts"] for user in host["users"] if user["server"]}),
-    )
-
-
-@cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2")
+def failure_message(
+    report: Mapping[str, Any], states: Collection[str] = ("failed", "pending"), *, pending: str = ""
+) -> str:
+    """Return why a run is not a success, in one paragraph: which hosts are in one of ``states``, and what to do."""
+    sentences = list(report["unfinished"])
+    named = [f"{host['name']} ({why_not_done(host)})" for host in report["hosts"] if host["state"] in states]
+    if named:
+        again = f"run again with --limit @{pending}." if pending else "run again for these."
+        total = number(report["counts"]["hosts"]["total"], "workstation")
+        sentences += [
+            f"{len(named)} of {total} not done: {shortened(named, _HOSTS_NAMED)}.",
+            f"Do what the lines with -> above say, then {again}",
+        ]
+    return " ".join(sentences)

@@ -1,0 +1,74 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a run was asked to do: why it did nothing, and which of its variables no playbook reads."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+_COLLECTION = Path(__file__).parents[3]
+_VARIABLE = re.compile(r"(?<![A-Za-z0-9_])caveclient_[a-z0-9_]*[a-z0-9]")
+
+
+def why_no_host(pattern: str, groups: Mapping[str, Collection[str]], limit: str) -> str:
+    """Return why a run has no host, and what to do.
+
+    Args:
+        pattern: which hosts it was to work on (``caveclient_hosts``); empty: those that have tokens.
+        groups: of the inventory, with the names of their hosts.
+        limit: of the run (``--limit``); empty: none.
+    """
+    known = set(groups.get("all", ()))
+    if not known:
+        return "The inventory has no hosts. Name one: -i hosts.yml, or inventory in ansible.cfg."
+    within = f" within --limit {limit}" if limit else ""
+    if not pattern:
+        return (
+            f"No host{within} has caveclient_tokens. Give the hosts their users and tokens in group_vars or host_vars, "
+            "or name the hosts: -e caveclient_hosts=all"
+        )
+    similar = difflib.get_close_matches(pattern, sorted(known | set(groups)), 1)
+    return f"caveclient_hosts={pattern} matches no host{within}." + (
+        f" Did you mean {similar[0]}?"
+        if similar
+        else " ansible-inventory --graph shows the hosts and groups there are."
+    )
+
+
+def why_no_task(wanted: Sequence[str], skipped: Sequence[str], known: Collection[str]) -> str:
+    """Return why tags left a run without a task; empty when they are not the reason.
+
+    Args:
+        wanted: the tags that were asked for; ``all`` is Ansible's word for no choice.
+        skipped: the tags that were to be left out.
+        known: the tags that the playbook has.
+    """
+    named = [f"--tags {','.join(wanted)}"] if list(wanted) != ["all"] else []
+    named += [f"--skip-tags {','.join(skipped)}"] if skipped else []
+    if not named:
+        return ""
+    there = f"This playbook's tags: {', '.join(sorted(known))}." if known else "This playbook has no tags."
+    return f"No task ran: {' '.join(named)} leaves none. {there}"
+
+
+@cache
+def known_variables() -> frozenset[str]:
+    """Return the variables of users that the role and the playbooks of this collection read."""
+    sources = [_COLLECTION / "roles/caveclient/meta/argument_specs.yml", *(_COLLECTION / "playbooks").rglob("*.yml")]
+    return frozenset(name for path in sources for name in _VARIABLE.findall(path.read_text(encoding="utf-8")))
+
+
+def unknown_variables(names: Iterable[str]) -> list[str]:
+    """Return a sentence for each variable that looks like one of this collection and that nothing here reads."""
+    sentences = []
+    for name in sorted({name for name in names if name.startswith("caveclient_")} - known_variables()):
+        similar = difflib.get_close_matches(name, sorted(known_variables()), 1, cutoff=0.7)
+        hint = f": did you mean {similar[0]}?" if similar else "."
+        sentences.append(f"{name} is no variable of this collection{hint}")
+    return sentences

@@ -1,0 +1,282 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Ansible's own recap and exit status say what the report says, and nothing done is no success."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_run import Run, ansible
+from package.workstation import Workstations
+
+from cave_server import CaveServer
+
+OFF = {
+    "ansible_connection": "ssh",
+    "ansible_host": "127.0.0.1",
+    "ansible_port": 1,
+    "ansible_ssh_common_args": "-o ConnectTimeout=3",
+}
+NOBODY = {"caveclient_tokens": [{"user": "no-such-user-here", "token": "0123456789abcdef0123456789abcdef"}]}
+PLAYBOOKS = ("provision", "verify", "audit")
+
+
+class Lab:
+    """Four hosts: ws1 and ws4 are fine, the user of ws2 does not exist, ws3 is off. And fs1, which has no tokens."""
+
+    def __init__(self, folder: Path, cave: CaveServer) -> None:
+        self.folder = folder
+        self.stations = Workstations(folder, cave, "ws1", "ws2", "ws3", "ws4", "fs1")
+        tokens = {"caveclient_tokens": self.stations.tokens()}
+        self.hosts: dict[str, dict[str, Any]] = {"ws1": tokens, "ws2": NOBODY, "ws3": tokens | OFF, "ws4": tokens}
+        for name in ("ws1", "ws4"):
+            secrets = folder / name / "home" / ".cloudvolume" / "secrets"
+            secrets.mkdir(parents=True, mode=0o700)
+            path = secrets / "cave-secret.json"
+            path.write_text(json.dumps({"token": tokens["caveclient_tokens"][0]["token"]}))
+            path.chmod(0o600)
+
+    def run(self, playbook: str, *arguments: str, **settings: str) -> Run:
+        """Run a playbook of the collection, or a file beside the inventory."""
+        inventory = self.stations.inventory()
+        inventory["all"]["children"]["workstations"]["hosts"] = self.hosts
+        (self.folder / "hosts.yml").write_text(yaml.safe_dump(inventory))
+        name = playbook if playbook.endswith(".yml") else f"connectomics.cave.{playbook}"
+        return ansible(self.folder, "playbook", "-i", "hosts.yml", name, *arguments, **settings)
+
+    def site(self, *plays: object) -> str:
+        """Write plays into one playbook, and return its name; a word is a playbook of the collection."""
+        written = [
+            {"import_playbook": f"connectomics.cave.{play}"} if isinstance(play, str) else play for play in plays
+        ]
+        (self.folder / "site.yml").write_text(yaml.safe_dump(written))
+        return "site.yml"
+
+
+@pytest.fixture
+def lab(tmp_path: Path, cave: CaveServer) -> Lab:
+    return Lab(tmp_path, cave)
+
+
+def blamed(run: Run) -> list[str]:
+    """Return the hosts that failed or were unreachable, by Ansible's recap."""
+    lines = re.findall(r"^(\S+) +: ok=.* unreachable=(\d+) +failed=(\d+)", run.output.partition("PLAY RECAP")[2], re.M)
+    assert lines, run.output
+    return [host for host, unreachable, failed in lines if int(unreachable) + int(failed)]
+
+
+def squeezed(run: Run) -> str:
+    return " ".join(run.output.split())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"ANSIBLE_STRATEGY": "free"},
+        {"ANSIBLE_ANY_ERRORS_FATAL": "true"},
+        {"ANSIBLE_GATHERING": "implicit", "ANSIBLE_FORKS": "1"},
+    ],
+    ids=["plain", "free", "any_errors_fatal", "one_fork"],
+)
+def test_exactly_the_hosts_that_are_not_fine_fail(lab: Lab, settings: dict[str, str]) -> None:
+    run = lab.run("verify", **settings)
+    assert run.status == 2, run.output
+    assert blamed(run) == ["ws2", "ws3"]
+
+
+@pytest.mark.parametrize("playbook", PLAYBOOKS)
+def test_a_limit_changes_nothing_about_whom_the_recap_blames(lab: Lab, playbook: str) -> None:
+    arguments = (
+        ["-e", "caveclient_audit_users=no-such-user-here"] if playbook == "audit" else ["--skip-tags", "install"]
+    )
+    run = lab.run(playbook, "--limit", "ws1,ws2,ws3", *arguments)
+    assert run.status == 2, run.output
+    assert "ws3" in blamed(run)
+    assert "ws1" not in blamed(run) or playbook == "audit"
+
+
+def test_a_run_in_which_every_host_fails_has_a_report_and_blames_them_all(lab: Lab) -> None:
+    run = lab.run("verify", "--limit", "ws2,ws3")
+    assert run.status == 2, run.output
+    assert blamed(run) == ["ws2", "ws3"]
+    assert "FAILED   client_error: ws2 (no-such-user-here)" in run.output
+    assert "PENDING  host_unreachable: ws3" in run.output
+
+
+def test_a_fine_fleet_has_nobody_to_blame(lab: Lab) -> None:
+    run = lab.run("verify", "--limit", "ws1,ws4")
+    assert run.status == 0, run.output
+    assert blamed(run) == []
+
+
+def test_a_host_that_may_be_pending_is_not_blamed(lab: Lab) -> None:
+    run = lab.run("verify", "--limit", "ws1,ws3", "-e", "caveclient_pending_ok=true")
+    assert run.status == 0, run.output
+    assert blamed(run) == []
+
+
+@pytest.mark.parametrize("limit", [[], ["--limit", "ws1,ws4"]], ids=["all", "limited"])
+def test_a_report_that_cannot_be_written_is_no_success_and_the_table_is_there(lab: Lab, limit: list[str]) -> None:
+    lab.hosts = {name: lab.hosts[name] for name in ("ws1", "ws4")}
+    (lab.folder / "reports").write_text("in the way")
+    run = lab.run("verify", "-e", "caveclient_report=reports", *limit)
+    assert run.status == 2, run.output
+    assert "2 workstations ok; 1 user" in run.output
+    assert "FAILED   The folder reports cannot be made: File exists." in run.output
+    assert blamed(run) == (["ws1"] if limit else ["localhost"])
+
+
+def test_what_an_earlier_play_rescued_is_not_this_runs_failure(lab: Lab) -> None:
+    rescued = {
+        "hosts": "ws1",
+        "gather_facts": False,
+        "tasks": [
+            {
+                "block": [{"ansible.builtin.fail": {"msg": "tried"}}],
+                "rescue": [{"ansible.builtin.debug": {"msg": "well, then"}}],
+            }
+        ],
+    }
+    run = lab.run(lab.site(rescued, "verify"), "--limit", "ws1")
+    assert run.status == 0, run.output
+    assert blamed(run) == []
+
+
+def test_a_playbook_does_not_report_what_another_one_found(lab: Lab) -> None:
+    """The second one fails before the task that it reports."""
+    broken = {"import_playbook": "connectomics.cave.provision", "vars": {"caveclient_verify": "nonsense"}}
+    run = lab.run(lab.site("verify", broken), "--limit", "ws1")
+    assert run.status == 2, run.output
+    assert blamed(run) == ["ws1"]
+    assert "1 workstation ok; 1 user" in run.output
+    assert "0 workstations ok, 1 failed; 0 users" in run.output
+
+
+def test_the_rest_of_a_site_goes_on_with_the_hosts_that_are_fine(lab: Lab) -> None:
+    after = {"hosts": "ws1,ws2", "gather_facts": False, "tasks": [{"ansible.builtin.debug": {"msg": "after"}}]}
+    run = lab.run(lab.site("verify", after))
+    assert run.status == 2, run.output
+    tail = run.output.partition("Fail the hosts")[2]
+    assert re.search(r'ok: \[ws1\] => {\s+"msg": "after"', tail)
+    assert not re.search(r"ok: \[ws2\]", tail)
+
+
+def test_tools_that_read_the_statistics_see_what_the_report_says(lab: Lab) -> None:
+    settings = {"ANSIBLE_CALLBACKS_ENABLED": "tell", "ANSIBLE_CALLBACK_PLUGINS": str(lab.folder)}
+    (lab.folder / "tell.py").write_text(
+        "from ansible.plugins.callback import CallbackBase\n"
+        "class CallbackModule(CallbackBase):\n"
+        "    CALLBACK_VERSION, CALLBACK_TYPE, CALLBACK_NAME = 2.0, 'notification', 'tell'\n"
+        "    CALLBACK_NEEDS_ENABLED = True\n"
+        "    def v2_playbook_on_stats(self, stats):\n"
+        "        print('BLAMED', sorted({*stats.failures, *stats.dark}))\n"
+    )
+    assert "BLAMED ['ws2', 'ws3']" in lab.run("verify", **settings).output
+
+
+# Nothing done is no success -------------------------------------------------------------------------------------------
+
+
+def test_hosts_without_tokens_are_left_alone_and_named(lab: Lab) -> None:
+    lab.hosts = {"ws1": lab.hosts["ws1"], "fs1": {}}
+    run = lab.run("verify")
+    assert run.status == 0, run.output
+    assert "NOTE     Left alone, without caveclient_tokens: fs1." in run.output
+    assert not re.search(r"^fs1 +: ok=", run.output, re.M)
+
+
+@pytest.mark.parametrize(
+    ("playbook", "arguments", "line"),
+    [
+        (
+            "verify",
+            ["-e", "caveclient_hosts=workstation"],
+            "caveclient_hosts=workstation matches no host. Did you mean",
+        ),
+        (
+            "provision",
+            ["-e", "caveclient_hosts=xyz"],
+            "caveclient_hosts=xyz matches no host. ansible-inventory --graph",
+        ),
+        (
+            "audit",
+            ["-e", "caveclient_hosts=ws9", "--limit", "ws1"],
+            "caveclient_hosts=ws9 matches no host within --limit",
+        ),
+        ("verify", ["--limit", "fs1"], "No host within --limit fs1 has caveclient_tokens."),
+        ("verify", ["-e", "caveclient_hosts=fs1"], "Nobody was asked about"),
+        (
+            "provision",
+            ["--tags", "tokens"],
+            "No task ran: --tags tokens leaves none. This playbook's tags: install, token",
+        ),
+        ("verify", ["--tags", "x"], "No task ran: --tags x leaves none. This playbook has no tags."),
+    ],
+)
+def test_nothing_done_is_no_success(lab: Lab, playbook: str, arguments: list[str], line: str) -> None:
+    lab.hosts = {"ws1": lab.hosts["ws1"], "fs1": {}}
+    run = lab.run(playbook, *arguments)
+    assert run.status == 2, run.output
+    assert line in squeezed(run)
+
+
+def test_a_host_with_nobody_to_ask_is_named(lab: Lab) -> None:
+    lab.hosts = {"ws1": lab.hosts["ws1"], "ws4": {"caveclient_tokens": [{"user": "mallory", "state": "absent"}]}}
+    run = lab.run("verify")
+    assert run.status == 0, run.output
+    assert "NOTE     Nobody was asked about on ws4." in run.output
+
+
+@pytest.mark.parametrize("playbook", PLAYBOOKS)
+def test_a_run_without_an_inventory_says_so(tmp_path: Path, playbook: str) -> None:
+    run = ansible(tmp_path, "playbook", f"connectomics.cave.{playbook}")
+    assert run.status == 2, run.output
+    assert "The inventory has no hosts. Name one: -i hosts.yml" in run.output
+    assert blamed(run) == ["localhost"]
+
+
+def test_caveclient_hosts_may_be_this_machine_without_an_inventory(lab: Lab) -> None:
+    variables = {
+        **lab.stations.variables(),
+        **lab.hosts["ws1"],
+        "ansible_python_interpreter": f"{lab.folder}/ws1/python",
+    }
+    (lab.folder / "vars.json").write_text(json.dumps({**variables, "caveclient_hosts": "localhost"}))
+    run = ansible(lab.folder, "playbook", "connectomics.cave.verify", "-e", "@vars.json")
+    assert run.status == 0, run.output
+    assert "1 workstation ok; 1 user" in run.output
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("caveclient_verfy", ": did you mean caveclient_verify?"), ("caveclient_of_our_own_lab", ".")],
+)
+def test_a_variable_that_nothing_reads_is_named_with_what_it_may_be(lab: Lab, name: str, hint: str) -> None:
+    run = lab.run("verify", "--limit", "ws1", "-e", f"{name}=client")
+    assert run.status == 0, run.output
+    assert f"NOTE {name} is no variable of this collection{hint}" in squeezed(run)
+
+
+def test_the_collections_own_variables_are_known(lab: Lab) -> None:
+    assert "is no variable of this collection" not in lab.run("verify", "--limit", "ws1").output
+
+
+def test_a_list_of_hosts_does_not_need_a_run(lab: Lab) -> None:
+    run = lab.run("verify", "--list-hosts")
+    assert run.status == 0, run.output
+    assert "ws1" in run.output
+
+
+def test_a_folder_that_cannot_be_written_is_named(lab: Lab) -> None:
+    run = lab.run("verify", "--limit", "ws1", "-e", "caveclient_report=/proc/reports")
+    assert run.status == 2, run.output
+    assert "1 workstation ok; 1 user" in run.output
+    assert "The folder /proc/reports cannot be made" in squeezed(run)
