@@ -17,12 +17,19 @@ import os
 import re
 import stat
 import time
-from typing import Container, Iterator, NamedTuple
+from typing import Container, NamedTuple
 
 from ansible_collections.connectomics.cave.plugins.module_utils import _atomic
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import readers as _readers
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.obstacles import (
+    failure,
+    not_permitted,
+    obstructed,
+    reason,
+    reporting,
+)
 
 LOCK_FILE = ".connectomics-cave.lock"
 LOCK_PATIENCE = 20.0
@@ -34,17 +41,6 @@ MOST_FILES = 1000
 _OPEN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # O_NONBLOCK: opening a FIFO must not wait for its other end
 # A file that is not for its user to open, or that was swapped for a link (ELOOP) or a socket (ENXIO; macOS: the last).
 _CLOSED = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO, errno.EOPNOTSUPP)
-_REMEDIES = {
-    errno.ENOSPC: "Free some space there",
-    errno.EDQUOT: "Raise the user's quota, or free some space",
-    errno.EROFS: "Mount the file system read-write",
-    errno.EIO: "Check the disk or the file server",
-    errno.ELOOP: "Remove the symbolic link there",
-    errno.EISDIR: "Move the directory away that is there",
-    errno.ENOLCK: "Make file locks work there (lockd, for NFS)",
-    errno.EMFILE: "Raise the limit on open files",
-    errno.ENFILE: "Raise the system's limit on open files",
-}
 
 
 class Access(NamedTuple):
@@ -252,7 +248,7 @@ def read_entry(name: str, directory: int | None = None, follow: bool = True) -> 
     except OSError as error:
         if not follow:
             raise
-        problem, detail = "unreadable", str(_files.Malformed("unreadable", _reason(error)))
+        problem, detail = "unreadable", str(_files.Malformed("unreadable", reason(error)))
     mode = stat.S_IMODE(status.st_mode)
     return _files.Entry(mode, status.st_uid, status.st_gid, stat.S_ISREG(status.st_mode), text, problem, detail)
 
@@ -301,7 +297,7 @@ def _read(name: str, directory: int | None, flags: int) -> bytes:
     except OSError as error:
         if error.errno not in _CLOSED:
             raise
-        raise _files.Malformed("unreadable", _reason(error)) from None
+        raise _files.Malformed("unreadable", reason(error)) from None
     try:
         _require_regular(os.fstat(descriptor).st_mode)  # again: it may have been swapped
         content = b""
@@ -338,9 +334,9 @@ def open_directory(
             missing.insert(0, above)
             above = os.path.dirname(above)
     if missing and not os.path.isdir(above):
-        raise CaveError(_obstacle(above))
+        raise obstructed(above)
     if missing and not os.access(above, os.W_OK | os.X_OK):
-        raise CaveError(_not_permitted(above, f"make {missing[0]}"))
+        raise not_permitted(above, f"make {missing[0]}")
     if create is None and missing:
         return None, missing
     for directory in missing:
@@ -348,18 +344,18 @@ def open_directory(
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except PermissionError:
-        raise CaveError(_not_permitted(path, "enter it")) from None
+        raise not_permitted(path, "enter it") from None
     except OSError as error:
         if error.errno in (errno.ENOTDIR, errno.ENOENT):
-            raise CaveError(_obstacle(path)) from None
-        raise CaveError(_failed(error, path, "open")) from None
+            raise obstructed(path) from None
+        raise failure(error, path, "open") from None
     owner = os.fstat(descriptor).st_uid
     if owner not in owners:
         os.close(descriptor)
         link = " (through a symbolic link)" if os.path.realpath(path) != path else ""
         raise CaveError(
-            f"{path} leads{link} to a directory that belongs to user id {owner}, not to user id {os.geteuid()}. "
-            "Remove the link, or give the directory to its user (chown)."
+            f"{path} leads{link} to a directory that belongs to user id {owner}, not to user id {os.geteuid()}.",
+            denied=os.path.realpath(path),
         )
     return Directory(path, descriptor), missing
 
@@ -382,54 +378,3 @@ def _make(path: str, access: Access) -> None:
                 made.repair(access)
             finally:
                 made.close()
-
-
-@contextlib.contextmanager
-def reporting(path: str, doing: str) -> Iterator[None]:
-    """Turn an OSError into a CaveError that says what failed, where, why, and what to do."""
-    try:
-        yield
-    except OSError as error:
-        raise CaveError(_failed(error, path, doing)) from error
-
-
-def _failed(error: OSError, path: str, doing: str) -> str:
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return _not_permitted(path, doing)
-    remedy = _REMEDIES.get(error.errno or 0)
-    return f"Cannot {doing} {path}: {_reason(error)}. {remedy or 'Mend that'}, then run this again."
-
-
-def _reason(error: OSError) -> str:
-    return os.strerror(error.errno) if error.errno else type(error).__name__
-
-
-def _not_permitted(path: str, doing: str) -> str:
-    """Say which of the path's components denies access, to whom, and how to mend it."""
-    culprit = path
-    while not os.path.lexists(culprit) and culprit != os.path.dirname(culprit):
-        culprit = os.path.dirname(culprit)
-    try:
-        status = os.lstat(culprit)
-        state = f"belongs to user id {status.st_uid} with mode {stat.S_IMODE(status.st_mode):04o}"
-    except OSError as error:
-        state = f"cannot be looked at ({_reason(error)})"
-    what = doing if path in doing or doing.endswith(" it") else f"{doing} {path}"
-    with contextlib.suppress(OSError):
-        if os.statvfs(culprit).f_flag & os.ST_RDONLY:
-            return f"Cannot {what}: {culprit} is mounted read-only. {_REMEDIES[errno.EROFS]}, then run this again."
-    return (
-        f"No permission to {what}: {culprit} {state}, and the token's user has user id {os.geteuid()}. "
-        "Give it to that user (chown, chmod u+rwx)."
-    )
-
-
-def _obstacle(path: str) -> str:
-    """Say which of the path's components is in the way of a directory."""
-    culprit = path
-    while os.path.dirname(culprit) != culprit and not os.path.isdir(os.path.dirname(culprit)):
-        culprit = os.path.dirname(culprit)
-    if not os.path.lexists(culprit):
-        return f"{culprit} does not exist. Create it, or correct the path."
-    kind = "a symbolic link that leads to no directory" if os.path.islink(culprit) else "not a directory"
-    return f"{culprit} is {kind}, where a directory was expected. Move it away, then run this again."

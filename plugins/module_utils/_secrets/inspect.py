@@ -36,6 +36,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets import 
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import locations as _locations
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import readers as _readers
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import Home
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.obstacles import require_home
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.readers import Reading
 
 _SITE_PACKAGES = (
@@ -204,12 +205,7 @@ def inspect(home: Home, by_root: bool, managed: str) -> UserFiles:
     Raises:
         CaveError: the user has no home on this host.
     """
-    if not os.path.isdir(home.path):
-        raise CaveError(
-            f"The home directory of {home.name}, {home.path}, does not exist on this host. "
-            "Create or mount it, then run this again.",
-            no_home=home.name,
-        )
+    require_home(home.name, home.uid, home.path)
     where = home.places()
     listing = _directory.listing(where)
     directories = list(dict.fromkeys((where.caveclient, *where.cloud_volume, *where.cloud_files)))

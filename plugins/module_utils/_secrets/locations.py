@@ -6,15 +6,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import os.path
 import pwd
 import re
-from typing import Any, Mapping, NamedTuple
+from typing import Any, Iterator, Mapping, NamedTuple
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import readers as _readers
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.directory import Access
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.obstacles import advice
 
 _STARTUP_FILES = (
     ".pam_environment",
@@ -62,6 +64,21 @@ class Home(NamedTuple):
     def directory_access(self) -> Access:
         """Secrets directories are entered by whoever may read the files."""
         return Access(0o750, self.group) if self.mode & 0o040 else Access()
+
+    @contextlib.contextmanager
+    def advice(self) -> Iterator[None]:
+        """Add to errors about what is denied what helps this user."""
+        try:
+            yield
+        except CaveError as error:
+            denied = error.details.pop("denied", "")
+            if not denied:
+                raise
+            directory, set_in = self.cloud_volume_dir, ""
+            if directory is None:
+                directory, set_in = cloud_volume_dir_from(self.path, os.environ)
+            remedy = advice(denied, self.path, self.uid, directory.rstrip("/"), set_in)
+            raise CaveError(f"{error.message} {remedy}", **error.details) from error
 
     def places(self) -> _readers.Places:
         """Return where this user's readers look; to be called in a process that is the user."""

@@ -17,6 +17,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets import 
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import readers as _readers
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import Home
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.obstacles import reporting, require_home
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.plan import Plan, Wish, plan
 
 
@@ -30,11 +31,7 @@ def save(home: Home, wishes: list[Wish], check_mode: bool) -> list[dict[str, Any
     Raises:
         CaveError: it cannot be done. Files that were not written yet are as they were.
     """
-    if not os.path.isdir(home.path):
-        raise CaveError(
-            f"The home directory of {home.name}, {home.path}, does not exist on this host. "
-            "Create or mount it, then run this again."
-        )
+    require_home(home.name, home.uid, home.path)
     if home.group is not None and os.geteuid() != 0 and home.group not in (os.getegid(), *os.getgroups()):
         raise CaveError(
             f"{home.name} is not a member of the group with id {home.group}, and so cannot give files to it. "
@@ -42,7 +39,7 @@ def save(home: Home, wishes: list[Wish], check_mode: bool) -> list[dict[str, Any
         )
     session = _Session(home, home.places())
     try:
-        with _directory.reporting(home.path, "work in"):
+        with home.advice(), reporting(home.path, "work in"):
             return _save(session, wishes, check_mode)
     finally:
         session.close()

@@ -1,0 +1,243 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Why something cannot be done in a user's home, and what helps; to be called in a process that is that user.
+
+No advice gives away a directory that others use: only what lies below the user's own home may be given to the user.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import os.path
+import pwd
+import shlex
+import stat
+import struct
+from typing import Iterator
+
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+
+_REMEDIES = {
+    errno.ENOSPC: "Free some space there",
+    errno.EDQUOT: "Raise the user's quota, or free some space",
+    errno.EROFS: "Mount the file system read-write",
+    errno.EIO: "Check the disk or the file server",
+    errno.ELOOP: "Remove the symbolic link there",
+    errno.EISDIR: "Move the directory away that is there",
+    errno.ENOLCK: "Make file locks work there (lockd, for NFS)",
+    errno.EMFILE: "Raise the limit on open files",
+    errno.ENFILE: "Raise the system's limit on open files",
+}
+_GET_FLAGS = 0x80086601  # FS_IOC_GETFLAGS of Linux on 64 bits
+_IMMUTABLE = 0x00000010 | 0x00000020  # and append-only
+_FSTAB = "/etc/fstab"
+_LEAST_DEPTH = 2
+"""/home/alice has it; /home and /srv are never one user's."""
+_CURRENT_CONTENT = "..data"
+"""The link by which Kubernetes swaps the content of a volume that it fills from a Secret."""
+
+
+@contextlib.contextmanager
+def reporting(path: str, doing: str) -> Iterator[None]:
+    """Turn an OSError into a CaveError that says what failed, where, and why."""
+    try:
+        yield
+    except OSError as error:
+        raise failure(error, path, doing) from error
+
+
+def failure(error: OSError, path: str, doing: str) -> CaveError:
+    """Return the error that says what failed, where, why, and what to do."""
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return not_permitted(path, doing)
+    if error.errno == errno.EROFS:
+        return _read_only(path, doing)
+    remedy = _REMEDIES.get(error.errno or 0) or "Correct that"
+    return CaveError(f"Cannot {doing} {path}: {reason(error)}. {remedy}, then run this again.")
+
+
+def reason(error: OSError) -> str:
+    """Return why something failed, in the system's words."""
+    return os.strerror(error.errno) if error.errno else type(error).__name__
+
+
+def not_permitted(path: str, doing: str) -> CaveError:
+    """Return the error that says which of the path's components denies access, and to whom."""
+    culprit = _nearest(path)
+    what = doing if path in doing or doing.endswith(" it") else f"{doing} {path}"
+    if is_read_only(culprit):
+        return _read_only(path, what)
+    if _is_immutable(culprit):
+        command = f"sudo chattr -ia {shlex.quote(culprit)}"
+        return CaveError(
+            f"Cannot {what}: {culprit} is marked immutable. Allow changes ({command}), then run this again."
+        )
+    try:
+        status = os.lstat(culprit)
+        state = f"belongs to {owner_name(status.st_uid)} with mode {stat.S_IMODE(status.st_mode):04o}"
+    except OSError as error:
+        state = f"cannot be examined ({reason(error)})"
+    message = f"No permission to {what}: {culprit} {state}, and the token's user has user id {os.geteuid()}."
+    return CaveError(message, denied=culprit)
+
+
+def obstructed(path: str) -> CaveError:
+    """Return the error that says which of the path's components is in the way of a directory."""
+    culprit = path
+    while os.path.dirname(culprit) != culprit and not os.path.isdir(os.path.dirname(culprit)):
+        culprit = os.path.dirname(culprit)
+    if not os.path.lexists(culprit):
+        return CaveError(f"{culprit} does not exist. Create it, or correct the path.")
+    kind = "a symbolic link that leads to no directory" if os.path.islink(culprit) else "not a directory"
+    return CaveError(f"{culprit} is {kind}, where a directory was expected. Move it away, then run this again.")
+
+
+def require_home(user: str, uid: int, home: str) -> None:
+    """Check that a user has a home on this host in which something is, or can be, saved.
+
+    Raises:
+        CaveError: there is none; ``details`` has ``no_home``.
+    """
+    problem = _home_problem(user, uid, home)
+    if problem:
+        raise CaveError(f"{problem}, then run this again.", no_home=user)
+
+
+def _home_problem(user: str, uid: int, home: str) -> str:
+    if not home.startswith("/") or os.path.normpath(home) == "/":
+        return f"{user} has no home of their own ({home or 'none'}). Create one (usermod --home)"
+    unmounted = _unmounted(home)
+    if not os.path.isdir(home):
+        remedy = f"Mount it (mount {shlex.quote(unmounted)})" if unmounted else "Create or mount it"
+        return f"The home directory of {user}, {home}, does not exist on this host. {remedy}"
+    status = os.stat(home)
+    if (
+        status.st_uid == uid
+        or os.access(home, os.W_OK | os.X_OK)
+        or os.path.lexists(os.path.join(home, ".cloudvolume"))
+    ):
+        return ""
+    if unmounted:
+        command = f"mount {shlex.quote(unmounted)}"
+        return f"The home directory of {user}, {home}, is not mounted, though /etc/fstab has it. Mount it ({command})"
+    state = f"{home}, belongs to {owner_name(status.st_uid)} with mode {stat.S_IMODE(status.st_mode):04o}"
+    if _may_be_given(home, home, uid):
+        return f"The home directory of {user}, {state}. Give it to {user} (chown {shlex.quote(user)})"
+    return f"{user} has no home of their own: {state}. Create one (usermod --home)"
+
+
+def advice(culprit: str, home: str, uid: int, cloud_volume_dir: str, set_in: str) -> str:
+    """Return what lets a user change what is denied, without harm to anybody else.
+
+    Args:
+        culprit: the path that denies it, the ``denied`` of an error's details.
+        home: of the user.
+        uid: of the user.
+        cloud_volume_dir: the user's CLOUD_VOLUME_DIR, empty where it is not set.
+        set_in: the file that sets it, empty where that is not known.
+    """
+    if _may_be_given(culprit, home, uid):
+        return "Give it to that user (chown, chmod u+rwx), then run this again."
+    owner = _owner_of(culprit)
+    if owner == uid:
+        return "Let its user in (chmod u+rwx), then run this again."
+    if cloud_volume_dir and (_is_below(cloud_volume_dir, culprit) or _is_below(culprit, cloud_volume_dir)):
+        relation = "which belongs" if culprit == cloud_volume_dir else f"and {culprit} belongs"
+        place = set_in or "the file that sets it (such as ~/.profile)"
+        return (
+            f"CLOUD_VOLUME_DIR is {cloud_volume_dir}, {relation} to {owner_name(owner)}: "
+            f"change it in {place}, then run this again."
+        )
+    return "Others may use it, so leave it as it is: remove the link that leads there, or choose another place."
+
+
+def _may_be_given(path: str, home: str, uid: int) -> bool:
+    """Return whether a path may be given to a user: it is in a home that nobody else uses, and nobody else's."""
+    home, owner = os.path.normpath(home), _owner_of(path)
+    if home.count("/") < _LEAST_DEPTH or not _is_below(path, home) or owner == uid:
+        return False
+    if any(_is_below(account.pw_dir, home) for account in pwd.getpwall() if account.pw_uid != uid):
+        return False
+    return owner == 0 or not _has_account(owner)
+
+
+def is_read_only(path: str) -> bool:
+    """Return whether a path is on a file system that is mounted read-only."""
+    with contextlib.suppress(OSError):
+        return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    return False
+
+
+def is_secret_volume(directory: str) -> bool:
+    """Return whether a directory is a volume that Kubernetes fills from a Secret."""
+    return os.path.islink(os.path.join(directory, _CURRENT_CONTENT))
+
+
+def owner_name(uid: int) -> str:
+    """Return how to call the owner of a file in a message."""
+    with contextlib.suppress(KeyError):
+        return pwd.getpwuid(uid).pw_name
+    return f"user id {uid}"
+
+
+def _read_only(path: str, doing: str) -> CaveError:
+    culprit = _nearest(path)
+    what = doing if path in doing or doing.endswith(" it") else f"{doing} {path}"
+    if any(is_secret_volume(place) for place in (culprit, os.path.dirname(culprit))):
+        return CaveError(
+            f"Cannot {what}: {culprit} is mounted read-only, a volume that Kubernetes fills from a Secret. "
+            "Change the Secret, or take the mount away, then run this again."
+        )
+    return CaveError(f"Cannot {what}: {culprit} is mounted read-only. {_REMEDIES[errno.EROFS]}, then run this again.")
+
+
+def _nearest(path: str) -> str:
+    """Return the path, or the nearest directory above it that exists."""
+    while not os.path.lexists(path) and path != os.path.dirname(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def _is_below(path: str, folder: str) -> bool:
+    path, folder = os.path.normpath(path), os.path.normpath(folder)
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def _owner_of(path: str) -> int:
+    with contextlib.suppress(OSError):
+        return os.lstat(path).st_uid
+    return 0
+
+
+def _has_account(uid: int) -> bool:
+    with contextlib.suppress(KeyError):
+        return bool(pwd.getpwuid(uid))
+    return False
+
+
+def _is_immutable(path: str) -> bool:
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            answer = fcntl.ioctl(descriptor, _GET_FLAGS, b"\0" * 8)
+            return bool(struct.unpack("L", answer[: struct.calcsize("L")])[0] & _IMMUTABLE)
+        finally:
+            os.close(descriptor)
+    return False
+
+
+def _unmounted(path: str) -> str:
+    """Return the mount point of /etc/fstab at or above a path that is not mounted; empty where there is none."""
+    with contextlib.suppress(OSError):
+        with open(_FSTAB, encoding="utf-8", errors="surrogateescape") as table:
+            lines = [line.split() for line in table]
+        points = [fields[1] for fields in lines if len(fields) > 2 and not fields[0].startswith("#")]
+        for point in sorted(points, key=len, reverse=True):
+            if point not in ("/", "none") and _is_below(path, point):
+                return "" if os.path.ismount(point) else point
+    return ""

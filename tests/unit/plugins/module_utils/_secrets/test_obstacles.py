@@ -1,0 +1,138 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is advised when a user's home denies something: never what would break the host for others."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import obstacles
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import Home
+
+GINA, ALICE, NOBODY_KNOWN = 70_001, 70_002, 70_003
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give files away")
+
+
+@pytest.fixture(autouse=True)
+def accounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gina and Alice have accounts; both homes lie in tmp_path."""
+    known = {
+        uid: pwd.struct_passwd((name, "x", uid, uid, "", str(tmp_path / name), "/bin/sh"))
+        for uid, name in ((GINA, "gina"), (ALICE, "alice"), (0, "root"))
+    }
+    monkeypatch.setattr(pwd, "getpwall", lambda: list(known.values()))
+    monkeypatch.setattr(pwd, "getpwuid", known.__getitem__)
+
+
+def made(path: Path, owner: int, mode: int = 0o755) -> str:
+    path.mkdir(parents=True, exist_ok=True)
+    path.chmod(mode)
+    os.chown(path, owner, -1)
+    return str(path)
+
+
+@needs_root
+@pytest.mark.parametrize("owner", [0, NOBODY_KNOWN])
+@pytest.mark.parametrize("below", ["", ".cloudvolume", ".cloudvolume/secrets"])
+def test_what_is_the_users_alone_may_be_given_to_the_user(owner: int, below: str, tmp_path: Path) -> None:
+    culprit = made(tmp_path / "gina" / below, owner)
+    assert "chown" in obstacles.advice(culprit, str(tmp_path / "gina"), GINA, "", "")
+
+
+@pytest.mark.parametrize("culprit", ["/", "/home", "/usr", "/var/lib", "/tmp"])
+@pytest.mark.parametrize("home", ["/", "/home", "/var/lib", "/nonexistent", "/home/gina"])
+def test_no_folder_that_others_use_is_given_away(culprit: str, home: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = pwd.struct_passwd(("svc", "x", 999, 999, "", "/var/lib/svc", "/bin/sh"))
+    monkeypatch.setattr(pwd, "getpwall", lambda: [service])
+    for directory in ("", culprit, f"{culprit}/cv"):
+        assert "chown" not in obstacles.advice(culprit, home, GINA, directory, "")
+
+
+@needs_root
+def test_a_home_that_somebody_else_has_too_stays_theirs(tmp_path: Path) -> None:
+    culprit = made(tmp_path / "alice" / ".cloudvolume", 0)
+    assert "chown" not in obstacles.advice(culprit, str(tmp_path / "alice"), GINA, "", "")
+
+
+@needs_root
+def test_what_belongs_to_another_account_is_not_taken_from_it(tmp_path: Path) -> None:
+    culprit = made(tmp_path / "gina" / ".cloudvolume", ALICE)
+    assert "chown" not in obstacles.advice(culprit, str(tmp_path / "gina"), GINA, "", "")
+
+
+def test_cloud_volume_dir_is_named_with_the_file_that_sets_it() -> None:
+    said = obstacles.advice("/home", "/home/gina", GINA, "/home", "/home/gina/.profile")
+    assert said.startswith("CLOUD_VOLUME_DIR is /home, which belongs to root: change it in /home/gina/.profile")
+    said = obstacles.advice("/usr", "/home/gina", GINA, "/usr/cv", "")
+    assert said.startswith("CLOUD_VOLUME_DIR is /usr/cv, and /usr belongs to root: change it in the file that sets it")
+
+
+def test_the_advice_reaches_the_message(tmp_path: Path) -> None:
+    home = Home("gina", GINA, str(tmp_path / "gina"), cloud_volume_dir="/home/")
+    with pytest.raises(CaveError) as caught, home.advice():
+        raise CaveError("No permission to make /home/secrets.", denied="/home", other=1)
+    assert (
+        "No permission to make /home/secrets. CLOUD_VOLUME_DIR is /home, which belongs to root" in caught.value.message
+    )
+    assert caught.value.details == {"other": 1}
+
+
+@pytest.mark.parametrize(
+    ("home", "says"),
+    [
+        ("/", "gina has no home of their own (/)"),
+        ("", "gina has no home of their own (none)"),
+        ("relative", "gina has no home of their own (relative)"),
+        ("/nonexistent/gina", "/nonexistent/gina, does not exist on this host"),
+        ("/dev/null", "/dev/null, does not exist on this host"),
+    ],
+)
+def test_who_has_no_home_is_told_so(home: str, says: str) -> None:
+    with pytest.raises(CaveError) as caught:
+        obstacles.require_home("gina", GINA, home)
+    assert says in caught.value.message
+    assert "chown" not in caught.value.message
+    assert caught.value.details == {"no_home": "gina"}
+
+
+@needs_root
+def test_an_unmounted_home_is_named_as_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = tmp_path / "fstab"
+    home = made(tmp_path / "gina", 0)
+    table.write_text(f"# homes\nproc /proc proc\nfiler:/homes/gina {home} nfs defaults 0 0\nbroken\n")
+    monkeypatch.setattr(obstacles, "_FSTAB", str(table))
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(
+        CaveError, match=rf"{home}, is not mounted, though /etc/fstab has it. Mount it \(mount {home}\)"
+    ):
+        obstacles.require_home("gina", GINA, home)
+    table.write_text("")
+    with pytest.raises(CaveError, match=r"belongs to root with mode 0755. Give it to gina \(chown gina\)"):
+        obstacles.require_home("gina", GINA, home)
+
+
+@needs_root
+def test_a_home_of_somebody_else_is_not_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = made(tmp_path / "alice", ALICE)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(CaveError, match=r"^gina has no home of their own: .*/alice, belongs to alice") as caught:
+        obstacles.require_home("gina", GINA, home)
+    assert "chown" not in caught.value.message
+    made(tmp_path / "alice" / ".cloudvolume", ALICE)
+    obstacles.require_home("gina", GINA, home)  # what is there is worth a look
+
+
+def test_a_volume_of_kubernetes_is_named_as_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "..2026_11").mkdir()
+    (tmp_path / "..data").symlink_to("..2026_11")
+    monkeypatch.setattr(obstacles, "is_read_only", lambda path: True)
+    error = obstacles.not_permitted(str(tmp_path), "write")
+    assert "mounted read-only, a volume that Kubernetes fills from a Secret. Change the Secret" in error.message
+    assert "denied" not in error.details
