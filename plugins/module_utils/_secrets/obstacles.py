@@ -153,7 +153,7 @@ def advice(culprit: str, home: str, uid: int, cloud_volume_dir: str, set_in: str
             f"CLOUD_VOLUME_DIR is {cloud_volume_dir}, {relation} to {owner_name(owner)}: "
             f"change it in {place}, then run this again."
         )
-    return "Others may use it, so leave it as it is: remove the link that leads there, or choose another place."
+    return "Remove the link that leads there, or choose another place: others may use this one as it is."
 
 
 def _may_be_given(path: str, home: str, uid: int) -> bool:
