@@ -60,6 +60,20 @@ class Server:
         return f"/info/api/v2/datastack/full/{self.datastack}"
 
     @property
+    def record(self) -> dict[str, Any]:
+        """The datastack's record."""
+        found: dict[str, Any] = self.get(self.full, self.token).json()
+        return found
+
+    def names(self) -> dict[str, str]:
+        """Return the datastack's name in each namespace: what permissions of the services are given for."""
+        return {
+            "datastack": self.datastack,
+            "pychunkedgraph": self.record["segmentation_source"].rpartition("/")[2],
+            "aligned_volume": self.record["aligned_volume"]["name"],
+        }
+
+    @property
     def token(self) -> str:
         """Of somebody who may see the datastack."""
         return self._token("CAVE_TEST_TOKEN")

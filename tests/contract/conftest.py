@@ -35,4 +35,5 @@ def server(request: pytest.FixtureRequest) -> Server:
         "CAVE_TEST_TOKEN_NO_TOS": cave.add_person("bob", [datastack], accepted_tos=False).token,
         "CAVE_TEST_TOKEN_NO_PERMISSION": cave.add_person("carol").token,
     }
+    cave.serve(datastack)
     return Server(cave.url, cave.ca, datastack, tokens, cave)

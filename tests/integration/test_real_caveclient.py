@@ -38,6 +38,29 @@ except Exception as error:
 print(json.dumps(told))
 """
 
+SERVICES = """
+import json, sys
+from caveclient import CAVEclient
+datastack, address, token = json.loads(sys.stdin.read())
+client = CAVEclient(datastack, server_address=address, auth_token=token, write_server_cache=False)
+calls = {
+    "materialize": lambda: client.materialize.get_versions(),
+    "chunkedgraph": lambda: str(client.chunkedgraph.server_version),
+    "oldest": lambda: client.chunkedgraph.get_oldest_timestamp().year,
+    "l2cache": lambda: client.l2cache.has_cache(),
+    "skeleton": lambda: str(client.skeleton.server_version),
+    "annotation": lambda: client.annotation.get_tables(),
+    "state": lambda: str(client.state.server_version),
+}
+told = {}
+for name, call in calls.items():
+    try:
+        told[name] = call()
+    except Exception as error:
+        told[name] = "%s: %s" % (type(error).__name__, str(error)[:60])
+print(json.dumps(told))
+"""
+
 
 @pytest.fixture(scope="session")
 def python(caveclient_python: Callable[..., Path]) -> Path:
@@ -49,9 +72,15 @@ def python(caveclient_python: Callable[..., Path]) -> Path:
 def ask(python: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """Run `CAVEclient(datastack)` in an empty home; return what became of it."""
 
-    def run(address: str, token: str | None, datastack: str = "minnie65_public", **variables: str) -> dict[str, Any]:
+    def run(
+        address: str,
+        token: str | None,
+        datastack: str = "minnie65_public",
+        program: str = PROGRAM,
+        **variables: str,
+    ) -> dict[str, Any]:
         done = subprocess.run(
-            [python, "-c", PROGRAM],
+            [python, "-c", program],
             input=json.dumps([datastack, address, token]),
             capture_output=True,
             text=True,
@@ -155,3 +184,31 @@ def test_429_is_asked_again_only_when_the_server_says_after_how_long(
     told = ask(cave.url, person.token)
     assert told["message"].startswith("429 Client Error")
     assert len(cave.requests("/info/api/v2/datastack/full")) == requests
+
+
+def test_the_services_of_a_datastack_serve_it(cave: CaveServer, ask: Callable[..., dict[str, Any]]) -> None:
+    cave.serve("minnie65_public")
+    person = cave.add_person("alice", ["minnie65_public"])
+    assert ask(cave.url, person.token, program=SERVICES) == {
+        "materialize": [1, 2],
+        "chunkedgraph": "2.21.1",
+        "oldest": 2020,
+        "l2cache": True,
+        "skeleton": "0.23.11",
+        "annotation": ["synapses", "nuclei"],
+        "state": "0.7.2",
+    }
+
+
+def test_a_service_that_is_down_breaks_what_is_asked_of_it(
+    cave: CaveServer, ask: Callable[..., dict[str, Any]]
+) -> None:
+    cave.serve("minnie65_public")
+    person = cave.add_person("alice", ["minnie65_public"])
+    cave.set_fault("/segmentation", "status", status=503)
+    cave.configure(broken=["annotation"])
+    told = ask(cave.url, person.token, program=SERVICES)
+    assert told["materialize"] == [1, 2]
+    for name in ("chunkedgraph", "oldest", "l2cache"):
+        assert told[name].startswith("RetryError") or told[name].startswith("HTTPError: 503")
+    assert told["annotation"].startswith("HTTPError: 500 Server Error")

@@ -19,20 +19,18 @@ from aiohttp import web
 
 from . import pages, wire
 from .credentials import TOKEN_NAME, BadAuthHeaderError, Credentials, read
-from .faults import INSTEAD
-from .world import (
+from .errors import (
     AlreadyExistsError,
     AuthDownError,
     DatabaseError,
     MissingPermissionError,
     NotFoundError,
-    Person,
     SeveralKeysError,
     TermsOwedError,
-    UnknownDatastackError,
-    World,
-    fingerprint,
+    UnknownNameError,
 )
+from .faults import INSTEAD
+from .world import Person, World, fingerprint
 
 AUTH_VERSION = "neuroglance_auth -- version 2.30.3"
 INFO_VERSION = "4.3.3"
@@ -142,14 +140,25 @@ def broken() -> web.Response:
 async def auth_is_down(world: World) -> web.Response:
     """Answer for a service that waits for the auth server in vain."""
     await asyncio.sleep(world.auth_down_delay)
-    return plain(pages.bad_gateway("502 Bad Gateway"), 502)
+    return plain(pages.gateway("502 Bad Gateway"), 502)
 
 
 # Who is asking
 
 
-def guarded(look_up: Callable[[World, str], Found | None]) -> Callable[[Answerer[Found]], Handler]:
-    """Let a request through when its token is good; `look_up` is how the service knows a token."""
+def guarded(
+    look_up: Callable[[World, str], Found | None],
+    *,
+    when_down: Callable[[World], Awaitable[web.Response]] = auth_is_down,
+    refuse: Callable[..., web.Response] = api_error,
+) -> Callable[[Answerer[Found]], Handler]:
+    """Let a request through when its token is good.
+
+    Args:
+        look_up: how the service knows a token.
+        when_down: its answer when it has to ask an auth server that is down.
+        refuse: how it writes a refusal; `api_error`, or what older services write.
+    """
 
     def decorate(answerer: Answerer[Found]) -> Handler:
         async def guard(request: web.Request) -> web.StreamResponse:
@@ -160,10 +169,10 @@ def guarded(look_up: Callable[[World, str], Found | None]) -> Callable[[Answerer
             except BadAuthHeaderError:
                 detail = ', error="invalid_request", error_description="Header must begin with \'Bearer\'"'
                 text = "Authorization header must begin with 'Bearer'"
-                return api_error(400, "bad_auth_header", text, headers={"WWW-Authenticate": realm + detail})
+                return refuse(400, "bad_auth_header", text, headers={"WWW-Authenticate": realm + detail})
             if credentials.programmatic and not credentials.token:
                 text = "Unauthorized - No Token Provided"
-                return api_error(401, "no_token", text, headers={"WWW-Authenticate": realm})
+                return refuse(401, "no_token", text, headers={"WWW-Authenticate": realm})
             if credentials.sent_in == "query" and not credentials.programmatic:
                 return _into_cookie(site, request, credentials.token)
             try:
@@ -171,12 +180,12 @@ def guarded(look_up: Callable[[World, str], Found | None]) -> Callable[[Answerer
                 if found is not None:
                     return await answerer(Asked(request, site.world, site, credentials.token, credentials), found)
             except AuthDownError:
-                return await auth_is_down(site.world)
+                return await when_down(site.world)
             if not credentials.programmatic:
                 return redirect(f"{site.authorize}?redirect={quote(site.url + request.path_qs)}")
             detail = ', error="invalid_token", error_description="Invalid/Expired Token"'
             text = "Unauthorized - Token is Invalid or Expired"
-            return api_error(401, "invalid_token", text, headers={"WWW-Authenticate": realm + detail})
+            return refuse(401, "invalid_token", text, headers={"WWW-Authenticate": realm + detail})
 
         return guard
 
@@ -373,6 +382,28 @@ async def _json_body(request: web.Request) -> Any:
         return None
 
 
+def refused(asked: Asked, error: UnknownNameError | TermsOwedError | MissingPermissionError) -> web.Response:
+    """Answer as middle_auth_client does for somebody who may not see what was asked for."""
+    if isinstance(error, UnknownNameError):
+        data = {"table_id": error.name, "resource_namespace": error.namespace}
+        return api_error(400, "invalid_table_id", "Invalid table_id for service", data)
+    if isinstance(error, TermsOwedError):
+        url = f"{asked.site.url}/sticky_auth/api/v1/tos/{error.terms['tos_id']}/accept"
+        if not asked.credentials.programmatic:
+            return redirect(f"{url}?redirect={quote(asked.site.url + asked.request.path_qs)}")
+        data = {"tos_id": error.terms["tos_id"], "tos_name": error.terms["tos_name"], "tos_form_url": url}
+        return api_error(403, "missing_tos", "Need to accept Terms of Service to access resource.", data)
+    data = {"required_permission": "view", "auth_dataset": error.dataset}
+    return api_error(403, "missing_permission", f"Missing permission: view for dataset {error.dataset}", data)
+
+
+@auth_required
+async def dataset_of_name(asked: Asked, _person: Person) -> web.Response:
+    """Tell to which dataset a service's table, volume or datastack belongs."""
+    found = asked.world.dataset_of(asked.request.match_info["namespace"], asked.request.match_info["name"])
+    return plain("No dataset for given service and table names", 404) if found is None else jsonify(found)
+
+
 # The info service
 
 
@@ -398,19 +429,8 @@ async def datastack(asked: Asked, description: dict[str, Any]) -> web.Response:
     name = asked.request.match_info["name"]
     try:
         return restful(asked.world.info.datastack(asked.token, description, name))
-    except UnknownDatastackError:
-        data = {"table_id": name, "resource_namespace": "datastack"}
-        return api_error(400, "invalid_table_id", "Invalid table_id for service", data)
-    except TermsOwedError as error:
-        url = f"{asked.site.url}/sticky_auth/api/v1/tos/{error.terms['tos_id']}/accept"
-        if not asked.credentials.programmatic:
-            return redirect(f"{url}?redirect={quote(asked.site.url + asked.request.path_qs)}")
-        data = {"tos_id": error.terms["tos_id"], "tos_name": error.terms["tos_name"], "tos_form_url": url}
-        return api_error(403, "missing_tos", "Need to accept Terms of Service to access resource.", data)
-    except MissingPermissionError as error:
-        data = {"required_permission": "view", "auth_dataset": error.dataset}
-        text = f"Missing permission: view for dataset {error.dataset}"
-        return api_error(403, "missing_permission", text, data)
+    except (UnknownNameError, TermsOwedError, MissingPermissionError) as error:
+        return refused(asked, error)
     except NotFoundError:
         return restful({"message": NOT_FOUND}, 404)
 
@@ -428,18 +448,19 @@ async def front(request: web.Request, handler: Handler) -> web.StreamResponse:
         "path": _without_token(request.path),
         "fingerprint": token,
         "sent_in": sent_in,
+        "client": request.remote,
         "time": world.now(),
         "status": None,
         "internal": False,
     }
     world.log.append(entry)
-    delay, fault = world.faults.take(request.method, request.path, token)
+    delay, fault = world.faults.take(request.method, request.path, token, request.remote)
     if delay or world.latency:
         await asyncio.sleep(delay + world.latency)
     if fault and fault.kind in INSTEAD:
         response = await wire.answer(request, fault)
     elif world.auth_down and request.path.startswith(("/auth/", "/sticky_auth/")):
-        response = plain(pages.bad_gateway("502 Bad Gateway"), 502)
+        response = plain(pages.gateway("502 Bad Gateway"), 502)
     else:
         response = await handler(request)
         if fault:
@@ -477,6 +498,8 @@ async def routing_errors(request: web.Request, handler: Handler) -> web.StreamRe
             return plain("", 200, allowed)
         if request.path.startswith("/info/api/v2/"):
             return _json(json.dumps({"message": NOT_ALLOWED}) + "\n", 405, allowed)
+        if request.path.startswith(("/materialize/api/", "/annotation/api/v2/")):
+            return restful({"code": 500, "message": f"405 Method Not Allowed: {NOT_ALLOWED}", "traceback": []}, 500)
         return plain(pages.error("405 Method Not Allowed", NOT_ALLOWED), 405, allowed)
 
 
@@ -500,6 +523,7 @@ def application(site: Site) -> web.Application:
         router.add_get(f"{api}/logout", log_out)
         router.add_post(f"{api}/service_account", create_service_account)
         router.add_get(api + r"/service_account/{id:\d+}/token", service_account_token)
+        router.add_get(api + "/service/{namespace}/table/{name}/dataset", dataset_of_name)
     sticky = "/sticky_auth/api/v1"
     router.add_get(f"{sticky}/authorize", authorize)
     router.add_post(f"{sticky}/authorize", log_in)

@@ -137,7 +137,14 @@ class CaveServer:
         self._call("reset", **options)
 
     def configure(self, **options: Any) -> None:
-        """Change options and leave the rest as it is; those of `reset`, and auth_down."""
+        """Change options and leave the rest as it is: those of `reset`, and these.
+
+        auth_down: as `set_auth_down`.
+        auth_hiccup: status that the services get from the auth server in place of its answers; 0: none.
+        without_token: services (info, materialize, ...) whose own token is dead.
+        broken: services whose store is down.
+        versions, limits: of services, and questions a minute, as `world.VERSIONS` and `world.LIMITS`.
+        """
         self._call("configure", **options)
 
     def set_listening(self, on: bool) -> None:
@@ -263,6 +270,14 @@ class CaveServer:
             **fields,
         )
 
+    def serve(self, name: str = "minnie65_public", url: str | None = None) -> None:
+        """Let a datastack's local server be this server, or the one of an address."""
+        self._call("serve", name=name, url=url)
+
+    def map_name(self, namespace: str, name: str, dataset: str) -> None:
+        """Let a name in a service's namespace belong to another dataset than its datastack."""
+        self._call("map_name", namespace=namespace, name=name, dataset=dataset)
+
     def add_terms(self, name: str) -> int:
         """Add terms of service and return their id."""
         return int(self._call("add_terms", name=name))
@@ -277,6 +292,7 @@ class CaveServer:
         skip: int = 0,
         method: str | None = None,
         fingerprint: str | None = None,
+        client: str | None = None,
         **parameters: Any,
     ) -> None:
         """Switch a fault on for requests whose path begins with `prefix`; `cave_server/README.md` lists the kinds.
@@ -286,6 +302,7 @@ class CaveServer:
             skip: how many pass unharmed first.
             method: only this one.
             fingerprint: only requests with the token of this fingerprint.
+            client: only requests from this address.
             parameters: of the kind.
         """
         self._call(
@@ -296,6 +313,7 @@ class CaveServer:
             skip=skip,
             method=method,
             fingerprint=fingerprint,
+            client=client,
             parameters=parameters,
         )
 
@@ -306,8 +324,9 @@ class CaveServer:
     def requests(self, prefix: str = "", internal: bool = False) -> list[dict[str, Any]]:
         """Return the requests whose path begins with `prefix`.
 
-        Each has method, path, fingerprint (of its token, or None), sent_in (header, cookie, query or None), time,
-        status (None: no answer) and internal. `internal`: also the info service's own questions to the auth server.
+        Each has method, path, fingerprint (of its token, or None), sent_in (header, cookie, query or None), client
+        (address), time, status (None: no answer) and internal. `internal`: also the services' questions to the auth
+        server.
         """
         listed: list[dict[str, Any]] = self._call("requests", prefix=prefix, internal=internal)
         return listed

@@ -39,13 +39,18 @@ class Control:
         await self._listen(True)
 
     def configure(self, **options: Any) -> None:
-        """Change options of the world as it is: cache_ttl, legacy, latency, auth_down, auth_down_delay."""
+        """Change options of the world as it is."""
         world = self._site.world
         for name, value in options.items():
             if name == "cache_ttl":
-                world.info.cache_ttl = value
-            elif name in ("legacy", "latency", "auth_down", "auth_down_delay"):
+                for service in (world.info, *world.services.values()):
+                    service.cache_ttl = value
+            elif name in ("legacy", "latency", "auth_down", "auth_down_delay", "auth_hiccup"):
                 setattr(world, name, value)
+            elif name in ("without_token", "broken"):
+                setattr(world, name, set(value))
+            elif name in ("versions", "limits"):
+                getattr(world, name).update(value)
             else:
                 raise ValueError(f"there is no option {name!r}")
 
@@ -116,6 +121,21 @@ class Control:
     def add_datastack(self, **arguments: Any) -> None:
         """Add a datastack, as `World.add_datastack`."""
         self._site.world.add_datastack(**arguments)
+
+    def serve(self, name: str, url: str | None = None) -> None:
+        """Make this server, or another one, a datastack's local server."""
+        stack = self._site.world.datastacks.get(name)
+        if stack is None or stack.record is None:
+            raise ValueError(f"there is no datastack {name!r} with a record")
+        address = url or self._site.url
+        stack.record |= {
+            "local_server": address,
+            "segmentation_source": f"graphene://{address}/segmentation/table/{stack.table}",
+        }
+
+    def map_name(self, namespace: str, name: str, dataset: str) -> None:
+        """Map a name to a dataset, as `World.map_name`."""
+        self._site.world.map_name(namespace, name, dataset)
 
     def set_fault(self, **arguments: Any) -> None:
         """Switch a fault on, as `faults.Fault`."""

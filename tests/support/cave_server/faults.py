@@ -49,6 +49,7 @@ class Fault:
         skip: how many matching requests pass unharmed first.
         method: only requests of this method.
         fingerprint: only requests with the token of this fingerprint.
+        client: only requests from this address.
     """
 
     prefix: str
@@ -57,6 +58,7 @@ class Fault:
     skip: int = 0
     method: str | None = None
     fingerprint: str | None = None
+    client: str | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -71,13 +73,14 @@ class Fault:
             )
         self.parameters = defaults | self.parameters
 
-    def meets(self, method: str, path: str, token: str | None) -> bool:
-        """Say whether a request is met, and count it. `token` is the fingerprint of the request's token."""
+    def meets(self, method: str, path: str, token: str | None, client: str | None = None) -> bool:
+        """Say whether a request is met, and count it. `token` is its token's fingerprint, `client` who sends it."""
         if (
             self.times == 0
             or not path.startswith(self.prefix)
             or self.method not in (None, method)
             or self.fingerprint not in (None, token)
+            or self.client not in (None, client)
         ):
             return False
         if self.skip:
@@ -102,14 +105,14 @@ class Faults:
         """Switch all faults off."""
         self._faults.clear()
 
-    def take(self, method: str, path: str, token: str | None) -> tuple[float, Fault | None]:
+    def take(self, method: str, path: str, token: str | None, client: str | None = None) -> tuple[float, Fault | None]:
         """Return the delay and the fault that meet a request: all delays added up, the first of the other faults."""
         delay = 0.0
         met = None
         for fault in self._faults:
             if fault.kind in DELAYING:
-                if fault.meets(method, path, token):
+                if fault.meets(method, path, token, client):
                     delay += fault.parameters["seconds"]
-            elif met is None and fault.meets(method, path, token):
+            elif met is None and fault.meets(method, path, token, client):
                 met = fault
         return delay, met

@@ -32,9 +32,14 @@ def error(title: str, text: str) -> str:
     return f"<!doctype html>\n<html lang=en>\n<title>{title}</title>\n<h1>{heading}</h1>\n<p>{text}</p>\n"
 
 
-def bad_gateway(title: str) -> str:
-    """Return the page of a front end whose service doesn't answer."""
+NGINX_REASONS = {413: "Request Entity Too Large", 503: "Service Temporarily Unavailable", 504: "Gateway Time-out"}
+"""Where nginx says it in its own words."""
+
+
+def gateway(title: str) -> str:
+    """Return the page of a front end (nginx) that answers itself, as it does when no service is there."""
     lines = ["<html>", f"<head><title>{title}</title></head>", "<body>", f"<center><h1>{title}</h1></center>"]
+    lines.append("<hr><center>nginx</center>")
     return "\r\n".join([*lines, "</body>", "</html>", ""])
 
 

@@ -23,6 +23,7 @@ from aiohttp import web
 
 from .app import Site, application
 from .control import Control, control_application
+from .services import with_services
 from .world import public_world
 
 BACKLOG = 2048
@@ -87,7 +88,7 @@ async def serve(
         _stop_at_end_of_stdin(loop, stop)
 
     site = Site(public_world(**options))
-    runner = web.AppRunner(application(site), access_log=None, shutdown_timeout=PATIENCE)
+    runner = web.AppRunner(with_services(application(site)), access_log=None, shutdown_timeout=PATIENCE)
     await runner.setup()
     door = Door(runner, address, port, context)
     key = secrets.token_urlsafe()

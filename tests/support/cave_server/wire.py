@@ -50,11 +50,11 @@ async def status(_request: web.Request, fault: Fault) -> web.StreamResponse:
     headers = {}
     if fault.parameters["retry_after"] is not None:
         headers["Retry-After"] = str(fault.parameters["retry_after"])
-    title = f"{code} {web.Response(status=code).reason}"
+    title = f"{code} {pages.NGINX_REASONS.get(code) or web.Response(status=code).reason}"
     body = fault.parameters["body"]
     return web.Response(
         status=code,
-        text=pages.bad_gateway(title) if body is None else body,
+        text=pages.gateway(title) if body is None else body,
         content_type="text/html",
         headers=headers,
     )

@@ -4,8 +4,8 @@
 
 """What a CAVE deployment knows and decides: people, keys, terms of service, datastacks, and what is remembered of them.
 
-Plain Python without HTTP. `World` is the auth server, `InfoService` the info service, which asks the auth server about
-a token and remembers the answer. Both follow middle_auth 2.30.3, middle_auth_client 3.19 and the info service 4.3.3.
+Plain Python without HTTP. `World` is the auth server; what the other services remember of it is in `memory.py`. It
+follows middle_auth 2.30.3.
 Times are seconds since the epoch.
 """
 
@@ -20,60 +20,28 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .errors import AlreadyExistsError, DatabaseError, LimitError, NotFoundError, SeveralKeysError
 from .faults import Faults
+from .memory import InfoService, Memory
 
 LONGEST_DESCRIPTION = 120
 """Characters: the width of the auth server's column."""
 LOGIN_SECONDS = 7 * 24 * 3600
-REASK_LIMIT = 20
-REASK_WINDOW = 300.0
-MAPPING_SECONDS = 300.0
 LOG_LENGTH = 200_000
+LIMIT_SECONDS = 60.0
+LIMITS = {"fast_query": 2000, "exists": 100}
+"""Questions a minute and person: of materialize's third API, and of the skeleton service's `exists`."""
+VERSIONS = {
+    "materialize": "5.26.4",
+    "segmentation": "2.21.1",
+    "l2cache": "1.3.1",
+    "skeletoncache": "0.23.11",
+    "annotation": "4.35.0",
+    "schema": "5.26.3",
+    "nglstate": "0.7.2",
+}
+"""The services besides auth and info, and their versions."""
 LEVELS = {"none": 0, "view": 1, "edit": 2}
-
-
-class CaveError(Exception):
-    """The request is understood and refused; the subclasses say why."""
-
-
-class DatabaseError(CaveError):
-    """The auth server's database refuses a row: the server breaks with status 500."""
-
-
-class SeveralKeysError(CaveError):
-    """`refresh_token` serves accounts with at most one key."""
-
-
-class NotFoundError(CaveError):
-    """What is asked for doesn't exist, or belongs to somebody else."""
-
-
-class AlreadyExistsError(CaveError):
-    """A service account of this name exists."""
-
-
-class AuthDownError(CaveError):
-    """The info service has to ask the auth server, which is down."""
-
-
-class UnknownDatastackError(CaveError):
-    """The auth server has no dataset for this datastack."""
-
-
-class TermsOwedError(CaveError):
-    """The person may see the dataset once terms of service are accepted; `terms` is the row of `missing_tos`."""
-
-    def __init__(self, terms: dict[str, Any]) -> None:
-        super().__init__(terms["tos_name"])
-        self.terms = terms
-
-
-class MissingPermissionError(CaveError):
-    """The person may not see the dataset; `dataset` is its name."""
-
-    def __init__(self, dataset: str) -> None:
-        super().__init__(dataset)
-        self.dataset = dataset
 
 
 def fingerprint(token: str) -> str:
@@ -152,6 +120,16 @@ class Datastack:
     dataset: str
     record: dict[str, Any] | None
 
+    @property
+    def table(self) -> str:
+        """The chunkedgraph's name for it: the last part of its segmentation source."""
+        return str((self.record or {}).get("segmentation_source", "")).rpartition("/")[2]
+
+    @property
+    def volume(self) -> str:
+        """The name of its aligned volume."""
+        return str((self.record or {}).get("aligned_volume", {}).get("name", ""))
+
 
 class World:
     """The auth server.
@@ -193,7 +171,19 @@ class World:
         self.terms: dict[int, Terms] = {}
         self.datasets: dict[str, Dataset] = {}
         self.datastacks: dict[str, Datastack] = {}
-        self.info = InfoService(self, cache_ttl)
+        self.mapping: dict[tuple[str, str], str] = {}
+        """(namespace, name) -> dataset, where it is not the datastack's."""
+        self.auth_hiccup = 0
+        """Status that the services get for their questions to the auth server; 0: its true answers."""
+        self.without_token: set[str] = set()
+        """Services whose own token is dead, so that the auth server doesn't tell them what a name means."""
+        self.broken: set[str] = set()
+        """Services whose store is down."""
+        self.versions = dict(VERSIONS)
+        self.limits = dict(LIMITS)
+        self._counted: dict[tuple[int, str], tuple[float, int]] = {}
+        self.info = InfoService(self, "info", cache_ttl)
+        self.services = {name: Memory(self, name, cache_ttl) for name in VERSIONS}
 
     # Time
 
@@ -486,115 +476,56 @@ class World:
         if terms is not None and terms not in self.terms:
             raise ValueError(f"there are no terms of service {terms}")
         dataset = dataset or name
-        if dataset not in self.datasets:
-            group = f"{dataset.split('_')[0].removesuffix('65')}-readers"
-            self.datasets[dataset] = Dataset(len(self.datasets) + 1, dataset, group, terms)
+        self._add_dataset(dataset, terms)
         described = _record(name, local_server, len(self.datastacks) + 1) | fields if record else None
         self.datastacks[name] = Datastack(name, dataset, described)
 
-    def dataset_of(self, datastack: str) -> str | None:
-        """Return the dataset of a datastack, which the auth server maps."""
-        known = self.datastacks.get(datastack)
-        return known.dataset if known else None
+    def map_name(self, namespace: str, name: str, dataset: str) -> None:
+        """Let a name in a service's namespace belong to a dataset, made when it is new, other than the datastack's."""
+        self._add_dataset(dataset, None)
+        self.mapping[namespace, name] = dataset
 
+    def _add_dataset(self, dataset: str, terms: int | None) -> None:
+        if dataset not in self.datasets:
+            group = f"{dataset.split('_')[0].removesuffix('65')}-readers"
+            self.datasets[dataset] = Dataset(len(self.datasets) + 1, dataset, group, terms)
 
-class InfoService:
-    """What the info service decides about a token, with its memory of what the auth server said."""
+    def dataset_of(self, namespace: str, name: str) -> str | None:
+        """Return the dataset of a name in a service's namespace, which the auth server maps."""
+        if (namespace, name) in self.mapping:
+            return self.mapping[namespace, name]
+        for stack in self.datastacks.values():
+            known = {"datastack": stack.name, "pychunkedgraph": stack.table, "aligned_volume": stack.volume}
+            if known.get(namespace) == name:
+                return stack.dataset
+        return None
 
-    def __init__(self, world: World, cache_ttl: float) -> None:
-        self.cache_ttl = cache_ttl
-        self._world = world
-        self._people: dict[str, tuple[float, dict[str, Any] | None]] = {}
-        self._datasets: dict[str, tuple[float, str]] = {}
-        self._asked: dict[str, int] = {}
-        self._window = world.now()
+    # What the other services share
 
-    def who(self, token: str) -> dict[str, Any] | None:
-        """Return what is known of a token's owner, or None: refused. Both are remembered from their first sight.
-
-        Raises:
-            AuthDownError: it isn't remembered and the auth server is down.
-        """
-        now = self._world.now()
-        end, description = self._people.get(token, (now, None))
-        if end > now:
-            return description
-        if self._world.auth_down:
-            raise AuthDownError
-        person = self._world.authenticate(token)
-        self._world.log.append(
+    def note_internal(self, path: str, token: str, status: int) -> None:
+        """Note in the log what a service asked the auth server."""
+        self.log.append(
             {
                 "method": "GET",
-                "path": "/auth/api/v1/user/cache",
+                "path": path,
                 "fingerprint": fingerprint(token),
                 "sent_in": "header",
-                "time": now,
-                "status": 200 if person else 401,
+                "client": "",
+                "time": self.now(),
+                "status": status,
                 "internal": True,
             }
         )
-        description = self._world.describe(person) if person else None
-        self._people[token] = (now + self.cache_ttl, description)
-        return description
 
-    def datastack(self, token: str, description: dict[str, Any], name: str) -> dict[str, Any]:
-        """Return a datastack's record for the owner of `token`, whom `who` described.
-
-        Missing permission is looked up anew, a few times, so that what was just granted holds at once.
-
-        Raises:
-            UnknownDatastackError, TermsOwedError, MissingPermissionError, NotFoundError, AuthDownError.
-        """
-        dataset = self._dataset(name)
-        if not _may_view(description, dataset):
-            description = self._ask_again(token) or description
-        if not _may_view(description, dataset):
-            for terms in description["missing_tos"]:
-                if terms["dataset_name"] == dataset and _may_view(description, dataset, owing=True):
-                    raise TermsOwedError(terms)
-            raise MissingPermissionError(dataset)
-        record = self._world.datastacks[name].record
-        if record is None:
-            raise NotFoundError(name)
-        return record
-
-    def datastacks(self, description: dict[str, Any]) -> list[str]:
-        """Return the names of the datastacks that a person could see, terms of service left aside."""
-        return [
-            stack.name
-            for stack in self._world.datastacks.values()
-            if stack.record is not None and _may_view(description, self._dataset(stack.name), owing=True)
-        ]
-
-    def _dataset(self, name: str) -> str:
-        now = self._world.now()
-        end, dataset = self._datasets.get(name, (now, ""))
-        if end > now:
-            return dataset
-        if self._world.auth_down:
-            raise AuthDownError
-        found = self._world.dataset_of(name)
-        if found is None:
-            raise UnknownDatastackError(name)
-        self._datasets[name] = (now + MAPPING_SECONDS, found)
-        return found
-
-    def _ask_again(self, token: str) -> dict[str, Any] | None:
-        now = self._world.now()
-        if now - self._window > REASK_WINDOW:
-            self._asked.clear()
-            self._window = now
-        self._asked[token] = self._asked.get(token, 0) + 1
-        if self._asked[token] > REASK_LIMIT:
-            return None
-        self._people.pop(token, None)
-        return self.who(token)
-
-
-def _may_view(description: Mapping[str, Any], dataset: str, *, owing: bool = False) -> bool:
-    """Say whether a person may see a dataset; `owing`: terms of service are left aside."""
-    permissions: Mapping[str, list[str]] = description["permissions_v2_ignore_tos" if owing else "permissions_v2"]
-    return "view" in permissions.get(dataset, [])
+    def count(self, person_id: int, endpoint: str) -> None:
+        """Count a person's question; LimitError beyond the limit of the minute that runs."""
+        most = self.limits[endpoint]
+        begun, counted = self._counted.get((person_id, endpoint), (0.0, 0))
+        if self.now() - begun >= LIMIT_SECONDS:
+            begun, counted = self.now(), 0
+        self._counted[person_id, endpoint] = (begun, counted + 1)
+        if counted >= most:
+            raise LimitError(f"{most} per 1 minute")
 
 
 def _record(name: str, local_server: str, number: int) -> dict[str, Any]:

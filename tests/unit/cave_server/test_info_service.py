@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import pytest
 
-from cave_server.world import (
+from cave_server.errors import (
     AuthDownError,
-    InfoService,
     MissingPermissionError,
     NotFoundError,
     TermsOwedError,
-    UnknownDatastackError,
-    World,
-    public_world,
+    UnknownNameError,
 )
+from cave_server.memory import InfoService
+from cave_server.world import World, public_world
 
 STACK = "minnie65_public"
 
@@ -95,7 +94,7 @@ def test_refusals_name_what_is_missing(world: World, info: InfoService) -> None:
     with pytest.raises(MissingPermissionError) as missing:
         look(info, token, "h01_c3_flat")
     assert missing.value.dataset == "h01_c3_flat"
-    with pytest.raises(UnknownDatastackError):
+    with pytest.raises(UnknownNameError):
         look(info, token, "nosuchstack")
     world.add_datastack("half", local_server="https://x.example.org", dataset=STACK, record=False)
     world.accept_terms(world.person("alice"), 2)

@@ -8,16 +8,8 @@ from __future__ import annotations
 
 import pytest
 
-from cave_server.world import (
-    AlreadyExistsError,
-    DatabaseError,
-    NotFoundError,
-    SeveralKeysError,
-    World,
-    date,
-    fingerprint,
-    public_world,
-)
+from cave_server.errors import AlreadyExistsError, DatabaseError, NotFoundError, SeveralKeysError
+from cave_server.world import World, date, fingerprint, public_world
 
 NOON = 1_795_348_555.75
 
@@ -215,7 +207,7 @@ def test_datastacks_may_share_a_dataset(world: World) -> None:
     terms = world.add_terms("Lab Terms")
     world.add_datastack("lab_v1", local_server="https://a.example.org", dataset="lab", terms=terms)
     world.add_datastack("lab_v2", local_server="https://b.example.org", dataset="lab", synapse_table=None)
-    assert world.dataset_of("lab_v1") == world.dataset_of("lab_v2") == "lab"
+    assert [world.dataset_of("datastack", name) for name in ("lab_v1", "lab_v2", "none")] == ["lab", "lab", None]
     record = world.datastacks["lab_v2"].record
     assert record
     assert (record["local_server"], record["synapse_table"]) == ("https://b.example.org", None)
