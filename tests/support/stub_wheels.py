@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import importlib.metadata
+import importlib
 import sys
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -98,13 +98,10 @@ def lab(folder: Path, *versions: str) -> Path:
 
 def repack(folder: Path, name: str) -> Path:
     """Write a wheel with the source of a pure package that the tests' own Python has."""
-    distribution = importlib.metadata.distribution(name)
-    files = {
-        str(file): file.read_text()
-        for file in distribution.files or []
-        if file.suffix == ".py" and not str(file).startswith("..")
-    }
-    return wheel(folder, name, distribution.version, files)
+    module = importlib.import_module(name)
+    package = Path(str(module.__file__)).parent
+    files = {str(path.relative_to(package.parent)): path.read_text() for path in package.rglob("*.py")}
+    return wheel(folder, name, module.__version__, files)
 
 
 if __name__ == "__main__":
