@@ -22,9 +22,12 @@ def bare_python(folder: Path, externally_managed: bool = False) -> Path:
     name = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     library = folder / "lib" / name
     library.mkdir(parents=True)
-    for entry in Path(sysconfig.get_path("stdlib")).iterdir():
-        if entry.name not in ("ensurepip", "site-packages", "__pycache__"):
+    standard = Path(sysconfig.get_path("stdlib"))
+    for entry in standard.iterdir():
+        if entry.name not in ("ensurepip", "site-packages", "site.py", "EXTERNALLY-MANAGED", "__pycache__"):
             (library / entry.name).symlink_to(entry)
+    # Debian's looks for its own packages at a fixed place.
+    (library / "site.py").write_text((standard / "site.py").read_text().replace("dist-packages", "no-packages"))
     (library / "site-packages").mkdir()
     if externally_managed:
         (library / "EXTERNALLY-MANAGED").write_text("[externally-managed]\nError=Ask the administrator.\n")
