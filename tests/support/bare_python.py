@@ -22,12 +22,14 @@ def bare_python(folder: Path, externally_managed: bool = False) -> Path:
     name = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     library = folder / "lib" / name
     library.mkdir(parents=True)
-    standard = Path(sysconfig.get_path("stdlib"))
-    for entry in standard.iterdir():
-        if entry.name not in ("ensurepip", "site-packages", "site.py", "EXTERNALLY-MANAGED", "__pycache__"):
+    left_out = ("ensurepip", "site-packages", "EXTERNALLY-MANAGED", "__pycache__")
+    for entry in Path(sysconfig.get_path("stdlib")).iterdir():
+        if entry.name == "site.py" or entry.name.startswith("_sysconfigdata"):
+            # Debian's names a fixed place for its own packages, and one for the wheels of ensurepip.
+            text = entry.read_text().replace("dist-packages", "no-packages").replace("WHEEL_PKG_DIR", "NO_WHEELS")
+            (library / entry.name).write_text(text)
+        elif entry.name not in left_out:
             (library / entry.name).symlink_to(entry)
-    # Debian's looks for its own packages at a fixed place.
-    (library / "site.py").write_text((standard / "site.py").read_text().replace("dist-packages", "no-packages"))
     (library / "site-packages").mkdir()
     if externally_managed:
         (library / "EXTERNALLY-MANAGED").write_text("[externally-managed]\nError=Ask the administrator.\n")
