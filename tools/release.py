@@ -42,9 +42,9 @@ def build(folder: Path, root: Path = ROOT) -> Path:
     """
     with tempfile.TemporaryDirectory() as temporary:
         source, built = Path(temporary, "source"), Path(temporary, "built")
+        source.mkdir()
         archive = subprocess.run(["git", "archive", "HEAD"], cwd=root, check=True, capture_output=True).stdout
-        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-            tar.extractall(source, filter="data")
+        subprocess.run(["tar", "--extract"], cwd=source, input=archive, check=True)
         command: list[str | Path] = [BIN / "ansible-galaxy", "collection", "build", "--output-path", built, source]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         tarball = next(built.glob("*.tar.gz"))
