@@ -13,7 +13,7 @@ from typing import Any
 from docutils import nodes
 
 PLUGINS = Path(__file__).resolve().parent.parent / "plugins"
-KINDS = ("module_utils", "plugin_utils", "action", "filter", "lookup")
+KINDS = ("module_utils", "plugin_utils", "action", "callback", "filter", "lookup")
 MARKER = ".. the table of files comes from the docstrings, by docs/conf.py\n"
 
 ANSIBLE = "https://docs.ansible.com/projects/ansible/latest/"

@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime, timezone
 from functools import partial
@@ -25,12 +27,14 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._private_files i
     remove_file,
     write_private,
 )
+from ansible_collections.connectomics.cave.plugins.plugin_utils._report import command as _command
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report import model as _model
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report import text as _text
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.cleaning import Cleaner
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.html import to_html
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.junit import to_junit
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.scope import (
+    collection_version,
     unknown_variables,
     why_no_host,
     why_no_task,
@@ -93,9 +97,12 @@ class ActionModule(ActionBase):
             known = ()
             report = self._merged(options, variables)
         files = Files(options)
+        if options["merge"] is None:
+            _complete(report, "" if check_mode else files.pending, options["run"] or {}, variables)
         if not check_mode:
             report["unfinished"] += files.write(report, known)
-        _print(_text.table(report, display.columns or 79, page=files.page, pending=files.pending))
+        again = report["run"]["again"] if report["run"] else ""
+        _print(_text.table(report, display.columns or 79, page=files.page, again=again))
         states = ["failed"]
         states += [] if options["pending_ok"] else ["pending"]
         states += ["warning"] if options["strict"] else []
@@ -148,6 +155,30 @@ class ActionModule(ActionBase):
         report["notes"] += _asked_nobody(report) if options["require_users"] else []
         report["unfinished"] += _nothing_done(report, results, run, options, variables)
         return report
+
+
+def _complete(report: dict[str, Any], pending: str, run: Mapping[str, Any], variables: Mapping[str, Any]) -> None:
+    """Add to a report how its run was made, and to the commands in its remedies the options of that run."""
+    clean, parts = Cleaner(), _command.split(sys.argv)
+    not_done = _model.hosts_in(report, "failed", "pending")
+    began = run.get("began")
+    report["run"] = {
+        "command": _command.as_typed(parts, clean),
+        "again": _command.with_limit(parts, f"@{pending}" if pending else ",".join(not_done), clean)
+        if not_done
+        else "",
+        "inventory": [clean.text(str(source)) for source in variables.get("ansible_inventory_sources", ())],
+        "seconds": round(max(0.0, time.time() - float(began)), 1) if began else None,
+        "versions": {
+            "connectomics.cave": collection_version(),
+            "ansible-core": clean.text(variables["ansible_version"]["full"]),
+        },
+    }
+    options = _command.lasting_options(parts, clean)
+    for host in report["hosts"]:
+        entries = [entry for user in host["users"] for entry in (user, *user["datastacks"], *user["problems"])]
+        for entry in [*entries, *([host["problem"]] if host["problem"] else [])]:
+            entry["remedy"] = _command.completed(entry["remedy"], options)
 
 
 def _left_alone(results: Collection[str], run: Mapping[str, Any], variables: Mapping[str, Any]) -> list[str]:

@@ -20,7 +20,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[2]
-PLUGIN_KINDS = ("action", "doc_fragments", "filter", "lookup", "module_utils", "modules", "plugin_utils")
+PLUGIN_KINDS = ("action", "callback", "doc_fragments", "filter", "lookup", "module_utils", "modules", "plugin_utils")
 MODULES = sorted(path.stem for path in (ROOT / "plugins" / "modules").glob("[!_]*.py"))
 # A file that is run by the Python of a caveclient environment, which has these.
 IN_A_CLIENT_ENVIRONMENT = {"client_script.py": {"caveclient", "requests", "urllib3.util.retry"}}

@@ -299,6 +299,7 @@ def _finished(title: str, check_mode: bool, notes: list[str], hosts: list[dict[s
         "check_mode": check_mode,
         "notes": notes,
         "unfinished": [],
+        "run": None,
         "counts": _counts(hosts),
         "hosts": hosts,
         "fingerprints": _fingerprints(hosts),

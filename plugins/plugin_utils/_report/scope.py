@@ -58,6 +58,16 @@ def why_no_task(wanted: Sequence[str], skipped: Sequence[str], known: Collection
 
 
 @cache
+def collection_version() -> str:
+    """Return the version of this collection: of a checkout, or as it was installed."""
+    for name, pattern in (("MANIFEST.json", r'"version": "([^"]+)"'), ("galaxy.yml", r"(?m)^version: (\S+)")):
+        path = _COLLECTION / name
+        if path.exists() and (found := re.search(pattern, path.read_text(encoding="utf-8"))):
+            return found[1]
+    return "unknown"
+
+
+@cache
 def known_variables() -> frozenset[str]:
     """Return the variables of users that the role and the playbooks of this collection read."""
     sources = [_COLLECTION / "roles/caveclient/meta/argument_specs.yml", *(_COLLECTION / "playbooks").rglob("*.yml")]

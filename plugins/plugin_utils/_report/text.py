@@ -189,14 +189,14 @@ def _token_sentence(entry: Mapping[str, Any]) -> str:
 # The terminal ---------------------------------------------------------------------------------------------------------
 
 
-def table(report: Mapping[str, Any], width: int, *, page: str = "", pending: str = "") -> list[Line]:
+def table(report: Mapping[str, Any], width: int, *, page: str = "", again: str = "") -> list[Line]:
     """Return the end of a run in a few lines: what is wrong first, then the counts.
 
     Args:
         report: the report.
         width: of the terminal, in characters.
         page: path of the report for people, or empty.
-        pending: path of the file with the hosts that are not done, or empty.
+        again: the command for the hosts that are not done, or empty.
     """
     width = max(40, min(width, 120))
     lines = [
@@ -226,13 +226,12 @@ def table(report: Mapping[str, Any], width: int, *, page: str = "", pending: str
         lines += [Line(text) for text in _wrapped(more, width, " " * 9, " " * 9)]
     for note in report["notes"]:
         lines += [Line(text) for text in _wrapped(note, width, "NOTE     ", " " * 9)]
-    hosts = report["counts"]["hosts"]
     mode = "Check mode, nothing was changed: " if report["check_mode"] else ""
     lines += [Line(text, worst_state(report)) for text in _wrapped(mode + summary(report), width, "", "")]
     if page:
         lines.append(Line(f"Report: {page}"))
-    if pending and hosts["failed"] + hosts["pending"]:
-        lines.append(Line(f"Again for those that are not done: --limit @{pending}"))
+    if again:
+        lines.append(Line(f"Again for what is not done: {again}"))  # never wrapped: it is copied
     return lines
 
 

@@ -513,13 +513,13 @@ def test_what_is_wrong_comes_first_and_the_counts_last() -> None:
         "ws2": [unreachable("ws2")],
         "ws3": [result(refused("alice"))],
     }
-    text = lines(report_of(results), page="reports/report.html", pending="reports/pending")
+    text = lines(report_of(results), page="reports/report.html", again="ansible-playbook x")
     assert text[0].startswith("FAILED   invalid_token: ws3 (alice)")
     assert next(line for line in text if line.startswith("PENDING")).endswith("host_unreachable: ws2")
     assert text[-3:] == [
         "1 workstation ok, 1 failed, 1 pending; 1 user",
         "Report: reports/report.html",
-        "Again for those that are not done: --limit @reports/pending",
+        "Again for what is not done: ansible-playbook x",
     ]
 
 

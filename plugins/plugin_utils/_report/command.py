@@ -1,0 +1,76 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The command that was run, as a person would type it, and the commands of remedies with the same options."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import PurePath
+
+from ansible_collections.connectomics.cave.plugins.plugin_utils._report.cleaning import Cleaner
+
+_LIMIT = ("-l", "--limit")
+# What says how to get to the hosts and the vault. The rest (tags, a limit, check mode) is for one run.
+_LASTING = {
+    "-i": True, "--inventory": True, "--inventory-file": True, "-u": True, "--user": True, "-k": False,
+    "--ask-pass": False, "-b": False, "--become": False, "-K": False, "--ask-become-pass": False,
+    "--become-method": True, "--become-user": True, "--become-password-file": True, "--connection-password-file": True,
+    "--private-key": True, "--key-file": True, "-J": False, "--ask-vault-pass": False, "--ask-vault-password": False,
+    "--vault-id": True, "--vault-password-file": True, "--vault-pass-file": True, "-c": True, "--connection": True,
+    "--ssh-common-args": True, "--ssh-extra-args": True, "-f": True, "--forks": True, "-T": True, "--timeout": True,
+}  # fmt: skip
+_VALUED = ("-e", "--extra-vars", "-t", "--tags", "--skip-tags", "--start-at-task", "-M", "--module-path", *_LIMIT)
+_PLAYBOOK = re.compile(r"ansible-playbook (connectomics\.cave\.[a-z_]+)")
+
+
+def split(argv: Sequence[str]) -> list[list[str]]:
+    """Return the arguments of ``ansible-playbook``, each option together with its value.
+
+    ``argv`` is that of the process, also of ``python -m ansible playbook``.
+    """
+    words = list(argv[1:])
+    if PurePath(argv[0]).name != "ansible-playbook" and words[:1] == ["playbook"]:
+        del words[0]
+    parts = []
+    while words:
+        word = words.pop(0)
+        with_value = (_LASTING.get(word) or word in _VALUED) and words
+        parts.append([word, words.pop(0)] if with_value else [word])
+    return parts
+
+
+def as_typed(parts: Sequence[Sequence[str]], clean: Cleaner) -> str:
+    """Return the command; an argument that may hold a token is left out, and dots stand for it."""
+    words = [
+        word if clean.text(word) == word else "..." if not word.startswith("-") else f"{word.partition('=')[0]}=..."
+        for part in parts
+        for word in part
+    ]
+    return shlex.join(["ansible-playbook", *words])
+
+
+def with_limit(parts: Sequence[Sequence[str]], limit: str, clean: Cleaner) -> str:
+    """Return the same command for other hosts."""
+    kept = [part for part in parts if _name(part) not in _LIMIT]
+    return as_typed([*kept, ["--limit", limit]], clean)
+
+
+def lasting_options(parts: Sequence[Sequence[str]], clean: Cleaner) -> str:
+    """Return the options that say how to get to the hosts and the vault, as text that begins with a space, or empty."""
+    kept = [part for part in parts if _name(part) in _LASTING]
+    return as_typed(kept, clean).removeprefix("ansible-playbook")
+
+
+def completed(text: str, options: str) -> str:
+    """Return a remedy whose commands have the options that the user's own command had."""
+    return _PLAYBOOK.sub(lambda found: f"ansible-playbook{options} {found[1]}", text) if options else text
+
+
+def _name(part: Sequence[str]) -> str:
+    """Return an option's name: --limit for --limit=ws1, -l for -lws1."""
+    word = part[0]
+    return word.partition("=")[0] if word.startswith("--") else word[:2]
