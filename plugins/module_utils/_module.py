@@ -13,6 +13,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError, unforeseen
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import strings_in
+from ansible_collections.connectomics.cave.plugins.module_utils._text import readable
 
 # Shorter strings are no tokens, and to hide them would make messages unreadable.
 _MAY_BE_A_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{8,}=*")
@@ -43,6 +44,7 @@ def answer(module: AnsibleModule, work: Callable[[], Mapping[str, Any]]) -> None
         result = {**error.details, "msg": error.message}
     except Exception as error:  # noqa: BLE001 (Ansible would print its message, and that may quote a token)
         result = {"msg": unforeseen(error)}
+    result = readable(result)
     # Not while the error is being handled: with a high verbosity Ansible would print it, and all that led to it.
     if failed:
         module.fail_json(**result)

@@ -6,17 +6,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pwd
 import select
 import signal
 import time
-from typing import Any, Callable, Iterable, NamedTuple
+from typing import Any, Callable, Iterable, Mapping, NamedTuple
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError, unforeseen
+from ansible_collections.connectomics.cave.plugins.module_utils._text import system_name
 
 _CHILDREN_AT_ONCE = 16
+_HANGS_AFTER = 1.0
+"""Seconds after which a child counts as one that waits for a file system."""
+_MOST_CHILDREN = 256
+_USUAL_LIMIT = 1024
 _MAX_ANSWER = 16 * 1024 * 1024
 """Bytes; more than any user's files can make a function say."""
 
@@ -31,7 +37,7 @@ class Job(NamedTuple):
 class _Child(NamedTuple):
     number: int
     pid: int
-    deadline: float
+    start: float
     answer: bytearray
 
 
@@ -43,14 +49,14 @@ def find_user(name: str) -> pwd.struct_passwd:
             user.
     """
     try:
-        user = pwd.getpwnam(name)
+        user = pwd.getpwnam(system_name(name))
     except (KeyError, ValueError) as error:
         message = f"This host has no user {name!r}. Create the account first, or correct the name."
         raise CaveError(message, unknown_user=name) from error
     if os.geteuid() not in (0, user.pw_uid):
         me = current_user().pw_name
         raise CaveError(f"Running as {me}, which cannot work for {name}. Run the task with become: true.")
-    return _at_home(user)
+    return user_at_home(user)
 
 
 def find_users(names: Iterable[str]) -> dict[str, pwd.struct_passwd | CaveError]:
@@ -76,26 +82,40 @@ def current_user() -> pwd.struct_passwd:
     Raises:
         CaveError: the user id has no account.
     """
-    try:
-        return _at_home(pwd.getpwuid(os.geteuid()))
-    except KeyError as error:
+    account = _current_account()
+    if account is None:
         raise CaveError(
             f"The user id {os.geteuid()} of this process has no account on this host. "
             "Create one, or run as another user."
-        ) from error
+        )
+    return user_at_home(account)
 
 
-def _at_home(user: pwd.struct_passwd) -> pwd.struct_passwd:
+def _current_account() -> pwd.struct_passwd | None:
+    """Return the account of this process: of several with its user id, the one that logged in."""
+    for name in (os.environ.get("LOGNAME"), os.environ.get("USER")):
+        with contextlib.suppress(KeyError, ValueError):
+            account = pwd.getpwnam(name or "")
+            if account.pw_uid == os.geteuid():
+                return account
+    with contextlib.suppress(KeyError):
+        return pwd.getpwuid(os.geteuid())
+    return None
+
+
+def user_at_home(user: pwd.struct_passwd) -> pwd.struct_passwd:
     """Return the account with the home directory that its programs go by: HOME, where this process is one of them.
 
-    HOME is not believed where it belongs to somebody else: some set-ups of sudo leave it as it was.
+    HOME is not believed where it belongs to somebody else: some set-ups of sudo leave it as it was. Nor is it that of
+    another account which has the same user id.
     """
     home = os.environ.get("HOME", "")
     try:
         is_own = user.pw_uid == os.geteuid() and os.path.isabs(home) and os.stat(home).st_uid == user.pw_uid
     except OSError:
         is_own = False
-    return pwd.struct_passwd((*user[:5], home, *user[6:])) if is_own else user
+    account = _current_account() if is_own else None
+    return pwd.struct_passwd((*user[:5], home, *user[6:])) if account and account.pw_name == user.pw_name else user
 
 
 def run_as(user: pwd.struct_passwd, function: Callable[[], Any], timeout: float = 60) -> Any:
@@ -113,28 +133,28 @@ def run_as(user: pwd.struct_passwd, function: Callable[[], Any], timeout: float 
 def run_each_as(jobs: list[Job], timeout: float = 60) -> list[Any]:
     """Run every job in a child process of its own, some at a time, and return the results in the jobs' order.
 
-    A job that fails, or takes more than ``timeout`` seconds, has its CaveError as the result: it stops no other.
-    A single job for the user that this process already is needs no child: then no ``timeout`` holds, and a home that
-    hangs would have hung whatever started this process.
+    A job that fails, or takes more than ``timeout`` seconds, has its CaveError as the result: it stops no other, nor
+    does it keep others waiting. A single job for the user that this process already is, at this process's home, needs
+    no child: then no ``timeout`` holds, and a home that hangs would have hung whatever started this process.
     """
-    if len(jobs) == 1 and jobs[0].user.pw_uid == os.geteuid():
+    if len(jobs) == 1 and jobs[0].user.pw_uid == os.geteuid() and jobs[0].user.pw_dir == os.environ.get("HOME"):
         return [_unpacked(_answer(jobs[0]))]
     results: list[Any] = [None] * len(jobs)
     running: dict[int, _Child] = {}  # by the pipe that brings the answer
     waiting = list(range(len(jobs)))[::-1]
     while waiting or running:
-        while waiting and len(running) < _CHILDREN_AT_ONCE:
+        while waiting and _has_room(running):
             number = waiting.pop()
             try:
-                pipe, pid = _start(jobs[number], list(running))
+                pipe, pid = _start(jobs[number])
             except OSError as error:
                 reason = f"{error.strerror}. Run this again when the host has room for more processes."
                 results[number] = CaveError(
                     f"Cannot start a process that works as {jobs[number].user.pw_name}: {reason}"
                 )
             else:
-                running[pipe] = _Child(number, pid, time.monotonic() + timeout, bytearray())
-        for pipe in _readable(running):
+                running[pipe] = _Child(number, pid, time.monotonic(), bytearray())
+        for pipe in _readable(running, timeout, bool(waiting)):
             child = running[pipe]
             chunk = os.read(pipe, 65536)
             child.answer.extend(chunk)
@@ -142,28 +162,41 @@ def run_each_as(jobs: list[Job], timeout: float = 60) -> list[Any]:
                 _end(running.pop(pipe), pipe)
                 results[child.number] = _result(bytes(child.answer), jobs[child.number].user)
         for pipe, child in list(running.items()):
-            if time.monotonic() >= child.deadline:
+            if time.monotonic() >= child.start + timeout:
                 _end(running.pop(pipe), pipe)
                 user = jobs[child.number].user
                 results[child.number] = CaveError(
                     f"The file system of {user.pw_name}'s home ({user.pw_dir}) did not answer within {timeout:g} s. "
-                    "Is a network home hanging? Run this again when it answers."
+                    "Is a network home hanging? Run this again when it answers.",
+                    hangs=user.pw_dir,
                 )
     return results
 
 
-def _readable(running: dict[int, _Child]) -> list[int]:
-    """Wait for an answer, or for the first deadline."""
+def _has_room(running: Mapping[int, _Child]) -> bool:
+    """Return whether one more child may be started: those that hang use no processor, and are not to hold up others."""
+    busy = sum(time.monotonic() - child.start < _HANGS_AFTER for child in running.values())
+    return busy < _CHILDREN_AT_ONCE and len(running) < _MOST_CHILDREN
+
+
+def _readable(running: Mapping[int, _Child], timeout: float, others_wait: bool) -> list[int]:
+    """Wait for an answer, for the first deadline, or until others that wait may start; return the pipes to read."""
     if not running:
         return []
-    patience = min(child.deadline for child in running.values()) - time.monotonic()
-    return select.select(list(running), [], [], max(0.0, patience))[0]
+    patience = min(child.start for child in running.values()) + timeout - time.monotonic()
+    if others_wait:
+        patience = min(patience, _HANGS_AFTER / 4)
+    poll = select.poll()
+    for pipe in running:
+        poll.register(pipe, select.POLLIN)
+    return [pipe for pipe, _event in poll.poll(max(0.0, patience) * 1000)]
 
 
-def _start(job: Job, pipes: list[int]) -> tuple[int, int]:
-    """Start a job; return the pipe that brings its answer, and its process id. ``pipes`` are those of other jobs."""
+def _start(job: Job) -> tuple[int, int]:
+    """Start a job; return the pipe that brings its answer, and its process id."""
     # The groups are looked up before the fork: name services may hold locks that a forked child never gets.
-    groups = os.getgrouplist(job.user.pw_name, job.user.pw_gid) if os.geteuid() == 0 else None
+    changes = os.geteuid() == 0 and job.user.pw_uid != 0
+    groups = os.getgrouplist(job.user.pw_name, job.user.pw_gid) if changes else None
     pipe, child_end = os.pipe()
     try:
         pid = os.fork()
@@ -175,8 +208,7 @@ def _start(job: Job, pipes: list[int]) -> tuple[int, int]:
         os.close(child_end)
         return pipe, pid
     try:
-        for other in [*pipes, pipe]:  # a process of one user has no business with the answers of another
-            os.close(other)
+        _close_all_but(child_end)
         remaining = json.dumps(_answer(job, groups, to_become=True)).encode()
         while remaining:
             remaining = remaining[os.write(child_end, remaining) :]
@@ -184,15 +216,30 @@ def _start(job: Job, pipes: list[int]) -> tuple[int, int]:
         os._exit(0)
 
 
+def _close_all_but(kept: int) -> None:
+    """Close what a child has of its parent's files.
+
+    The pipes of other users' answers are none of its business. And whoever waits for the end of the parent's output,
+    such as sshd, would wait for a child that the kernel does not let go: on a file system that hangs, nothing ends it.
+    """
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    try:
+        descriptors = [int(name) for name in os.listdir("/dev/fd")]
+    except OSError:  # a chroot without /proc
+        descriptors = list(range(_USUAL_LIMIT))
+    for standard in {0, 1, 2} - {kept}:  # kept open, so that no other file gets their numbers
+        os.dup2(nowhere, standard)
+    for descriptor in set(descriptors) - {0, 1, 2, kept}:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+
+
 def _answer(job: Job, groups: list[int] | None = None, to_become: bool = False) -> dict[str, Any]:
     """Run a job's function, after becoming its user for good where that is not who this process is."""
     umask = os.umask(0o077)
     try:
         if groups is not None:
-            # macOS takes no more than 16; without the others, a process may do less, and never more.
-            os.setgroups(groups[: os.sysconf("SC_NGROUPS_MAX")])
-            os.setgid(job.user.pw_gid)
-            os.setuid(job.user.pw_uid)
+            _become(job.user, groups)
         if to_become:
             os.chdir("/")
         return {"result": job.function()}
@@ -204,8 +251,22 @@ def _answer(job: Job, groups: list[int] | None = None, to_become: bool = False) 
         os.umask(umask)
 
 
+def _become(user: pwd.struct_passwd, groups: list[int]) -> None:
+    try:
+        # macOS takes no more than 16; without the others, a process may do less, and never more.
+        os.setgroups(groups[: os.sysconf("SC_NGROUPS_MAX")])
+        os.setgid(user.pw_gid)
+        os.setuid(user.pw_uid)
+    except OSError as error:
+        raise CaveError(
+            f"Cannot work as {user.pw_name}: this host does not let root change to user id {user.pw_uid} or its "
+            f"groups ({os.strerror(error.errno or 0)}), as in a container without other users' ids. "
+            f"Run the task as {user.pw_name}, without become."
+        ) from error
+
+
 def _end(child: _Child, pipe: int) -> None:
-    """End a child that is done, or shall be. One that hangs in the kernel is left to it: waiting would hang us too."""
+    """End a child that is done, or is to be. One that hangs in the kernel is left to it: waiting would hang us too."""
     os.close(pipe)
     os.kill(child.pid, signal.SIGKILL)
     deadline = time.monotonic() + 0.1

@@ -41,10 +41,17 @@ options:
       - Names of the users' accounts.
       - Without it, root looks at all users who have secrets files, and at those of O(expected); anybody else at their
         own.
-      - On a host whose accounts come from a directory service, those are found that have a home in C(/home), or beside
-        that of a local account.
+      - An empty list means nobody.
+      - Accounts of a directory service that lists none are found as the owners of homes. These are looked for in
+        C(/home) (C(/Users) on macOS), beside the homes of listed accounts, and in O(homes); also one level deeper, as
+        in C(/home/DOMAIN/user).
+      - Files of somebody who has no account any more are listed under the user id.
     type: list
     elements: str
+  homes:
+    description: Further folders that hold homes, to find the users of when O(users) is not given.
+    type: list
+    elements: path
   expected:
     description:
       - The tokens that should be there, as O(connectomics.cave.saved_token#module:tokens) takes them.
@@ -140,8 +147,8 @@ users:
       sample: https://global.daf-apis.com
     has_account:
       description:
-        - Whether the user has an account with a home on this host. Without one nothing is saved here, and
-          RV(users[].msg) says what is missing.
+        - Whether the user has an account with a home on this host. Without one, nothing can be saved here, and
+          RV(users[].msg) says what is missing. Files of an account that is gone are listed all the same.
       type: bool
     fingerprint:
       description: Fingerprint of the token that caveclient sends; null without one.
@@ -261,6 +268,7 @@ EXPECTED = {
 ARGUMENTS: dict[str, Any] = {
     "argument_spec": {
         "users": {"type": "list", "elements": "str"},
+        "homes": {"type": "list", "elements": "path"},
         "expected": {"type": "list", "elements": "dict", "options": EXPECTED, "no_log": False},
         "server": {"type": "str", "default": DEFAULT_SERVER},
         "datastacks": {"type": "list", "elements": "raw", "default": []},

@@ -11,7 +11,7 @@ import os
 import os.path
 import pwd
 from functools import partial
-from typing import Any, Iterator, Mapping, NamedTuple
+from typing import Any, Iterable, Iterator, Mapping, NamedTuple
 
 from ansible_collections.connectomics.cave.plugins.module_utils import _users
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import (
@@ -24,6 +24,11 @@ from ansible_collections.connectomics.cave.plugins.module_utils._errors import C
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import problems as _problems
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import readers as _readers
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.accounts import (
+    FIRST_USER_ID,
+    accounts_on_host,
+    is_without_account,
+)
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.inspect import (
     Options,
     TokenQuery,
@@ -35,7 +40,6 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets.readers
 
 _PATIENCE = 30
 """Seconds for one user's files."""
-_FIRST_USER_ID = 1000
 _SHORTEST_TOKEN = 16
 _CANNOT_BE_READ = ("unreadable", "too_large", "not_a_file")
 """Problems of a file that leave open which tokens are in it."""
@@ -56,12 +60,14 @@ def run(params: Mapping[str, Any]) -> dict[str, Any]:
         CaveError: the parameters are wrong. A problem on the host is never a reason.
     """
     options = Options(params["secrets_dir"], params["cloud_volume_dir"], _mode(params["mode"]), params["path"])
-    items = _items(params)
-    accounts = _users.find_users(item.user for item in items)
+    found_accounts = accounts_on_host(params["homes"] or []) if params["users"] is None else {}
+    items = _items(params, found_accounts)
+    accounts = {**_users.find_users(item.user for item in items if item.user not in found_accounts), **found_accounts}
     queries: dict[str, list[TokenQuery]] = {name: [] for name in accounts}
     for item in items:
         queries[item.user].append(item.query)
     found = inspect_each(accounts, options, partial(_results, queries), _PATIENCE)
+    gone = {name for name, account in found_accounts.items() if is_without_account(name, account)}
     sent: dict[int, Reading] = {}
     homes = {}
     for item in items:
@@ -72,6 +78,8 @@ def run(params: Mapping[str, Any]) -> dict[str, Any]:
         homes[item.user] = outcome["home"]
         result, reading = outcome["results"].pop(0)
         item.result.update(result)
+        if item.user in gone:
+            item.result.update(has_account=False, msg=f"The user id {item.user} has no account on this host.")
         sent[id(item.result)] = Reading(*reading)
     if params["users"] is None:
         items = [item for item in items if _has_something(item, accounts[item.user], homes.get(item.user))]
@@ -81,7 +89,7 @@ def run(params: Mapping[str, Any]) -> dict[str, Any]:
     return {"changed": False, "users": users, "problems": sum(len(user.get("problems", [])) for user in users)}
 
 
-def _items(params: Mapping[str, Any]) -> list[_Item]:
+def _items(params: Mapping[str, Any], found: Iterable[str]) -> list[_Item]:
     """Return whom to look at, for which server: as expected, or where nothing is, for the server of the task."""
     expected: dict[tuple[str, str, str], TokenQuery] = {}
     for item in params["expected"] or []:
@@ -89,7 +97,7 @@ def _items(params: Mapping[str, Any]) -> list[_Item]:
         expected[(item["user"], query.server, query.key)] = query
     names = params["users"]
     if names is None:
-        names = [*_accounts(), *(user for user, _server, _key in expected)]
+        names = [*found, *(user for user, _server, _key in expected)]
     items = []
     for name in dict.fromkeys(names):
         mine = [query for (user, _server, _key), query in expected.items() if user == name]
@@ -131,30 +139,13 @@ def _fail(item: _Item, error: CaveError) -> None:
         item.result.update(nothing, fingerprint=None, agree=True, **_comparison(item.query, None))
 
 
-def _accounts() -> list[str]:
-    """Return the names of the accounts that may have secrets files: all for root, else one's own."""
-    if os.geteuid() != 0:
-        return [_users.current_user().pw_name]
-    accounts = pwd.getpwall()
-    names = [account.pw_name for account in accounts]
-    # Accounts of a directory service are often not listed, but who has a home beside the others' has an account.
-    for folder in dict.fromkeys(
-        ["/home", *(os.path.dirname(user.pw_dir) for user in accounts if user.pw_uid >= _FIRST_USER_ID)]
-    ):
-        with contextlib.suppress(OSError):
-            for home in os.scandir(folder):
-                with contextlib.suppress(OSError, KeyError):
-                    names.append(pwd.getpwuid(home.stat(follow_symlinks=False).st_uid).pw_name)
-    return list(dict.fromkeys(names))
-
-
 def _has_something(item: _Item, account: pwd.struct_passwd | CaveError, home: str | None) -> bool:
     """Return whether an account that nobody named has anything to do with CAVE."""
     result = item.result
     if item.query.is_managed:
         return True
     if result.get("failed"):
-        return not isinstance(account, CaveError) and account.pw_uid >= _FIRST_USER_ID
+        return isinstance(account, CaveError) or account.pw_uid >= FIRST_USER_ID
     # Several accounts of the system have one home, or none; what is wrong there is not theirs.
     return bool(result["files"] or (home and any(problem["path"].startswith(home) for problem in result["problems"])))
 

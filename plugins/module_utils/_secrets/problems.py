@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os.path
 import re
-import shlex
 from typing import Iterable, NamedTuple
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import KNOWN_LOCAL_SERVERS, server_address
@@ -21,6 +20,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._errors import C
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.inspect import Place, TokenQuery, UserFiles
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.readers import Reading
+from ansible_collections.connectomics.cave.plugins.module_utils._text import quoted
 
 PROBLEMS = {
     "unexpected_token": "the token that is sent is not the one that was expected",
@@ -84,8 +84,9 @@ def in_order(problems: Iterable[Problem]) -> list[Problem]:
 
 
 def _as_user(files: UserFiles, command: str) -> str:
-    """Return a command to be run as the user."""
-    return f"sudo -u {shlex.quote(files.user)} {command}" if files.by_root else command
+    """Return a command to be run as the user; who has no account is named by the user id."""
+    name = f"#{files.uid}" if files.user == str(files.uid) else files.user
+    return f"sudo -u {quoted(name)} {command}" if files.by_root else command
 
 
 def _beside(files: UserFiles, path: str, command: str) -> str:
@@ -203,8 +204,8 @@ def _discard(path: str, files: UserFiles, key: str) -> str:
     """Return the command that takes a file out of the readers' way; one with further keys is kept by another name."""
     entry = files.listing.get(path)
     further = entry is not None and entry.text is not None and set(_files.values(entry.text)) - {key}
-    quoted = shlex.quote(path)
-    return _beside(files, path, f"mv {quoted} {quoted}.unused" if further else f"rm {quoted}")
+    word = quoted(path)
+    return _beside(files, path, f"mv {word} {word}.unused" if further else f"rm {word}")
 
 
 def _is_own(files: UserFiles, directory: str) -> bool:
@@ -217,7 +218,7 @@ def _unset_cloud_volume_dir(files: UserFiles) -> str:
     source = files.cloud_volume_dir_from
     if not source:
         return "unset CLOUD_VOLUME_DIR"
-    command = f"sed -i /CLOUD_VOLUME_DIR=/d {shlex.quote(source)}"
+    command = f"sed -i /CLOUD_VOLUME_DIR=/d {quoted(source)}"
     return f"sudo {command}" if source.startswith("/etc/") else _as_user(files, command)
 
 
@@ -230,9 +231,9 @@ def _broken_files(files: UserFiles, queries: list[TokenQuery]) -> Iterable[Probl
     for path, entry in sorted(files.listing.items()):
         if not entry.problem or path in links or (entry.problem == "unreadable" and path in foreign):
             continue
-        quoted = shlex.quote(path)
+        word = quoted(path)
         if entry.problem == "unreadable":
-            yield Problem("unreadable", path, f"{path} {entry.detail}.", _beside(files, path, f"chmod 600 {quoted}"))
+            yield Problem("unreadable", path, f"{path} {entry.detail}.", _beside(files, path, f"chmod 600 {word}"))
             continue
         code = entry.problem if entry.problem in ("bom", "empty") else "malformed"
         managed = [one for one in queries if one.is_managed and not one.is_absent]
@@ -240,7 +241,7 @@ def _broken_files(files: UserFiles, queries: list[TokenQuery]) -> Iterable[Probl
         if any(one.datastacks if is_map else _is_written(path, files, one) for one in managed):
             remedy = _REPLACE
         else:
-            remedy = _beside(files, path, f"mv {quoted} {quoted}.malformed")
+            remedy = _beside(files, path, f"mv {word} {word}.malformed")
         yield Problem(code, path, f"{path} {entry.detail}.", remedy)
 
 
@@ -261,8 +262,8 @@ def _server_map(files: UserFiles, queries: list[TokenQuery]) -> Iterable[Problem
             wrong[stack] = f"{stack} on {_shown_address(address)}{there}"
     if wrong:
         message = f"{path} makes caveclient look for {', '.join(wrong.values())}."
-        quoted = shlex.quote(path)
-        remedy = _PROVISION if set(wrong) <= written else _beside(files, path, f"rm {quoted}")
+        word = quoted(path)
+        remedy = _PROVISION if set(wrong) <= written else _beside(files, path, f"rm {word}")
         yield Problem("poisoned_server_map", path, message, remedy)
 
 
@@ -273,43 +274,43 @@ def _shown_address(address: object) -> str:
 
 def _misplaced(files: UserFiles) -> Iterable[Problem]:
     for place in files.places:
-        quoted = shlex.quote(place.path)
+        word = quoted(place.path)
         if place.kind != "file":
             yield from _wrong_directory(files, place)
         elif place.is_link and place.is_sound:
-            command = f'install -m {files.mode:o} "$(readlink -f {quoted})" {quoted}'
+            command = f'install -m {files.mode:o} "$(readlink -f {word})" {word}'
             yield Problem("symlink", place.path, f"{place.path} is a symbolic link.", _as_user(files, command))
         elif place.is_link:
             message = f"{place.path} is a symbolic link that leads to no secrets file."
-            yield Problem("symlink", place.path, message, _beside(files, place.path, f"rm {quoted}"))
+            yield Problem("symlink", place.path, message, _beside(files, place.path, f"rm {word}"))
         elif place.uid != files.uid:
             yield _foreign(files, place)
         else:
             entry = files.listing.get(place.path)
             is_secret = os.path.basename(place.path) != _files.SERVER_MAP and (entry is None or entry.is_file)
             if place.mode & 0o077 & ~files.mode and is_secret:
-                yield _loose(files, place, f"chmod {files.mode:o} {quoted}")
+                yield _loose(files, place, f"chmod {files.mode:o} {word}")
 
 
 def _wrong_directory(files: UserFiles, place: Place) -> Iterable[Problem]:
-    quoted = shlex.quote(place.path)
+    word = quoted(place.path)
     if place.uid != files.uid and place.path != files.where.caveclient and place.kind == "directory":
         return  # CLOUD_VOLUME_DIR may be the lab's, on purpose
     if place.is_link and (place.uid != files.uid or not place.is_sound):
         message = f"{place.path} leads to what is not a directory of {files.user}'s, or opens to nobody."
-        yield Problem("symlink", place.path, message, _beside(files, place.path, f"rm {quoted}"))
+        yield Problem("symlink", place.path, message, _beside(files, place.path, f"rm {word}"))
     elif place.kind == "obstacle":
         message = f"{place.path} is not a directory, where one was expected."
-        yield Problem("malformed", place.path, message, _as_user(files, f"mv {quoted} {quoted}.malformed"))
+        yield Problem("malformed", place.path, message, _as_user(files, f"mv {word} {word}.malformed"))
     elif place.uid != files.uid:
         yield _foreign(files, place)
     elif place.kind == "parent" and place.mode & 0o022:
-        yield _loose(files, place, f"chmod go-w {quoted}")
+        yield _loose(files, place, f"chmod go-w {word}")
     elif place.kind == "directory" and place.mode & 0o077 & ~_directory_mode(files):
-        yield _loose(files, place, f"chmod {_directory_mode(files):o} {quoted}")
+        yield _loose(files, place, f"chmod {_directory_mode(files):o} {word}")
     elif not place.is_sound:
         message = f"{place.path} has mode {place.mode:04o}, so that programs find no secrets file in it."
-        yield Problem("unreadable", place.path, message, _as_user(files, f"chmod u+rwx {quoted}"))
+        yield Problem("unreadable", place.path, message, _as_user(files, f"chmod u+rwx {word}"))
 
 
 def _directory_mode(files: UserFiles) -> int:
@@ -318,7 +319,7 @@ def _directory_mode(files: UserFiles) -> int:
 
 def _foreign(files: UserFiles, place: Place) -> Problem:
     message = f"{place.path} belongs to user id {place.uid}, not to {files.user}."
-    command = f"sudo chown -h {shlex.quote(files.user)} {shlex.quote(place.path)}"  # -h: it may have become a link
+    command = f"sudo chown -h {quoted(files.user)} {quoted(place.path)}"  # -h: it may have become a link
     return Problem("wrong_owner", place.path, message, command)
 
 
@@ -347,7 +348,7 @@ def _upgrade(files: UserFiles, site_packages: str) -> str:
         # Debian's pip refuses users' packages unless told; older ones know no option for it, but ignore the variable.
         command = f"env PIP_BREAK_SYSTEM_PACKAGES=1 {version} -m pip install --user --upgrade 'caveclient>=6.4'"
     else:
-        command = f"{shlex.quote(prefix)}/bin/python -m pip install --upgrade 'caveclient>=6.4'"
+        command = f"{quoted(prefix)}/bin/python -m pip install --upgrade 'caveclient>=6.4'"
     return _as_user(files, command)
 
 

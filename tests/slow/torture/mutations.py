@@ -130,14 +130,14 @@ DEFECTS = {
     "still-root": Defect(
         "the child keeps root's user id",
         "_users.py",
-        "            os.setuid(job.user.pw_uid)\n",
+        "        os.setuid(user.pw_uid)\n",
         "",
         ("test_users.py",),
     ),
     "own-groups": Defect(
         "the child keeps root's groups",
         "_users.py",
-        '            os.setgroups(groups[: os.sysconf("SC_NGROUPS_MAX")])\n',
+        '        os.setgroups(groups[: os.sysconf("SC_NGROUPS_MAX")])\n',
         "",
         ("test_users.py",),
     ),

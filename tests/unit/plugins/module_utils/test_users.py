@@ -11,7 +11,6 @@ import json
 import os
 import pwd
 import signal
-import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -109,21 +108,63 @@ def test_a_child_cannot_become_root_again() -> None:
     assert run_as(NOBODY, climb) == "refused"
 
 
-def test_a_child_holds_no_answer_of_another_user() -> None:
-    def open_pipes() -> list[int]:
-        time.sleep(0.05)
-        found = []
-        for number in range(3, 64):
-            try:
-                if stat.S_ISFIFO(os.fstat(number).st_mode):
-                    found.append(number)
-            except OSError:
-                continue
-        return found
+def test_a_child_holds_nothing_of_its_parents_but_the_way_for_its_answer(tmp_path: Path) -> None:
+    """Neither another user's answer, nor the output for whose end sshd would wait with a child that hangs."""
 
-    before = set(open_pipes())
-    for result in each([open_pipes] * 5):
-        assert len(set(result) - before) == 1, "its own answer's end alone"
+    def open_files() -> list[str]:
+        time.sleep(0.05)
+        return [str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+
+    with (tmp_path / "open").open("w"):
+        for files in each([open_files] * 5):
+            assert sorted(set(files) - {"/dev/null"})[0].startswith("pipe:")
+            assert len(set(files)) == 2
+
+
+@root
+def test_a_second_account_with_the_same_user_id_has_a_home_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    twin = pwd.struct_passwd(("toor", "x", 0, 0, "", "/home/toor", "/bin/sh"))
+    known = {"root": pwd.getpwuid(0), "toor": twin}
+    monkeypatch.setattr(pwd, "getpwnam", known.__getitem__)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("LOGNAME", raising=False)
+    monkeypatch.setenv("USER", "root")
+    assert find_user("root").pw_dir == str(tmp_path)
+    assert find_user("toor").pw_dir == "/home/toor"
+    monkeypatch.setenv("USER", "toor")
+    assert find_user("root").pw_dir == known["root"].pw_dir
+    assert find_user("toor").pw_dir == _users.current_user().pw_dir == str(tmp_path)
+
+
+def test_a_name_is_found_by_its_utf8_form_whatever_the_locale(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In de_DE.ISO-8859-1, Python asks the system for the wrong bytes."""
+    known = {"josÃ©": ME}
+    monkeypatch.setattr(pwd, "getpwnam", known.__getitem__)
+    monkeypatch.setattr(_users, "system_name", lambda name: name.encode().decode("latin-1"))
+    assert find_user("josé").pw_uid == ME.pw_uid
+
+
+@root
+@pytest.mark.parametrize("call", ["setgroups", "setgid", "setuid"])
+def test_a_host_that_forbids_to_become_the_user_is_named_as_that(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbid(_value: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, call, forbid)
+    refused, own = run_each_as([Job(NOBODY, os.getpid), Job(ME, os.getpid)])
+    assert isinstance(own, int)
+    assert "Cannot work as nobody: this host does not let root change to user id" in refused.message
+
+
+def test_homes_that_hang_keep_nobody_else_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_users, "_HANGS_AFTER", 0.2)
+    begin = time.monotonic()
+    *hanging, last = each([lambda: time.sleep(60)] * 60 + [os.getpid], timeout=4)
+    assert time.monotonic() - begin < 8
+    assert isinstance(last, int)
+    assert all(error.details["hangs"] == ME.pw_dir for error in hanging)
 
 
 def test_a_single_job_of_ones_own_needs_no_child_and_leaves_no_trace() -> None:

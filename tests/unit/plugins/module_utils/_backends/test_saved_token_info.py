@@ -24,6 +24,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets import 
 SERVER = "https://global.daf-apis.com"
 DEFAULTS: dict[str, Any] = {
     "users": None,
+    "homes": None,
     "expected": None,
     "server": SERVER,
     "datastacks": [],
@@ -57,7 +58,7 @@ def people(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         return names[name]
 
     monkeypatch.setattr(_users, "find_user", find)
-    monkeypatch.setattr(_saved_token_info, "_accounts", lambda: list(names))
+    monkeypatch.setattr(_saved_token_info, "accounts_on_host", lambda _homes: dict(names))
     return tmp_path
 
 
@@ -195,21 +196,32 @@ def test_a_folder_crowded_with_secrets_files_fails_its_user_alone(
     assert "holds 4 secrets files; expected at most 3" in bob["msg"]
 
 
-def test_homes_of_a_directory_service_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "listed").mkdir()
-    (tmp_path / "unlisted").mkdir()
-    listed = account("listed", tmp_path / "listed", 1500)
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(pwd, "getpwall", lambda: [listed])
-    monkeypatch.setattr(pwd, "getpwuid", lambda uid: account(f"user{uid}", tmp_path / "unlisted", uid))
-    owner = (tmp_path / "unlisted").stat().st_uid
-    assert _saved_token_info._accounts()[:1] == ["listed"]
-    assert f"user{owner}" in _saved_token_info._accounts()
+@pytest.mark.usefixtures("people")
+def test_an_empty_list_of_users_is_nobody() -> None:
+    assert look(users=[], expected=[{"user": "alice", "token": NEW_TOKEN}]) == []
 
 
-def test_an_ordinary_user_finds_no_one_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: 65534)
-    assert _saved_token_info._accounts() == [pwd.getpwuid(65534).pw_name]
+def test_files_of_an_account_that_is_gone_are_listed_under_the_user_id(
+    people: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(people / "alice", {DEFAULT_FILE: {"token": NEW_TOKEN}})
+    (people / "alice" / ".cloudvolume" / "secrets").chmod(0o755)
+    uid = str(os.geteuid())
+    gone = pwd.struct_passwd((uid, "none", os.geteuid(), os.getegid(), "", str(people / "alice"), ""))
+    monkeypatch.setattr(_saved_token_info, "accounts_on_host", lambda _homes: {uid: gone})
+    [user] = look()
+    assert (user["user"], user["has_account"], user["fingerprint"]) == (uid, False, fingerprint(NEW_TOKEN))
+    assert user["msg"] == f"The user id {uid} has no account on this host."
+
+
+def test_a_folder_of_homes_that_does_not_answer_is_told(people: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(people / "alice", {DEFAULT_FILE: {"token": NEW_TOKEN}})
+    alice = account("alice", people / "alice")
+    silent = CaveError("/homes/gone did not answer within 5 s.")
+    monkeypatch.setattr(_saved_token_info, "accounts_on_host", lambda _homes: {"alice": alice, "/homes/gone": silent})
+    first, second = look()
+    assert first["fingerprint"] == fingerprint(NEW_TOKEN)
+    assert (second["user"], second["failed"], second["msg"]) == ("/homes/gone", True, silent.message)
 
 
 def test_the_file_that_sets_cloud_volume_dir_is_named_in_the_remedy(people: Path) -> None:

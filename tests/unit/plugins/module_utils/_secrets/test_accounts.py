@@ -1,0 +1,137 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Accounts are found by what is on the disk, also those that the name service does not list."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import accounts
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give files away and to look for others"),
+]
+ROOT = pwd.getpwuid(0)
+
+
+def account(name: str, uid: int, home: Path) -> pwd.struct_passwd:
+    return pwd.struct_passwd((name, "x", uid, uid, "", str(home), "/bin/sh"))
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A host that lists alice alone, and knows bob and carol when it is asked for them."""
+    homes = tmp_path / "home"
+    homes.mkdir()
+    known = {
+        0: ROOT,
+        70_001: account("alice", 70_001, homes / "alice"),
+        70_002: account("bob", 70_002, homes / "LAB" / "bob"),
+        70_003: account("carol", 70_003, tmp_path / "scratch" / "carol"),
+    }
+    monkeypatch.setattr(accounts, "_ROOTS", (str(homes),))
+    monkeypatch.setattr(pwd, "getpwall", lambda: [ROOT, known[70_001]])
+    monkeypatch.setattr(pwd, "getpwuid", known.__getitem__)
+    made(homes / "alice", 70_001)
+    return tmp_path
+
+
+def made(home: Path, owner: int, *, saved: bool = True) -> Path:
+    (home / ".cloudvolume").mkdir(parents=True) if saved else home.mkdir(parents=True)
+    for path in (home, home / ".cloudvolume"):
+        if path.exists():
+            os.chown(path, owner, owner)
+    return home
+
+
+def found(*roots: Path) -> dict[str, Any]:
+    return {
+        name: one.message if isinstance(one, CaveError) else (one.pw_uid, one.pw_dir)
+        for name, one in accounts.accounts_on_host([str(root) for root in roots]).items()
+        if name != "root"
+    }
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_who_is_not_listed_is_found_as_the_owner_of_a_home_up_to_two_levels_down(saved: bool, host: Path) -> None:
+    home = made(host / "home" / "LAB" / "bob", 70_002, saved=saved)
+    assert found() == {"alice": (70_001, str(host / "home" / "alice")), "bob": (70_002, str(home))}
+
+
+def test_further_folders_of_homes_are_searched(host: Path) -> None:
+    made(host / "scratch" / "carol", 70_003)
+    assert "carol" not in found()
+    assert found(host / "scratch")["carol"] == (70_003, str(host / "scratch" / "carol"))
+
+
+def test_a_home_of_roots_counts_for_whom_its_files_belong_to(host: Path) -> None:
+    home = made(host / "home" / "bob", 70_002)
+    os.chown(home, 0, 0)
+    assert "bob" in found()
+
+
+def test_who_has_files_and_no_account_is_named_by_the_user_id(host: Path) -> None:
+    home = made(host / "home" / "gone", 70_009)
+    assert found()["70009"] == (70_009, str(home))
+    assert accounts.is_without_account("70009", accounts.accounts_on_host()["70009"])
+    assert not accounts.is_without_account("alice", accounts.accounts_on_host()["alice"])
+
+
+def test_what_is_no_home_harms_nobody(host: Path) -> None:
+    homes = host / "home"
+    (homes / "file").write_text("")
+    (homes / "dangling").symlink_to("nowhere")
+    (homes / "loop").symlink_to("loop")
+    (homes / os.fsdecode(b"\xff\xfe")).mkdir()
+    os.mkfifo(homes / "pipe")
+    made(host / "elsewhere" / "bob", 70_002)
+    (homes / "bob").symlink_to(host / "elsewhere" / "bob")
+    assert set(found()) == {"alice", "bob"}
+
+
+def test_a_home_that_hangs_hides_no_other_and_is_named(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    homes = host / "home"
+    for name in ("LAB", "hangs"):
+        made(homes / name / "bob", 70_002)
+    real = os.stat
+
+    def hanging(path: Any, **how: Any) -> os.stat_result:
+        if str(path).startswith(f"{homes}/hangs"):
+            time.sleep(60)
+        return real(path, **how)
+
+    monkeypatch.setattr(os, "stat", hanging)
+    monkeypatch.setattr(accounts, "_PATIENCE", 1.0)
+    begin = time.monotonic()
+    names = found()
+    assert time.monotonic() - begin < 20
+    assert set(names) == {"alice", "bob", str(homes / "hangs")}
+    assert f"{homes}/hangs did not answer within 1 s" in names[str(homes / "hangs")]
+
+
+def test_an_ordinary_user_finds_no_one_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 65534)
+    assert list(accounts.accounts_on_host(["/home"])) == [pwd.getpwuid(65534).pw_name]
+
+
+def test_macos_has_other_places_and_user_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib
+    import sys
+
+    monkeypatch.setattr(sys, "platform", "darwin")
+    try:
+        importlib.reload(accounts)
+        assert (accounts._ROOTS, accounts.FIRST_USER_ID) == (("/Users",), 501)
+    finally:
+        monkeypatch.undo()
+        importlib.reload(accounts)
