@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from ansible_run import Run, run_tasks
-from rotation_lab import USER, Lab
+from lab import USER, Lab
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from cave_server import CaveServer

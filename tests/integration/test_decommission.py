@@ -6,85 +6,33 @@
 
 from __future__ import annotations
 
-import getpass
 import json
-import shlex
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
-from ansible_run import Run, ansible
-from homes import DEFAULT_FILE, LEGACY_FILE, OTHER_TOKEN, fill, picture, secrets_of
+from homes import DEFAULT_FILE, LEGACY_FILE, OTHER_TOKEN, fill, picture
+from lab import USER, Lab, squeezed
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from cave_server import CaveServer
 
 STACKS = [{"name": "minnie65_public", "local_server": "https://minnie.microns-daf.com"}]
 OTHER_FILES = ("old-cave-secret.json", "token.txt")
-ME = getpass.getuser()
-
-
-class Lab:
-    """Two workstations with a home each, for whoever runs the tests, provisioned."""
-
-    def __init__(self, folder: Path, cave: CaveServer) -> None:
-        self.folder = folder
-        self.cave = cave
-        self.names = ("ws1", "ws2")
-        self.token = cave.add_person("alice", ["minnie65_public"]).token
-        for name in self.names:
-            (folder / name).mkdir()
-            python = folder / f"{name}.python"
-            home = shlex.quote(str(folder / name))
-            python.write_text(f'#!/bin/sh\nHOME={home} exec {shlex.quote(sys.executable)} "$@"\n')
-            python.chmod(0o755)
-        self.variables: dict[str, Any] = {
-            "ansible_connection": "local",
-            "ansible_python_interpreter": f"{folder}/{{{{ inventory_hostname }}}}.python",
-            "caveclient_become": False,
-            "caveclient_server": cave.url,
-            "caveclient_datastacks": STACKS,
-            "caveclient_path": f"{folder}/{{{{ inventory_hostname }}}}/opt/caveclient",
-            "caveclient_jupyter_dir": f"{folder}/{{{{ inventory_hostname }}}}/jupyter",
-        }
-        self.tokens: list[dict[str, Any]] = [{"user": ME, "token": self.token}]
-        done = self.play("provision", "--tags", "token")
-        assert done.ok, done.output
-
-    def play(self, playbook: str, *arguments: str) -> Run:
-        variables = {**self.variables, "caveclient_tokens": self.tokens}
-        inventory = {"all": {"hosts": dict.fromkeys(self.names), "vars": variables}}
-        (self.folder / "hosts.yml").write_text(yaml.safe_dump(inventory))
-        done = ansible(self.folder, "playbook", "-i", "hosts.yml", f"connectomics.cave.{playbook}", *arguments)
-        (self.folder / "hosts.yml").unlink()
-        assert self.token not in done.output
-        assert "Traceback" not in done.output
-        return done
-
-    def holding(self, token: str) -> list[str]:
-        """All files with the token in them, wherever they are."""
-        return sorted(
-            str(path.relative_to(self.folder))
-            for path in self.folder.rglob("*")
-            if path.is_file() and token.encode() in path.read_bytes()
-        )
 
 
 @pytest.fixture
 def lab(cave: CaveServer, tmp_path: Path) -> Lab:
-    return Lab(tmp_path, cave)
-
-
-def squeezed(run: Run) -> str:
-    return " ".join(run.output.split())
+    lab = Lab(tmp_path, cave, ["ws1", "ws2"])
+    lab.variables["caveclient_datastacks"] = STACKS
+    done = lab.play("provision", "--tags", "token")
+    assert done.ok, done.output
+    return lab
 
 
 def scatter(lab: Lab) -> None:
     """Copies of the token as people and programs leave them."""
-    for name in lab.names:
-        directory = secrets_of(lab.folder / name)
+    for name in lab.hosts:
+        directory = lab.secrets(name)
         copy = (directory / DEFAULT_FILE).read_text()
         for other in (
             f"{DEFAULT_FILE}~",
@@ -100,25 +48,25 @@ def scatter(lab: Lab) -> None:
 def test_nothing_of_the_token_is_left_anywhere(lab: Lab) -> None:
     scatter(lab)
     assert len(lab.holding(lab.token)) == 2 * 9
-    done = lab.play("decommission", "-e", f"caveclient_decommission_users={ME}", "-e", "caveclient_report=reports")
+    done = lab.play("decommission", users=USER, caveclient_report="reports")
     assert done.ok, done.output
     assert lab.holding(lab.token) == []
-    assert f"Taken off: {ME} {fingerprint(lab.token)} (2 hosts)." in squeezed(done)
+    assert f"Taken off: {USER} {fingerprint(lab.token)} (2 hosts)." in squeezed(done)
     assert "Revoked on the server: nothing." in squeezed(done)
-    for name in lab.names:
-        assert json.loads((secrets_of(lab.folder / name) / LEGACY_FILE).read_text()) == {"mine": "kept"}
-    again = lab.play("decommission", "-e", f"caveclient_decommission_users={ME}")
+    for name in lab.hosts:
+        assert json.loads((lab.secrets(name) / LEGACY_FILE).read_text()) == {"mine": "kept"}
+    again = lab.play("decommission", users=USER)
     assert again.ok, again.output
     assert "Taken off: nothing." in squeezed(again)
     assert "changed=1" not in again.output
 
 
 def test_check_mode_takes_nothing_off_and_says_what_it_would(lab: Lab) -> None:
-    before = [picture(lab.folder / name) for name in lab.names]
-    done = lab.play("decommission", "-e", f"caveclient_decommission_users={ME}", "--check", "--diff")
+    before = [picture(lab.home(name)) for name in lab.hosts]
+    done = lab.play("decommission", "--check", "--diff", users=USER)
     assert done.ok, done.output
-    assert [picture(lab.folder / name) for name in lab.names] == before
-    assert f"Taken off: {ME} {fingerprint(lab.token)} (2 hosts)." in squeezed(done)
+    assert [picture(lab.home(name)) for name in lab.hosts] == before
+    assert f"Taken off: {USER} {fingerprint(lab.token)} (2 hosts)." in squeezed(done)
     assert "Check mode, nothing was changed" in done.output
 
 
@@ -130,71 +78,68 @@ def test_everybody_everywhere_has_to_be_asked_for(lab: Lab) -> None:
     one = lab.play("decommission", "--limit", "ws1")
     assert one.ok, one.output
     assert {path.split("/")[0] for path in lab.holding(lab.token)} == {"ws2"}
-    rest = lab.play("decommission", "-e", "caveclient_decommission_everywhere=true")
+    rest = lab.play("decommission", everywhere=True)
     assert rest.ok, rest.output
     assert lab.holding(lab.token) == []
 
 
 def test_what_the_inventory_does_not_know_stays_unless_it_is_asked_for(lab: Lab) -> None:
-    for name in lab.names:
-        fill(lab.folder / name, {"proofreading.zetta.ai-cave-secret.json": {"token": OTHER_TOKEN, "banc": OTHER_TOKEN}})
-    done = lab.play("decommission", "-e", f"caveclient_decommission_users={ME}")
+    for name in lab.hosts:
+        fill(lab.home(name), {"proofreading.zetta.ai-cave-secret.json": {"token": OTHER_TOKEN, "banc": OTHER_TOKEN}})
+    done = lab.play("decommission", users=USER)
     assert done.ok, done.output
     assert lab.holding(lab.token) == []
     assert len(lab.holding(OTHER_TOKEN)) == 2
-    everything = ("-e", f"caveclient_decommission_users={ME}", "-e", "caveclient_decommission_found=true")
-    done = lab.play("decommission", *everything)
+    done = lab.play("decommission", users=USER, found=True)
     assert done.ok, done.output
     assert lab.holding(OTHER_TOKEN) == []
 
 
 def test_someone_without_an_account_there_is_no_trouble(lab: Lab) -> None:
-    done = lab.play("decommission", "-e", "caveclient_decommission_users=mallory_of_old")
+    done = lab.play("decommission", users="mallory_of_old")
     assert done.ok, done.output
     assert lab.holding(lab.token)
 
 
 def test_the_token_is_revoked_when_that_is_asked_for(lab: Lab) -> None:
     other = lab.cave.make_token("alice")
-    revoke = ("-e", f"caveclient_decommission_users={ME}", "-e", "caveclient_decommission_revoke=true")
-    done = lab.play("decommission", *revoke)
+    done = lab.play("decommission", users=USER, revoke=True)
     assert done.ok, done.output
     assert f"Revoked on the server: {fingerprint(lab.token)}." in squeezed(done)
     assert [token["token"] for token in lab.cave.tokens("alice")] == [other]
-    again = lab.play("decommission", *revoke)
+    again = lab.play("decommission", users=USER, revoke=True)
     assert again.ok, again.output
     assert "Revoked on the server: nothing." in squeezed(again)
 
 
 def test_a_token_that_the_vault_does_not_give_is_not_revoked_and_that_is_said(lab: Lab) -> None:
-    lab.tokens = [{"user": ME, "token": "{{ nowhere }}"}]
-    revoke = ("-e", f"caveclient_decommission_users={ME}", "-e", "caveclient_decommission_revoke=true")
-    done = lab.play("decommission", *revoke)
+    lab.variables["caveclient_tokens"] = [{"user": USER, "token": "{{ nowhere }}"}]
+    done = lab.play("decommission", users=USER, revoke=True)
     assert done.status == 2
-    assert f"Not revoked, since the vault does not have the token, or does not open, for {ME}" in squeezed(done)
+    assert f"Not revoked, since the vault does not have the token, or does not open, for {USER}" in squeezed(done)
     assert lab.holding(lab.token) == []
     assert lab.cave.tokens("alice")
 
 
 def test_the_environment_goes_when_that_is_asked_for(lab: Lab) -> None:
-    for name in lab.names:
+    for name in lab.hosts:
         build = lab.folder / name / "opt" / "caveclient" / "builds" / "one"
         build.mkdir(parents=True)
         (build.parent.parent / "current").symlink_to("builds/one")
     done = lab.play("decommission", "--limit", "ws1")
     assert done.ok, done.output
     assert (lab.folder / "ws1" / "opt" / "caveclient" / "current").is_symlink()
-    done = lab.play("decommission", "--limit", "ws1", "-e", "caveclient_decommission_environment=true")
+    done = lab.play("decommission", "--limit", "ws1", environment=True)
     assert done.ok, done.output
     assert not (lab.folder / "ws1" / "opt" / "caveclient" / "current").is_symlink()
     assert (lab.folder / "ws2" / "opt" / "caveclient" / "current").is_symlink()
 
 
 def test_a_token_in_another_place_that_programs_read_is_not_passed_over(lab: Lab) -> None:
-    elsewhere = lab.folder / "ws1" / ".neuroglancer" / "secrets"
+    elsewhere = lab.home("ws1") / ".neuroglancer" / "secrets"
     elsewhere.mkdir(parents=True)
     (elsewhere / DEFAULT_FILE).write_text(json.dumps({"token": lab.token}))
-    done = lab.play("decommission", "-e", f"caveclient_decommission_users={ME}")
+    done = lab.play("decommission", users=USER)
     assert done.status == 2
     assert f"rm {elsewhere / DEFAULT_FILE}" in squeezed(done)
     assert "A token is left" in squeezed(done)

@@ -9,60 +9,34 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from ansible_run import Run, ansible
-from package.workstation import Workstations
+from lab import OFF, Lab, squeezed
 
 from cave_server import CaveServer
 
-OFF = {
-    "ansible_connection": "ssh",
-    "ansible_host": "127.0.0.1",
-    "ansible_port": 1,
-    "ansible_ssh_common_args": "-o ConnectTimeout=3",
-}
 NOBODY = {"caveclient_tokens": [{"user": "no-such-user-here", "token": "0123456789abcdef0123456789abcdef"}]}
 PLAYBOOKS = ("provision", "verify", "audit")
 
 
-class Lab:
-    """Four hosts: ws1 and ws4 are fine, the user of ws2 does not exist, ws3 is off. And fs1, which has no tokens."""
-
-    def __init__(self, folder: Path, cave: CaveServer) -> None:
-        self.folder = folder
-        self.stations = Workstations(folder, cave, "ws1", "ws2", "ws3", "ws4", "fs1")
-        tokens = {"caveclient_tokens": self.stations.tokens()}
-        self.hosts: dict[str, dict[str, Any]] = {"ws1": tokens, "ws2": NOBODY, "ws3": tokens | OFF, "ws4": tokens}
-        for name in ("ws1", "ws4"):
-            secrets = folder / name / "home" / ".cloudvolume" / "secrets"
-            secrets.mkdir(parents=True, mode=0o700)
-            path = secrets / "cave-secret.json"
-            path.write_text(json.dumps({"token": tokens["caveclient_tokens"][0]["token"]}))
-            path.chmod(0o600)
-
-    def run(self, playbook: str, *arguments: str, **settings: str) -> Run:
-        """Run a playbook of the collection, or a file beside the inventory."""
-        inventory = self.stations.inventory()
-        inventory["all"]["children"]["workstations"]["hosts"] = self.hosts
-        (self.folder / "hosts.yml").write_text(yaml.safe_dump(inventory))
-        name = playbook if playbook.endswith(".yml") else f"connectomics.cave.{playbook}"
-        return ansible(self.folder, "playbook", "-i", "hosts.yml", name, *arguments, **settings)
-
-    def site(self, *plays: object) -> str:
-        """Write plays into one playbook, and return its name; a word is a playbook of the collection."""
-        written = [
-            {"import_playbook": f"connectomics.cave.{play}"} if isinstance(play, str) else play for play in plays
-        ]
-        (self.folder / "site.yml").write_text(yaml.safe_dump(written))
-        return "site.yml"
-
-
 @pytest.fixture
 def lab(tmp_path: Path, cave: CaveServer) -> Lab:
-    return Lab(tmp_path, cave)
+    """Four hosts: ws1 and ws4 are fine, the user of ws2 does not exist, ws3 is off."""
+    lab = Lab(tmp_path, cave, ["ws1", "ws2", "ws3", "ws4"])
+    tokens = {"caveclient_tokens": lab.variables.pop("caveclient_tokens")}
+    for host, more in {"ws1": tokens, "ws2": NOBODY, "ws3": tokens | OFF, "ws4": tokens}.items():
+        lab.hosts[host] |= more
+    lab.save(lab.token, "ws1", "ws4")
+    return lab
+
+
+def site(lab: Lab, *plays: object) -> str:
+    """Write plays into one playbook, and return its name; a word is a playbook of the collection."""
+    written = [{"import_playbook": f"connectomics.cave.{play}"} if isinstance(play, str) else play for play in plays]
+    (lab.folder / "site.yml").write_text(yaml.safe_dump(written))
+    return "site.yml"
 
 
 def blamed(run: Run) -> list[str]:
@@ -70,10 +44,6 @@ def blamed(run: Run) -> list[str]:
     lines = re.findall(r"^(\S+) +: ok=.* unreachable=(\d+) +failed=(\d+)", run.output.partition("PLAY RECAP")[2], re.M)
     assert lines, run.output
     return [host for host, unreachable, failed in lines if int(unreachable) + int(failed)]
-
-
-def squeezed(run: Run) -> str:
-    return " ".join(run.output.split())
 
 
 @pytest.mark.parametrize(
@@ -87,7 +57,7 @@ def squeezed(run: Run) -> str:
     ids=["plain", "free", "any_errors_fatal", "one_fork"],
 )
 def test_exactly_the_hosts_that_are_not_fine_fail(lab: Lab, settings: dict[str, str]) -> None:
-    run = lab.run("verify", **settings)
+    run = lab.play("verify", settings=settings)
     assert run.status == 2, run.output
     assert blamed(run) == ["ws2", "ws3"]
 
@@ -97,14 +67,14 @@ def test_a_limit_changes_nothing_about_whom_the_recap_blames(lab: Lab, playbook:
     arguments = (
         ["-e", "caveclient_audit_users=no-such-user-here"] if playbook == "audit" else ["--skip-tags", "install"]
     )
-    run = lab.run(playbook, "--limit", "ws1,ws2,ws3", *arguments)
+    run = lab.play(playbook, "--limit", "ws1,ws2,ws3", *arguments)
     assert run.status == 2, run.output
     assert "ws3" in blamed(run)
     assert "ws1" not in blamed(run) or playbook == "audit"
 
 
 def test_a_run_in_which_every_host_fails_has_a_report_and_blames_them_all(lab: Lab) -> None:
-    run = lab.run("verify", "--limit", "ws2,ws3")
+    run = lab.play("verify", "--limit", "ws2,ws3")
     assert run.status == 2, run.output
     assert blamed(run) == ["ws2", "ws3"]
     assert "FAILED   client_error: ws2 (no-such-user-here)" in run.output
@@ -112,13 +82,13 @@ def test_a_run_in_which_every_host_fails_has_a_report_and_blames_them_all(lab: L
 
 
 def test_a_fine_fleet_has_nobody_to_blame(lab: Lab) -> None:
-    run = lab.run("verify", "--limit", "ws1,ws4")
+    run = lab.play("verify", "--limit", "ws1,ws4")
     assert run.status == 0, run.output
     assert blamed(run) == []
 
 
 def test_a_host_that_may_be_pending_is_not_blamed(lab: Lab) -> None:
-    run = lab.run("verify", "--limit", "ws1,ws3", "-e", "caveclient_pending_ok=true")
+    run = lab.play("verify", "--limit", "ws1,ws3", "-e", "caveclient_pending_ok=true")
     assert run.status == 0, run.output
     assert blamed(run) == []
 
@@ -127,7 +97,7 @@ def test_a_host_that_may_be_pending_is_not_blamed(lab: Lab) -> None:
 def test_a_report_that_cannot_be_written_is_no_success_and_the_table_is_there(lab: Lab, limit: list[str]) -> None:
     lab.hosts = {name: lab.hosts[name] for name in ("ws1", "ws4")}
     (lab.folder / "reports").write_text("in the way")
-    run = lab.run("verify", "-e", "caveclient_report=reports", *limit)
+    run = lab.play("verify", "-e", "caveclient_report=reports", *limit)
     assert run.status == 2, run.output
     assert "2 workstations ok; 1 user" in run.output
     assert "FAILED   The folder reports cannot be made: File exists." in run.output
@@ -145,7 +115,7 @@ def test_what_an_earlier_play_rescued_is_not_this_runs_failure(lab: Lab) -> None
             }
         ],
     }
-    run = lab.run(lab.site(rescued, "verify"), "--limit", "ws1")
+    run = lab.play(site(lab, rescued, "verify"), "--limit", "ws1")
     assert run.status == 0, run.output
     assert blamed(run) == []
 
@@ -153,7 +123,7 @@ def test_what_an_earlier_play_rescued_is_not_this_runs_failure(lab: Lab) -> None
 def test_a_playbook_does_not_report_what_another_one_found(lab: Lab) -> None:
     """The second one fails before the task that it reports."""
     broken = {"import_playbook": "connectomics.cave.provision", "vars": {"caveclient_verify": "nonsense"}}
-    run = lab.run(lab.site("verify", broken), "--limit", "ws1")
+    run = lab.play(site(lab, "verify", broken), "--limit", "ws1")
     assert run.status == 2, run.output
     assert blamed(run) == ["ws1"]
     assert "1 workstation ok; 1 user" in run.output
@@ -162,7 +132,7 @@ def test_a_playbook_does_not_report_what_another_one_found(lab: Lab) -> None:
 
 def test_the_rest_of_a_site_goes_on_with_the_hosts_that_are_fine(lab: Lab) -> None:
     after = {"hosts": "ws1,ws2", "gather_facts": False, "tasks": [{"ansible.builtin.debug": {"msg": "after"}}]}
-    run = lab.run(lab.site("verify", after))
+    run = lab.play(site(lab, "verify", after))
     assert run.status == 2, run.output
     tail = run.output.partition("Fail the hosts")[2]
     assert re.search(r'ok: \[ws1\] => {\s+"msg": "after"', tail)
@@ -179,7 +149,7 @@ def test_tools_that_read_the_statistics_see_what_the_report_says(lab: Lab) -> No
         "    def v2_playbook_on_stats(self, stats):\n"
         "        print('BLAMED', sorted({*stats.failures, *stats.dark}))\n"
     )
-    assert "BLAMED ['ws2', 'ws3']" in lab.run("verify", **settings).output
+    assert "BLAMED ['ws2', 'ws3']" in lab.play("verify", settings=settings).output
 
 
 # Nothing done is no success -------------------------------------------------------------------------------------------
@@ -187,7 +157,7 @@ def test_tools_that_read_the_statistics_see_what_the_report_says(lab: Lab) -> No
 
 def test_hosts_without_tokens_are_left_alone_and_named(lab: Lab) -> None:
     lab.hosts = {"ws1": lab.hosts["ws1"], "fs1": {}}
-    run = lab.run("verify")
+    run = lab.play("verify")
     assert run.status == 0, run.output
     assert "NOTE     Left alone, without caveclient_tokens: fs1." in run.output
     assert not re.search(r"^fs1 +: ok=", run.output, re.M)
@@ -223,14 +193,14 @@ def test_hosts_without_tokens_are_left_alone_and_named(lab: Lab) -> None:
 )
 def test_nothing_done_is_no_success(lab: Lab, playbook: str, arguments: list[str], line: str) -> None:
     lab.hosts = {"ws1": lab.hosts["ws1"], "fs1": {}}
-    run = lab.run(playbook, *arguments)
+    run = lab.play(playbook, *arguments)
     assert run.status == 2, run.output
     assert line in squeezed(run)
 
 
 def test_a_host_with_nobody_to_ask_is_named(lab: Lab) -> None:
     lab.hosts = {"ws1": lab.hosts["ws1"], "ws4": {"caveclient_tokens": [{"user": "mallory", "state": "absent"}]}}
-    run = lab.run("verify")
+    run = lab.play("verify")
     assert run.status == 0, run.output
     assert "NOTE     Nobody was asked about on ws4." in run.output
 
@@ -245,7 +215,7 @@ def test_a_run_without_an_inventory_says_so(tmp_path: Path, playbook: str) -> No
 
 def test_caveclient_hosts_may_be_this_machine_without_an_inventory(lab: Lab) -> None:
     variables = {
-        **lab.stations.variables(),
+        **lab.variables,
         **lab.hosts["ws1"],
         "ansible_python_interpreter": f"{lab.folder}/ws1/python",
     }
@@ -260,23 +230,23 @@ def test_caveclient_hosts_may_be_this_machine_without_an_inventory(lab: Lab) -> 
     [("caveclient_verfy", ": did you mean caveclient_verify?"), ("caveclient_of_our_own_lab", ".")],
 )
 def test_a_variable_that_nothing_reads_is_named_with_what_it_may_be(lab: Lab, name: str, hint: str) -> None:
-    run = lab.run("verify", "--limit", "ws1", "-e", f"{name}=client")
+    run = lab.play("verify", "--limit", "ws1", "-e", f"{name}=client")
     assert run.status == 0, run.output
     assert f"NOTE {name} is no variable of this collection{hint}" in squeezed(run)
 
 
 def test_the_collections_own_variables_are_known(lab: Lab) -> None:
-    assert "is no variable of this collection" not in lab.run("verify", "--limit", "ws1").output
+    assert "is no variable of this collection" not in lab.play("verify", "--limit", "ws1").output
 
 
 def test_a_list_of_hosts_does_not_need_a_run(lab: Lab) -> None:
-    run = lab.run("verify", "--list-hosts")
+    run = lab.play("verify", "--list-hosts")
     assert run.status == 0, run.output
     assert "ws1" in run.output
 
 
 def test_a_folder_that_cannot_be_written_is_named(lab: Lab) -> None:
-    run = lab.run("verify", "--limit", "ws1", "-e", "caveclient_report=/proc/reports")
+    run = lab.play("verify", "--limit", "ws1", "-e", "caveclient_report=/proc/reports")
     assert run.status == 2, run.output
     assert "1 workstation ok; 1 user" in run.output
     assert "The folder /proc/reports cannot be made" in squeezed(run)

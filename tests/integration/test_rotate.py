@@ -12,8 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ansible_run import ansible
-from rotation_lab import USER, Lab
+from lab import USER, Lab
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import request
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
@@ -189,7 +188,9 @@ def test_two_people_are_rotated_in_one_run_and_one_ones_trouble_is_not_the_other
 
 def test_without_a_place_for_a_new_token_none_is_made(lab: Lab) -> None:
     old = lab.persons["alice"].token
-    run = lab.rotate(strategy="overlap", vault_file=str(lab.folder / "group_vars" / "all" / "main.yml"))
+    other = lab.vault.with_name("main.yml")
+    other.write_text("{}\n")
+    run = lab.rotate(strategy="overlap", vault_file=str(other))
     assert not run.ok
     assert "There is no place to keep a new token" in said(run.output)
     assert lab.tokens() == [old]
@@ -329,7 +330,7 @@ def test_a_token_for_another_server_is_refused(lab: Lab) -> None:
 
 def test_an_unreachable_server_is_said_and_no_host_is_touched(lab: Lab) -> None:
     old = lab.persons["alice"].token
-    lab.set_variables(caveclient_server="http://127.0.0.1:9", caveclient_retries=0)
+    lab.variables.update(caveclient_server="http://127.0.0.1:9", caveclient_retries=0)
     run = lab.rotate()
     assert not run.ok
     assert "cannot be asked" in said(run.output)
@@ -338,11 +339,7 @@ def test_an_unreachable_server_is_said_and_no_host_is_touched(lab: Lab) -> None:
 
 def test_without_a_vault_password_nothing_is_made(lab: Lab) -> None:
     old = lab.persons["alice"].token
-    arguments = [
-        item for item in lab.arguments(strategy="overlap") if item not in ("--vault-password-file", "password")
-    ]
-
-    run = ansible(lab.folder, "playbook", *arguments)
+    run = lab.rotate(strategy="overlap", with_password=False)
     assert not run.ok
     assert lab.tokens() == [old]
     assert_untouched(lab, old)
