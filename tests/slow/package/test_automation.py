@@ -22,11 +22,11 @@ import pytest
 import yaml
 from ansible_run import LIMIT, ROOT, Run, environment
 from docs.options import complaints
+from lab import USER, Lab
 from other_collections import collections_folder
 
 from cave_server import CaveServer
 from package.conftest import PATH, Installed
-from package.workstation import Workstations
 
 EXAMPLES = ROOT / "docs" / "examples"
 BIN = Path(sys.executable).parent
@@ -89,26 +89,23 @@ class RunnerLab:
 
     def __init__(self, folder: Path, cave: CaveServer, installed: Installed, *hosts: str) -> None:
         self.folder = folder
-        self.stations = Workstations(folder / "stations", cave, *hosts)
+        self.stations = Lab(folder / "stations", cave, hosts)
+        self.stations.offer_caveclient()
         self.lab = folder / "lab"
-        variables = self.lab / "inventory" / "group_vars" / "all"
-        variables.mkdir(parents=True)
+        self.vault = self.lab / "inventory" / "group_vars" / "all" / "vault.yml"
+        self.vault.parent.mkdir(parents=True)
         (self.lab / "inventory" / "hosts.yml").write_text(yaml.safe_dump(self.stations.inventory()))
-        user = self.stations.tokens()[0]["user"]
-        (variables / "cave.yml").write_text(
-            f'caveclient_tokens:\n  - user: {user}\n    token: "{{{{ vault_cave_token }}}}"\n'
-        )
-        self.vault = variables / "vault.yml"
-        self.keep(self.stations.person.token)
+        self.keep(self.stations.token)
         self._settings = {
             "ANSIBLE_COLLECTIONS_PATH": str(installed.collections),
-            "ANSIBLE_VAULT_PASSWORD_FILE": str(folder / "password"),
+            "ANSIBLE_VAULT_PASSWORD_FILE": str(self.stations.folder / "password"),
             "PATH": f"{installed.python.parent}{os.pathsep}{PATH}",
         }
 
     def keep(self, token: str) -> None:
         """Put a token into the vault file."""
-        self.vault.write_text(encrypt(self.folder, f"vault_cave_token: {token}\n"))
+        self.stations.store(alice=token)
+        shutil.copy(self.stations.vault, self.vault)
 
     def runner(self, *arguments: str | Path, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         """Run ansible-runner."""
@@ -154,11 +151,11 @@ def test_runner_provisions_verifies_and_rotates_through_a_worker(
     installed: Installed, cave: CaveServer, tmp_path: Path
 ) -> None:
     lab = RunnerLab(tmp_path, cave, installed, "ws1", "ws2")
-    old = lab.stations.person.token
+    old = lab.stations.token
     provisioned = lab.elsewhere("provision")
     assert provisioned.ok, provisioned.output
     assert "2 workstations ok (2 updated); 1 user" in provisioned.output
-    assert all(old in lab.stations.saved(name) for name in lab.stations.names)
+    assert all(old == lab.stations.saved(name) for name in lab.stations.hosts)
     new = cave.refresh("alice")
     refused = lab.elsewhere("verify")
     assert not refused.ok
@@ -166,20 +163,20 @@ def test_runner_provisions_verifies_and_rotates_through_a_worker(
     lab.keep(new)
     rotated = lab.elsewhere("rotate", "-e", "caveclient_rotate_grace=0")
     assert rotated.ok, rotated.output
-    assert all(new in lab.stations.saved(name) for name in lab.stations.names)
+    assert all(new == lab.stations.saved(name) for name in lab.stations.hosts)
     assert lab.elsewhere("verify").ok
     assert lab.files_with(old) == lab.files_with(new) == []
 
 
 def test_runner_rotates_by_overlap_where_the_vault_is(installed: Installed, cave: CaveServer, tmp_path: Path) -> None:
     lab = RunnerLab(tmp_path, cave, installed, "ws1")
-    old = lab.stations.person.token
+    old = lab.stations.token
     assert lab.here("provision").ok
     rotated = lab.here("rotate", "-e", "caveclient_rotate_strategy=overlap caveclient_rotate_grace=0", ident="rotation")
     assert rotated.ok, rotated.output
     (new,) = cave.tokens("alice")
     assert new["token"] != old
-    assert new["token"] in lab.stations.saved("ws1")
+    assert new["token"] == lab.stations.saved("ws1")
     assert lab.here("verify", ident="verified").ok
     assert lab.files_with(new["token"]) == []
 
@@ -223,14 +220,16 @@ def awx_environment(value: str) -> dict[str, str]:
 def test_a_job_of_awx_takes_the_tokens_from_its_environment(
     installed: Installed, cave: CaveServer, tmp_path: Path
 ) -> None:
-    lab = Workstations(tmp_path, cave, "ws1")
-    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(lab.inventory()))
+    lab = Lab(tmp_path, cave, ["ws1"])
+    lab.write_inventory()
     (tmp_path / "extra.yml").write_text(yaml.safe_dump(awx_extra_vars()))
     arguments = ("playbook", "-i", "hosts.yml", "connectomics.cave.provision", "-e", "@extra.yml", "--tags", "token")
-    done = installed.run(tmp_path, *arguments, "-vvvv", **awx_environment(json.dumps(lab.tokens())))
+    done = installed.run(
+        tmp_path, *arguments, "-vvvv", **awx_environment(json.dumps([{"user": USER, "token": lab.token}]))
+    )
     assert done.ok, done.output
-    assert lab.person.token in lab.saved("ws1")
-    assert lab.person.token not in done.output
+    assert lab.token == lab.saved("ws1")
+    assert lab.token not in done.output
 
 
 @pytest.mark.parametrize(
@@ -239,15 +238,15 @@ def test_a_job_of_awx_takes_the_tokens_from_its_environment(
 def test_a_broken_credential_is_refused_without_being_shown(
     installed: Installed, cave: CaveServer, tmp_path: Path, broken: str
 ) -> None:
-    lab = Workstations(tmp_path, cave, "ws1")
-    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(lab.inventory()))
+    lab = Lab(tmp_path, cave, ["ws1"])
+    lab.write_inventory()
     (tmp_path / "extra.yml").write_text(yaml.safe_dump(awx_extra_vars()))
-    value = broken.replace("TOKEN", lab.person.token)
+    value = broken.replace("TOKEN", lab.token)
     arguments = ("playbook", "-i", "hosts.yml", "connectomics.cave.provision", "-e", "@extra.yml", "--tags", "token")
     done = installed.run(tmp_path, *arguments, "-v", **awx_environment(value))
     assert not done.ok
-    assert lab.saved("ws1") == ""
-    assert lab.person.token not in done.output
+    assert lab.saved("ws1") is None
+    assert lab.token not in done.output
 
 
 def test_the_job_templates_and_the_schedule_are_for_playbooks_that_there_are() -> None:
@@ -273,20 +272,21 @@ def exec_start() -> list[str]:
 
 
 @pytest.fixture
-def repository(tmp_path: Path, cave: CaveServer) -> tuple[Path, Workstations]:
+def repository(tmp_path: Path, cave: CaveServer) -> tuple[Path, Lab]:
     """A lab's repository with the files of the example, and this computer as the laptop in it."""
     laptop = socket.gethostname()
-    stations = Workstations(tmp_path / "stations", cave, laptop)
+    stations = Lab(tmp_path / "stations", cave, [laptop])
+    stations.offer_caveclient()
     folder = tmp_path / "lab.git"
     shutil.copytree(PULL, folder)
     hosts = (folder / "hosts.yml").read_text()
     (folder / "hosts.yml").write_text(re.sub(r"\blaptop1\b", laptop, hosts))
     own = folder / "host_vars" / laptop
     own.mkdir(parents=True)
-    user = stations.tokens()[0]["user"]
-    more = {name: value for name, value in stations.variables().items() if name != "ansible_connection"}
-    (own / "cave.yml").write_text(yaml.safe_dump({**more, "cave_user": user}))
-    (own / "vault.yml").write_text(encrypt(tmp_path, f"vault_cave_token: {stations.person.token}\n"))
+    left_out = ("ansible_connection", "caveclient_tokens")  # which the example has
+    more = {name: value for name, value in stations.variables.items() if name not in left_out}
+    (own / "cave.yml").write_text(yaml.safe_dump({**more, "cave_user": USER}))
+    (own / "vault.yml").write_text(encrypt(tmp_path, f"vault_cave_token: {stations.token}\n"))
     commit(folder, first=True)
     return folder, stations
 
@@ -320,14 +320,14 @@ def pull(folder: Path, repository: Path, installed: Installed) -> Run:
 
 
 def test_a_laptop_provisions_itself_and_follows_the_vault(
-    installed: Installed, cave: CaveServer, tmp_path: Path, repository: tuple[Path, Workstations]
+    installed: Installed, cave: CaveServer, tmp_path: Path, repository: tuple[Path, Lab]
 ) -> None:
     folder, stations = repository
-    (laptop,) = stations.names
+    (laptop,) = stations.hosts
     first = pull(tmp_path, folder, installed)
     assert first.ok, first.output
     assert "1 workstation ok (1 updated); 1 user" in first.output
-    assert stations.person.token in stations.saved(laptop)
+    assert stations.token == stations.saved(laptop)
     again = pull(tmp_path, folder, installed)
     assert again.ok, again.output
     assert re.search(rf"{re.escape(laptop)} .*changed=0 .*failed=0", again.output.partition("PLAY RECAP")[2])
@@ -337,8 +337,8 @@ def test_a_laptop_provisions_itself_and_follows_the_vault(
     commit(folder)
     followed = pull(tmp_path, folder, installed)
     assert followed.ok, followed.output
-    assert new in stations.saved(laptop)
-    assert stations.person.token not in first.output + again.output + followed.output
+    assert new == stations.saved(laptop)
+    assert stations.token not in first.output + again.output + followed.output
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd on this machine")

@@ -19,10 +19,10 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible_run import ROOT, Run
+from lab import Lab
 
 from cave_server import CaveServer
 from package.conftest import PATH, Installed, release
-from package.workstation import Workstations
 
 PLAYBOOKS = sorted(path.stem for path in (ROOT / "playbooks").glob("*.yml"))
 TOKEN_OR_KEY = re.compile(rb"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])|PRIVATE KEY-----\s+[A-Za-z0-9+/]{16}")
@@ -139,11 +139,11 @@ def test_it_installs_into_an_empty_environment_and_every_playbook_can_be_run_by_
 def test_provision_and_verify_run_from_the_installed_collection(
     installed: Installed, cave: CaveServer, tmp_path: Path
 ) -> None:
-    lab = Workstations(tmp_path, cave, "ws1")
-    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(lab.inventory(caveclient_tokens=lab.tokens())))
+    lab = Lab(tmp_path, cave, ["ws1"])
+    lab.offer_caveclient()
 
     def play(playbook: str) -> Run:
-        return installed.run(tmp_path, "playbook", "-i", "hosts.yml", f"connectomics.cave.{playbook}", PATH=PATH)
+        return installed.run(tmp_path, "playbook", *lab.arguments(playbook), PATH=PATH)
 
     first = play("provision")
     assert first.ok, first.output
@@ -152,11 +152,11 @@ def test_provision_and_verify_run_from_the_installed_collection(
     assert again.ok, again.output
     assert "changed=0" in again.output
     assert play("verify").ok
-    cave.revoke(lab.person.token)
+    cave.revoke(lab.token)
     locked_out = play("verify")
     assert not locked_out.ok
     assert "FAILED   invalid_token: ws1" in locked_out.output
-    assert lab.person.token not in first.output + again.output + locked_out.output
+    assert lab.token not in first.output + again.output + locked_out.output
 
 
 # Signed ---------------------------------------------------------------------------------------------------------------
