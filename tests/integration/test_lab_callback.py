@@ -16,57 +16,19 @@ import subprocess
 import termios
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-from ansible_run import LIMIT, ansible, command, environment
+from ansible_run import LIMIT, command, environment
+from lab import OFF, Lab
 from package.conftest import PATH
-from package.workstation import Workstations
 
 from cave_server import CaveServer
 
 ROWS, COLUMNS = 40, 110
 SETTINGS = {"ANSIBLE_STDOUT_CALLBACK": "connectomics.cave.lab", "ANSIBLE_FORKS": "8"}
+NOBODY = {"caveclient_tokens": [{"user": "no-such-user-here", "token": "f" * 32}]}
 RED = "\x1b[0;31m"
-
-
-class Fleet:
-    """30 workstations; five of them have a problem each: a dead token, no token, no account, no Python, no network."""
-
-    def __init__(self, folder: Path, cave: CaveServer, hosts: int = 30) -> None:
-        self.folder = folder
-        names = [f"ws{number:02}" for number in range(1, hosts + 1)]
-        self.stations = Workstations(folder, cave, *names)
-        self.inventory = self.stations.inventory(caveclient_tokens=self.stations.tokens())
-        self.hosts: dict[str, dict[str, Any]] = self.inventory["all"]["children"]["workstations"]["hosts"]
-        for name in names:
-            self.save(name, self.stations.person.token)
-
-    def break_some(self) -> None:
-        self.save("ws03", "0123456789abcdef0123456789abcdef")
-        (self._secrets("ws07") / "cave-secret.json").unlink()
-        self.hosts["ws12"] = {"caveclient_tokens": [{"user": "no-such-user-here", "token": "f" * 32}]}
-        self.hosts["ws20"] = {"ansible_python_interpreter": "/no/such/python"}
-        self.hosts["ws25"] = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
-
-    def _secrets(self, name: str) -> Path:
-        return self.folder / name / "home" / ".cloudvolume" / "secrets"
-
-    def save(self, name: str, token: str) -> None:
-        self._secrets(name).mkdir(parents=True, mode=0o700, exist_ok=True)
-        path = self._secrets(name) / "cave-secret.json"
-        path.write_text(f'{{"token": "{token}"}}')
-        path.chmod(0o600)
-
-    def write(self) -> None:
-        (self.folder / "hosts.yml").write_text(yaml.safe_dump(self.inventory))
-
-    def run(self, playbook: str, *arguments: str, settings: dict[str, str] | None = None) -> tuple[int, str]:
-        self.write()
-        words = ("-i", "hosts.yml", f"connectomics.cave.{playbook}", *arguments)
-        done = ansible(self.folder, "playbook", *words, **{**SETTINGS, "PATH": PATH, **(settings or {})})
-        return done.status, done.output
 
 
 def on_a_terminal(folder: Path, *arguments: str, interrupt_at: str = "") -> tuple[int, str]:
@@ -107,22 +69,38 @@ def rows(text: str) -> int:
     return sum(max(1, -(-len(line) // COLUMNS)) for line in plain.splitlines())
 
 
-@pytest.fixture
-def fleet(tmp_path: Path, cave: CaveServer) -> Fleet:
-    return Fleet(tmp_path, cave)
+def lab_of(hosts: int, folder: Path, cave: CaveServer) -> Lab:
+    lab = Lab(folder, cave, [f"ws{number:02}" for number in range(1, hosts + 1)])
+    lab.save(lab.token)
+    return lab
 
 
 @pytest.fixture
-def small(tmp_path: Path, cave: CaveServer) -> Fleet:
-    return Fleet(tmp_path, cave, 3)
+def fleet(tmp_path: Path, cave: CaveServer) -> Lab:
+    """30 workstations; five of them have a problem each: a dead token, no token, no account, no Python, no network."""
+    lab = lab_of(30, tmp_path, cave)
+    lab.save("0123456789abcdef0123456789abcdef", "ws03")
+    for file in lab.secrets("ws07").iterdir():
+        file.unlink()
+    lab.hosts["ws12"] |= NOBODY
+    lab.hosts["ws20"] |= {"ansible_python_interpreter": "/no/such/python"}
+    lab.hosts["ws25"] |= OFF
+    return lab
 
 
-def test_the_report_of_30_hosts_with_5_problems_fits_one_screen_to_the_prompt(fleet: Fleet) -> None:
-    fleet.break_some()
-    fleet.write()
-    status, output = on_a_terminal(
-        fleet.folder, "-i", "hosts.yml", "connectomics.cave.verify", "-e", "caveclient_report=reports"
-    )
+@pytest.fixture
+def small(tmp_path: Path, cave: CaveServer) -> Lab:
+    return lab_of(3, tmp_path, cave)
+
+
+def run(lab: Lab, playbook: str, *arguments: str, **settings: str) -> tuple[int, str]:
+    """Run a playbook with the callback; return its exit status and what it printed."""
+    done = lab.play(playbook, *arguments, settings={**SETTINGS, **settings})
+    return done.status, done.output
+
+
+def test_the_report_of_30_hosts_with_5_problems_fits_one_screen_to_the_prompt(fleet: Lab) -> None:
+    status, output = on_a_terminal(fleet.folder, *fleet.arguments("verify", caveclient_report="reports"))
     assert status == 2, output
     report = re.sub(r"\x1b\[[0-9;]*m", "", output)
     report = report[report.index("\nFAILED ") + 1 :]
@@ -133,19 +111,16 @@ def test_the_report_of_30_hosts_with_5_problems_fits_one_screen_to_the_prompt(fl
     assert rows(report) < ROWS, report
 
 
-def test_red_is_only_what_is_wrong(fleet: Fleet) -> None:
-    fleet.break_some()
-    fleet.write()
-    _status, output = on_a_terminal(fleet.folder, "-i", "hosts.yml", "connectomics.cave.verify")
+def test_red_is_only_what_is_wrong(fleet: Lab) -> None:
+    _status, output = on_a_terminal(fleet.folder, *fleet.arguments("verify"))
     red = [line for line in output.splitlines() if RED in line]
     assert red
     for line in red:
         assert re.search(r"ws03|ws07|ws12|ws20|ws25|failed, 1 pending|FAILED|TOKENS|server refuses", line), line
 
 
-def test_one_trouble_is_one_line_and_one_block(fleet: Fleet) -> None:
-    fleet.break_some()
-    status, output = fleet.run("verify")
+def test_one_trouble_is_one_line_and_one_block(fleet: Lab) -> None:
+    status, output = run(fleet, "verify")
     assert status == 2
     assert "fatal:" not in output
     assert "{" not in output
@@ -155,32 +130,32 @@ def test_one_trouble_is_one_line_and_one_block(fleet: Fleet) -> None:
     assert re.search(r"^    2[0-9] hosts: ok$", output, re.M)
 
 
-def test_diffs_that_are_the_same_are_printed_once(small: Fleet) -> None:
+def test_diffs_that_are_the_same_are_printed_once(small: Lab) -> None:
     for name in small.hosts:
-        small.hosts[name] = {"ansible_python_interpreter": f"{small.folder}/ws01/python"}
-    small.save("ws01", "0123456789abcdef0123456789abcdef")
-    status, output = small.run("provision", "--tags", "token", "--check", "--diff")
+        small.hosts[name] |= {"ansible_python_interpreter": f"{small.folder}/ws01/python"}
+    small.save("0123456789abcdef0123456789abcdef", "ws01")
+    status, output = run(small, "provision", "--tags", "token", "--check", "--diff")
     assert status == 0, output
     assert output.count("+++ after") == 1
     assert "(and the same on 2 more: " in output
     assert "ws02: would be changed" in output
 
 
-def test_a_run_in_which_nothing_is_new_says_so_in_a_few_lines(small: Fleet) -> None:
-    status, output = small.run("verify")
+def test_a_run_in_which_nothing_is_new_says_so_in_a_few_lines(small: Lab) -> None:
+    status, output = run(small, "verify")
     assert status == 0
     assert output.strip().splitlines()[-1] == "3 workstations ok; 1 user"
     assert rows(output) < 10
 
 
-def test_more_words_bring_ansibles_own_output_back(small: Fleet) -> None:
-    status, output = small.run("verify", "-v")
+def test_more_words_bring_ansibles_own_output_back(small: Lab) -> None:
+    status, output = run(small, "verify", "-v")
     assert status == 0
     assert "PLAY RECAP" in output
     assert "TASK [" in output
 
 
-def test_a_playbook_without_a_report_ends_in_counts_and_keeps_its_messages_whole(small: Fleet) -> None:
+def test_a_playbook_without_a_report_ends_in_counts_and_keeps_its_messages_whole(small: Lab) -> None:
     message = "a long message " * 30
     play = {
         "hosts": "all",
@@ -191,36 +166,34 @@ def test_a_playbook_without_a_report_ends_in_counts_and_keeps_its_messages_whole
         ],
     }
     (small.folder / "own.yml").write_text(yaml.safe_dump([play]))
-    small.write()
-    done = ansible(small.folder, "playbook", "-i", "hosts.yml", "own.yml", **SETTINGS)
-    assert done.status == 2
-    assert "ws01: to be read" in done.output
-    assert message.strip() in done.output
-    assert "3 hosts: 2 ok, 1 failed\nws02: failed, see above" in done.output
+    status, output = run(small, "own.yml")
+    assert status == 2
+    assert "ws01: to be read" in output
+    assert message.strip() in output
+    assert "3 hosts: 2 ok, 1 failed\nws02: failed, see above" in output
 
 
-def test_an_interrupted_run_says_how_far_it_was(small: Fleet) -> None:
+def test_an_interrupted_run_says_how_far_it_was(small: Lab) -> None:
     slow = {
         "hosts": "all",
         "gather_facts": False,
         "tasks": [{"name": "Wait", "ansible.builtin.command": "sleep 60"}],
     }
     (small.folder / "slow.yml").write_text(yaml.safe_dump([slow]))
-    small.write()
-    status, output = on_a_terminal(small.folder, "-i", "hosts.yml", "slow.yml", interrupt_at="  Wait")
+    status, output = on_a_terminal(small.folder, *small.arguments("slow.yml"), interrupt_at="  Wait")
     assert status != 0
     assert 'Stopped in the task "Wait", after 0 hosts. No file was left half written' in output
 
 
 @pytest.mark.parametrize("flag", ["--syntax-check", "--list-tasks"])
-def test_what_runs_nothing_says_nothing_of_an_interruption(small: Fleet, flag: str) -> None:
-    _status, output = small.run("verify", flag)
+def test_what_runs_nothing_says_nothing_of_an_interruption(small: Lab, flag: str) -> None:
+    _status, output = run(small, "verify", flag)
     assert "Stopped" not in output
 
 
-def test_the_default_output_of_ansible_ends_in_a_true_recap(small: Fleet) -> None:
-    small.hosts["ws02"] = {"caveclient_tokens": [{"user": "no-such-user-here", "token": "f" * 32}]}
-    status, output = small.run("verify", settings={"ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default"})
+def test_the_default_output_of_ansible_ends_in_a_true_recap(small: Lab) -> None:
+    small.hosts["ws02"] |= NOBODY
+    status, output = run(small, "verify", ANSIBLE_STDOUT_CALLBACK="ansible.builtin.default")
     assert status == 2
     recap = output.partition("PLAY RECAP")[2]
     assert re.search(r"ws02 .* failed=1", recap)
