@@ -5,7 +5,7 @@
 """What the modules take inside of one process, without Ansible and SSH around them.
 
     python in_process.py saved_token [USER]     seconds of a call that finds nothing to do
-    python in_process.py start MODULE [KIND]    CPU seconds of a module's imports, from bytecode or from source
+    python in_process.py start MODULE           CPU seconds of a module's imports
 
 Run with the collection on the path (PYTHONPATH=.tree).
 """
@@ -62,19 +62,17 @@ def saved_token(user: str) -> float:
     return statistics.median(times)
 
 
-def start(module: str, kind: str = "bytecode") -> float:
+def start(module: str) -> float:
     """Return the CPU seconds that a module's imports take on a host, beyond those of ``ansible.module_utils.basic``.
 
-    In the program that is sent there, from its bytecode or from its source. Ends with an error when something is
-    imported that is neither of the standard library nor of the collection.
+    In the program that is sent there. Ends with an error when something is imported that is neither of the standard
+    library nor of the collection.
     """
     import ansible.module_utils.basic  # noqa: F401 (what it takes is not counted)
 
     from ansible_collections.connectomics.cave.plugins.plugin_utils._fast_transport import program
 
     text, _run = program(module).rsplit("\n__import__(", 1)
-    if kind == "source":
-        text = text.replace("MAGIC_NUMBER == ", "MAGIC_NUMBER != ")
     for name in [name for name in sys.modules if name.partition(".")[0] in ("ansible", "ansible_collections")]:
         del sys.modules[name]
     sent = compile(text, "program", "exec")  # Python reads the program before it starts anything

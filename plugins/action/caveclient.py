@@ -17,9 +17,8 @@ from ansible.utils.display import Display
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.modules import caveclient
 from ansible_collections.connectomics.cave.plugins.plugin_utils import _host_tools
-from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import protected
-from ansible_collections.connectomics.cave.plugins.plugin_utils._fast_transport import HostAction
-from ansible_collections.connectomics.cave.plugins.plugin_utils._fleet_run import say_how_far
+from ansible_collections.connectomics.cave.plugins.plugin_utils._action import HostAction
+from ansible_collections.connectomics.cave.plugins.plugin_utils._fleet_run import report_progress
 
 display = Display()
 
@@ -31,7 +30,6 @@ class ActionModule(HostAction):
 
     TRANSFERS_FILES = False  # not before it is known to be needed
 
-    @protected
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the task on one host."""
         super().run(tmp, task_vars)
@@ -50,7 +48,7 @@ class ActionModule(HostAction):
             return answer if answer.get("failed") or not plan else self._install(plan, arguments, task_vars)
         finally:
             installs = bool(plan) and not self._task.check_mode
-            say_how_far(self._task, task_vars.get("ansible_play_hosts") or (), took_long=installs)
+            report_progress(self._task, task_vars.get("ansible_play_hosts") or (), took_long=installs)
 
     def _install(self, plan: dict[str, Any], arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Carry out what the module is going to do, with what that needs."""

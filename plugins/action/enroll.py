@@ -19,7 +19,6 @@ from functools import partial
 from typing import Any
 
 from ansible.errors import AnsiblePromptInterrupt, AnsiblePromptNoninteractive
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.probe import Question, prove
@@ -31,7 +30,8 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers im
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import Verdict
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import protected, vault_secrets
+from ansible_collections.connectomics.cave.plugins.plugin_utils._action import CaveAction
+from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import vault_secrets
 from ansible_collections.connectomics.cave.plugins.plugin_utils._enroll_dialogue import Enrolment, Outcome, Person
 from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.file import Change, read_variable, set_variable
 from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.yaml_edit import label
@@ -57,15 +57,15 @@ _UNLIKELY = "check" * 8
 """Stands for the token when it is tried whether the vault file can be written at all."""
 
 
-class ActionModule(ActionBase):
+class ActionModule(CaveAction):
     """Talks with whoever started the run. No host is contacted."""
 
+    spec = ARGUMENT_SPEC
     TRANSFERS_FILES = False
     BYPASS_HOST_LOOP = True  # one conversation, whatever the number of hosts
     _requires_connection = False
     _supports_check_mode = False
 
-    @protected
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the task's result."""
         result: dict[str, Any] = super().run(tmp, task_vars)

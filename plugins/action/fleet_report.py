@@ -17,11 +17,10 @@ from typing import Any
 
 from ansible import constants
 from ansible.errors import AnsibleError
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import protected
+from ansible_collections.connectomics.cave.plugins.plugin_utils._action import CaveAction
 from ansible_collections.connectomics.cave.plugins.plugin_utils._private_files import (
     make_private_folder,
     remove_file,
@@ -68,15 +67,15 @@ _COLOURS = {
 _LARGEST_FILE = 256 * 1024 * 1024  # bytes of a report to merge; one of 500 hosts with 50 users has about 15 million
 
 
-class ActionModule(ActionBase):
+class ActionModule(CaveAction):
     """Prints and writes the report of a run."""
 
+    spec = ARGUMENTS
     TRANSFERS_FILES = False
     BYPASS_HOST_LOOP = True  # once for the whole play, whatever run_once says
     _requires_connection = False
     _supports_check_mode = True
 
-    @protected
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the task's result."""
         result: dict[str, Any] = super().run(tmp, task_vars)

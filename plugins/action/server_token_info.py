@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Send the token to a host's server_token_info module without a file in between."""
+"""Run server_token_info on a host."""
 
 from __future__ import annotations
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import protected, vault_secrets
+from ansible_collections.connectomics.cave.plugins.plugin_utils._action import CaveAction
+from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import vault_secrets
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import decide as _decide
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import steps as _steps
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.decide import Seen, Subject
@@ -44,15 +44,15 @@ LOOKED, RELOOKED, ELSEWHERE = "__caveclient_looked", "__caveclient_relooked", "_
 CANARY, CANARY_VERIFIED, SAVED = "__caveclient_canary", "__caveclient_canary_verified", "__caveclient_saved"
 
 
-class ActionModule(ActionBase):
+class ActionModule(CaveAction):
     """Does one step, once for the whole play."""
 
+    spec = ARGUMENT_SPEC
     TRANSFERS_FILES = False
     BYPASS_HOST_LOOP = True
     _requires_connection = False
     _supports_check_mode = True
 
-    @protected
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the task's result."""
         result: dict[str, Any] = super().run(tmp, task_vars)

@@ -8,14 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible.plugins.action import ActionBase
-
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import (
-    plain_string,
-    protected,
-    vault_secrets,
-)
+from ansible_collections.connectomics.cave.plugins.plugin_utils._action import CaveAction
+from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import plain_string, vault_secrets
 from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.file import (
     Change,
     remove_variable,
@@ -36,13 +31,13 @@ ARGUMENT_SPEC: dict[str, Any] = {
 }
 
 
-class ActionModule(ActionBase):
+class ActionModule(CaveAction):
     """Runs in the process of the controller, since that holds the vault secrets; no host is contacted."""
 
+    spec = ARGUMENT_SPEC
     TRANSFERS_FILES = False
     _requires_connection = False
 
-    @protected
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
         _validation, options = self.validate_argument_spec(

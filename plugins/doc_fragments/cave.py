@@ -63,6 +63,23 @@ options:
     default: 0
 """
 
+    TRANSPORT = r"""
+options:
+  fast:
+    description:
+      - Whether the module may go to the host as one program without Ansible's own code, which takes half of the time.
+        That is done with pipelining only.
+      - The default is the variable C(caveclient_fast), or V(true).
+    type: bool
+  allow_remote_files:
+    description:
+      - Whether a token may lie in a temporary file on the host, and on the controller, where Ansible has no
+        pipelining. Ansible removes it after the task.
+      - With V(false), such a task fails and says which setting is in the way.
+      - The default is the variable C(caveclient_allow_remote_files), or V(false).
+    type: bool
+"""
+
     ATTRIBUTES = r"""
 options: {}
 attributes:

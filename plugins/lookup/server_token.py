@@ -69,7 +69,7 @@ from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 
 from ansible_collections.connectomics.cave.plugins.module_utils._backends.server_token import values_of
-from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError, unforeseen
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError, unexpected
 
 
 class LookupModule(LookupBase):
@@ -83,5 +83,5 @@ class LookupModule(LookupBase):
         except CaveError as error:
             message = error.message
         except Exception as error:  # noqa: BLE001 (Ansible would print its message, and that may quote a token)
-            message = unforeseen(error)
+            message = unexpected(error)
         raise AnsibleLookupError(message)

@@ -2,10 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a module needs of ``ansible.module_utils.basic`` once its arguments were checked on the controller.
+"""Stands in for ``ansible.module_utils.basic`` on a host when the arguments were checked on the controller.
 
-Sent to hosts under that name (``plugin_utils/_fast_transport.py``): Ansible's own is some 10,000 lines with all that it
-imports, and each start compiles them anew. What a module prints, logs and hides is the same.
+Only the fast way uses it (``plugin_utils/_fast_transport.py``). What a module prints, logs and hides is the same.
 """
 
 from __future__ import annotations
@@ -18,16 +17,14 @@ from typing import Any, Mapping, NoReturn
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import HIDDEN, masked, secrets_among
 
 arguments = "{}"
-"""The module's arguments as JSON, which the program that was sent sets before it runs the module."""
+"""The module's arguments as JSON; the program that was sent sets it, and the name, before it runs the module."""
+name = ""
 
 
 class AnsibleModule:
-    """The part of Ansible's class of this name that the modules of this collection use.
+    """The part of Ansible's class that ``_module.Module`` names, and what ``CaveModule`` adds to.
 
-    Args:
-        argument_spec: as Ansible's; all but the paths in it has been applied already.
-        supports_check_mode: always true.
-        checked: what else was checked on the controller.
+    Of the argument spec, all but the paths in it has been applied already.
     """
 
     def __init__(self, argument_spec: Mapping[str, Any], *, supports_check_mode: bool = True, **checked: Any) -> None:
@@ -36,21 +33,17 @@ class AnsibleModule:
         self.no_log_values: set[str] = set()
         self.params: dict[str, Any] = {}
         self._load_params()
-        told = {name: self.params.pop(name) for name in list(self.params) if name.startswith("_ansible_")}
+        told = {key: self.params.pop(key) for key in list(self.params) if key.startswith("_ansible_")}
         self.no_log_values.update(secrets_among(self.params, argument_spec))
-        for name, option in argument_spec.items():
-            if option.get("type") == "path" and self.params[name]:
+        for key, option in argument_spec.items():
+            if option.get("type") == "path" and self.params[key]:
                 # Here and not on the controller: ~ and variables are the host's.
-                self.params[name] = os.path.expanduser(os.path.expandvars(self.params[name]))
+                self.params[key] = os.path.expanduser(os.path.expandvars(self.params[key]))
         self.check_mode = bool(told.get("_ansible_check_mode"))
-        self.tmpdir = told.get("_ansible_tmpdir")
-        self._shown = masked(
-            {
-                name: HIDDEN if argument_spec[name].get("no_log") and value is not None else value
-                for name, value in self.params.items()
-            },
-            self.no_log_values,
-        )
+        self.tmpdir: str | None = told.get("_ansible_tmpdir")
+        secret = {key for key, value in self.params.items() if argument_spec[key].get("no_log") and value is not None}
+        self._shown = masked({**self.params, **dict.fromkeys(secret, HIDDEN)}, self.no_log_values)
+        self._shows_arguments = told.get("_ansible_inject_invocation", True)  # before ansible-core 2.21, always
         if not told.get("_ansible_no_log"):
             self._log(told)
 
@@ -64,21 +57,22 @@ class AnsibleModule:
         except ImportError:  # a Python that was built without
             return
         facility = getattr(syslog, str(told.get("_ansible_syslog_facility")), syslog.LOG_USER)
-        syslog.openlog(f"ansible-{told.get('_ansible_module_name')}", 0, facility)
+        syslog.openlog(f"ansible-{name}", 0, facility)
         words = [str(told.get("_ansible_target_log_info") or ""), "Invoked with"]
-        words += [f"{name}={value}" for name, value in self._shown.items()]
+        words += [f"{key}={value}" for key, value in self._shown.items()]
         syslog.syslog(syslog.LOG_INFO, " ".join(filter(None, words)).replace("\0", ""))
 
-    def exit_json(self, **result: Any) -> NoReturn:
+    def exit_json(self, **kwargs: Any) -> NoReturn:
         """Print the result, and end."""
-        self._end({"changed": False, **result}, 0)
+        self._end({"changed": False, **kwargs}, 0)
 
-    def fail_json(self, msg: str, **result: Any) -> NoReturn:
+    def fail_json(self, msg: str, **kwargs: Any) -> NoReturn:
         """Print a failure, and end."""
-        self._end({**result, "failed": True, "msg": msg}, 1)
+        self._end({**kwargs, "failed": True, "msg": msg}, 1)
 
     def _end(self, result: Mapping[str, Any], status: int) -> NoReturn:
         shown = masked(result, self.no_log_values)
-        sys.stdout.write(f"\n{json.dumps({**shown, 'invocation': {'module_args': self._shown}})}\n")
+        invocation = {"invocation": {"module_args": self._shown}} if self._shows_arguments else {}
+        sys.stdout.write(f"\n{json.dumps({**shown, **invocation})}\n")
         sys.stdout.flush()
         os._exit(status)  # nothing is left to do, and to take everything down takes a tenth of the time

@@ -22,8 +22,8 @@ class CaveError(Exception):
         self.details = details
 
 
-def unforeseen(error: BaseException) -> str:
-    """Return a message for an error that nobody thought of: where it happened, and its kind.
+def unexpected(error: BaseException) -> str:
+    """Return a message for an error that the code does not expect: where it happened, and its kind.
 
     Never its own message, for that may quote a value from a file or from an answer, and such a value may be a token.
     """
@@ -32,4 +32,4 @@ def unforeseen(error: BaseException) -> str:
         where = where.tb_next
     place = f"{os.path.basename(where.tb_frame.f_code.co_filename)}:{where.tb_lineno}" if where else "?"
     reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else type(error).__name__
-    return f"Unforeseen error at {place}: {reason}. Please report it."
+    return f"Unexpected error at {place}: {reason}. Please report it."

@@ -2,70 +2,74 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""An Ansible module that shows no token, also when the token stands in the wrong place."""
+"""The one way through a module: its arguments in, its result out, and no token in what is printed or logged."""
 
 from __future__ import annotations
 
-import re
-from typing import Any, Callable, Iterator, Mapping
+import json
+import sys
+from typing import Any, Callable, Mapping, NoReturn, Protocol
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError, unforeseen
-from ansible_collections.connectomics.cave.plugins.module_utils._masking import strings_in
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError, unexpected
+from ansible_collections.connectomics.cave.plugins.module_utils._masking import misplaced_secret, strings_out_of_place
 from ansible_collections.connectomics.cave.plugins.module_utils._text import readable
 
-# Shorter strings are no tokens, and to hide them would make messages unreadable.
-_MAY_BE_A_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{8,}=*")
+TRANSPORT = {"fast": {"type": "bool"}, "allow_remote_files": {"type": "bool"}}
+"""Options that are for the action plugins alone."""
+
+
+class Module(Protocol):
+    """What the modules of this collection may use of ``AnsibleModule``: there is not more of it on the fast way."""
+
+    params: dict[str, Any]
+    check_mode: bool
+    no_log_values: set[str]
+
+    @property
+    def tmpdir(self) -> str | None:
+        """The folder for the task's temporary files."""
+
+    def exit_json(self, **kwargs: Any) -> NoReturn:
+        """Print the result, and end."""
+
+    def fail_json(self, msg: str, **kwargs: Any) -> NoReturn:
+        """Print a failure, and end."""
 
 
 class CaveModule(AnsibleModule):
-    """Like ``AnsibleModule``, but hides what stands where its options have no place for it.
+    """Like ``AnsibleModule``, but no token in the wrong place is printed or logged.
 
     ``AnsibleModule`` refuses a misspelt option before it knows what is secret, and prints all options along with that.
     """
 
     def _load_params(self) -> None:
         super()._load_params()
+        complaint = misplaced_secret(self.params, self.argument_spec)
+        if complaint:
+            print("\n" + json.dumps({"failed": True, "changed": False, "msg": complaint}))
+            sys.exit(1)
         self.no_log_values.update(strings_out_of_place(self.params, self.argument_spec))
 
 
-def answer(module: AnsibleModule, work: Callable[[], Mapping[str, Any]]) -> None:
+def run_module(arguments: Mapping[str, Any], work: Callable[[Module], Mapping[str, Any]]) -> None:
     """Do a module's work, and end the module with what came of it.
 
     Args:
-        module: the module.
+        arguments: what is checked of the arguments, as ``AnsibleModule`` takes it.
         work: returns the result, or raises a CaveError.
     """
+    module: Module = CaveModule(**arguments, supports_check_mode=True)
     failed = True
     try:
-        result, failed = dict(work()), False
+        result, failed = dict(work(module)), False
     except CaveError as error:
         result = {**error.details, "msg": error.message}
     except Exception as error:  # noqa: BLE001 (Ansible would print its message, and that may quote a token)
-        result = {"msg": unforeseen(error)}
+        result = {"msg": unexpected(error)}
     result = readable(result)
     # Not while the error is being handled: with a high verbosity Ansible would print it, and all that led to it.
     if failed:
         module.fail_json(**result)
     module.exit_json(**result)
-
-
-def strings_out_of_place(params: Mapping[str, Any], spec: Mapping[str, Any]) -> set[str]:
-    """Return the strings among a module's parameters for which its argument spec has no place."""
-    # Parts of strings too, for AnsibleModule makes a mapping of a string that looks like one.
-    return {part for text in _out_of_place(params, spec) for part in _MAY_BE_A_TOKEN.findall(text)}
-
-
-def _out_of_place(value: Any, spec: Mapping[str, Any]) -> Iterator[str]:
-    if not isinstance(value, Mapping):
-        yield from strings_in(value)
-        return
-    for name, inner in value.items():
-        if name not in spec:
-            if not str(name).startswith("_ansible_"):
-                yield from strings_in(inner)
-        elif spec[name].get("options") and inner is not None:
-            for item in inner if isinstance(inner, list) else [inner]:
-                is_expected = isinstance(inner, list) or spec[name]["type"] == "dict"
-                yield from _out_of_place(item, spec[name]["options"] if is_expected else {})

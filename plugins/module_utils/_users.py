@@ -15,7 +15,7 @@ import signal
 import time
 from typing import Any, Callable, Iterable, Mapping, NamedTuple
 
-from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError, unforeseen
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError, unexpected
 from ansible_collections.connectomics.cave.plugins.module_utils._text import system_name
 
 _CHILDREN_AT_ONCE = 16
@@ -122,7 +122,7 @@ def run_as(user: pwd.struct_passwd, function: Callable[[], Any], timeout: float 
     """Run ``function`` in a child process that has become ``user``, and return its result.
 
     Raises:
-        CaveError: the function raised it, failed in an unforeseen way, or took more than ``timeout`` seconds.
+        CaveError: the function raised it, failed in an unexpected way, or took more than ``timeout`` seconds.
     """
     result = run_each_as([Job(user, function)], timeout)[0]
     if isinstance(result, CaveError):
@@ -246,7 +246,7 @@ def _answer(job: Job, groups: list[int] | None = None, to_become: bool = False) 
     except CaveError as error:
         return {"error": error.message, "details": error.details}
     except Exception as error:  # noqa: BLE001 (whatever it is, the parent must hear of it, without a value from a file)
-        return {"error": unforeseen(error), "details": {}}
+        return {"error": unexpected(error), "details": {}}
     finally:
         os.umask(umask)
 

@@ -24,6 +24,7 @@ description:
   - When there is nothing to do, a few small files are read and no process is started.
   - Both uv and pip look where the host's pip configuration says, and trust the certificates that the host trusts.
 extends_documentation_fragment:
+  - connectomics.cave.cave.transport
   - connectomics.cave.cave.attributes
   - connectomics.cave.cave.action_group
 attributes:
@@ -270,10 +271,8 @@ needs:
 
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.connectomics.cave.plugins.module_utils._environment.managed import Mode, options_of, run
-from ansible_collections.connectomics.cave.plugins.module_utils._module import answer
+from ansible_collections.connectomics.cave.plugins.module_utils._module import TRANSPORT, Module, run_module
 
 STRINGS = {"type": "list", "elements": "str", "default": []}
 ARGUMENTS: dict[str, Any] = {
@@ -297,20 +296,24 @@ ARGUMENTS: dict[str, Any] = {
         "compile": {"type": "bool", "default": False},
         "timeout": {"type": "int", "default": 1800},
         "_controller": {"type": "dict"},
+        **TRANSPORT,
     },
     "mutually_exclusive": [("path", "interpreter")],
 }
 """What is checked of the arguments, as ``AnsibleModule`` takes it."""
 
 
-def main() -> None:
-    """Run the module."""
-    module = AnsibleModule(**ARGUMENTS, supports_check_mode=True)
+def _run(module: Module) -> dict[str, Any]:
     controller = module.params["_controller"] or {}
     plan = bool(controller.get("plan"))
     # To ask for the folder makes it, on a host that has none with a warning: a plan needs none.
-    mode = Mode(check=module.check_mode, plan=plan, tmpdir="" if plan else module.tmpdir)
-    answer(module, lambda: run(options_of(module.params), module.params["state"], mode))
+    mode = Mode(check=module.check_mode, plan=plan, tmpdir="" if plan else module.tmpdir or "")
+    return run(options_of(module.params), module.params["state"], mode)
+
+
+def main() -> None:
+    """Run the module."""
+    run_module(ARGUMENTS, _run)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ extends_documentation_fragment:
   - connectomics.cave.cave.datastacks
   - connectomics.cave.cave.http
   - connectomics.cave.cave.rate
+  - connectomics.cave.cave.transport
   - connectomics.cave.cave.attributes
   - connectomics.cave.cave.action_group
 attributes:
@@ -234,7 +235,7 @@ from typing import Any
 
 from ansible_collections.connectomics.cave.plugins.module_utils._backends.saved_token import run
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import DEFAULT_SERVER
-from ansible_collections.connectomics.cave.plugins.module_utils._module import CaveModule, answer
+from ansible_collections.connectomics.cave.plugins.module_utils._module import TRANSPORT, run_module
 
 ENTRY = {
     "user": {"type": "str"},
@@ -265,6 +266,7 @@ ARGUMENTS: dict[str, Any] = {
         "timeout": {"type": "int", "default": 30},
         "retries": {"type": "int", "default": 2},
         "rate": {"type": "float", "default": 0},
+        **TRANSPORT,
     },
 }
 """What is checked of the arguments, as ``AnsibleModule`` takes it."""
@@ -272,8 +274,7 @@ ARGUMENTS: dict[str, Any] = {
 
 def main() -> None:
     """Run the module."""
-    module = CaveModule(**ARGUMENTS, supports_check_mode=True)
-    answer(module, lambda: run(module.params, module.check_mode))
+    run_module(ARGUMENTS, lambda module: run(module.params, module.check_mode))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ description:
 extends_documentation_fragment:
   - connectomics.cave.cave.server
   - connectomics.cave.cave.http
+  - connectomics.cave.cave.transport
   - connectomics.cave.cave.attributes
   - connectomics.cave.cave.action_group
 attributes:
@@ -111,7 +112,7 @@ from typing import Any
 
 from ansible_collections.connectomics.cave.plugins.module_utils._backends.server_token import run_info
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import DEFAULT_SERVER
-from ansible_collections.connectomics.cave.plugins.module_utils._module import CaveModule, answer
+from ansible_collections.connectomics.cave.plugins.module_utils._module import TRANSPORT, run_module
 
 ARGUMENTS: dict[str, Any] = {
     "argument_spec": {
@@ -120,6 +121,7 @@ ARGUMENTS: dict[str, Any] = {
         "ca_path": {"type": "path"},
         "timeout": {"type": "int", "default": 30},
         "retries": {"type": "int", "default": 2},
+        **TRANSPORT,
     },
 }
 """What is checked of the arguments, as ``AnsibleModule`` takes it."""
@@ -127,8 +129,7 @@ ARGUMENTS: dict[str, Any] = {
 
 def main() -> None:
     """Run the module."""
-    module = CaveModule(**ARGUMENTS, supports_check_mode=True)
-    answer(module, lambda: run_info(module.params))
+    run_module(ARGUMENTS, lambda module: run_info(module.params))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ extends_documentation_fragment:
   - connectomics.cave.cave.datastacks
   - connectomics.cave.cave.http
   - connectomics.cave.cave.rate
+  - connectomics.cave.cave.transport
   - connectomics.cave.cave.attributes
   - connectomics.cave.cave.action_group
 attributes:
@@ -213,7 +214,7 @@ from typing import Any
 
 from ansible_collections.connectomics.cave.plugins.module_utils._backends.verify_access import run
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import DEFAULT_SERVER
-from ansible_collections.connectomics.cave.plugins.module_utils._module import CaveModule, answer
+from ansible_collections.connectomics.cave.plugins.module_utils._module import TRANSPORT, run_module
 
 ARGUMENTS: dict[str, Any] = {
     "argument_spec": {
@@ -231,6 +232,7 @@ ARGUMENTS: dict[str, Any] = {
         "timeout": {"type": "int", "default": 30},
         "retries": {"type": "int", "default": 2},
         "rate": {"type": "float", "default": 0},
+        **TRANSPORT,
     },
     "mutually_exclusive": [("token", "users")],
 }
@@ -239,8 +241,7 @@ ARGUMENTS: dict[str, Any] = {
 
 def main() -> None:
     """Run the module."""
-    module = CaveModule(**ARGUMENTS, supports_check_mode=True)
-    answer(module, lambda: run(module.params))
+    run_module(ARGUMENTS, lambda module: run(module.params))
 
 
 if __name__ == "__main__":

@@ -2,58 +2,276 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The way to a host for a module whose arguments hold a token: checked, and when it is the host's turn."""
+"""The base classes of the action plugins: nothing secret among a task's arguments is shown, and none lies in a file."""
 
 from __future__ import annotations
 
+import functools
 import re
-from typing import Any
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any, ClassVar
 
-from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import protected
-from ansible_collections.connectomics.cave.plugins.plugin_utils._fast_transport import HostAction
-from ansible_collections.connectomics.cave.plugins.plugin_utils._fleet_run import say_how_far, wait_for_turn
+from ansible import constants
+from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.module_utils.parsing.convert_bool import boolean
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
 
-_WORDS = ("user", "server", "key", "state")
-_KEYS = ("user", "token", "server", "datastacks", "key", "state", "validate")
-_LIKE_A_TOKEN = re.compile(r"[0-9A-Fa-f]{32}|[A-Za-z0-9+/=_-]{40,}")
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import unexpected
+from ansible_collections.connectomics.cave.plugins.module_utils._masking import (
+    PART_HIDDEN,
+    masked,
+    misplaced_secret,
+    secrets_among,
+    shown_arguments,
+    strings_out_of_place,
+)
+from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import is_encrypted, plain_string
+from ansible_collections.connectomics.cave.plugins.plugin_utils._fleet_run import report_progress, wait_for_turn
+
+display = Display()
+
+COLLECTION = "connectomics.cave"
+_TERMINAL_ASKED_FOR = re.compile(
+    r"(?:^|\s)-[46AaCfGgKkMNnqsTtVvXxYy]*t(?=\s|$)|(?i:requesttty\s*[= ]\s*[\"']?(yes|true|force))"
+)
+_WANTS_TERMINAL = re.compile(r"must have a tty|a terminal is required|a tty is required", re.IGNORECASE)
+_ALLOW = "caveclient_allow_remote_files: true"
 
 
-class TokenAction(HostAction):
-    """Runs a module when nothing is wrong with the form of its arguments."""
+class CaveAction(ActionBase):
+    """Shows no token but in what ``run`` returns on purpose, and refuses one that is in the wrong place.
+
+    Ansible hands a task's arguments to every callback plugin once the task is over, and some of these send them to a
+    log server or a database. And it prints the message of an unexpected error, which may quote a token.
+    """
+
+    spec: ClassVar[Mapping[str, Any]] = {}
+    """The argument spec. From it follows which arguments are shown."""
+    _is_guarded = False
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
-        cls.run = protected(cls.run)  # type: ignore[method-assign]  # that is the point
-
-    def complaint(self, args: dict[str, Any]) -> str:  # noqa: ARG002 (for those who override it)
-        """Return what is wrong with the task's arguments, without any value of theirs; empty when nothing is.
-
-        Ansible's own check names the unknown options, and one that was put in the wrong place may be a token.
-        """
-        return ""
+        if "run" in cls.__dict__:
+            cls.run = _guarded(cls.run)
 
     def arguments(self, args: dict[str, Any]) -> dict[str, Any]:
-        """Return the task's arguments as the module wants them; to be called when nothing is wrong with them."""
+        """Return the task's arguments in the form that the argument spec wants."""
         return args
+
+    def complaint(self, task_vars: Mapping[str, Any]) -> str:
+        """Return what is wrong with the place of a value among the task's arguments, without the value."""
+        hosts = (task_vars.get("groups") or {}).get("all") or ()
+        return misplaced_secret(self.arguments(self._task.args), self.spec, frozenset(hosts))
+
+    def setting(self, name: str, task_vars: Mapping[str, Any], default: bool) -> bool:
+        """Return a switch that is an option of the task or, for all of them, the variable ``caveclient_NAME``."""
+        value = self._task.args.get(name)
+        if value is None:
+            value = self._templar.template(task_vars.get(f"caveclient_{name}"))
+        try:
+            return default if value is None else boolean(value)
+        except TypeError:
+            raise AnsibleActionFail(f"caveclient_{name} is neither true nor false.") from None
+
+
+def _guarded(run: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """Return the ``run`` of an action plugin with its arguments checked before it, and hidden after it."""
+
+    @functools.wraps(run)
+    def guarding(self: Any, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        if self._is_guarded:  # one that was guarded calls that of its base class
+            return run(self, tmp, task_vars)
+        self._is_guarded = True
+        # With retries, a task is run again with what is left in its arguments.
+        self._given = given = getattr(self, "_given", self._task.args)
+        self._task.args = given
+        try:
+            message = self.complaint(task_vars or {})
+            if not message:
+                return run(self, tmp, task_vars)
+        except AnsibleError as error:
+            secrets = secrets_among(given, self.spec) | strings_out_of_place(given, self.spec)
+            message = str(masked(str(error), secrets))
+            if message == str(error):
+                raise
+        except Exception as error:  # noqa: BLE001 (see above)
+            message = unexpected(error)
+        finally:
+            self._task.args = shown_arguments(given, self.spec)
+            self._is_guarded = False
+        return {"failed": True, "changed": False, "msg": message}
+
+    return guarding
+
+
+class _Unshown(str):
+    """A string that is itself everywhere but in the representation of what holds it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"'{PART_HIDDEN}'"
+
+
+def unshown(args: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a task's arguments such that printing them shows no token, and nothing that could be one.
+
+    With ANSIBLE_DEBUG, Ansible prints a module's arguments before the module has had a chance to mask any, and after
+    it has refused them because one is misspelt.
+    """
+
+    def hide(value: Any) -> Any:
+        return _Unshown(plain_string(value, "The token")) if isinstance(value, str) or is_encrypted(value) else value
+
+    return shown_arguments(args, spec, hide)
+
+
+class StockAction(CaveAction):
+    """Knows no way to a host but Ansible's."""
+
+    def fast_module(self, args: dict[str, Any], task_vars: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
+        """Return the name and the arguments of what may be run in the place of the module, or None."""
+        del args, task_vars
+        return None
+
+
+class HostAction(StockAction):
+    """Runs a module of this collection on a host.
+
+    Without pipelining Ansible writes a module with its arguments into a file, on the controller and on the host. A
+    token does not lie there unless somebody has allowed it.
+    """
+
+    # The fast way. Without this line, and without that file, modules take Ansible's own way, which is slower.
+    from ansible_collections.connectomics.cave.plugins.plugin_utils._fast_transport import fast_module  # type: ignore[misc]  # a method
+
+    module: ModuleType
+    """The module, imported with the action: Ansible's workers, one for each host, are copies made after that."""
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        if hasattr(cls, "module"):
+            cls.spec = cls.module.ARGUMENTS["argument_spec"]
+
+    @property
+    def is_mitogen(self) -> bool:
+        """Whether Mitogen runs the module, which has a way of its own without files."""
+        kinds = (*type(self).__mro__, *type(self._connection).__mro__)
+        return any(kind.__module__.partition(".")[0] == "ansible_mitogen" for kind in kinds)
+
+    def run_module(self, args: Mapping[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        """Run the module on the host, and return its result, or what keeps a token from being sent there."""
+        variables = task_vars or {}
+        sent = unshown(args, self.spec)
+        self._prefer_pipelining(variables)
+        refusal = self._refusal(sent, variables)
+        if refusal:
+            return refusal
+        try:
+            result = self._send(sent, variables)
+            said = " ".join(str(result.get(name, "")) for name in ("msg", "module_stderr", "module_stdout"))
+            if not result.get("failed") or "module_stdout" not in result or not _WANTS_TERMINAL.search(said):
+                return result
+        except AnsibleError as error:
+            if not _WANTS_TERMINAL.search(str(error)):
+                raise
+        # Ansible gives sudo the terminal that it wants when it does not pipeline.
+        self._connection.set_option("pipelining", False)
+        return self._refusal(sent, variables, "sudo wants a terminal (requiretty)") or self._send(sent, variables)
+
+    def _send(self, args: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
+        name = f"{COLLECTION}.{self.module.__name__.rpartition('.')[2]}"
+        is_async = bool(self._task.async_val) and not self._connection.has_native_async
+        fast = self.fast_module(args, variables)
+        if fast is not None:
+            name, args = fast[0], unshown(fast[1], self.spec)
+        result: dict[str, Any] = self._execute_module(
+            module_name=name, module_args=args, task_vars=variables, wrap_async=is_async
+        )
+        return result
+
+    def _prefer_pipelining(self, variables: Mapping[str, Any]) -> None:
+        """Ask Ansible for pipelining where nobody has said anything about it and nothing is known to forbid it."""
+        connection, become = self._connection, self._connection.become
+        try:
+            options = [connection.get_option(f"ssh_{kind}args") for kind in ("", "common_", "extra_")]
+        except (KeyError, AttributeError):
+            options = []
+        if any(_TERMINAL_ASKED_FOR.search(str(option or "")) for option in options):
+            return
+        if become and (getattr(become, "require_tty", False) or (become.name != "sudo" and become.expect_prompt())):
+            return
+        if self._pipelining_origin(variables) == "default":
+            connection.set_option("pipelining", True)
+            if not self._is_pipelining_enabled("new"):
+                connection.set_option("pipelining", False)
+
+    def _pipelining_origin(self, variables: Mapping[str, Any]) -> str:
+        """Return where the connection's setting comes from; empty where it has none."""
+        delegated = (variables.get("ansible_delegated_vars") or {}).get(self._task.delegate_to)
+        try:
+            _value, origin = self._connection.get_option_and_origin("pipelining", hostvars=delegated or variables)
+        except (KeyError, AttributeError):
+            return ""
+        return str(origin)
+
+    def _refusal(self, args: Mapping[str, Any], variables: Mapping[str, Any], reason: str = "") -> dict[str, Any]:
+        """Return the result of a task whose token would lie in a file; empty where it would not, or may."""
+        is_async = bool(self._task.async_val)
+        if not self._holds_secret(args) or (self.is_mitogen and not is_async):
+            return {}
+        if not reason and self._is_pipelining_enabled("new", is_async):
+            return {}
+        cause, remedy = self._cause(reason, variables)
+        if not is_async and self.setting("allow_remote_files", variables, default=False):
+            display.warning(
+                f"Tokens lie in temporary files on hosts (and on this controller) while their tasks run, as "
+                f"caveclient_allow_remote_files allows: {cause}."
+            )
+            return {}
+        allow = "" if is_async else f" Or accept it: {_ALLOW}"
+        message = f"The token would lie in a temporary file on the host: {cause}. {remedy}{allow}"
+        return {"failed": True, "changed": False, "msg": message}
+
+    def _holds_secret(self, args: Mapping[str, Any]) -> bool:
+        """Return whether the arguments hold more of a secret than the address of a package index without a password."""
+        secrets = secrets_among(args, self.spec) | strings_out_of_place(args, self.spec)
+        return any("@" in secret or "://" not in secret for secret in secrets)
+
+    def _cause(self, reason: str, variables: Mapping[str, Any]) -> tuple[str, str]:
+        """Return why there is no pipelining, and what to change."""
+        connection, become = self._connection, self._connection.become
+        if self._task.async_val:
+            return "async is set", f"{self._task.action} takes seconds: take async out of the task."
+        if reason:
+            return reason, "Remove requiretty from the host's sudoers for this account."
+        if constants.DEFAULT_KEEP_REMOTE_FILES:
+            return "ANSIBLE_KEEP_REMOTE_FILES is set, and would keep it there", "Unset it."
+        if not connection.has_pipelining:
+            return f"the connection {connection.transport} has no pipelining", "Use another one, such as ssh."
+        if become and (become.name == "su" or not getattr(become, "pipelining", True)):
+            return f"become_method {become.name} has no pipelining", "Use another one, such as sudo."
+        if self.get_connection_option("pipelining"):
+            return "the SSH options ask for a terminal (-t or RequestTTY)", "Take that out of them."
+        origin = self._pipelining_origin(variables)
+        where = "" if origin in ("", "default", "Direct") else f" ({origin})"
+        return f"pipelining is off{where}", "Set ansible_pipelining: true."
+
+
+class TokenAction(HostAction):
+    """Runs a module that may have to wait for its turn to ask the server."""
+
+    _supports_async = True
 
     def requests(self, args: dict[str, Any]) -> int:  # noqa: ARG002 (for those who override it)
         """Return how many requests the host is going to send to the server, as far as the arguments tell."""
         return 0
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Check the arguments, then run the module."""
+        """Run the module."""
         result = super().run(tmp, task_vars)
-        del tmp
-        if self._task.async_val:
-            return {
-                **result,
-                "failed": True,
-                "msg": f"{self._task.action} does not run with async, which would write its token into a temporary "
-                "file. Take async out of the task: it is a matter of seconds.",
-            }
-        complaint = self.complaint(self._task.args)
-        if complaint:
-            return {**result, "failed": True, "msg": complaint}
         return {**result, **self.run_on_host(self.arguments(self._task.args), task_vars)}
 
     def run_on_host(self, args: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
@@ -62,16 +280,15 @@ class TokenAction(HostAction):
         try:
             wait_for_turn(self.requests(args), float(rate))
         except (TypeError, ValueError):
-            wrong = f"rate: {rate!r} is not a number of requests a second, such as 5 or 0.5 (0: as many as there are)."
-            return {"failed": True, "msg": wrong}
+            return {"failed": True, "changed": False, "msg": "rate must be a number of requests a second, such as 0.5."}
         try:
             return self.run_module(args, task_vars)
         finally:
-            say_how_far(self._task, (task_vars or {}).get("ansible_play_hosts") or ())
+            report_progress(self._task, (task_vars or {}).get("ansible_play_hosts") or ())
 
 
 def is_true(value: Any) -> bool:
-    """Tell whether a task's argument means yes; one that cannot be told is the module's to refuse."""
+    """Return whether a task's argument means yes; what means neither is the module's to refuse."""
     return value is True or str(value).strip().lower() in ("yes", "on", "1", "true", "t", "y")
 
 
@@ -86,32 +303,5 @@ def tokens_to_prove(args: dict[str, Any]) -> int:
     default = args.get("validate", True)
     if not isinstance(entries, (list, tuple)):
         return int(is_true(default))
-    return sum(is_true(default if entry.get("validate") is None else entry["validate"]) for entry in entries)
-
-
-def entries_complaint(option: str, entries: Any) -> str:
-    """Return what is wrong with the form of a list of tokens; the values in it are the module's to check."""
-    expected = f"Expected a list of mappings with the keys {', '.join(_KEYS)}."
-    if not isinstance(entries, (list, tuple)):
-        return f"{option} is not a list. {expected}"
-    for number, item in enumerate(entries, 1):
-        where = f"Entry {number} of {option}"
-        if not hasattr(item, "keys"):
-            return f"{where} is not a mapping. {expected}"
-        if not set(item.keys()) <= set(_KEYS):
-            return f"{where} has a key that is none of those known. {expected}"
-        complaint = misplaced(item, where)
-        if complaint:
-            return complaint
-    return ""
-
-
-def misplaced(item: Any, where: str) -> str:
-    """Return what is in the wrong place in a mapping with ``user`` and the like; ``where`` names it in the message."""
-    for word in _WORDS:
-        value = item.get(word)
-        if value is not None and not isinstance(value, str):
-            return f"{where} has a {word} that is not a string."
-        if value and _LIKE_A_TOKEN.fullmatch(value.strip()):
-            return f"{where} has a {word} that looks like a token. Is the token in the wrong place?"
-    return ""
+    found = [entry for entry in entries if isinstance(entry, Mapping)]
+    return sum(is_true(default if entry.get("validate") is None else entry["validate"]) for entry in found)

@@ -51,7 +51,7 @@ def wait_for_turn(requests: int, rate: float, sleep: Callable[[float], None] = t
     sleep(begin - now)
 
 
-def say_how_far(task: Any, hosts: Sequence[str], took_long: bool | None = None) -> None:
+def report_progress(task: Any, hosts: Sequence[str], took_long: bool | None = None) -> None:
     """Count one more host as done, and say how many are: of a large fleet every tenth part of it.
 
     Args:

@@ -137,7 +137,7 @@ class Host:
         assert not done.result["changed"]
         assert picture(self.home.parent, besides=()) == before, "every file is as before"
         assert predicted.message == done.message, "check mode predicts"
-        assert "Unforeseen" not in done.message
+        assert "Unexpected" not in done.message
         assert "Traceback" not in done.output
         return done.message
 

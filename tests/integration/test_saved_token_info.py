@@ -687,10 +687,10 @@ def test_as_a_task_it_takes_tokens_without_showing_them(form: str, tmp_path: Pat
 @pytest.mark.parametrize(
     ("expected", "says"),
     [
-        ("alice", "expected is not a list"),
-        ([OLD], "Entry 1 of expected is not a mapping"),
-        ([{"user": OLD}], "Entry 1 of expected has a user that looks like a token"),
-        ([{"user": "alice", OLD: "token"}], "Entry 1 of expected has a key that is none of those known"),
+        ("alice", "expected has the wrong form. Expected a list of mappings with the keys user, token"),
+        ([OLD], "expected[1] has the wrong form"),
+        ([{"user": OLD}], "expected[1].user looks like a token"),
+        ([{"user": "alice", OLD: "token"}], "expected[1] looks like a token"),
     ],
 )
 def test_a_token_in_the_wrong_place_is_refused_and_not_shown(expected: object, says: str, tmp_path: Path) -> None:

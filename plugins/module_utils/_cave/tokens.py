@@ -6,11 +6,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-from typing import Iterable
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint, mask  # noqa: F401 (also from here)
 
 MAX_TOKEN_LENGTH = 4096
 """Characters. The longest token that a CAVE server is known to make has 44; HTTP servers refuse headers over 8 KiB."""
@@ -79,15 +78,3 @@ def clean_token(value: object) -> str:
     if _PRINTED_FLOAT.fullmatch(token):
         raise CaveError("The token is a number: YAML read it as one, which loses characters. Put the token in quotes.")
     return token
-
-
-def fingerprint(token: str) -> str:
-    """Return the first 8 hex digits of the token's SHA-256: enough to compare two tokens, too little to use one."""
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-
-
-def mask(text: str, tokens: Iterable[str]) -> str:
-    """Return ``text`` with every one of ``tokens`` replaced by its fingerprint in angle brackets."""
-    for token in sorted({token for token in tokens if token and token in text}, key=len, reverse=True):
-        text = text.replace(token, f"<token {fingerprint(token)}>")
-    return text

@@ -162,15 +162,15 @@ def _all_cases(url: str) -> list[Case]:
             },
             "carol: ",
         ),
-        Case("background", {saved: alice, "async": 60, "poll": 1}, "not run with async|not support async"),
+        Case("background", {saved: alice, "async": 60, "poll": 1}, "async is set"),
         Case("misspelt option", {saved: {**where, "user": "alice", "tokn": _token("alice_new")}}, "Unsupported param"),
         Case(
             "misspelt key",
             {saved: {**where, "tokens": [{"user": "alice", "tokn": _token("alice_new")}]}},
-            "key that is none of those known",
+            "has the wrong form",
         ),
         Case("in the wrong place", {saved: {**where, "user": _token("alice_new"), "token": "x1"}}, "looks like a tok"),
-        Case("not a list", {saved: {**where, "tokens": _token("alice_new")}}, "tokens is not a list"),
+        Case("not a list", {saved: {**where, "tokens": _token("alice_new")}}, "tokens has the wrong form"),
         Case(
             "two in one",
             {saved: {**alice, "token": f"{_token('alice_new')} {_token('alice_old')}"}},
@@ -209,9 +209,9 @@ def _all_cases(url: str) -> list[Case]:
         Case(
             "info, misspelt",
             {info: {**where, "expected": [{"user": "alice", "tokn": _token("alice_new")}]}},
-            "key that is none of those known",
+            "has the wrong form",
         ),
-        Case("info, a string", {info: {**where, "expected": _token("alice_new")}}, "expected is not a list"),
+        Case("info, a string", {info: {**where, "expected": _token("alice_new")}}, "expected has the wrong form"),
         Case("verify", {verify: {**where, "token": _token("alice_new")}}),
         Case("verify, wrong", {verify: {**where, "token": _token("wrong")}}, NOT_ACCEPTED),
         Case("verify, of users", {verify: {**where, "users": ["alice", "carol"]}}, "carol.*(token|readable|closed)"),
@@ -402,8 +402,8 @@ BROKEN_INSIDE = (
     ("module_utils/_cave/probe.py", "prove"),
 )
 BROKEN_ON_THE_CONTROLLER = (
-    ("plugin_utils/_controller.py", "without_shown_tokens"),
-    ("plugin_utils/_action.py", "entries_complaint"),
+    ("plugin_utils/_action.py", "unshown"),
+    ("module_utils/_masking.py", "misplaced_secret"),
 )
 BROKEN_ROTATIONS = (
     ("plugin_utils/_rotation/steps.py", "prove"),
@@ -412,7 +412,7 @@ BROKEN_ROTATIONS = (
     ("plugin_utils/_rotation/steps.py", "end"),
     ("plugin_utils/_report/model.py", "build_report"),
 )
-UNFORESEEN = "Unforeseen error at"
+UNEXPECTED = "Unexpected error at"
 
 
 def copy_collection(folder: Path, broken: Iterable[tuple[str, str]] = ()) -> Path:
@@ -797,18 +797,18 @@ def hunt_in_broken_modules(hunt: Hunt, report: Report, loudness: Loudness, core:
         shutil.rmtree(copied, ignore_errors=True)
         hunt.collections = copy_collection(copied, broken)
         chosen = [case for case in _all_cases(hunt.cave.url) if not case.reason and case.name not in goes_well]
-        cases = [Case(case.name, case.task, "Unforeseen error at|", case.local) for case in chosen]
+        cases = [Case(case.name, case.task, "Unexpected error at|", case.local) for case in chosen]
         found = hunt.play(playbook(cases, local=False) + playbook(cases, local=True), loudness)
         hunt.collections = ours
         what = f"{core}, {loudness.name}, broken {name}"
         judge(report, found, what)
         told = [line["result"].get("msg", "") for line in found.records if line["status"] == "failed"]
-        unforeseen = [
-            message for message in told if re.search(f"{UNFORESEEN} .*: RuntimeError. Please report", message)
+        unexpected = [
+            message for message in told if re.search(f"{UNEXPECTED} .*: RuntimeError. Please report", message)
         ]
-        report.tries += len(unforeseen)
-        report.check(len(unforeseen) >= 3, f"{what}: {told}")
-        report.check(found.says(UNFORESEEN), f"{what}: no reason is printed")
+        report.tries += len(unexpected)
+        report.check(len(unexpected) >= 3, f"{what}: {told}")
+        report.check(found.says(UNEXPECTED), f"{what}: no reason is printed")
         report.check("on purpose" not in found.output, f"{what}: what was raised is printed")
 
 
@@ -830,11 +830,11 @@ PLAYS = (
     Play("audit", (), ("JSON", "(?i)connection refused")),
     Play("rotate", ("-e", "caveclient_rotate_grace=0.1", "-e", "caveclient_rotate_strategy=cutover"), ("bob", "carol")),
     Play("rotate", ("-e", "caveclient_rotate_grace=0.1", "-e", "caveclient_rotate_strategy=overlap"), ("bob", "carol")),
-    Play("rotate", ("-e", "caveclient_rotate_grace=0.1"), (UNFORESEEN,), ("prove",)),
-    Play("rotate", ("-e", "caveclient_rotate_grace=0.1"), (UNFORESEEN,), ("begin",)),
-    Play("rotate", ("-e", "caveclient_rotate_grace=0.1"), (UNFORESEEN,), ("token_for",)),
-    Play("rotate", ("-e", "caveclient_rotate_grace=0.1"), (UNFORESEEN,), ("end",)),
-    Play("provision", ("--tags", "token"), (UNFORESEEN,), ("build_report",)),
+    Play("rotate", ("-e", "caveclient_rotate_grace=0.1"), (UNEXPECTED,), ("prove",)),
+    Play("rotate", ("-e", "caveclient_rotate_grace=0.1"), (UNEXPECTED,), ("begin",)),
+    Play("rotate", ("-e", "caveclient_rotate_grace=0.1"), (UNEXPECTED,), ("token_for",)),
+    Play("rotate", ("-e", "caveclient_rotate_grace=0.1"), (UNEXPECTED,), ("end",)),
+    Play("provision", ("--tags", "token"), (UNEXPECTED,), ("build_report",)),
     Play(
         "decommission",
         ("-e", "caveclient_decommission_users=alice,bob", "-e", "caveclient_decommission_revoke=true"),

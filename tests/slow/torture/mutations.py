@@ -207,8 +207,8 @@ DEFECTS = {
     "printed-while-handled": Defect(
         "a module fails while the error is being handled, which Ansible then prints",
         "_module.py",
-        '        result = {"msg": unforeseen(error)}\n',
-        '        result = {"msg": unforeseen(error)}\n        module.fail_json(**result)\n',
+        '        result = {"msg": unexpected(error)}\n',
+        '        result = {"msg": unexpected(error)}\n        module.fail_json(**result)\n',
         ("test_module.py",),
     ),
     "unknown-errors-raised": Defect(
@@ -220,17 +220,17 @@ DEFECTS = {
     ),
     "arguments-to-callbacks": Defect(
         "callback plugins get a task's arguments",
-        "../plugin_utils/_controller.py",
-        "            self._task.args = shown_arguments(given)\n",
+        "../plugin_utils/_action.py",
+        "            self._task.args = shown_arguments(given, self.spec)\n",
         "            pass\n",
-        ("../plugin_utils/test_controller.py",),
+        ("../plugin_utils/test_action.py",),
     ),
     "arguments-in-debug-output": Defect(
         "ANSIBLE_DEBUG prints a misspelt option's token",
-        "../plugin_utils/_controller.py",
-        "return plain if name in _HARMLESS and _is_harmless(plain) else _Unshown(plain)",
-        'return _Unshown(plain) if name == "token" else plain',
-        ("../plugin_utils/test_controller.py",),
+        "../plugin_utils/_action.py",
+        "    return shown_arguments(args, spec, hide)\n",
+        "    return shown_arguments(args, {name: {} for name in args}, hide)\n",
+        ("../plugin_utils/test_action.py",),
     ),
     "result-not-masked": Defect(
         "a token that got into a result is printed by the host",
@@ -242,16 +242,16 @@ DEFECTS = {
     "arguments-to-the-log": Defect(
         "the host's system log gets the arguments as they are",
         "_basic.py",
-        "for name, value in self._shown.items()]",
-        "for name, value in self.params.items()]",
+        "for key, value in self._shown.items()]",
+        "for key, value in self.params.items()]",
         ("test_basic.py",),
     ),
     "mask-nothing": Defect(
         "what a server says is shown with the token in it",
-        "_cave/tokens.py",
+        "_masking.py",
         '        text = text.replace(token, f"<token {fingerprint(token)}>")\n',
         "        pass\n",
-        ("_cave/test_tokens.py", "_cave/test_verdicts.py"),
+        ("test_masking.py", "_cave/test_verdicts.py"),
     ),
     "mask-after-the-cut": Defect(
         "half a token is left where a text is cut",

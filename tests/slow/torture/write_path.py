@@ -506,7 +506,7 @@ def planted_links_and_races(report: Report, scale: float) -> None:
                 report.check(taken < bound, f"took {taken:.1f} s")
                 if isinstance(result, CaveError):
                     ends["refused"] += 1
-                    report.check("Unforeseen" not in result.message, result.message)
+                    report.check("Unexpected" not in result.message, result.message)
                     told = result.message
                 else:
                     ends["done"] += 1
@@ -530,7 +530,7 @@ def _save_key(home: Path, number: int) -> None:
         _directory.LOCK_PATIENCE = 60.0
         save(home_at(home), [wish(f"{NEW_TOKEN}{number}", key=f"key{number}")], check_mode=False)
     except CaveError as error:
-        status = 1 if "Unforeseen" not in error.message else 2
+        status = 1 if "Unexpected" not in error.message else 2
     except BaseException:  # noqa: BLE001 (counted by whoever started this)
         status = 2
     os._exit(status)

@@ -14,14 +14,19 @@ from typing import Any
 import pytest
 
 from ansible_collections.connectomics.cave.plugins.module_utils import _basic
-from ansible_collections.connectomics.cave.plugins.module_utils._masking import HIDDEN, masked, secrets_among
+from ansible_collections.connectomics.cave.plugins.module_utils._masking import HIDDEN
+from ansible_collections.connectomics.cave.plugins.module_utils._module import Module
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 OTHER = "Zm9vYmFyYmF6cXV4Zm9vYmFyYmF6cXV4Zm9vYmFyYmE="
 SPEC: dict[str, Any] = {
     "user": {"type": "str"},
     "token": {"type": "raw", "no_log": True},
-    "tokens": {"type": "list", "options": {"user": {"type": "str"}, "token": {"type": "raw", "no_log": True}}},
+    "tokens": {
+        "type": "list",
+        "elements": "dict",
+        "options": {"user": {"type": "str"}, "token": {"type": "raw", "no_log": True}},
+    },
     "place": {"type": "path"},
 }
 PARAMS = {"user": "alice", "token": TOKEN, "tokens": [{"user": "bob", "token": OTHER}], "place": None}
@@ -50,9 +55,9 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return lines
 
 
-def module(monkeypatch: pytest.MonkeyPatch, **arguments: Any) -> _basic.AnsibleModule:
-    told = {"_ansible_module_name": "connectomics.cave.x", "_ansible_no_log": False}
-    monkeypatch.setattr(_basic, "arguments", json.dumps({**PARAMS, **told, **arguments}))
+def module(monkeypatch: pytest.MonkeyPatch, **arguments: Any) -> Module:
+    monkeypatch.setattr(_basic, "name", "connectomics.cave.x")
+    monkeypatch.setattr(_basic, "arguments", json.dumps({**PARAMS, "_ansible_no_log": False, **arguments}))
     return _basic.AnsibleModule(SPEC, supports_check_mode=True, mutually_exclusive=[("user", "tokens")])
 
 
@@ -119,23 +124,3 @@ def test_a_path_is_expanded_on_the_host(monkeypatch: pytest.MonkeyPatch, logged:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("PLACE", "here")
     assert module(monkeypatch, place="~/$PLACE/x").params["place"] == f"{tmp_path}/here/x"
-
-
-def test_secrets_are_those_of_the_options_that_say_so() -> None:
-    assert set(secrets_among({**PARAMS, "token": [TOKEN, 12345678, True, None, ""]}, SPEC)) == {
-        TOKEN,
-        "12345678",
-        OTHER,
-    }
-    assert set(secrets_among({"tokens": OTHER}, SPEC)) == set()
-
-
-@pytest.mark.parametrize("value", [7, 7.5, True, None, "a text", ["a", {"b": ("c",)}]])
-def test_what_holds_no_secret_stays_as_it_is(value: object) -> None:
-    assert json.dumps(masked(value, {TOKEN})) == json.dumps(value)
-    assert masked(value, set()) is value
-
-
-def test_the_longer_of_two_secrets_is_hidden_whole() -> None:
-    assert masked("x abcdefgh y", {"abc", "abcdefgh"}) == "x ******** y"
-    assert masked(12345678, {"12345678"}) == HIDDEN

@@ -196,14 +196,14 @@ def test_one_failure_stops_no_other() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1], ids=["here", "in-a-child"])
-def test_an_unforeseen_error_says_where_it_was_and_shows_no_value(count: int) -> None:
+def test_an_unexpected_error_says_where_it_was_and_shows_no_value(count: int) -> None:
     def stumble() -> None:
         raise ValueError("the secret 0123456789abcdef")
 
     jobs = [Job(ME, stumble)] + [Job(ME, os.getpid)] * count
     error = run_each_as(jobs)[0]
     assert isinstance(error, CaveError)
-    assert "Unforeseen error at test_users.py:" in error.message
+    assert "Unexpected error at test_users.py:" in error.message
     assert "ValueError" in error.message
     assert "0123456789abcdef" not in error.message
 

@@ -15,7 +15,7 @@ import pytest
 from ansible import constants
 from ansible.utils.display import Display
 
-from ansible_collections.connectomics.cave.plugins.plugin_utils._fleet_run import say_how_far, wait_for_turn
+from ansible_collections.connectomics.cave.plugins.plugin_utils._fleet_run import report_progress, wait_for_turn
 
 
 def _wait(pauses: multiprocessing.SimpleQueue[float]) -> None:
@@ -64,18 +64,18 @@ def task(uuid: str) -> SimpleNamespace:
 def test_a_large_fleet_hears_of_every_tenth_part_once_and_of_its_end(said: list[str]) -> None:
     hosts = [str(number) for number in range(99)]
     for _host in [*hosts, "a loop's second round"]:
-        say_how_far(task("one"), hosts)
-        say_how_far(task("two"), hosts[:50])
+        report_progress(task("one"), hosts)
+        report_progress(task("two"), hosts[:50])
     assert said == [f"one: {done} of 99 hosts" for done in (10, 20, 30, 40, 50, 60, 70, 80, 90, 99)]
 
 
 def test_a_small_fleet_hears_of_the_hosts_that_take_long(said: list[str]) -> None:
     for took_long in (False, True, True):
-        say_how_far(task("install"), ["a", "b", "c"], took_long)
+        report_progress(task("install"), ["a", "b", "c"], took_long)
     assert said == ["install: 2 of 3 hosts", "install: 3 of 3 hosts"]
 
 
 def test_a_place_that_cannot_be_written_costs_nothing_but_the_word(said: list[str], tmp_path: Path) -> None:
     (tmp_path / "cave-one").mkdir()
-    say_how_far(task("one"), [str(number) for number in range(99)])
+    report_progress(task("one"), [str(number) for number in range(99)])
     assert said == []

@@ -6,8 +6,6 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,8 +13,6 @@ from hypothesis import strategies as st
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import (
     MAX_TOKEN_LENGTH,
     clean_token,
-    fingerprint,
-    mask,
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 
@@ -103,17 +99,3 @@ def test_whatever_is_taken_fits_into_a_header(text: str) -> None:
     assert token == text.strip()
     assert set(token) <= set(BEARER)
     assert clean_token(token) == token
-
-
-def test_a_fingerprint_is_the_beginning_of_the_sha256() -> None:
-    assert fingerprint("0123456789abcdef") == hashlib.sha256(b"0123456789abcdef").hexdigest()[:8]
-
-
-def test_a_fingerprint_is_made_of_whatever_a_file_holds() -> None:
-    assert len(fingerprint("\ud800é")) == 8
-
-
-def test_masking_replaces_every_token_the_longest_first() -> None:
-    short, long = "0123456789abcdef", "0123456789abcdef0123"
-    masked = mask(f"{long} {short} and {short}", [short, long, ""])
-    assert masked == f"<token {fingerprint(long)}> <token {fingerprint(short)}> and <token {fingerprint(short)}>"
