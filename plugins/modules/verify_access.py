@@ -43,7 +43,7 @@ attributes:
 options:
   users:
     description:
-      - The users. The default is the user that runs the task.
+      - The users. The default is the user that runs the task. An empty list is nobody.
       - Each is the name of an account, or a mapping with C(user) and, where they differ from the task's options,
         C(server), C(datastacks) and C(key). The filter P(connectomics.cave.token_holders#filter) makes them of a
         list of tokens.
@@ -87,6 +87,20 @@ options:
       - Without this option, what the users' startup files, the environment of the task or C(/etc/environment) assign to
         the variable is taken. Give an empty string to use none.
     type: str
+  services:
+    description:
+      - Whether the services of the datastacks answer as well, on their local servers.
+      - V(none) asks none of them.
+      - V(reach) asks all of them without a token, over one connection a server, so that it is known what this host
+        reaches and what is down.
+      - V(person) asks them with the token, whether they serve this person. No request has a side effect.
+      - V(full) does both. Where the task runs on several hosts, one host asks with the token for all that have it.
+      - A list of the names C(materialize), C(chunkedgraph), C(l2cache), C(skeleton) and C(annotation) is V(full) for
+        these.
+      - What a service says never makes a token dead. The auth server is asked about it.
+    type: list
+    elements: str
+    default: [none]
 seealso:
   - module: connectomics.cave.saved_token
   - module: connectomics.cave.saved_token_info
@@ -105,6 +119,13 @@ EXAMPLES = r"""
     users: [alice]
     datastacks: [minnie65_public]
     method: client
+
+- name: Verify that the services of the datastack serve them, too
+  become: true
+  connectomics.cave.verify_access:
+    users: [alice, bob]
+    datastacks: [minnie65_public]
+    services: full
 
 - name: Prove a new token before it goes out
   delegate_to: localhost
@@ -142,6 +163,9 @@ users:
         - C(not_a_cave_server), the answer is a redirect, a web page, or no HTTP at all.
         - C(unreachable), there is no answer, or no connection.
         - C(tls_error), the server's certificate or its TLS is not to be trusted.
+        - C(service_blocked), this host does not reach the services of the datastack.
+        - C(service_down), a service of the datastack does not do its work; RV(users[].service) is its name.
+        - C(incompatible_client), a service is too old for the caveclient that is installed.
         - C(rate_limited), the server is asked too often.
         - C(server_error), the server has trouble of its own.
         - C(client_error), everything else on this side, such as a missing account or caveclient environment.
@@ -203,6 +227,25 @@ users:
         - Empty when it did not come to that.
       type: list
       elements: dict
+    services:
+      description:
+        - A verdict on each service of each of the datastacks, with C(service), its name, or C(all) where all that were
+          asked have the same trouble; C(server), the local server; C(status), that of its answer; C(version) where it
+          tells it.
+      returned: with O(services), when the token gives access
+      type: list
+      elements: dict
+    token_kind:
+      description:
+        - V(key), V(expiring) for the token of a browser's login, which ends by itself within a week, or V(unknown).
+      returned: with O(services=full), once among the hosts
+      type: str
+      sample: key
+    service:
+      description: The service that the verdict is about.
+      returned: when it is about one
+      type: str
+      sample: materialize
     client_version:
       description: The version of caveclient that ran.
       returned: with O(method=client)
@@ -233,6 +276,7 @@ ARGUMENTS: dict[str, Any] = {
         "retries": {"type": "int", "default": 2},
         "rate": {"type": "float", "default": 0},
         **TRANSPORT,
+        "services": {"type": "list", "elements": "str", "default": ["none"]},
     },
     "mutually_exclusive": [("token", "users")],
 }

@@ -10,6 +10,7 @@ Ansible works on hosts in processes of their own, which are copies of the one th
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
 import multiprocessing
 import os
@@ -80,3 +81,14 @@ def _count(key: str) -> int:
         return os.lseek(descriptor, 0, os.SEEK_CUR)
     finally:
         os.close(descriptor)
+
+
+def claim(key: str, name: str) -> bool:
+    """Return whether this host is the first of the run that claims a name; ``key`` is that of the task."""
+    digest = hashlib.sha256(f"{key} {name}".encode()).hexdigest()
+    path = Path(str(constants.DEFAULT_LOCAL_TMP), f"cave-claim-{digest}")
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
+    except FileExistsError:
+        return False
+    return True

@@ -13,12 +13,14 @@ import ssl
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave import answers as _answers
 from ansible_collections.connectomics.cave.plugins.module_utils._cave import http as _http
+from ansible_collections.connectomics.cave.plugins.module_utils._cave import services as _services
 from ansible_collections.connectomics.cave.plugins.module_utils._cave import verdicts as _verdicts
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import Answer
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import Verdict
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 
 SERVER = "https://global.daf-apis.com"
+LOCAL = "https://minnie.microns-daf.com"
 STACK = "minnie65_public"
 TOKEN = "0123456789abcdef0123456789abcdef"  # of nobody
 URL = f"{SERVER}/auth/api/v1/user/cache"
@@ -65,6 +67,15 @@ def untrusted(reason: str) -> ssl.SSLCertVerificationError:
     return error
 
 
+def too_old() -> Verdict:
+    """Return the verdict on a service that is too old for the installed caveclient."""
+    stack = _services.Stack(SERVER, STACK, LOCAL, STACK, "minnie65_phase3")
+    told = Verdict("ok", "", server=LOCAL, service="materialize", version="5.12.0")
+    verdict = _services.incompatible(stack, told, "8.2.1")
+    assert verdict is not None
+    return verdict
+
+
 def samples() -> list[Verdict]:
     """Return verdicts as the code makes them, at least one of each kind."""
     unknown = {"error": "invalid_table_id", "message": "Invalid table_id for service"}
@@ -78,6 +89,7 @@ def samples() -> list[Verdict]:
         to_token(401, {"error": "invalid_token"}),
         to_datastack(403, {"error": "missing_tos", "data": TERMS}),
         to_datastack(403, forbidden),
+        _verdicts.permission_verdict(SERVER, STACK, "minnie65_graph", services="chunkedgraph, l2cache"),
         to_datastack(400, unknown),
         to_datastack(404, {"message": "Not found"}),
         to_token(302, "", location="https://login.example.org/"),
@@ -88,9 +100,15 @@ def samples() -> list[Verdict]:
         to_token(407, ""),
         to_failure(untrusted("unable to get local issuer certificate")),
         to_failure(untrusted("certificate has expired")),
+        _verdicts.service_blocked_verdict(LOCAL, STACK, "connection refused"),
+        _verdicts.service_down_verdict(LOCAL, STACK, "materialize", "answers 503", 503),
+        _verdicts.service_down_verdict(LOCAL, STACK, "all", "answers 502", 502),
+        too_old(),
         to_token(429, "", **{"retry-after": "20"}),
         to_token(503, {"message": "Service Unavailable"}),
         to_token(200, "{", **{"content-type": "application/json"}),
+        _answers.refused_by_info_verdict(SERVER, STACK),
+        _verdicts.netrc_verdict(SERVER, "/home/alice/.netrc", "global.daf-apis.com"),
         _verdicts.client_error_verdict(
             CaveError("This host has no user 'alice'. Create the account first, or correct the name."), SERVER
         ),

@@ -99,7 +99,7 @@ def test_a_good_token_gets_a_client(cave: CaveServer, ask: Callable[..., dict[st
     person = cave.add_person("alice", ["minnie65_public"])
     assert ask(cave.url, person.token) == {
         "opened": [],
-        "local_server": "https://minnie.microns-daf.com",
+        "local_server": cave.url,
         "datastacks": ["minnie65_public"],
         "tokens": 1,
     }
@@ -111,7 +111,7 @@ def test_over_tls_it_trusts_the_bundle_that_the_environment_names(
     person = cave_tls.add_person("alice", ["minnie65_public"])
     assert cave_tls.ca
     told = ask(cave_tls.url, person.token, REQUESTS_CA_BUNDLE=cave_tls.ca)
-    assert told["local_server"] == "https://minnie.microns-daf.com"
+    assert told["local_server"] == cave_tls.url
 
 
 def test_over_tls_it_refuses_an_authority_that_it_does_not_know(

@@ -44,6 +44,7 @@ DEFAULTS: dict[str, Any] = {
     "ca_path": None,
     "timeout": 20,
     "retries": 0,
+    "services": ["none"],
 }
 METHODS = ["api", pytest.param("client", marks=pytest.mark.network)]
 
@@ -206,6 +207,27 @@ def without_what_it_takes(cave: CaveServer, place: Workstation) -> dict[str, Any
     return {"users": ["nobody"]}
 
 
+def with_services_that_nobody_reaches(cave: CaveServer, place: Workstation) -> dict[str, Any]:
+    good(cave, place)
+    cave.serve(STACK, "http://127.0.0.1:9")
+    return {"services": ["reach"]}
+
+
+def with_a_service_that_is_down(cave: CaveServer, place: Workstation) -> dict[str, Any]:
+    good(cave, place)
+    cave.serve(STACK)
+    cave.configure(broken=["materialize"])
+    return {"services": ["full"]}
+
+
+def with_a_service_that_is_old(cave: CaveServer, place: Workstation) -> dict[str, Any]:
+    good(cave, place)
+    cave.serve(STACK)
+    cave.configure(versions={"materialize": "5.12.0"})
+    (place.folder / "env/current/lib/python3.11/site-packages/caveclient-8.2.1.dist-info").mkdir(parents=True)
+    return {"services": ["reach"], "path": str(place.folder / "env")}
+
+
 CASES: list[tuple[str, Arrange]] = [
     ("ok", good),
     ("no_token", without_files),
@@ -217,6 +239,9 @@ CASES: list[tuple[str, Arrange]] = [
     ("not_a_cave_server", faulty("html")),
     ("unreachable", switched_off),
     ("tls_error", with_another_kind_of_server),
+    ("service_blocked", with_services_that_nobody_reaches),
+    ("service_down", with_a_service_that_is_down),
+    ("incompatible_client", with_a_service_that_is_old),
     ("rate_limited", faulty("status", status=429, retry_after=60)),
     ("server_error", faulty("status", status=500)),
     ("client_error", without_what_it_takes),
@@ -255,7 +280,7 @@ def test_what_is_told_of_working_access(method: str, cave: CaveServer, place: Wo
     assert user["person"] == {"id": person.id, "name": person.name, "email": person.email}
     [stack] = user["datastacks"]
     assert (stack["datastack"], stack["verdict"]) == (STACK, "ok")
-    assert stack["local_server"] == "https://minnie.microns-daf.com"
+    assert stack["local_server"] == cave.url
     if method == "client":
         assert user["client_version"] == "8.2.1"
 

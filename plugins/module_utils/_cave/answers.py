@@ -83,7 +83,7 @@ _CHALLENGE = re.compile(r'Bearer realm="[^"]*/(sticky_)?auth/')
 """How CAVE's WWW-Authenticate begins: older services say no more than this in a form that programs can read."""
 
 
-class _Found(NamedTuple):
+class Found(NamedTuple):
     """The parts of the answer that decide, already of the types that they should have."""
 
     status: int
@@ -99,15 +99,16 @@ def _person(record: dict[str, Any], token: str) -> Person | None:
     return Person(number, clean_text(record.get("name") or "", [token]), clean_text(record.get("email") or "", [token]))
 
 
-def _error_of(answer: Answer, token: str) -> _Found:
+def error_of(answer: Answer, token: str) -> Found:
+    """Return the parts of an answer that decide, fit to be shown."""
     try:
         content = answer.json() if answer.claims_json else None
     except ValueError:
         content = None
     if not isinstance(content, dict):
-        return _Found(answer.status, "", "", {})
+        return Found(answer.status, "", "", {})
     data = content.get("data")
-    return _Found(
+    return Found(
         answer.status,
         clean_text(content.get("error") or "", [token], 60),
         clean_text(content.get("message") or "", [token]),
@@ -122,14 +123,14 @@ def _clean_values(data: object, token: str) -> dict[str, Any]:
     return {key: clean_text(value, [token], 500) if isinstance(value, str) else value for key, value in data.items()}
 
 
-def _says(found: _Found) -> str:
+def _says(found: Found) -> str:
     return f" (the server says: {found.message})" if found.message else ""
 
 
 def _common_verdict(answer: Answer, server: str, token: str) -> Verdict | None:
     """Return the verdict on answers that mean the same wherever they come from, or None."""
     status = answer.status
-    found = _error_of(answer, token)
+    found = error_of(answer, token)
     named = fingerprint(token) if token else ""
     if 300 <= status < 400:
         return _redirect_verdict(answer, server, token)
@@ -153,12 +154,12 @@ def _common_verdict(answer: Answer, server: str, token: str) -> Verdict | None:
         )
     if status == 429:
         wait = clean_text(answer.headers.get("retry-after", ""), limit=40)
-        message = f"{server} is asked too often" + (f"; it wants a pause of {wait} s." if wait.isdigit() else ".")
+        message = f"{server}: rate limit reached" + (f"; retry in {wait} s." if wait.isdigit() else ".")
         return Verdict(
             "rate_limited", message, "Run it again later, or with fewer hosts at a time (serial, forks).", server
         )
     if status >= 500:
-        message = f"{server} has trouble of its own: status {status}{_says(found)}."
+        message = f"{server} has an internal problem: status {status}{_says(found)}."
         return Verdict(
             "server_error", message, "Run it again later; if it stays so, tell the server's operator.", server
         )
@@ -174,7 +175,7 @@ def _common_verdict(answer: Answer, server: str, token: str) -> Verdict | None:
     return None
 
 
-def _refusal_of(answer: Answer, found: _Found) -> str:
+def _refusal_of(answer: Answer, found: Found) -> str:
     """Return what a 401 says of the token, ``no_token`` or ``invalid_token``; empty when it is not CAVE's word.
 
     A proxy or a login page of the network answers 401 as well, and knows nothing of tokens.
@@ -237,11 +238,19 @@ def datastack_verdict(answer: Answer, server: str, datastack: str, token: str) -
     """Return the verdict on an answer of the info service to ``datastack/full/NAME``."""
     record = _record(answer)
     if record is not None and ("aligned_volume" in record or "segmentation_source" in record):
-        local = record.get("local_server")
-        local_server = local if isinstance(local, str) and local == clean_text(local, [token]) else ""
-        message = f"{server} gives access to datastack {datastack}."
-        return Verdict("ok", message, "", server, datastack, local_server=local_server)
-    found = _error_of(answer, token)
+        volume = record.get("aligned_volume")
+        segmentation = _plain(record.get("segmentation_source"), token).rstrip("/")
+        return Verdict(
+            "ok",
+            f"{server} gives access to datastack {datastack}.",
+            "",
+            server,
+            datastack,
+            local_server=_plain(record.get("local_server"), token),
+            table=segmentation.rpartition("/")[2] if segmentation.startswith("graphene://") else "",
+            volume=_plain(volume.get("name") if isinstance(volume, dict) else "", token),
+        )
+    found = error_of(answer, token)
     if found.error == "invalid_table_id" or (answer.status == 404 and answer.claims_json):
         where = "knows no datastack" if answer.status != 404 else "has no record of a datastack"
         message = f"{server} {where} {datastack}{_says(found)}."
@@ -255,6 +264,11 @@ def datastack_verdict(answer: Answer, server: str, datastack: str, token: str) -
             server, datastack, found.data.get("auth_dataset"), found.data.get("required_permission")
         )
     return refusal_verdict(answer, server, token, "the record of a datastack, as JSON")._replace(datastack=datastack)
+
+
+def _plain(value: object, token: str) -> str:
+    """Return a string of a record as it is; empty when it is none, or could not be shown as it is."""
+    return value if isinstance(value, str) and value == clean_text(value, [token]) else ""
 
 
 class Account(NamedTuple):
@@ -322,7 +336,7 @@ def unknown_datastack_verdict(
         datastack: its name.
         mapping: the auth server's answer to ``dataset_url``; None when there is none.
     """
-    mapped = _mapped(mapping) if mapping is not None else None
+    mapped = mapped_dataset(mapping) if mapping is not None else None
     permitted = permitted_verdict(account, server, datastack, mapped or "")
     if permitted is None:
         return permission_verdict(server, datastack, mapped) if mapped else said
@@ -339,7 +353,20 @@ def unknown_datastack_verdict(
     )
 
 
-def _mapped(mapping: Answer) -> str | None:
+def refused_by_info_verdict(server: str, datastack: str) -> Verdict:
+    """Return the verdict on a token that the info service refuses and the auth server accepts."""
+    return Verdict(
+        "server_error",
+        f"The info service of {server} refuses a token that the auth server accepts, so that datastack {datastack} "
+        "cannot be opened. The token is good.",
+        "Run it again in five minutes: it remembers for as long what it once heard. If it stays so, tell the server's "
+        "operator.",
+        server,
+        datastack,
+    )
+
+
+def mapped_dataset(mapping: Answer) -> str | None:
     """Return the dataset that a mapping names, None when it names none."""
     try:
         name = mapping.json() if mapping.status == 200 and mapping.claims_json else None

@@ -129,6 +129,7 @@ class _Exchange:
         self.ca_path = ca_path
         self.stage = "connect"
         self.outcomes: list[Answer | BaseException] = []
+        self.shares: list[float] = []
         self._connection: _PlainConnection | _TlsConnection | None = None
         self._socket: socket.socket | None = None
 
@@ -137,7 +138,8 @@ class _Exchange:
         for number, message in enumerate(self.messages):
             outcome: Answer | BaseException
             now = time.monotonic()
-            self._own_deadline = now + (self.deadline - now) / (len(self.messages) - number)
+            self.shares.append((self.deadline - now) / (len(self.messages) - number))
+            self._own_deadline = now + self.shares[-1]
             try:
                 is_reused = self._connection is not None
                 try:
@@ -289,14 +291,20 @@ def request(
 
 
 def request_each(
-    urls: Sequence[str], token: str | None = None, *, timeout: float, ca_path: str | None = None
+    asked: Sequence[tuple[str, str | None]], *, timeout: float, ca_path: str | None = None
 ) -> list[Answer | HttpError]:
     """Get several addresses of one server over one connection, and return what came of each, in order.
 
-    ``timeout`` is in seconds and covers all of them. What was not answered by then has the HttpError ``timeout``.
-    Raises HttpError when an address or the token cannot be sent.
+    Args:
+        asked: the addresses, each with the token to send there, or None.
+        timeout: seconds for all of them. What was not answered by then has the HttpError ``timeout``.
+        ca_path: bundle of CA certificates to trust.
+
+    Raises:
+        HttpError: an address or a token cannot be sent.
     """
-    messages = [_message("GET", url, token, None, is_last=url is urls[-1]) for url in urls]
+    last = len(asked) - 1
+    messages = [_message("GET", url, token, None, is_last=number == last) for number, (url, token) in enumerate(asked)]
     return _send(messages, timeout, MAX_BYTES, ca_path) if messages else []
 
 
@@ -331,8 +339,10 @@ def _send(messages: list[_Message], timeout: float, max_bytes: int, ca_path: str
     return [
         outcome
         if isinstance(outcome, Answer)
-        else _failure(outcome, message.url, exchange.stage, timeout, max_bytes, ca_path)
-        for message, outcome in zip(messages, [*answered, *unanswered])
+        else _failure(outcome, message.url, exchange.stage, share, max_bytes, ca_path)
+        for message, outcome, share in zip(
+            messages, [*answered, *unanswered], [*exchange.shares, *[timeout] * len(messages)]
+        )
     ]
 
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import Iterable, NamedTuple
 
@@ -16,10 +15,12 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.answers im
     datastack_verdict,
     failure_verdict,
     permitted_verdict,
+    refused_by_info_verdict,
     unknown_datastack_verdict,
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import Answer, HttpError
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.retries import request_with_retries
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.side_by_side import AT_ONCE, side_by_side
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import (
     Verdict,
@@ -28,9 +29,6 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts i
     user_cache_url,
     worst,
 )
-
-AT_ONCE = 16
-"""Tokens that are checked at the same time from one host."""
 
 
 class Question(NamedTuple):
@@ -42,10 +40,14 @@ class Question(NamedTuple):
 
 
 class Access(NamedTuple):
-    """The whole answer to a Question: the overall (worst) verdict, and one for each datastack."""
+    """The whole answer to a Question: the overall (worst) verdict, and one for each datastack.
+
+    ``account`` is None when the auth server does not accept the token, or could not be asked.
+    """
 
     overall: Verdict
     datastacks: tuple[Verdict, ...] = ()
+    account: Account | None = None
 
 
 class _Limits(NamedTuple):
@@ -69,7 +71,7 @@ def _examine(question: Question, limits: _Limits, records: bool) -> Access:
         if verdicts:
             names = ", ".join(question.datastacks)
             overall = overall._replace(message=f"{overall.message[:-1]}, for {names}.")
-    return Access(overall._replace(person=account.person, fingerprint=fingerprint(token)), verdicts)
+    return Access(overall._replace(person=account.person, fingerprint=fingerprint(token)), verdicts, account)
 
 
 def _on_datastack(name: str, account: Account, question: Question, limits: _Limits, records: bool) -> Verdict:
@@ -80,6 +82,8 @@ def _on_datastack(name: str, account: Account, question: Question, limits: _Limi
     if isinstance(answer, Verdict):
         return answer._replace(datastack=name)
     verdict = datastack_verdict(answer, question.server, name, question.token)
+    if verdict.verdict == "invalid_token":
+        return refused_by_info_verdict(question.server, name)
     if verdict.verdict != "unknown_datastack":
         return verdict
     mapping = None if known else _ask(dataset_url(question.server, "datastack", name), question, limits)
@@ -124,39 +128,15 @@ def prove(
         records: read the record of every datastack from the info service, not only where the permissions don't name
             the datastack; the verdicts of the datastacks then have its ``local_server``.
     """
-    waiting = list(dict.fromkeys(questions))[::-1]
-    answers: dict[Question, Access] = {}
     down: dict[str, Verdict] = {}
-    problems: list[BaseException] = []
-    lock = threading.Lock()
 
-    def work() -> None:
-        while True:
-            with lock:
-                if not waiting or problems:
-                    return
-                question = waiting.pop()
-                out_of_reach = down.get(question.server)
-            try:
-                if out_of_reach is not None:
-                    access = Access(out_of_reach._replace(fingerprint=fingerprint(question.token)))
-                else:
-                    access = _examine(question, _Limits(time.monotonic() + timeout, retries, ca_path), records)
-            except BaseException as error:  # noqa: BLE001 (raised again below, by the caller)
-                with lock:
-                    problems.append(error)
-                return
-            with lock:
-                answers[question] = access
-                if access.overall.verdict in ("unreachable", "tls_error") and not access.overall.person:
-                    down[question.server] = access.overall
+    def work(question: Question) -> Access:
+        out_of_reach = down.get(question.server)
+        if out_of_reach is not None:
+            return Access(out_of_reach._replace(fingerprint=fingerprint(question.token)))
+        access = _examine(question, _Limits(time.monotonic() + timeout, retries, ca_path), records)
+        if access.overall.verdict in ("unreachable", "tls_error") and access.account is None:
+            down[question.server] = access.overall
+        return access
 
-    # Not a ThreadPoolExecutor: the interpreter waits for its threads when it ends.
-    threads = [threading.Thread(target=work, name="cave-check", daemon=True) for _question in waiting[:AT_ONCE]]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if problems:
-        raise problems[0]
-    return answers
+    return side_by_side(questions, work, AT_ONCE)

@@ -29,6 +29,9 @@ VERDICTS = (
     "not_a_cave_server",
     "unreachable",
     "tls_error",
+    "service_blocked",
+    "service_down",
+    "incompatible_client",
     "rate_limited",
     "server_error",
     "client_error",
@@ -44,10 +47,14 @@ SEVERITY = (
     "not_a_cave_server",
     "tls_error",
     "unreachable",
+    "service_blocked",
     # one datastack is closed,
     "missing_permission",
     "missing_tos",
     "unknown_datastack",
+    # a part of it does not work,
+    "service_down",
+    "incompatible_client",
     # it could not be found out,
     "client_error",
     "server_error",
@@ -56,11 +63,14 @@ SEVERITY = (
 )
 """All verdicts, the worst first."""
 
-TRANSIENT = frozenset(("unreachable", "rate_limited", "server_error"))
+TRANSIENT = frozenset(("unreachable", "service_blocked", "service_down", "rate_limited", "server_error"))
 """Verdicts that say nothing about the token: the same question may be answered well a minute later."""
 
 _SHOWN = 200  # characters of a server's text, at most
 _ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|[ -/]*[0-~]?)|\x9b[0-?]*[ -/]*[@-~]")
+
+
+_NOT_SHOWN = ("table", "volume", "blocked", "refused")
 
 
 class Person(NamedTuple):
@@ -83,6 +93,20 @@ class Verdict(NamedTuple):
     person: Person | None = None
     fingerprint: str = ""
     local_server: str = ""
+    service: str = ""
+    """The datastack's service that it is about, as caveclient names it; ``all``: all that were asked."""
+    status: int | None = None
+    """The HTTP status of a service's answer."""
+    version: str = ""
+    """The version that a service tells."""
+    table: str = ""
+    """The chunkedgraph's name for the datastack; not shown."""
+    volume: str = ""
+    """The name of the datastack's aligned volume; not shown."""
+    blocked: str = ""
+    """Why no answer came, where that may be the network's doing; not shown."""
+    refused: bool = False
+    """Whether a service refused the token, so that the auth server has to be asked again; not shown."""
 
     @property
     def ok(self) -> bool:
@@ -91,7 +115,9 @@ class Verdict(NamedTuple):
 
     def as_dict(self) -> dict[str, Any]:
         """Return it for a module's result, without what is empty."""
-        result: dict[str, Any] = {key: value for key, value in self._asdict().items() if value not in ("", None)}
+        result: dict[str, Any] = {
+            key: value for key, value in self._asdict().items() if value not in ("", None) and key not in _NOT_SHOWN
+        }
         if self.person is not None:
             result["person"] = self.person._asdict()
         return result
@@ -191,17 +217,56 @@ def tos_verdict(server: str, datastack: str, tos_id: object, tos_name: object, o
     )
 
 
-def permission_verdict(server: str, datastack: str, dataset: object, permission: object = None) -> Verdict:
-    """Return the verdict on a person without permission."""
+def permission_verdict(
+    server: str, datastack: str, dataset: object, permission: object = None, services: str = ""
+) -> Verdict:
+    """Return the verdict on a person without permission; ``services`` need it where it is not the info service."""
     name = clean_text(dataset, limit=80) if isinstance(dataset, str) and dataset else datastack
     needed = clean_text(permission, limit=30) if isinstance(permission, str) and permission else "view"
     where = f" (datastack {datastack})" if datastack and datastack != name else ""
     return Verdict(
         "missing_permission",
-        f"The person whose token it is has no permission '{needed}' for dataset {name}{where} on {server}.",
+        f"The person whose token it is has no permission '{needed}' for dataset {name}{where} on {server}"
+        + (f" (needed by {services})." if services else "."),
         f"Ask the managers of dataset {name} to give this person's account '{needed}'; the token is good.",
         server,
         datastack,
+    )
+
+
+def service_down_verdict(server: str, datastack: str, service: str, reason: str, status: int | None = None) -> Verdict:
+    """Return the verdict on a service of a datastack that does not do its work.
+
+    Args:
+        server: the datastack's local server.
+        datastack: its name.
+        service: the service's name; ``all``: all that were asked.
+        reason: what it does, to follow its name, as "answers 503".
+        status: the HTTP status of its answer.
+    """
+    named = "Every service" if service == "all" else f"The service {service}"
+    return Verdict(
+        "service_down",
+        f"{named} of {datastack} on {server} {reason}. Token and network work.",
+        "It is CAVE's own trouble: wait, and run this again. If it stays so, tell the server's operator.",
+        server,
+        datastack,
+        service=service,
+        status=status,
+    )
+
+
+def service_blocked_verdict(server: str, datastack: str, reason: str) -> Verdict:
+    """Return the verdict on a datastack's local server that this host cannot reach; ``reason`` says how it failed."""
+    parts = urlsplit(server)
+    place = f"{parts.hostname}:{parts.port or (80 if parts.scheme == 'http' else 443)}"
+    return Verdict(
+        "service_blocked",
+        f"This host does not reach {place}, where the services of {datastack} are: {reason}. The auth server answers.",
+        f"Ask whoever runs the firewall to let this host reach {place}; behind a proxy, set https_proxy.",
+        server,
+        datastack,
+        service="all",
     )
 
 
@@ -224,6 +289,17 @@ def malformed_file_verdict(server: str, path: str, reason: str) -> Verdict:
         f"The secrets file {path} cannot be used: {clean_text(reason).rstrip('.')}.",
         f"Repair or remove {path} by hand, or let connectomics.cave.saved_token write it anew with "
         "on_malformed: replace (the old content is kept beside it).",
+        server,
+    )
+
+
+def netrc_verdict(server: str, path: str, host: str) -> Verdict:
+    """Return the verdict on a user whose netrc file makes caveclient send something else than the token."""
+    return Verdict(
+        "client_error",
+        f"{path} has an entry for {host}: caveclient sends its user name and password in the place of the token, and "
+        "the server answers 400. The token is good.",
+        f"Take the entry out of {path} (a line 'default' is one for every host), or name the hosts that it is for.",
         server,
     )
 

@@ -17,6 +17,7 @@ from typing import Any, Callable, Iterator, Mapping, NamedTuple
 from urllib.parse import urlsplit
 
 from ansible_collections.connectomics.cave.plugins.module_utils import _users
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.netrc_entries import replacing_netrc
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import (
     DEFAULT_SERVER,
     KNOWN_LOCAL_SERVERS,
@@ -317,6 +318,8 @@ class HostUser(NamedTuple):
     """Datastack -> server address, as it stands in the user's server map."""
     trouble: Verdict | None = None
     """Why nothing could be read."""
+    netrc: Mapping[str, str] = {}
+    """Host -> the netrc file whose entry caveclient sends there in the place of a token."""
 
     def server_of(self, datastack: str) -> str:
         """Return the server that caveclient takes for a datastack, when none is named to it."""
@@ -341,7 +344,7 @@ def read_users(names: list[str], query: TokenQuery, options: Options, timeout: f
             users.append(user._replace(trouble=client_error_verdict(found, query.server)))
         else:
             readings = {host: [Reading(*item) for item in items] for host, items in found["readings"].items()}
-            users.append(user._replace(readings=readings, server_map=found["server_map"]))
+            users.append(user._replace(readings=readings, server_map=found["server_map"], netrc=found["netrc"]))
     return users
 
 
@@ -356,7 +359,8 @@ def _readings(query: TokenQuery, files: UserFiles) -> dict[str, Any]:
         )
         for host in dict.fromkeys(hosts)
     }
-    return {"readings": readings, "server_map": server_map}
+    netrc = replacing_netrc(files.home, [*readings, *query.own_hosts], os.environ)
+    return {"readings": readings, "server_map": server_map, "netrc": netrc}
 
 
 def verdict_without_asking(reading: Reading, server: str, user: str, key: str) -> Verdict | None:

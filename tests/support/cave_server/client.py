@@ -246,7 +246,7 @@ class CaveServer:
     def add_datastack(
         self,
         name: str,
-        local_server: str = "https://local.example.org",
+        local_server: str | None = None,
         dataset: str | None = None,
         terms: int | None = None,
         record: bool = True,
@@ -255,6 +255,7 @@ class CaveServer:
         """Add a datastack.
 
         Args:
+            local_server: of its services; None: this server.
             dataset: what permissions are given for; the name by default.
             terms: id of the terms of service that its dataset, if new, demands.
             record: False: the auth server knows it, the info service doesn't.
@@ -263,10 +264,10 @@ class CaveServer:
         self._call(
             "add_datastack",
             name=name,
-            local_server=local_server,
             dataset=dataset,
             terms=terms,
             record=record,
+            **({"local_server": local_server} if local_server else {}),
             **fields,
         )
 

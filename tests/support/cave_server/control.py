@@ -36,6 +36,7 @@ class Control:
     async def reset(self, **options: Any) -> None:
         """Start afresh: a new world with the options that the server was started with, overridden by these."""
         self._site.world = public_world(**(self._options | options))
+        self._site.world.serve(self._site.url)
         await self._listen(True)
 
     def configure(self, **options: Any) -> None:
@@ -120,18 +121,13 @@ class Control:
 
     def add_datastack(self, **arguments: Any) -> None:
         """Add a datastack, as `World.add_datastack`."""
-        self._site.world.add_datastack(**arguments)
+        self._site.world.add_datastack(**{"local_server": self._site.url} | arguments)
 
     def serve(self, name: str, url: str | None = None) -> None:
         """Make this server, or another one, a datastack's local server."""
-        stack = self._site.world.datastacks.get(name)
-        if stack is None or stack.record is None:
-            raise ValueError(f"there is no datastack {name!r} with a record")
-        address = url or self._site.url
-        stack.record |= {
-            "local_server": address,
-            "segmentation_source": f"graphene://{address}/segmentation/table/{stack.table}",
-        }
+        if name not in self._site.world.datastacks:
+            raise ValueError(f"there is no datastack {name!r}")
+        self._site.world.serve(url or self._site.url, name)
 
     def map_name(self, namespace: str, name: str, dataset: str) -> None:
         """Map a name to a dataset, as `World.map_name`."""

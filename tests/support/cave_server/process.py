@@ -104,6 +104,7 @@ async def serve(
         await control_site.start()
         host = f"[{address}]" if ":" in address else address
         site.url = f"{'https' if context else 'http'}://{host}:{door.port}"
+        site.world.serve(site.url)
         line = json.dumps(
             {
                 "url": site.url,

@@ -480,6 +480,15 @@ class World:
         described = _record(name, local_server, len(self.datastacks) + 1) | fields if record else None
         self.datastacks[name] = Datastack(name, dataset, described)
 
+    def serve(self, url: str, *names: str) -> None:
+        """Make a server the local server of these datastacks, or of all that have a record."""
+        for name, stack in self.datastacks.items():
+            if stack.record is not None and name in (names or self.datastacks):
+                stack.record |= {
+                    "local_server": url,
+                    "segmentation_source": f"graphene://{url}/segmentation/table/{stack.table}",
+                }
+
     def map_name(self, namespace: str, name: str, dataset: str) -> None:
         """Let a name in a service's namespace belong to a dataset, made when it is new, other than the datastack's."""
         self._add_dataset(dataset, None)

@@ -110,7 +110,8 @@ def test_every_bad_verdict_says_what_and_where_and_what_to_do(verdict: Verdict) 
 
 
 def test_every_verdict_but_ok_is_reached_by_some_answer() -> None:
-    assert {verdict.verdict for verdict in EVERY_BAD_VERDICT} == set(VERDICTS) - {"ok"}
+    of_services = {"service_blocked", "service_down", "incompatible_client"}
+    assert {verdict.verdict for verdict in EVERY_BAD_VERDICT} == set(VERDICTS) - {"ok"} - of_services
 
 
 # user/cache ----------------------------------------------------------------------------------------------------------
@@ -241,7 +242,7 @@ def test_a_redirect_to_https_says_so() -> None:
 
 
 def test_too_many_requests_says_how_long_to_wait() -> None:
-    assert "a pause of 30 s" in on_datastack(answer(429, {}, **{"retry-after": "30"})).message
+    assert "retry in 30 s" in on_datastack(answer(429, {}, **{"retry-after": "30"})).message
     assert "\x1b" not in on_datastack(answer(429, {}, **{"retry-after": "\x1b[31m"})).message
 
 

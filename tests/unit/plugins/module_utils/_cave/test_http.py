@@ -446,7 +446,7 @@ class Patient(RawServer):
 
 
 def statuses(urls: list[str], **options: object) -> list[int | str]:
-    found = request_each(urls, TOKEN, **{"timeout": 3, **options})  # type: ignore[arg-type]  # passed on
+    found = request_each([(url, TOKEN) for url in urls], **{"timeout": 3, **options})  # type: ignore[arg-type]  # passed on
     return [item.status if isinstance(item, Answer) else item.kind for item in found]
 
 
