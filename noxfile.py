@@ -184,7 +184,7 @@ def fleet(run: Run) -> None:
 @stage(one_core=True)
 def demo(run: Run) -> None:
     """Provision, verify and rescue three pretend workstations here."""
-    run("python", "tests/demo.py")
+    run("python", "-m", "demo")
 
 
 @stage(needs=root_and(), limit=15 * MINUTE)

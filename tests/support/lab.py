@@ -67,6 +67,8 @@ class Lab:
 
     fleet: Fleet
     variables: dict[str, Any]
+    settings: Mapping[str, str] = {}
+    """Environment variables of every run."""
 
     def __init__(
         self,
@@ -102,6 +104,7 @@ class Lab:
         """Return the lab of a fleet, where each user of every host has a token of the person with the same name."""
         lab = cls.__new__(cls)
         lab.fleet = fleet
+        lab.settings = {"ANSIBLE_FORKS": "20", "ANSIBLE_TIMEOUT": "5"}
         lab._found(folder, cave, users)
         inventory = yaml.safe_load(fleet.inventory.read_text())["all"]
         lab.hosts = inventory["hosts"]
@@ -266,7 +269,7 @@ class Lab:
         """
         words = self.arguments(playbook, *more, with_password=with_password, **variables)
         tools = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}  # uv among them
-        run = ansible(self.folder, "playbook", *words, **{**tools, **(settings or {})})
+        run = ansible(self.folder, "playbook", *words, **{**tools, **self.settings, **(settings or {})})
         self.assert_nothing_shown(run.output)
         return run
 

@@ -12,7 +12,7 @@ import pytest
 import support_matrix
 import yaml
 from images import rootfs
-from matrix.lab import recap
+from lab import recap
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 from support_matrix import CORES, DEBIAN, PYTHONS, ROOT, Cell

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
-import yaml
-from ansible_run import Run, ansible
+from lab import Lab, squeezed
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from cave_server import CaveServer
@@ -30,33 +27,6 @@ SECRETS = "$HOME/.cloudvolume/secrets"
 LOCAL_FILE = "minnie.microns-daf.com-cave-secret.json"
 
 
-class Lab:
-    """A fleet, a stand-in server that all of it reaches, and an administrator's folder."""
-
-    def __init__(self, fleet: Fleet, cave: CaveServer, folder: Path) -> None:
-        self.fleet = fleet
-        self.cave = cave
-        self.folder = folder
-        self.tokens = {name: cave.add_person(name, permissions=["minnie65_public"]).token for name in PEOPLE}
-        self.variables: dict[str, Any] = {
-            "caveclient_server": cave.url,
-            "caveclient_datastacks": STACKS,
-            "caveclient_tokens": [{"user": name, "token": token} for name, token in self.tokens.items()],
-        }
-
-    def play(self, playbook: str, *arguments: str, **variables: Any) -> Run:
-        file = self.folder / "variables.yml"
-        file.write_text(yaml.safe_dump({**self.variables, **variables}))
-        words = ["-i", str(self.fleet.inventory), f"connectomics.cave.{playbook}", "-e", f"@{file}", "--forks", "10"]
-        done = ansible(self.folder, "playbook", *words, *arguments)
-        assert not [token for token in self.tokens.values() if token in done.output]
-        return done
-
-    @property
-    def server_file(self) -> str:
-        return f"{self.cave.url.partition('://')[2]}-cave-secret.json"
-
-
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     if reasons := Fleet.missing():
@@ -65,7 +35,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         Fleet(HOSTS, name="pytest-audit", users=PEOPLE) as fleet,
         CaveServer(address=fleet.server_address) as cave,
     ):
-        made = Lab(fleet, cave, tmp_path_factory.mktemp("lab"))
+        made = Lab.of_fleet(fleet, cave, tmp_path_factory.mktemp("lab"), PEOPLE)
+        made.variables["caveclient_datastacks"] = STACKS
         done = made.play("provision", "--tags", "token")
         assert done.ok, done.output
         yield made
@@ -82,7 +53,7 @@ def write(path: str, content: object) -> str:
 
 def defects(lab: Lab) -> list[Defect]:
     """Twelve defects, one for each host that gets one."""
-    alice = lab.tokens["alice"]
+    alice = lab.token
     return [
         ("alice", "unexpected_token", f"for f in {SECRETS}/*-secret.json; do sed -i s/{alice}/{OLD}/ $f; done"),
         ("bob", "malformed", write(f"{SECRETS}/{lab.server_file}", '{"token')),
@@ -109,17 +80,16 @@ def defects(lab: Lab) -> list[Defect]:
 
 def found(lab: Lab) -> dict[str, list[tuple[str, str]]]:
     """Return user and code of every problem in the last report, by host."""
-    report = json.loads((lab.folder / "reports" / "report.json").read_text())
-    assert len(report["hosts"]) == HOSTS
+    hosts = lab.reported()
+    assert len(hosts) == HOSTS
     return {
-        host["name"]: [(user["user"], problem["code"]) for user in host["users"] for problem in user["problems"]]
-        for host in report["hosts"]
+        name: [(user["user"], problem["code"]) for user in host["users"] for problem in user["problems"]]
+        for name, host in hosts.items()
     }
 
 
 def test_audit_of_thirty_hosts_finds_exactly_the_twelve_defects(lab: Lab) -> None:
-    audit: Callable[[], Run] = lambda: lab.play("audit", "-e", "caveclient_report=reports")  # noqa: E731 (used on two lines below)
-    clean = audit()
+    clean = lab.play("audit", caveclient_report="reports")
     assert clean.ok, clean.output
     assert "30 workstations ok" in clean.output
     assert all(problems == [] for problems in found(lab).values())
@@ -130,19 +100,17 @@ def test_audit_of_thirty_hosts_finds_exactly_the_twelve_defects(lab: Lab) -> Non
         host.run(["bash", "-c", commands], user)
     expected: dict[str, list[tuple[str, str]]] = {host.name: [] for host in lab.fleet}
     expected.update({host.name: [(user, code)] for host, (user, code, _commands) in seeded.items()})
-    done = audit()
+    done = lab.play("audit", caveclient_report="reports")
     assert found(lab) == expected
     # Two of them are locked out: the server refuses the one's token, and the other's file cannot be read.
     assert done.status == 2
-    said = " ".join(done.output.split())
-    assert (
-        f"29 workstations send {fingerprint(lab.tokens['alice'])}; 1 sends {fingerprint(OLD)}, which the server" in said
-    )
+    said = squeezed(done)
+    assert f"29 workstations send {fingerprint(lab.token)}; 1 sends {fingerprint(OLD)}, which the server" in said
 
-    mended = lab.play("provision", "--tags", "token", caveclient_on_malformed="replace")
+    fixed = lab.play("provision", "--tags", "token", caveclient_on_malformed="replace")
     left = {host.name for host, (_user, code, _commands) in seeded.items() if code in ("unreadable",)}
-    assert mended.status == 2
-    lab.play("audit", "-e", "caveclient_report=reports")
+    assert fixed.status == 2
+    lab.play("audit", caveclient_report="reports")
     assert {name for name, problems in found(lab).items() if problems} - left == {
         host.name for host, (_user, code, _commands) in seeded.items() if code == "legacy_name"
     }
@@ -161,10 +129,10 @@ def test_after_decommission_a_search_of_the_whole_host_finds_nothing(lab: Lab) -
         host.run(
             ["bash", "-c", f"cd {SECRETS}; for end in '~' .bak .malformed-1; do cp cave-secret.json x$end; done"], "bob"
         )
-        assert len(holding(host, lab.tokens["bob"])) == 6
-    done = lab.play("decommission", "--limit", "ws001,ws002", "-e", "caveclient_decommission_users=bob")
+        assert len(holding(host, lab.persons["bob"].token)) == 6
+    done = lab.play("decommission", "--limit", "ws001,ws002", users="bob")
     assert done.ok, done.output
-    assert f"Taken off: bob {fingerprint(lab.tokens['bob'])} (2 hosts)" in " ".join(done.output.split())
+    assert f"Taken off: bob {fingerprint(lab.persons['bob'].token)} (2 hosts)" in squeezed(done)
     for host in hosts:
-        assert holding(host, lab.tokens["bob"]) == []
-        assert holding(host, lab.tokens["alice"])
+        assert holding(host, lab.persons["bob"].token) == []
+        assert holding(host, lab.token)

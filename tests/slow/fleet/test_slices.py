@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from ansible_run import Run, environment
+from lab import Lab
 
 from cave_server import CaveServer
 from fleet import Fleet
@@ -27,26 +26,18 @@ from fleet.conftest import MakeFleet
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
 HOSTS, RUNNERS = 60, 3
-CA_FILE = "/etc/ssl/cave-ca.pem"
 BIN = Path(sys.executable).parent
 
 
-class Lab:
+class Runners:
     """A folder as ansible-runner wants it, for a fleet of which one host is switched off and one cannot reach CAVE."""
 
     def __init__(self, fleet: Fleet, cave: CaveServer, folder: Path) -> None:
         self.fleet = fleet
         self.folder = folder
-        self.token = cave.add_person("alice", permissions=["minnie65_public"]).token
-        variables = {
-            "caveclient_server": cave.url,
-            "caveclient_ca_path": CA_FILE,
-            "caveclient_timeout": 10,
-            "caveclient_tokens": [{"user": "alice", "token": self.token}],
-        }
-        (folder / "inventory" / "group_vars").mkdir(parents=True)
-        shutil.copy(fleet.inventory, folder / "inventory" / "hosts.yml")
-        (folder / "inventory" / "group_vars" / "all.yml").write_text(yaml.safe_dump(variables))
+        self.lab = Lab.of_fleet(fleet, cave, folder / "inventory", ["alice"])
+        self.lab.variables["caveclient_timeout"] = 10
+        self.lab.write_inventory()
 
     def run(self, name: str, playbook: str, *arguments: str) -> Run:
         """Let a runner run a playbook; its artifacts and its report have a name of their own."""
@@ -55,7 +46,11 @@ class Lab:
         done = subprocess.run(
             [*map(str, command), "--cmdline", shlex.join(["--forks", "20", "-e", report, *arguments])],
             cwd=self.folder,
-            env=environment(self.folder, PATH=f"{BIN}:/usr/sbin:/usr/bin:/sbin:/bin"),
+            env=environment(
+                self.folder,
+                PATH=f"{BIN}:/usr/sbin:/usr/bin:/sbin:/bin",
+                ANSIBLE_VAULT_PASSWORD_FILE=str(self.lab.folder / "password"),
+            ),
             capture_output=True,
             text=True,
             timeout=400,
@@ -75,45 +70,42 @@ class Lab:
             return list(pool.map(work, range(RUNNERS)))
 
     def report(self, name: str) -> dict[str, Any]:
-        """Return a report, but for the seconds at which its runs were."""
+        """Return a report, but for how and when its runs were started."""
         found: dict[str, Any] = json.loads((self.folder / "reports" / name / "report.json").read_bytes())
+        del found["run"]
         for item in [found, *found["hosts"]]:
             del item["time"]
         return found
 
 
 @pytest.fixture
-def lab(make_fleet: MakeFleet, tmp_path: Path) -> Iterator[Lab]:
+def runners(make_fleet: MakeFleet, tmp_path: Path) -> Iterator[Runners]:
     fleet = make_fleet(HOSTS)
     with CaveServer(tls=True, address=fleet.server_address) as cave:
-        assert cave.ca is not None
-        for host in fleet:
-            host.write_file(CA_FILE, Path(cave.ca).read_text())
-            host.run(["chmod", "644", CA_FILE])
-        yield Lab(fleet, cave, tmp_path)
+        yield Runners(fleet, cave, tmp_path)
 
 
-def test_a_fleet_in_slices_ends_as_with_one_runner_and_the_merged_report_is_that_of_one(lab: Lab) -> None:
-    hosts = list(lab.fleet)
+def test_a_fleet_in_slices_ends_as_with_one_runner_and_the_merged_report_is_that_of_one(runners: Runners) -> None:
+    hosts = list(runners.fleet)
     hosts[7].inflict("down")
     hosts[33].inflict("cut_off")
-    runs = lab.in_slices("provision", "--tags", "token")
+    runs = runners.in_slices("provision", "--tags", "token")
     assert [run.ok for run in runs] == [False, False, True], "".join(run.output for run in runs)
     # down: nothing can be read there; cut off: nothing may have been written.
     saved = {
-        host.name: lab.token
+        host.name: runners.lab.token
         in host.run(["cat", "/home/alice/.cloudvolume/secrets/cave-secret.json"], check=False).stdout
         for host in hosts
         if host is not hosts[7]
     }
     assert [name for name, is_saved in saved.items() if not is_saved] == [hosts[33].name]
 
-    assert [run.ok for run in lab.in_slices("verify")] == [False, False, True]
-    assert not lab.run("single", "connectomics.cave.verify").ok
-    reports = ",".join(f"{lab.folder}/reports/verify-{number}" for number in range(RUNNERS))
-    merged = lab.run("merged", "connectomics.cave.merge_reports", "-e", f"caveclient_reports={reports}")
+    assert [run.ok for run in runners.in_slices("verify")] == [False, False, True]
+    assert not runners.run("single", "connectomics.cave.verify").ok
+    reports = ",".join(f"{runners.folder}/reports/verify-{number}" for number in range(RUNNERS))
+    merged = runners.run("merged", "connectomics.cave.merge_reports", "-e", f"caveclient_reports={reports}")
     assert not merged.ok
-    assert lab.report("merged") == lab.report("single")
-    assert lab.report("single")["counts"]["hosts"]["ok"] == HOSTS - 2
-    pending = [(lab.folder / "reports" / name / "pending").read_text() for name in ("merged", "single")]
+    assert runners.report("merged") == runners.report("single")
+    assert runners.report("single")["counts"]["hosts"]["ok"] == HOSTS - 2
+    pending = [(runners.folder / "reports" / name / "pending").read_text() for name in ("merged", "single")]
     assert pending == [f"{hosts[7].name}\n{hosts[33].name}\n"] * 2

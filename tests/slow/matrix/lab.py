@@ -23,6 +23,7 @@ import yaml
 from fleet import Fleet
 from images import pythons
 from interpreters import find_interpreters
+from lab import recap
 from support_matrix import ROOT, Cell
 
 from cave_server import CaveServer
@@ -223,16 +224,6 @@ def _judge(counts: Counts | None, step: Step) -> str:
     if counts["rescued"] and step is not MODULES:
         bad["rescued"] = counts["rescued"]
     return ", ".join(f"{name}={count}" for name, count in bad.items()) or step.expect(counts)
-
-
-def recap(output: str) -> dict[str, Counts]:
-    """Return the counts of a run's recap, by host."""
-    lines = output.rpartition("PLAY RECAP")[2].splitlines()
-    return {
-        line.split()[0]: {name: int(count) for name, _sign, count in (word.partition("=") for word in line.split()[2:])}
-        for line in lines
-        if "changed=" in line
-    }
 
 
 def sanity(controller: Controller, log: Path) -> str:
