@@ -7,11 +7,14 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import caveclient_environments
 import pytest
+from homes import open_way
 
 from cave_server import CaveServer
 
@@ -22,6 +25,20 @@ FOLDERS = ("tests", "tests/support", "tests/slow", "extra")  # as in pyproject.t
 # Modules and playbooks run as processes of their own: what pyproject.toml tells pytest, the environment tells them.
 os.environ["ANSIBLE_COLLECTIONS_PATH"] = str(TREE)
 os.environ["PYTHONPATH"] = os.pathsep.join(map(str, [TREE, *(ROOT / path for path in FOLDERS)]))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep temporary folders apart from those of other runs, which close theirs to all other accounts."""
+    if os.geteuid() == 0 and config.option.basetemp is None:
+        config.option.basetemp = tempfile.mkdtemp(prefix="cave-tests-")
+        config.add_cleanup(lambda: shutil.rmtree(config.option.basetemp, ignore_errors=True))
+
+
+@pytest.fixture
+def tmp_path(tmp_path: Path) -> Path:
+    """An empty folder that every account of the machine can enter: users start what is installed on a host."""
+    return open_way(tmp_path)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

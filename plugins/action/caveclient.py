@@ -51,18 +51,18 @@ class ActionModule(HostAction):
             report_progress(self._task, task_vars.get("ansible_play_hosts") or (), took_long=installs)
 
     def _install(self, plan: dict[str, Any], arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
-        """Carry out what the module is going to do, with what that needs."""
+        """Run the module again, with what its installation needs."""
         host = task_vars.get("inventory_hostname", "this host")
         if not self._task.check_mode:
             display.display(f"{host}: going to {plan['doing']}")
-        brought: dict[str, str] = {}
+        provided: dict[str, str] = {}
         needs = plan["needs"]
         self._ensure_tmp_path()
         try:
             while True:
-                brought.update(self._bring(needs, arguments, host))
-                answer = self._run_module({**arguments, "_controller": {"brought": brought}}, task_vars)
-                lacking = [tool for tool in answer.get("needs", {}).get("tools", ()) if tool not in brought]
+                provided.update(self._provide(needs, arguments, host))
+                answer = self._run_module({**arguments, "_controller": {"from_controller": provided}}, task_vars)
+                lacking = [tool for tool in answer.get("needs", {}).get("tools", ()) if tool not in provided]
                 if not answer.get("failed") or not lacking:
                     return answer
                 # What the host has, or what was brought, turned out not to run there.
@@ -77,26 +77,26 @@ class ActionModule(HostAction):
         shown.pop("_controller", None)
         return answer
 
-    def _bring(self, needs: dict[str, Any], arguments: dict[str, Any], host: str) -> dict[str, str]:
+    def _provide(self, needs: dict[str, Any], arguments: dict[str, Any], host: str) -> dict[str, str]:
         """Put on the host what an installation needs, into the task's own temporary directory.
 
         Raises:
             CaveError: the controller does not have it.
         """
-        brought = {}
+        provided = {}
         with tempfile.TemporaryDirectory(prefix="caveclient-", dir=constants.DEFAULT_LOCAL_TMP) as folder:
             if needs["tools"]:
                 kind, file = _host_tools.find_tool(needs["tools"], needs["host"], Path(folder))
                 display.vv(f"bringing {file.name} for the installation", host=host)
-                brought[kind] = self._transfer(file, executable=kind == "uv")
+                provided[kind] = self._transfer(file, executable=kind == "uv")
             if needs["wheels"]:
                 folders = [
                     self._find_folder(place) for place in _as_list(arguments["find_links"]) if "://" not in place
                 ]
                 archive = _host_tools.pack_wheels(folders, needs["host"], Path(folder, "wheels.tar"))
                 display.vv(f"bringing the wheels of {', '.join(map(str, folders))}", host=host)
-                brought["wheels"] = self._transfer(archive)
-        return brought
+                provided["wheels"] = self._transfer(archive)
+        return provided
 
     def _find_folder(self, place: str) -> Path:
         try:

@@ -133,6 +133,12 @@ options:
     description: The Jupyter data directory that the kernel C(cave) is put in. Set it when not running as root.
     type: path
     default: /usr/local/share/jupyter
+  ca_path:
+    description:
+      - A bundle of certificate authorities that the Jupyter kernel trusts, an absolute path. It takes the place of all
+        others, so it has to hold the public ones as well where notebooks use other servers than CAVE.
+      - By default, the kernel trusts what the system trusts.
+    type: path
   compile:
     description:
       - Compile all Python files of the environment, instead of those only that importing caveclient needs.
@@ -271,7 +277,7 @@ needs:
 
 from typing import Any
 
-from ansible_collections.connectomics.cave.plugins.module_utils._environment.managed import Mode, options_of, run
+from ansible_collections.connectomics.cave.plugins.module_utils._backends.caveclient import run
 from ansible_collections.connectomics.cave.plugins.module_utils._module import TRANSPORT, Module, run_module
 
 STRINGS = {"type": "list", "elements": "str", "default": []}
@@ -293,6 +299,7 @@ ARGUMENTS: dict[str, Any] = {
         "keep": {"type": "int", "default": 1},
         "jupyter_kernel": {"type": "str"},
         "jupyter_dir": {"type": "path", "default": "/usr/local/share/jupyter"},
+        "ca_path": {"type": "path"},
         "compile": {"type": "bool", "default": False},
         "timeout": {"type": "int", "default": 1800},
         "_controller": {"type": "dict"},
@@ -304,11 +311,9 @@ ARGUMENTS: dict[str, Any] = {
 
 
 def _run(module: Module) -> dict[str, Any]:
-    controller = module.params["_controller"] or {}
-    plan = bool(controller.get("plan"))
     # To ask for the folder makes it, on a host that has none with a warning: a plan needs none.
-    mode = Mode(check=module.check_mode, plan=plan, tmpdir="" if plan else module.tmpdir or "")
-    return run(options_of(module.params), module.params["state"], mode)
+    is_plan = bool((module.params["_controller"] or {}).get("plan"))
+    return run(module.params, module.check_mode, "" if is_plan else module.tmpdir or "")
 
 
 def main() -> None:

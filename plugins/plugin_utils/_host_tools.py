@@ -21,7 +21,7 @@ from pathlib import Path
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 
-_DOWNLOAD_PATIENCE = 120
+_DOWNLOAD_TIMEOUT = 120
 _ARCHIVES = (".whl", ".tar.gz", ".zip")
 
 
@@ -30,7 +30,7 @@ def find_tool(kinds: Iterable[str], host: Mapping[str, str], folder: Path) -> tu
 
     Args:
         kinds: what would help, best first.
-        host: the host's system, machine, libc and python, as the module tells them.
+        host: the host's system, machine, libc and python, as the module returns them.
         folder: where a wheel of pip may be downloaded to.
 
     Raises:
@@ -57,8 +57,10 @@ def find_tool(kinds: Iterable[str], host: Mapping[str, str], folder: Path) -> tu
 
 def find_uv() -> Path | None:
     """Return the controller's uv: beside the Python that runs Ansible, on PATH, or where its installer puts it."""
-    places = [sysconfig.get_path("scripts"), os.environ.get("PATH", ""), str(Path.home() / ".local" / "bin")]
-    found = shutil.which("uv", path=os.pathsep.join(places))
+    on_path = os.environ.get("PATH", "").split(os.pathsep)
+    places = [sysconfig.get_path("scripts"), *on_path, str(Path.home() / ".local" / "bin")]
+    # An empty or relative one would be the folder that the playbook is run in.
+    found = shutil.which("uv", path=os.pathsep.join(place for place in places if Path(place).is_absolute()))
     return Path(found).resolve() if found else None
 
 
@@ -86,7 +88,7 @@ def find_pip_wheel(python: str, folder: Path) -> Path | None:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     command += ["--python-version", release, "--dest", str(folder), "pip"]
     try:
-        subprocess.run(command, check=True, capture_output=True, timeout=_DOWNLOAD_PATIENCE)
+        subprocess.run(command, check=True, capture_output=True, timeout=_DOWNLOAD_TIMEOUT)
     except (OSError, subprocess.SubprocessError):
         return None
     return next(folder.glob("pip-*.whl"), None)
@@ -99,7 +101,7 @@ def _places_of_wheels() -> Iterator[Path]:
 
 
 def supports_python(wheel: Path, python: str) -> bool:
-    """Tell whether a wheel says that it runs on a version of Python, and holds all that it needs."""
+    """Return whether a wheel says that it runs on a version of Python, and holds all that it needs."""
     from packaging.specifiers import InvalidSpecifier, SpecifierSet  # comes with ansible-core, not with Python
 
     try:
@@ -139,11 +141,11 @@ def pack_wheels(folders: Iterable[Path], host: Mapping[str, str], archive: Path)
 
 
 def may_serve(name: str, host: Mapping[str, str]) -> bool:
-    """Tell whether a file in a folder of wheels may be needed on a host; in doubt, it may.
+    """Return whether a file in a folder of wheels may be needed on a host; in doubt, it may.
 
     Args:
         name: the file's name.
-        host: the host's system, machine and python, as the module tells them.
+        host: the host's system, machine and python, as the module returns them.
     """
     tags = name[: -len(".whl")].split("-") if name.endswith(".whl") else []
     if len(tags) < 5:

@@ -40,6 +40,7 @@ from homes import (
     secrets_of,
     token_in,
 )
+from interpreters import open_python
 from module_runner import Outcome, python_for_all, run_module
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
@@ -136,11 +137,11 @@ class Place:
         assert done.returncode == 0, f"{remedy}\n{done.stdout}{done.stderr}"
 
     def write_inventory(self) -> None:
-        python = Path(sys.executable)
+        python = Path(open_python())
         if self.user is None:  # the workstation's Python is this one, with the home of the test
             python = self.folder / "python"
             home = shlex.quote(str(self.home))
-            python.write_text(f'#!/bin/sh\nHOME={home} exec {shlex.quote(sys.executable)} "$@"\n')
+            python.write_text(f'#!/bin/sh\nHOME={home} exec {shlex.quote(open_python())} "$@"\n')
             python.chmod(0o755)
         variables = {
             "ansible_connection": "local",

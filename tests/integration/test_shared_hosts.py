@@ -22,6 +22,7 @@ import stub_wheels
 import yaml
 from ansible_run import Run, ansible
 from homes import DEFAULT_FILE, SERVER_MAP, fill, real_group, real_user, secrets_of, token_in
+from interpreters import open_python
 from module_runner import command, module_input, run_module
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
@@ -128,7 +129,7 @@ def build(folder: Path, *arguments: str, **variables: Any) -> Run:
     image = folder / "image"
     image.mkdir(exist_ok=True)
     python = folder / "python"
-    python.write_text(f'#!/bin/sh\nHOME={shlex.quote(str(image))} exec {shlex.quote(sys.executable)} "$@"\n')
+    python.write_text(f'#!/bin/sh\nHOME={shlex.quote(str(image))} exec {shlex.quote(open_python())} "$@"\n')
     python.chmod(0o755)
     host = {
         "ansible_connection": "local",

@@ -11,6 +11,8 @@ import sys
 import sysconfig
 from pathlib import Path
 
+from interpreters import is_open
+
 
 def bare_python(folder: Path, externally_managed: bool = False) -> Path:
     """Make one from the Python that runs the tests, and return its path.
@@ -28,14 +30,20 @@ def bare_python(folder: Path, externally_managed: bool = False) -> Path:
             # Debian's names a fixed place for its own packages, and one for the wheels of ensurepip.
             text = entry.read_text().replace("dist-packages", "no-packages").replace("WHEEL_PKG_DIR", "NO_WHEELS")
             (library / entry.name).write_text(text)
-        elif entry.name not in left_out:
+        elif entry.name in left_out:
+            continue
+        elif is_open(str(entry)):
             (library / entry.name).symlink_to(entry)
+        elif entry.is_dir():
+            shutil.copytree(entry, library / entry.name, ignore=shutil.ignore_patterns("test", "__pycache__"))
+        else:
+            shutil.copy2(entry, library / entry.name)
     (library / "site-packages").mkdir()
     if externally_managed:
         (library / "EXTERNALLY-MANAGED").write_text("[externally-managed]\nError=Ask the administrator.\n")
     shared = Path(sysconfig.get_config_var("LIBDIR") or "/nowhere") / (sysconfig.get_config_var("LDLIBRARY") or "none")
     if sysconfig.get_config_var("Py_ENABLE_SHARED") and shared.exists():
-        (folder / "lib" / shared.name).symlink_to(shared)
+        shutil.copy2(shared, folder / "lib" / shared.name)
     python = folder / "bin" / name
     python.parent.mkdir()
     # A link would lead Python back to the library that it came with.

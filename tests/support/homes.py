@@ -13,6 +13,7 @@ import pwd
 import shutil
 import stat
 import subprocess
+import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -55,6 +56,15 @@ def fill(home: Path, files: Mapping[str, object]) -> Path:
         path.write_bytes(raw if isinstance(raw, bytes) else raw.encode())
         path.chmod(0o600)
     return directory
+
+
+def open_way(folder: Path) -> Path:
+    """Let every account enter a temporary folder of the tests, and return it: users start what is installed there."""
+    for above in (folder, *folder.parents):
+        if above == Path(tempfile.gettempdir()) or above.stat().st_uid != os.geteuid():
+            break
+        above.chmod(0o755)
+    return folder
 
 
 def picture(folder: Path, besides: tuple[str, ...] = (".connectomics-cave.lock",)) -> Picture:

@@ -10,8 +10,10 @@ at all, so every interpreter is resolved to the real one: `python tests/support/
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,6 +38,35 @@ def candidates() -> Iterator[Path]:
         root = subprocess.run([pyenv, "root"], capture_output=True, text=True, check=True).stdout.strip()
         yield from sorted(Path(root).glob("versions/3.*/bin/python3"), reverse=True)
     yield from (Path(path) for version in VERSIONS if (path := shutil.which(f"python{version}")))
+
+
+def open_python() -> str:
+    """Return the Python of the tests, or, where other accounts cannot start that, the system's."""
+    own = os.path.realpath(sys.executable)
+    return sys.executable if is_open(own) else shutil.which("python3", path="/usr/bin:/usr/local/bin") or own
+
+
+def is_open(path: str) -> bool:
+    """Return whether every account can reach a path."""
+    return all(above.stat().st_mode & 0o001 for above in [Path(path), *Path(path).parents])
+
+
+def open_copy(python: Path, folder: Path) -> Path:
+    """Return a Python that every account can start: the given one, or a copy of it, with what an installation needs."""
+    python = python.resolve()
+    if is_open(str(python)):
+        return python
+    library = python.parents[1] / "lib"
+    leave_out = shutil.ignore_patterns("test", "tests", "__pycache__", "site-packages", "idlelib", "*.a", "pkgconfig")
+    shutil.copytree(library, folder / "lib", ignore=leave_out, symlinks=True)
+    next((folder / "lib").glob("python3.*")).joinpath("site-packages").mkdir()
+    (folder / "bin").mkdir()
+    copy = folder / "bin" / python.name
+    # Where pyenv's programs look for their library, in a table of strings that end in a NUL.
+    place = os.fsencode(str(library))
+    copy.write_bytes(python.read_bytes().replace(place + b"\0", b"$ORIGIN/../lib".ljust(len(place) + 1, b"\0")))
+    copy.chmod(0o755)
+    return copy
 
 
 if __name__ == "__main__":

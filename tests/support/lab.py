@@ -25,6 +25,8 @@ import stub_wheels
 import yaml
 from ansible.parsing.vault import VaultLib, VaultSecret
 from ansible_run import Run, ansible, command, environment
+from homes import open_way
+from interpreters import open_python
 
 from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.file import read_variable
 from cave_server import CaveServer
@@ -54,7 +56,7 @@ class Lab:
         folder: an empty one, or one that is still to be made.
         cave: the server of the lab's people.
         people: who works on which workstation; names of workstations alone: Alice, on all of them.
-        python: that the workstations have.
+        python: that the workstations have; by default, one that every account can start.
 
     Attributes:
         hosts: the variables of each host, by name.
@@ -75,9 +77,11 @@ class Lab:
         folder: Path,
         cave: CaveServer,
         people: Mapping[str, str] | Iterable[str],
-        python: str = sys.executable,
+        python: str = "",
     ) -> None:
         self.people = dict(people) if isinstance(people, Mapping) else dict.fromkeys(people, "alice")
+        folder.mkdir(parents=True, exist_ok=True)
+        open_way(folder)
         self._found(folder, cave, dict.fromkeys(self.people.values()))
         here = f"{folder}/{{{{ inventory_hostname }}}}"
         cache = os.environ.get("UV_CACHE_DIR") or str(Path.home() / ".cache" / "uv")
@@ -85,7 +89,7 @@ class Lab:
             self.home(host).mkdir(parents=True)
             # A workstation's Python is one of this machine, with a home of its own.
             settings = f"HOME={shlex.quote(str(self.home(host)))} UV_CACHE_DIR={shlex.quote(cache)}"
-            self.python(host).write_text(f'#!/bin/sh\n{settings} exec {shlex.quote(python)} "$@"\n')
+            self.python(host).write_text(f'#!/bin/sh\n{settings} exec {shlex.quote(python or open_python())} "$@"\n')
             self.python(host).chmod(0o755)
             self.hosts[host] = {"person": person}
         self.variables = {

@@ -19,6 +19,8 @@ from typing import Any, Mapping, NamedTuple
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave import client_script as _client_script
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.trust import bundle_for_requests
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._trust import python_changeable
 
 _PASSED_ON = (
     "http_proxy",
@@ -65,11 +67,20 @@ def environment(user: pwd.struct_passwd, ca_path: str | None, inherited: Mapping
 
 
 def run_client(check: Check, user: pwd.struct_passwd) -> list[dict[str, Any]]:
-    """Run ``CAVEclient`` for every datastack, and return what ``_client_check`` says of each, in order.
+    """Run ``CAVEclient`` for every datastack, and return what ``client_script`` says of each, in order.
 
     A datastack about which nothing was said has the exception ``TimeoutExpired`` (killed at the timeout), ``OSError``
     (it could not be started) or ``ChildProcessError`` (it ended without a word).
+
+    Raises:
+        CaveError: somebody besides root and the user can change the interpreter, and so could read the user's token.
     """
+    changeable = python_changeable(check.python, (0, user.pw_uid))
+    if changeable:
+        raise CaveError(
+            f"{check.python} is not run for {user.pw_name}: {changeable}, and could read the token. Use an environment "
+            f"that root or {user.pw_name} alone can write."
+        )
     asked = {"timeout": check.timeout, "key": check.key, "datastacks": check.datastacks}
     deadline = time.monotonic() + check.timeout
     (report, report_end), (errors, errors_end) = os.pipe(), os.pipe()

@@ -5,27 +5,32 @@
 """The builds of a managed environment: ``PATH/builds/NAME``, and ``PATH/current`` that points at the live one.
 
 A virtual environment cannot be moved, so each is built where it will stay. It counts once its record is written, and
-is live once ``current`` is swapped: whatever interrupts a run, ``current`` leads to a build that is whole.
+is live once ``current`` is swapped: whatever interrupts a run, ``current`` leads to a build that is whole. The time of
+the record is when the build was last live.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import shutil
 import stat
 import time
 from pathlib import Path
-from typing import Any, Iterator, Mapping, NamedTuple
+from typing import Any, Mapping, NamedTuple
 
+from ansible_collections.connectomics.cave.plugins.module_utils import _trust
+from ansible_collections.connectomics.cave.plugins.module_utils._atomic import sync_directory
 from ansible_collections.connectomics.cave.plugins.module_utils._environment import installed as _installed
+from ansible_collections.connectomics.cave.plugins.module_utils._environment import lock as _lock
+from ansible_collections.connectomics.cave.plugins.module_utils._environment import processes as _processes
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 
 _NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
 _WORK = ".work"
 _LINK = re.compile(r"\.current-[0-9a-f]{8}")
+_WAY_BACK = "caveclient-rolled-back"
 _PIN = "_caveclient_build.pth"
 
 
@@ -34,8 +39,16 @@ class Build(NamedTuple):
 
     path: Path
     record: Mapping[str, Any]
-    activated: int
-    """When it was last made live by a request for it, in nanoseconds."""
+
+    @property
+    def last_live(self) -> int:
+        """When it last became or ceased to be live, in nanoseconds since 1970; 0: never yet."""
+        return (self.path / _installed.RECORD).stat().st_mtime_ns
+
+    @property
+    def is_way_back(self) -> bool:
+        """Whether it was rolled back to when it last became live."""
+        return (self.path / _WAY_BACK).exists()
 
     @property
     def python(self) -> Path:
@@ -47,11 +60,16 @@ class Build(NamedTuple):
         """Where its packages are."""
         return _installed.site_packages_of(self.path, self.record["python"])
 
-    @property
-    def is_intact(self) -> bool:
-        """Whether its Python still is the one that it was made with: an upgrade of the system may have removed it."""
+    def trouble(self) -> str:
+        """Return why it is not to be used any more, in words; empty: it is as it was made."""
         base = self.record["base"]
-        return os.path.realpath(self.python) == base and os.access(base, os.X_OK)
+        changeable = _trust.python_changeable(str(self.python), (0,)) if os.geteuid() == 0 else ""
+        if changeable:
+            return f"{self.path} is not root's alone: {changeable}"
+        # An upgrade of the system may have removed it.
+        if os.path.realpath(self.python) != base or not os.access(base, os.X_OK):
+            return f"the Python of {self.path} is gone ({base})"
+        return ""
 
 
 class Builds:
@@ -61,16 +79,16 @@ class Builds:
         self.path = Path(path)
         self.folder = self.path / "builds"
         self.current = self.path / "current"
-        self._lock_file = self.path / ".lock"
+        self.lock_file = self.path / ".lock"
 
     def check_place(self) -> None:
         """Make sure that the path is free for builds, or holds them already.
 
         Raises:
-            CaveError: something else is there.
+            CaveError: something else is there, or somebody else than root could change what root makes there.
         """
-        if not self.path.is_absolute():
-            raise CaveError(f"path: {self.path} is not an absolute path.")
+        for path in (self.path, self.folder):
+            _trust.check("path", str(path), "Choose a path below folders that root alone can write, such as /opt.")
         if self.path.exists() and not self.path.is_dir():
             raise CaveError(f"path: {self.path} is a file; expected a directory, or nothing there.")
         if (self.path / "pyvenv.cfg").exists():
@@ -84,36 +102,54 @@ class Builds:
     # --- Reading ---
 
     def complete(self) -> list[Build]:
-        """Return the finished builds, the one that was asked for last first."""
+        """Return the finished builds: the live one, then the others, the one that was live last first."""
         found = []
         for path in self._entries(self.folder):
             record = _installed.read_record(path) if _NAME.fullmatch(path.name) else {}
             if record:
-                found.append(Build(path, record, (path / _installed.RECORD).stat().st_mtime_ns))
-        return sorted(found, key=lambda build: (-build.activated, build.path.name))
+                found.append(Build(path, record))
+        live = self._live_target()
+        return sorted(found, key=lambda build: (str(build.path) != live, -build.last_live, build.path.name))
+
+    def _live_target(self) -> str:
+        """Return the path of the build that ``current`` points at; empty where it points elsewhere."""
+        with contextlib.suppress(OSError):
+            target = self.path / os.readlink(self.current)
+            if target.parent == self.folder:
+                return str(target)
+        return ""
+
+    def before_live(self) -> Build | None:
+        """Return the build that was live before the live one is; None where none was, or it is gone."""
+        live = self.live()
+        return next(
+            (build for build in self.complete() if build != live and build.last_live and not build.trouble()), None
+        )
 
     def live(self) -> Build | None:
         """Return the build that is live; None when there is none, or it is not a whole one of ours."""
-        try:
-            target = Path(os.readlink(self.current))
-        except OSError:
-            return None
-        return next((build for build in self.complete() if self.path / target == build.path), None)
+        target = self._live_target()
+        record = _installed.read_record(Path(target)) if target and _NAME.fullmatch(os.path.basename(target)) else {}
+        return Build(Path(target), record) if record else None
 
-    def litter(self) -> list[Path]:
-        """Return what interrupted runs left: directories without a record, links that were never swapped in."""
-        live = self.live()
-        pointed_at = live.path if live else Path(os.path.realpath(self.current))
+    def leftovers(self) -> list[Path]:
+        """Return what interrupted runs left: directories without a record, and what was never swapped in."""
+        pointed_at = self._live_target() or os.path.realpath(self.current)
         return [
-            *(path for path in self._entries(self.folder) if _is_unfinished(path) and path != pointed_at),
+            *(path for path in self._entries(self.folder) if _is_unfinished(path) and str(path) != pointed_at),
             *(path for path in self._entries(self.path) if _LINK.fullmatch(path.name)),
         ]
 
+    def surplus(self, live: Build | None, keep: int) -> list[Path]:
+        """Return the builds that are more than ``keep`` besides the live one, and that no process uses."""
+        others = [build.path for build in self.complete() if not live or build.path != live.path]
+        return [path for path in others[keep:] if not _processes.in_use(path)]
+
     def is_ours(self) -> bool:
-        """Tell whether anything at all of ours is there."""
+        """Return whether anything of ours is there."""
         return (
             self.current.is_symlink()
-            or self._lock_file.exists()
+            or self.lock_file.exists()
             or any(_NAME.match(path.name) for path in self._entries(self.folder))
         )
 
@@ -126,98 +162,83 @@ class Builds:
 
     # --- The lock ---
 
-    @contextlib.contextmanager
-    def locked(self, patience: float) -> Iterator[int]:
-        """Keep every other run away from these builds meanwhile; gives the descriptor that holds the lock.
+    def locked(self, timeout: float) -> contextlib.AbstractContextManager[int]:
+        """Keep every other run away from these builds meanwhile; see ``lock.locked``."""
+        return _lock.locked(self.lock_file, timeout, self._make_path)
 
-        An installer that outlives a killed run has the descriptor too: it is never cleaned away under its feet.
-
-        Raises:
-            CaveError: another run does not end within ``patience`` seconds.
-        """
-        deadline = time.monotonic() + patience
-        while True:
-            descriptor = self._open_lock()
-            if descriptor is not None:
-                if _try_lock(descriptor) and self._is_lock(descriptor):
-                    break
-                os.close(descriptor)
-            if time.monotonic() >= deadline:
-                raise CaveError(
-                    f"Another run has been working on {self.path} for more than {patience:.0f} seconds. Wait for it, "
-                    "or look for a hanging uv or pip on this host."
-                )
-            time.sleep(0.1)
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
-
-    def _open_lock(self) -> int | None:
-        # A run that removes all may take the directory away in between.
+    def _make_path(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        try:
-            return os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-        except FileNotFoundError:
-            return None
-
-    def _is_lock(self, descriptor: int) -> bool:
-        """Tell whether a descriptor is of the file that others would lock: the run before may have removed it."""
-        try:
-            return os.path.samestat(os.fstat(descriptor), self._lock_file.stat())
-        except OSError:
-            return False
+        self.check_place()  # somebody may have been faster
 
     def is_busy(self) -> bool:
-        """Tell whether another run is working here, without waiting or writing anything."""
-        try:
-            descriptor = os.open(self._lock_file, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError:
-            return False
-        try:
-            return not _try_lock(descriptor)
-        finally:
-            os.close(descriptor)
+        """Return whether another run is working here, without waiting or writing anything."""
+        return _lock.is_held(self.lock_file)
 
     # --- Writing, under the lock ---
 
     def new_place(self) -> tuple[Path, Path]:
-        """Return where the next build goes, and a work folder beside it; both are litter until it is finished."""
+        """Return where the next build goes, and a work folder beside it; both are leftovers until it is finished."""
         name = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.urandom(4).hex()}"
         place, work = self.folder / name, self.folder / (name + _WORK)
         self.folder.mkdir(parents=True, exist_ok=True)
         work.mkdir()
         return place, work
 
-    def finish(self, place: Path, record: Mapping[str, Any]) -> Build:
-        """Declare a build finished: everybody may read it, it is on the disk, and its record comes last."""
-        python = str(record["python"])
-        _pin(self.current, place, _installed.site_packages_of(place, python))
+    def prepare(self, place: Path, python: str) -> None:
+        """Make a filled build one that everybody can use, before it is proven.
+
+        Args:
+            place: of the build.
+            python: the version of its Python.
+
+        Raises:
+            CaveError: it holds a file of somebody else.
+        """
+        _keep_programs_in_their_build(self.current, place, _installed.site_packages_of(place, python))
+        with contextlib.suppress(FileNotFoundError):
+            (place / ".lock").unlink()  # of uv; whoever can read it can lock it
         open_to_all(place)
+
+    def finish(self, place: Path, record: Mapping[str, Any]) -> Build:
+        """Declare a build finished: it is on the disk, and its record comes last."""
         _sync(place)
         _installed.write_record(place, record)
-        _sync_directory(place)
-        _sync_directory(self.folder)
-        return Build(place, record, (place / _installed.RECORD).stat().st_mtime_ns)
+        os.utime(place / _installed.RECORD, ns=(0, 0))
+        self._sync_folder(self.folder)
+        return Build(place, record)
 
-    def switch(self, build: Build, asked_for: bool) -> None:
+    def switch(self, build: Build, back: bool = False) -> None:
         """Make a build the live one, in one step.
 
         Args:
             build: the build.
-            asked_for: whether this is a request for it, rather than a way back to it; then it becomes the first of all.
+            back: whether this is the way back to it, rather than a request for it.
         """
         for path in self._entries(self.path):
             if _LINK.fullmatch(path.name):  # of a run that was killed: nobody else is writing
                 path.unlink()
+        live = self.live()
+        newest = max([0, *(other.last_live for other in self.complete())])
+        if live:  # so that it comes before all others, also when its own switch was interrupted
+            newest = _set_time(live, newest)
+        # Known before it is done: a run that is killed in between must not go further back.
+        if back:
+            (build.path / _WAY_BACK).touch()
+        elif build.is_way_back:
+            (build.path / _WAY_BACK).unlink()
         temporary = self.path / (".current-" + os.urandom(4).hex())
         temporary.symlink_to(build.path.relative_to(self.path))
         temporary.replace(self.current)
-        _sync_directory(self.path)
-        if asked_for:
-            newest = max(other.activated for other in [*self.complete(), build])
-            moment = max(time.time_ns(), newest + 1)
-            os.utime(build.path / _installed.RECORD, ns=(moment, moment))
+        self._sync_folder(self.path)
+        _set_time(build, newest)
+
+    @staticmethod
+    def _sync_folder(path: Path) -> None:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            sync_directory(descriptor)
+        finally:
+            os.close(descriptor)
 
     def remove(self, path: Path) -> None:
         """Remove a build, or what is left of one. Without its record it counts as unfinished at once."""
@@ -230,13 +251,20 @@ class Builds:
     def remove_all(self) -> None:
         """Remove every build and the path, but nothing that is not ours."""
         self.current.unlink(missing_ok=True)
-        for path in [*self.litter(), *(build.path for build in self.complete())]:
+        for path in [*self.leftovers(), *(build.path for build in self.complete())]:
             self.remove(path)
         with contextlib.suppress(OSError):
             self.folder.rmdir()
-        self._lock_file.unlink(missing_ok=True)
+        self.lock_file.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self.path.rmdir()
+
+
+def _set_time(build: Build, newest: int) -> int:
+    """Note that a build is live now, after all that was noted before; returns the time."""
+    moment = max(time.time_ns(), newest + 1)
+    os.utime(build.path / _installed.RECORD, ns=(moment, moment))
+    return moment
 
 
 def _is_unfinished(path: Path) -> bool:
@@ -244,15 +272,7 @@ def _is_unfinished(path: Path) -> bool:
     return bool(_NAME.fullmatch(name)) and (path.name != name or not _installed.read_record(path))
 
 
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _pin(current: Path, place: Path, site_packages: Path) -> None:
+def _keep_programs_in_their_build(current: Path, place: Path, site_packages: Path) -> None:
     """Let every program started through ``current`` stay with the build that it started with.
 
     Otherwise a notebook that runs during an upgrade would import its next module from the other build.
@@ -272,6 +292,9 @@ def open_to_all(folder: Path) -> None:
     """Let everybody read what is in a folder, and nobody but the owner write.
 
     An installer links files from its cache, and those have the mode that the umask of an earlier day gave them.
+
+    Raises:
+        CaveError: a file in it belongs to somebody else.
     """
     for directory, _folders, files in os.walk(folder):
         _open_entry(directory, 0o755)
@@ -280,7 +303,13 @@ def open_to_all(folder: Path) -> None:
 
 
 def _open_entry(path: str, wanted: int) -> None:
-    mode = os.lstat(path).st_mode
+    info = os.lstat(path)
+    mode = info.st_mode
+    if info.st_uid != os.geteuid():
+        raise CaveError(
+            f"{path} was installed from a file of another account (user id {info.st_uid}), which could change it. "
+            "Remove UV_CACHE_DIR and the like from the task's environment, or empty that cache."
+        )
     if stat.S_ISLNK(mode):
         return
     opened = (stat.S_IMODE(mode) | wanted | (0o111 if mode & 0o100 else 0)) & ~0o022
@@ -300,13 +329,5 @@ def _sync(place: Path) -> None:
     descriptor = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
     try:
         sync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -13,112 +13,18 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Any, Mapping, NamedTuple, Sequence
+from typing import Any, Mapping, NamedTuple
 
-from ansible_collections.connectomics.cave.plugins.module_utils._environment import installers as _installers
-from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._atomic import replace_file
+from ansible_collections.connectomics.cave.plugins.module_utils._environment import processes as _processes
+from ansible_collections.connectomics.cave.plugins.module_utils._environment.request import (
+    Request,
+    name_of,
+    normal_name,
+)
 
 RECORD = "caveclient-build.json"
 """The file that is written last into a finished environment, and says what was asked for and what came of it."""
-
-_EXACT = re.compile(r"\d[\w.!+-]*")
-_SPECIFIER = re.compile(r"(?:(?:~=|===?|!=|<=|>=|<|>)\s*\d[\w.!+*-]*\s*(?:,\s*|$))+")
-_EXTRA = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
-_REQUIREMENT = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*) *(?:\[[\w .,-]*\])? *(?:[~=!<>(;@][^\r\n\t\\$#]*)?")
-_OPTION = re.compile(r"\s-")
-
-
-class Request(NamedTuple):
-    """What an environment is to hold."""
-
-    version: str = ""
-    """An exact version, a specifier, or empty: any that is there, else the newest."""
-    extras: tuple[str, ...] = ()
-    packages: tuple[str, ...] = ()
-    constraints: tuple[str, ...] = ()
-    python: str = ""
-
-    @property
-    def exact_version(self) -> str:
-        """The version, where an exact one is asked for."""
-        return self.version if _EXACT.fullmatch(self.version) else ""
-
-    @property
-    def requirement(self) -> str:
-        """The requirement on caveclient, as installers take it."""
-        extras = f"[{','.join(self.extras)}]" if self.extras else ""
-        return f"caveclient{extras}{'==' if self.exact_version else ''}{self.version}"
-
-    @property
-    def requirements(self) -> tuple[str, ...]:
-        """All that is to be installed."""
-        return (self.requirement, *self.packages)
-
-    def named(self) -> str:
-        """Return what is asked for, in words for a message."""
-        if not self.version:
-            return "the newest caveclient"
-        return f"caveclient {self.version}"
-
-
-def parse_request(
-    version: str,
-    extras: Sequence[str],
-    packages: Sequence[str],
-    constraints: Sequence[str],
-    python: str,
-    with_kernel: bool,
-) -> Request:
-    """Check the user's words, and bring them into the form that is compared.
-
-    Raises:
-        CaveError: one of them is not what it should be.
-    """
-    version = re.sub(r"^==\s*(?=\d[^*]*$)", "", version.strip())
-    if not (version == "" or _EXACT.fullmatch(version) or _SPECIFIER.fullmatch(version)):
-        raise CaveError(
-            f"version: {version!r} is neither a version (8.2.1) nor a specifier (>=8,<9). For the newest, leave it "
-            "empty."
-        )
-    for extra in extras:
-        if not _EXTRA.fullmatch(extra):
-            raise CaveError(f"extras: {extra!r} is not the name of an extra (such as cv).")
-    for option, items in (("packages", packages), ("constraints", constraints)):
-        for item in items:
-            _check_requirement(option, item)
-    if with_kernel and not any(name_of(package) == "ipykernel" for package in packages):
-        packages = [*packages, "ipykernel"]
-    return Request(
-        version=re.sub(r"\s+", "", version),
-        extras=tuple(sorted({_installers.normal_name(extra) for extra in extras})),
-        packages=tuple(sorted({package.strip() for package in packages})),
-        constraints=tuple(sorted({constraint.strip() for constraint in constraints})),
-        python=python.strip(),
-    )
-
-
-def _check_requirement(option: str, item: str) -> None:
-    if not _REQUIREMENT.fullmatch(item.strip()) or _OPTION.search(item):
-        raise CaveError(f"{option}: {item!r} is not a requirement such as 'matplotlib>=3.8'.")
-    masked = _installers.mask_credentials(item)
-    if masked != item:
-        raise CaveError(
-            f"{option}: a URL with user name and password is refused, since it would be seen in logs ({masked}). Put "
-            "them into the ~/.netrc of the user that installs."
-        )
-    if name_of(item) == "caveclient":
-        raise CaveError(
-            f"{option}: caveclient itself is asked for with the options 'version' and 'extras', not {item!r}."
-        )
-
-
-def name_of(requirement: str) -> str:
-    """Return the normalized name of the package that a requirement asks for."""
-    match = _REQUIREMENT.fullmatch(requirement.strip())
-    return _installers.normal_name(match.group(1)) if match else ""
-
-
-# --- What is there ---
 
 
 def installed_packages(site_packages: Path) -> dict[str, str]:
@@ -136,12 +42,10 @@ def installed_packages(site_packages: Path) -> dict[str, str]:
         name, _dash, version = stem.partition("-")
         if kind == "egg-info":
             version = re.sub(r"-py\d.*$", "", version)
-        elif kind != "dist-info" or (
-            _installers.normal_name(name) == "caveclient" and not _is_whole(site_packages / entry)
-        ):
+        elif kind != "dist-info" or (normal_name(name) == "caveclient" and not _is_whole(site_packages / entry)):
             continue
         if name and version:
-            found[_installers.normal_name(name)] = version
+            found[normal_name(name)] = version
     return found
 
 
@@ -159,7 +63,7 @@ def provided_extras(site_packages: Path) -> set[str]:
             except OSError:
                 continue
             found = re.findall(r"^Provides-Extra:\s*(\S+)\s*$", text.partition("\n\n")[0], re.MULTILINE)
-            return {_installers.normal_name(extra) for extra in found}
+            return {normal_name(extra) for extra in found}
     return set()
 
 
@@ -206,13 +110,11 @@ def make_record(
 
 def write_record(prefix: Path, record: Mapping[str, Any]) -> None:
     """Write the record in one step, to the disk: what it is about has to be there before."""
-    temporary = prefix / (f".{RECORD}.new")
-    temporary.unlink(missing_ok=True)
-    with temporary.open("x", encoding="utf-8") as stream:
-        json.dump(record, stream, indent=1)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(prefix / RECORD)
+    descriptor = os.open(prefix, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        replace_file(descriptor, RECORD, json.dumps(record, indent=1).encode(), mode=0o644)
+    finally:
+        os.close(descriptor)
 
 
 # --- Whether it is what was asked for ---
@@ -230,7 +132,7 @@ class Shortfall(NamedTuple):
 
 
 def same_release(one: str, other: str) -> bool:
-    """Tell whether two exact versions mean the same release: 8.2 and 8.2.0 do. No other spelling is looked through."""
+    """Return whether two exact versions mean the same release: 8.2 and 8.2.0 do; other spellings do not."""
     return re.sub(r"(\.0)+$", "", one) == re.sub(r"(\.0)+$", "", other)
 
 
@@ -317,11 +219,11 @@ def ask_environment(python: str, missing: Shortfall, environ: Mapping[str, str])
         environ: a cleaned environment.
     """
     text = json.dumps({"requirements": missing.questions, "constraints": missing.constraints})
-    outcome = _installers.run([python, "-I", "-B", "-c", _ASK], environ, 60, text=text)
+    outcome = _processes.run([python, "-I", "-B", "-c", _ASK], environ, 60, text=text)
     try:
         reasons = json.loads(outcome.output)
     except ValueError:
-        reasons = [f"{item} is asked for, and the environment cannot tell whether it has it"
+        reasons = [f"{item} is asked for, and the environment does not answer whether it has it"
                    for item in (*missing.questions, *missing.constraints)]  # fmt: skip
     return [str(reason) for reason in reasons]
 
@@ -339,42 +241,3 @@ def reasons_to_install(
     if missing.questions or missing.constraints:
         return ask_environment(python, missing, environ)
     return []
-
-
-def check_works(
-    python: str,
-    site_packages: Path,
-    request: Request,
-    environ: Mapping[str, str],
-    patience: float,
-    held: Sequence[int] = (),
-) -> str:
-    """Make sure that a filled environment can be used, and return the version of its caveclient.
-
-    Importing it here also leaves its bytecode behind, which its users may not write.
-
-    Raises:
-        CaveError: it lacks caveclient or an extra, or importing it fails or takes too long.
-    """
-    version = installed_packages(site_packages).get("caveclient", "")
-    if not version:
-        raise CaveError(f"The installer reported success, but caveclient is not in {site_packages}.")
-    unknown = sorted(set(request.extras) - provided_extras(site_packages))
-    if unknown:
-        known = ", ".join(sorted(provided_extras(site_packages))) or "none"
-        raise CaveError(f"caveclient {version} has no extra {unknown[0]!r}; it has: {known}.")
-    modules = ["caveclient"]
-    if any(name_of(package) == "ipykernel" for package in request.packages):
-        modules.append("ipykernel.kernelapp")
-    command = [python, "-I", "-c", "import " + ", ".join(modules)]
-    outcome = _installers.run(command, environ, patience, held=held)
-    if outcome.returncode is None:
-        raise CaveError(f"Importing caveclient {version} took more than {patience:.0f} seconds.")
-    if outcome.returncode != 0:
-        reason = _installers.last_line(outcome.error) or f"it ended with {outcome.returncode}"
-        raise CaveError(
-            f"caveclient {version} is installed but cannot be imported: {reason}. Choose another version, constraints "
-            "or Python.",
-            installer_output=_installers.mask_credentials(outcome.error),
-        )
-    return version

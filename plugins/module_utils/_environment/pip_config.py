@@ -14,6 +14,31 @@ from pathlib import Path
 from typing import Iterator, Mapping, NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from ansible_collections.connectomics.cave.plugins.module_utils._environment.request import Source
+from ansible_collections.connectomics.cave.plugins.module_utils._masking import mask_credentials
+
+SYSTEM_BUNDLES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
+"""Where systems keep the certificate authorities that they trust, in one file."""
+_PASSED_ON = (
+    "timeout",
+    "default-timeout",
+    "retries",
+    "only-binary",
+    "no-binary",
+    "prefer-binary",
+    "pre",
+    "keyring-provider",
+    "no-cache-dir",
+    "use-deprecated",
+    "use-feature",
+)
+"""Settings that say how packages are fetched; all others of pip, which say where they go, are left out."""
+
 
 class PipSettings(NamedTuple):
     """What pip's configuration says about where packages come from. URLs may hold credentials: never print them."""
@@ -26,6 +51,35 @@ class PipSettings(NamedTuple):
     cert: str = ""
     client_cert: str = ""
     proxy: str = ""
+    constraints: tuple[str, ...] = ()
+    others: tuple[tuple[str, str], ...] = ()
+    """Name and value of what else is passed on to pip."""
+
+    @property
+    def index_urls(self) -> tuple[str, ...]:
+        """All indexes."""
+        return (self.index_url, *self.extra_index_urls) if self.index_url else self.extra_index_urls
+
+    def with_source(self, source: Source) -> PipSettings:
+        """Return what holds for a request: an index that it names is the only one, and offline there is none."""
+        if source.offline:
+            links = tuple(link for link in self.find_links if local_path(link))
+            return self._replace(index_url="", extra_index_urls=(), find_links=links, no_index=True)
+        if source.index_url:
+            return self._replace(index_url=source.index_url, extra_index_urls=(), no_index=False)
+        return self
+
+
+def system_certificates() -> str:
+    """Return the file of the certificate authorities that this host trusts; empty where there is none."""
+    return next((bundle for bundle in SYSTEM_BUNDLES if Path(bundle).is_file()), "")
+
+
+def local_path(location: str) -> str:
+    """Return the path that a link or an index names on this host; empty for one of a network."""
+    if location.startswith("file://"):
+        return unquote(urlsplit(location).path)
+    return location if location and "://" not in location else ""
 
 
 def read_pip_settings(environ: Mapping[str, str], home: str) -> PipSettings:
@@ -58,6 +112,8 @@ def read_pip_settings(environ: Mapping[str, str], home: str) -> PipSettings:
         cert=values.get("cert", "").strip(),
         client_cert=values.get("client-cert", "").strip(),
         proxy=values.get("proxy", "").strip(),
+        constraints=tuple(values.get("constraint", "").split()),
+        others=tuple((name, values[name]) for name in _PASSED_ON if values.get(name)),
     )
 
 
@@ -75,13 +131,33 @@ def _files(environ: Mapping[str, str], home: str) -> Iterator[Path]:
 
 
 def has_own_uv_settings(environ: Mapping[str, str], home: str) -> bool:
-    """Tell whether somebody has configured uv itself on this host; then pip's configuration is none of its business."""
+    """Return whether uv itself is configured on this host; then it does not follow pip's configuration."""
     if any(environ.get(name) for name in ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL")):
         return True
     own = environ.get("UV_CONFIG_FILE") or Path(
         environ.get("XDG_CONFIG_HOME") or Path(home, ".config"), "uv", "uv.toml"
     )
     return Path(own).is_file() or Path("/etc/uv/uv.toml").is_file()
+
+
+def as_pip_environment(settings: PipSettings) -> dict[str, str]:
+    """Return the variables that tell pip these settings, and that it is to read no configuration file.
+
+    Nothing but this keeps out an extra index, a ``target``, a ``prefix`` or ``require-hashes`` that a file names.
+    """
+    found = {
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_INDEX_URL": settings.index_url,
+        "PIP_EXTRA_INDEX_URL": " ".join(settings.extra_index_urls),
+        "PIP_FIND_LINKS": " ".join(settings.find_links),
+        "PIP_TRUSTED_HOST": " ".join(settings.trusted_hosts),
+        "PIP_NO_INDEX": "1" if settings.no_index else "",
+        "PIP_CERT": settings.cert,
+        "PIP_CLIENT_CERT": settings.client_cert,
+        "PIP_PROXY": settings.proxy,
+    }
+    found.update((f"PIP_{name.upper().replace('-', '_')}", value) for name, value in settings.others)
+    return {name: value for name, value in found.items() if value}
 
 
 def as_uv_environment(settings: PipSettings, environ: Mapping[str, str]) -> dict[str, str]:
@@ -113,12 +189,11 @@ def as_uv_environment(settings: PipSettings, environ: Mapping[str, str]) -> dict
 
 
 def _names_nothing_here(location: str) -> bool:
-    """Tell whether it is a folder or file that this host does not have: pip skips such a thing, uv stops at it."""
-    if "://" not in location:
-        return not Path(location).expanduser().exists()
-    return location.startswith("file://") and not Path(unquote(urlsplit(location).path)).exists()
+    """Return whether it is a folder or file that this host does not have: pip skips such a thing, uv stops at it."""
+    place = local_path(location)
+    return bool(place) and not Path(place).expanduser().exists()
 
 
 def host_of_index(url: str) -> str | None:
     """Return host and port of an index's URL, without its credentials; None where it has no host."""
-    return urlsplit(url).netloc.rpartition("@")[2] or None
+    return urlsplit(mask_credentials(url)).netloc.rpartition("@")[2] or None

@@ -25,8 +25,8 @@ from torture.attacks import Report, Short, attack
 from torture.tracing import Point, points, traced
 from torture.write_path import scratch, thinned
 
+from ansible_collections.connectomics.cave.plugins.module_utils._backends.caveclient import run
 from ansible_collections.connectomics.cave.plugins.module_utils._environment.builds import Builds
-from ansible_collections.connectomics.cave.plugins.module_utils._environment.managed import Mode, options_of, run
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 
 CHANGES = """
@@ -91,10 +91,12 @@ class Site:
             "jupyter_dir": str(self.folder / "jupyter"),
             "compile": False,
             "timeout": 60,
+            "ca_path": None,
             "_controller": None,
+            "state": state,
             **options,
         }
-        return run(options_of(params), state, Mode(tmpdir=str(self.folder)))
+        return run(params, False, str(self.folder))
 
     def prepare(self, job: Job) -> None:
         """Make it as it was before a job. It is made once, and copied after that."""
@@ -120,7 +122,7 @@ class Site:
 
     def half_built(self) -> list[str]:
         """Return what is there of builds that are not whole."""
-        return [str(path.relative_to(self.path)) for path in Builds(str(self.path)).litter()]
+        return [str(path.relative_to(self.path)) for path in Builds(str(self.path)).leftovers()]
 
 
 def _in_a_group(action: Callable[[], Any]) -> dict[str, Any]:

@@ -394,7 +394,7 @@ BROKEN = (
     ("module_utils/_backends/server_token.py", "run"),
     ("module_utils/_backends/server_token.py", "run_info"),
     ("module_utils/_backends/server_token.py", "values_of"),
-    ("module_utils/_environment/managed.py", "run"),
+    ("module_utils/_backends/caveclient.py", "run"),
     ("plugin_utils/_vault/file.py", "set_variable"),
 )
 BROKEN_INSIDE = (

@@ -78,7 +78,7 @@ def test_a_host_that_has_all_is_asked_twice_and_nothing_is_brought() -> None:
     played = Played({}, plan(), DONE)
 
     assert played.go() == DONE
-    assert played.asked == [{"_controller": {"plan": True}}, {"_controller": {"brought": {}}}]
+    assert played.asked == [{"_controller": {"plan": True}}, {"_controller": {"from_controller": {}}}]
     assert played.transferred == []
 
 
@@ -86,7 +86,7 @@ def test_uv_is_brought_first_and_may_be_run() -> None:
     played = Played({}, plan("uv", "pip"), DONE)
 
     assert played.go() == DONE
-    assert played.asked[1] == {"_controller": {"brought": {"uv": "/tmp/x/uv"}}}
+    assert played.asked[1] == {"_controller": {"from_controller": {"uv": "/tmp/x/uv"}}}
     assert played.transferred == ["uv (executable)"]
 
 
@@ -94,7 +94,7 @@ def test_pip_is_brought_when_uv_turns_out_not_to_run() -> None:
     played = Played({}, plan("uv", "pip"), lacks("pip"), DONE)
 
     assert played.go() == DONE
-    assert played.asked[2] == {"_controller": {"brought": {"uv": "/tmp/x/uv", "pip": "/tmp/x/pip"}}}
+    assert played.asked[2] == {"_controller": {"from_controller": {"uv": "/tmp/x/uv", "pip": "/tmp/x/pip"}}}
 
 
 def test_what_the_host_has_but_cannot_run_is_brought() -> None:
@@ -125,7 +125,7 @@ def test_wheels_are_brought_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert played.go() == DONE
     assert played.transferred == ["uv (executable)", "wheels.tar", "pip"]
     assert packed == [[tmp_path]]
-    assert played.asked[2]["_controller"]["brought"]["wheels"] == "/tmp/x/wheels.tar"
+    assert played.asked[2]["_controller"]["from_controller"]["wheels"] == "/tmp/x/wheels.tar"
 
 
 def test_a_controller_without_anything_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +148,7 @@ def test_a_number_is_refused_before_anything_runs(name: str) -> None:
 
 def test_what_the_plugin_says_to_the_module_cannot_be_said_by_a_user_and_is_not_shown() -> None:
     shown = {"invocation": {"module_args": {"path": "/opt", "_controller": {"plan": True}}}}
-    played = Played({"_controller": {"brought": {"uv": "/tmp/evil"}}}, {"changed": False, **shown})
+    played = Played({"_controller": {"from_controller": {"uv": "/tmp/evil"}}}, {"changed": False, **shown})
 
     assert played.go()["invocation"]["module_args"] == {"path": "/opt"}
     assert played.asked == [{"_controller": {"plan": True}}]

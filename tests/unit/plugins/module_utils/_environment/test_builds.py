@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,12 @@ def builds(tmp_path: Path) -> Builds:
     return Builds(str(tmp_path / "caveclient"))
 
 
+def finish(builds: Builds, place: Path, record: dict[str, Any]) -> Build:
+    """Do what follows an installation."""
+    builds.prepare(place, record["python"])
+    return builds.finish(place, record)
+
+
 def make(builds: Builds, version: str = "8.2.1") -> Build:
     """Make a build without anything in it but a Python."""
     place, work = builds.new_place()
@@ -40,7 +47,7 @@ def make(builds: Builds, version: str = "8.2.1") -> Build:
     (place / "bin" / "python").symlink_to(sys.executable)
     (place / "lib" / f"python{PYTHON.rpartition('.')[0]}" / "site-packages").mkdir(parents=True)
     base = os.path.realpath(sys.executable)
-    return builds.finish(place, make_record(Request(version), PYTHON, base, "uv 1", {"caveclient": version}))
+    return finish(builds, place, make_record(Request(version), PYTHON, base, "uv 1", {"caveclient": version}))
 
 
 def names(folder: Path) -> set[str]:
@@ -54,14 +61,9 @@ def test_nothing_there_is_a_good_place(builds: Builds) -> None:
     builds.check_place()
     assert builds.live() is None
     assert builds.complete() == []
-    assert builds.litter() == []
+    assert builds.leftovers() == []
     assert not builds.is_ours()
     assert not builds.path.exists()
-
-
-def test_a_relative_path_is_refused() -> None:
-    with pytest.raises(CaveError, match="not an absolute path"):
-        Builds("opt/caveclient").check_place()
 
 
 def test_a_file_in_the_way_is_refused(builds: Builds) -> None:
@@ -90,7 +92,7 @@ def test_a_build_is_live_once_it_was_switched_to(builds: Builds) -> None:
     build = make(builds)
     assert builds.live() is None
 
-    builds.switch(build, asked_for=True)
+    builds.switch(build)
 
     live = builds.live()
     assert live is not None
@@ -98,36 +100,37 @@ def test_a_build_is_live_once_it_was_switched_to(builds: Builds) -> None:
     assert str(builds.current.readlink()) == f"builds/{build.path.name}"
 
 
-def test_the_build_that_was_asked_for_last_comes_first(builds: Builds) -> None:
-    first, second, third = make(builds), make(builds), make(builds)
-    for build in (first, second, third, first):
-        builds.switch(build, asked_for=True)
+def test_builds_are_in_the_order_in_which_they_were_live_and_those_that_never_were_come_last(builds: Builds) -> None:
+    first, second, third, never = (make(builds) for _number in range(4))
+    for build, back in ((first, False), (second, False), (first, True), (third, False)):
+        builds.switch(build, back=back)
 
-    assert [build.path for build in builds.complete()] == [first.path, third.path, second.path]
+    assert [build.path for build in builds.complete()] == [third.path, first.path, second.path, never.path]
+    before = builds.before_live()
+    assert before is not None
+    assert before.path == first.path
 
 
-def test_going_back_does_not_change_the_order(builds: Builds) -> None:
+def test_a_build_knows_whether_it_was_rolled_back_to(builds: Builds) -> None:
     first, second = make(builds), make(builds)
-    builds.switch(first, asked_for=True)
-    builds.switch(second, asked_for=True)
+    for build, back in ((first, False), (second, False), (first, True)):
+        builds.switch(build, back=back)
+    assert first.is_way_back
 
-    builds.switch(first, asked_for=False)
-
-    assert [build.path for build in builds.complete()] == [second.path, first.path]
-    live = builds.live()
-    assert live is not None
-    assert live.path == first.path
+    builds.switch(second)
+    builds.switch(first)
+    assert not first.is_way_back
 
 
-def test_a_build_whose_python_is_gone_is_not_intact(builds: Builds) -> None:
+def test_a_build_whose_python_is_gone_is_not_to_be_used(builds: Builds) -> None:
     build = make(builds)
-    assert build.is_intact
+    assert build.trouble() == ""
 
     build.python.unlink()
-    assert not build.is_intact
+    assert "is gone" in build.trouble()
 
     build.python.symlink_to("/bin/sh")
-    assert not build.is_intact
+    assert "is gone" in build.trouble()
 
 
 def test_a_link_that_leads_elsewhere_is_no_live_build(builds: Builds, tmp_path: Path) -> None:
@@ -140,9 +143,9 @@ def test_a_link_that_leads_elsewhere_is_no_live_build(builds: Builds, tmp_path: 
 # --- What interrupted runs leave ---
 
 
-def test_unfinished_builds_work_folders_and_links_are_litter_and_nothing_else(builds: Builds) -> None:
+def test_unfinished_builds_work_folders_and_links_are_leftovers_and_nothing_else(builds: Builds) -> None:
     build = make(builds)
-    builds.switch(build, asked_for=True)
+    builds.switch(build)
     place, work = builds.new_place()
     place.mkdir()
     link = builds.path / ".current-0a1b2c3d"
@@ -150,16 +153,16 @@ def test_unfinished_builds_work_folders_and_links_are_litter_and_nothing_else(bu
     (builds.folder / "mine").mkdir()
     (builds.path / "notes.txt").touch()
 
-    assert set(builds.litter()) == {place, work, link}
+    assert set(builds.leftovers()) == {place, work, link}
 
 
-def test_what_is_live_is_never_litter_even_without_its_record(builds: Builds) -> None:
+def test_what_is_live_is_never_leftovers_even_without_its_record(builds: Builds) -> None:
     build = make(builds)
-    builds.switch(build, asked_for=True)
+    builds.switch(build)
     (build.path / RECORD).unlink()
 
     assert builds.live() is None
-    assert builds.litter() == []
+    assert builds.leftovers() == []
 
 
 def test_removing_a_build_makes_it_unfinished_first(builds: Builds, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,11 +172,11 @@ def test_removing_a_build_makes_it_unfinished_first(builds: Builds, monkeypatch:
     builds.remove(build.path)
 
     assert builds.complete() == []
-    assert builds.litter() == [build.path]
+    assert builds.leftovers() == [build.path]
 
 
 def test_removing_all_leaves_what_is_not_ours(builds: Builds) -> None:
-    builds.switch(make(builds), asked_for=True)
+    builds.switch(make(builds))
     make(builds)
     builds.new_place()
     (builds.folder / "mine").mkdir()
@@ -188,7 +191,7 @@ def test_removing_all_leaves_what_is_not_ours(builds: Builds) -> None:
 
 
 def test_removing_all_removes_the_path_when_nothing_else_is_in_it(builds: Builds) -> None:
-    builds.switch(make(builds), asked_for=True)
+    builds.switch(make(builds))
 
     with builds.locked(1):
         builds.remove_all()
@@ -297,9 +300,9 @@ def test_a_program_that_runs_during_a_switch_stays_with_its_build(builds: Builds
         site_packages = place / "lib" / f"python{PYTHON.rpartition('.')[0]}" / "site-packages"
         (site_packages / "late.py").write_text(f"VERSION = {version!r}\n")
         base = os.path.realpath(place / "bin" / "python")
-        build = builds.finish(place, make_record(Request(version), PYTHON, base, "uv 1", {}))
+        build = finish(builds, place, make_record(Request(version), PYTHON, base, "uv 1", {}))
         if version == "8.2.0":
-            builds.switch(build, asked_for=True)
+            builds.switch(build)
     code = (
         "import subprocess, sys; print('ready', flush=True); input(); import late; print(late.VERSION)\n"
         "code = 'import late; print(late.VERSION)'\n"
@@ -313,7 +316,7 @@ def test_a_program_that_runs_during_a_switch_stays_with_its_build(builds: Builds
     assert running.stdout
     assert running.stdout.readline() == "ready\n"
 
-    builds.switch(build, asked_for=True)
+    builds.switch(build)
     output, errors = running.communicate("\n", timeout=20)
 
     first = next(other for other in builds.complete() if other.path != build.path).path
@@ -342,9 +345,12 @@ def test_where_one_file_system_cannot_be_synced_alone_all_are(builds: Builds, mo
     assert synced
 
 
-def test_locks_of_other_kinds_do_not_count_as_busy(builds: Builds) -> None:
+def test_a_lock_that_another_account_may_have_opened_is_no_lock(builds: Builds) -> None:
     builds.path.mkdir()
-    with (builds.path / ".lock").open("w") as file:
+    (builds.path / ".lock").touch(mode=0o644)
+    with (builds.path / ".lock").open() as theirs:
+        fcntl.flock(theirs, fcntl.LOCK_EX)
         assert not builds.is_busy()
-        fcntl.flock(file, fcntl.LOCK_SH)
-        assert builds.is_busy()
+        with builds.locked(1):
+            assert stat.S_IMODE((builds.path / ".lock").stat().st_mode) == 0o600
+            assert builds.is_busy()

@@ -14,18 +14,13 @@ from typing import Any
 import pytest
 import stub_wheels
 
-from ansible_collections.connectomics.cave.plugins.module_utils._environment import installed as _installed
-from ansible_collections.connectomics.cave.plugins.module_utils._environment import installers as _installers
+from ansible_collections.connectomics.cave.plugins.module_utils._environment import processes as _processes
 from ansible_collections.connectomics.cave.plugins.module_utils._environment.installed import (
     RECORD,
-    Request,
     Shortfall,
     ask_environment,
-    check_works,
     installed_packages,
     make_record,
-    name_of,
-    parse_request,
     provided_extras,
     read_record,
     reasons_to_install,
@@ -34,7 +29,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._environment.ins
     site_packages_of,
     write_record,
 )
-from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._environment.request import Request, parse_request
 
 HAVE = {"caveclient": "8.2.1", "packaging": "25.0", "numpy": "2.3.5"}
 
@@ -64,108 +59,6 @@ def python(tmp_path: Path) -> tuple[str, Path]:
     )
     script.chmod(0o755)
     return str(script), site_packages
-
-
-# --- The user's words ---
-
-
-@pytest.mark.parametrize(
-    ("typed", "requirement"),
-    [
-        ("", "caveclient"),
-        ("8.2.1", "caveclient==8.2.1"),
-        ("==8.2.1", "caveclient==8.2.1"),
-        (" 8.2.1 ", "caveclient==8.2.1"),
-        ("8.3.0rc1", "caveclient==8.3.0rc1"),
-        (">=8,<9", "caveclient>=8,<9"),
-        (">= 8, < 9", "caveclient>=8,<9"),
-        ("==8.*", "caveclient==8.*"),
-        ("~=8.2", "caveclient~=8.2"),
-        ("!=8.2.0", "caveclient!=8.2.0"),
-    ],
-)
-def test_a_version_becomes_the_requirement_that_installers_know(typed: str, requirement: str) -> None:
-    assert request(typed).requirement == requirement
-
-
-@pytest.mark.parametrize(
-    "typed", ["latest", "v8.2.1", ">8 <9", "8.2.1; rm -rf /", "8.2.1\n--index-url x", "-r x", "8.2.1 --pre", "=8", ">="]
-)
-def test_what_is_no_version_is_refused_with_an_example_of_one(typed: str) -> None:
-    with pytest.raises(CaveError, match=r"neither a version \(8\.2\.1\) nor a specifier"):
-        request(typed)
-
-
-@pytest.mark.parametrize("extra", ["", "cv]", "a b", "-x", "cv,other"])
-def test_what_is_no_extra_is_refused(extra: str) -> None:
-    with pytest.raises(CaveError, match="is not the name of an extra"):
-        request(extras=[extra])
-
-
-@pytest.mark.parametrize("option", ["packages", "constraints"])
-@pytest.mark.parametrize(
-    "item",
-    [
-        "",
-        "--index-url=https://evil.example",
-        "-e .",
-        "-r /etc/passwd",
-        "a\n--pre",
-        "numpy\r-x",
-        "numpy==2 --hash=sha256:0",
-        "numpy --pre",
-        "./wheel.whl",
-        "numpy==${SECRET}",
-        "numpy # comment",
-        "numpy\\",
-    ],
-)
-def test_an_option_of_the_installer_is_no_requirement(option: str, item: str) -> None:
-    with pytest.raises(CaveError, match="is not a requirement such as"):
-        request(**{option: [item]})  # type: ignore[arg-type]  # wrong on purpose
-
-
-def test_credentials_in_a_requirement_are_refused_and_not_repeated() -> None:
-    with pytest.raises(CaveError) as caught:
-        request(packages=["em-tools @ git+https://alice:s3cret@git.lab.example/em-tools"])
-
-    assert "s3cret" not in caught.value.message
-    assert "alice" not in caught.value.message
-    assert "netrc" in caught.value.message
-
-
-def test_caveclient_is_not_asked_for_twice() -> None:
-    with pytest.raises(CaveError, match="'version' and 'extras'"):
-        request(packages=["CaveClient[cv]==8.2.1"])
-
-
-def test_order_case_and_repetition_of_what_is_asked_for_do_not_matter() -> None:
-    assert request(extras=["CV", "cv"], packages=["b", "a", "b"]) == request(extras=["cv"], packages=["a ", "b"])
-
-
-def test_a_kernel_brings_ipykernel_unless_the_user_says_which() -> None:
-    assert "ipykernel" in request(kernel=True).packages
-    assert request(kernel=True, packages=["ipykernel<7"]).packages == ("ipykernel<7",)
-
-
-@pytest.mark.parametrize(
-    ("requirement", "name"),
-    [("matplotlib>=3.8", "matplotlib"), ("Scikit_Learn", "scikit-learn"), ("x[y]@ https://z", "x"), (">=3", "")],
-)
-def test_the_name_of_a_requirement(requirement: str, name: str) -> None:
-    assert name_of(requirement) == name
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "same"), [("8.2", "8.2.0", True), ("8.2", "8.20", False), ("8", "8.0.0", True)]
-)
-def test_trailing_zeros_make_no_other_release(one: str, other: str, same: bool) -> None:
-    assert same_release(one, other) is same
-
-
-def test_a_request_is_named_for_people() -> None:
-    assert request("").named() == "the newest caveclient"
-    assert request("8.2.1").named() == "caveclient 8.2.1"
 
 
 # --- What is there ---
@@ -326,13 +219,13 @@ def test_an_environment_that_cannot_judge_is_filled_anew(tmp_path: Path) -> None
     reasons = ask_environment(str(tmp_path / "gone"), Shortfall(("x",), ("numpy",), ("scipy<2",)), dict(os.environ))
 
     assert len(reasons) == 2
-    assert all("cannot tell" in reason for reason in reasons)
+    assert all("does not answer" in reason for reason in reasons)
 
 
 def test_no_process_is_started_for_what_the_files_tell(
     python: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_installers.subprocess, "Popen", None)
+    monkeypatch.setattr(_processes.subprocess, "Popen", None)
     asked = request(">=8", packages=["numpy"])
     record = record_of(asked, installed_packages(python[1]))
 
@@ -349,39 +242,12 @@ def test_a_specifier_that_is_new_but_met_is_no_reason(python: tuple[str, Path]) 
     ]
 
 
-# --- Whether it works ---
+@pytest.mark.parametrize(
+    ("one", "other", "same"), [("8.2", "8.2.0", True), ("8.2", "8.20", False), ("8", "8.0.0", True)]
+)
+def test_trailing_zeros_make_no_other_release(one: str, other: str, same: bool) -> None:
+    assert same_release(one, other) is same
 
 
-def test_an_environment_that_imports_caveclient_works(python: tuple[str, Path]) -> None:
-    asked = request("", extras=["cv"], kernel=True)
-
-    assert check_works(python[0], python[1], asked, dict(os.environ), 20) == "8.2.1"
-
-
-def test_an_extra_that_caveclient_does_not_have_is_named_with_those_that_it_has(python: tuple[str, Path]) -> None:
-    with pytest.raises(CaveError, match=r"caveclient 8\.2\.1 has no extra 'vc'; it has: cv"):
-        check_works(python[0], python[1], request(extras=["vc"]), dict(os.environ), 20)
-
-
-def test_an_environment_without_caveclient_does_not_work(python: tuple[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(CaveError, match="caveclient is not in"):
-        check_works(python[0], tmp_path / "empty", request(), dict(os.environ), 20)
-
-
-def test_an_import_that_fails_says_why(python: tuple[str, Path]) -> None:
-    (python[1] / "caveclient" / "__init__.py").write_text("raise ImportError('numpy is broken')")
-
-    with pytest.raises(CaveError, match="cannot be imported: ImportError: numpy is broken"):
-        check_works(python[0], python[1], request(), dict(os.environ), 20)
-
-
-def test_an_import_that_hangs_is_ended(python: tuple[str, Path]) -> None:
-    (python[1] / "caveclient" / "__init__.py").write_text("import time; time.sleep(60)")
-
-    with pytest.raises(CaveError, match="took more than 1 seconds"):
-        check_works(python[0], python[1], request(), dict(os.environ), 1)
-
-
-def test_the_module_says_where_requests_come_from() -> None:
-    """The record's request holds every field of a request, so that a new option cannot be forgotten there."""
-    assert set(record_of(Request())["request"]) == set(_installed.Request._fields)
+def test_a_record_has_every_field_of_a_request() -> None:
+    assert set(record_of(Request())["request"]) == set(Request._fields)

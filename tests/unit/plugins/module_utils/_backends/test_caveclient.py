@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import sys
 import tarfile
 import time
@@ -17,11 +18,16 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.connectomics.cave.plugins.module_utils import _trust
+from ansible_collections.connectomics.cave.plugins.module_utils._backends.caveclient import run
 from ansible_collections.connectomics.cave.plugins.module_utils._environment import builds as _builds
 from ansible_collections.connectomics.cave.plugins.module_utils._environment import installers as _installers
+from ansible_collections.connectomics.cave.plugins.module_utils._environment import processes as _processes
+from ansible_collections.connectomics.cave.plugins.module_utils._environment import proof as _proof
+from ansible_collections.connectomics.cave.plugins.module_utils._environment import pythons as _pythons
 from ansible_collections.connectomics.cave.plugins.module_utils._environment.installed import RECORD
-from ansible_collections.connectomics.cave.plugins.module_utils._environment.installers import Installer, Job, Outcome
-from ansible_collections.connectomics.cave.plugins.module_utils._environment.managed import Mode, options_of, run
+from ansible_collections.connectomics.cave.plugins.module_utils._environment.installers import Installer, Job
+from ansible_collections.connectomics.cave.plugins.module_utils._environment.processes import Outcome
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 
 NEWEST = "8.2.1"
@@ -41,6 +47,7 @@ DEFAULTS: dict[str, Any] = {
     "keep": 1,
     "jupyter_kernel": None,
     "jupyter_dir": "/nonexistent",
+    "ca_path": None,
     "compile": False,
     "timeout": 60,
     "_controller": None,
@@ -61,7 +68,8 @@ class Host:
         self, state: str = "present", check: bool = False, plan: bool = False, **params: Any
     ) -> dict[str, Any]:
         given = {**DEFAULTS, "path": str(self.path), "jupyter_dir": str(self.folder / "jupyter"), **params}
-        return run(options_of(given), state, Mode(check, plan, str(self.folder)))
+        controller = {**(given["_controller"] or {}), "plan": plan}
+        return run({**given, "state": state, "_controller": controller}, check, str(self.folder))
 
     def predicted(self, state: str = "present", **params: Any) -> dict[str, Any]:
         """Run it, after making sure that check mode says the same and changes nothing."""
@@ -134,14 +142,15 @@ def snapshot(folder: Path) -> dict[str, Any]:
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     host = Host(tmp_path)
-    python = _installers.probe(sys.executable)
+    monkeypatch.setattr(_trust, "closed_to_others", lambda _path: "")  # the folders of tests are
+    python = _pythons.probe(sys.executable)
     assert python is not None
-    monkeypatch.setattr(_installers, "probe", lambda executable: python._replace(executable=executable))
+    monkeypatch.setattr(_pythons, "probe", lambda executable: python._replace(executable=executable))
     monkeypatch.setattr(_installers, "install", host.install)
     monkeypatch.setattr(_installers, "preview", host.preview)
     monkeypatch.setattr(_installers, "make_environment", make_environment)
     monkeypatch.setattr(_installers, "choose_installer", lambda *_arguments: Installer("uv", "0.9.5", ("/usr/bin/uv",)))
-    monkeypatch.setattr(_installers, "run", lambda *_arguments, **_keywords: Outcome(0, "[]", ""))
+    monkeypatch.setattr(_processes, "run", lambda *_arguments, **_keywords: Outcome(0, "[]", ""))
     return host
 
 
@@ -162,8 +171,8 @@ def test_a_first_installation_becomes_live(host: Host) -> None:
 def test_a_second_run_changes_nothing_and_starts_nothing(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     host(version="8.2.0", extras=["cv"], packages=["scipy"], jupyter_kernel="CAVE")
     before = snapshot(host.folder)
-    monkeypatch.setattr(_installers, "run", None)
-    monkeypatch.setattr(_installers, "probe", None)
+    monkeypatch.setattr(_processes, "run", None)
+    monkeypatch.setattr(_pythons, "probe", None)
 
     result = host(version="8.2.0", extras=["cv"], packages=["scipy"], jupyter_kernel="CAVE")
 
@@ -225,10 +234,10 @@ def test_keeping_fewer_removes_the_oldest(host: Host) -> None:
 )
 def test_more_than_is_there_is_built(host: Host, more: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     host()
-    monkeypatch.setattr(_installers, "run", lambda *_a, **_k: Outcome(0, '["it is not installed"]', ""))
-    monkeypatch.setattr(_installers, "choose_python", lambda *_arguments: _installers.probe(sys.executable))
-    works = "ansible_collections.connectomics.cave.plugins.module_utils._environment.installed.check_works"
-    monkeypatch.setattr(works, lambda *_a, **_k: NEWEST)
+    monkeypatch.setattr(_processes, "run", lambda *_a, **_k: Outcome(0, '["it is not installed"]', ""))
+    monkeypatch.setattr(_pythons, "choose_python", lambda *_arguments: _pythons.probe(sys.executable))
+    monkeypatch.setattr(_proof, "check_imports", lambda *_a, **_k: NEWEST)
+    monkeypatch.setattr(_proof, "check_users_can_import", lambda *_a, **_k: None)
 
     assert host.predicted(**more)["changed"]
     assert not host(**more)["changed"]
@@ -275,7 +284,7 @@ def test_check_mode_fails_as_the_run_would(host: Host) -> None:
 
 def test_caveclient_that_cannot_be_imported_never_becomes_live(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     host(version="8.1.0")
-    monkeypatch.setattr(_installers, "run", lambda *_a, **_k: Outcome(1, "", "ImportError: libfoo.so.1"))
+    monkeypatch.setattr(_processes, "run", lambda *_a, **_k: Outcome(1, "", "ImportError: libfoo.so.1"))
 
     with pytest.raises(CaveError, match=r"cannot be imported: ImportError: libfoo\.so\.1"):
         host(version="8.2.0")
@@ -301,7 +310,11 @@ def test_root_with_a_strict_umask_makes_what_all_can_read(host: Host) -> None:
         os.umask(umask)
 
     assert restored == 0o077
-    for path in [host.path, *host.path.rglob("*"), *(host.folder / "jupyter").rglob("*")]:
+    made = [host.path, *host.path.rglob("*"), *(host.folder / "jupyter").rglob("*")]
+    assert stat.S_IMODE((host.path / ".lock").stat().st_mode) == 0o600
+    for path in made:
+        if path.name == ".lock":
+            continue
         mode = path.stat().st_mode
         assert mode & 0o444 == 0o444, path
         assert not mode & 0o022, path
@@ -333,7 +346,7 @@ def test_what_a_killed_run_left_is_removed_by_the_next_and_counts_as_a_change(ho
     assert not host()["changed"]
 
 
-def test_what_another_run_is_building_is_not_called_litter(host: Host) -> None:
+def test_what_another_run_is_building_is_not_called_leftovers(host: Host) -> None:
     host()
     (host.path / "builds" / "20260101T000000Z-0123abcd").mkdir()
 
@@ -387,7 +400,7 @@ def test_wheels_of_the_controller_are_used_when_they_were_brought(host: Host, tm
         return Host.install(host, job, *arguments, **keywords)
 
     _installers.install = install  # put back by the fixture's monkeypatch
-    host(find_links=["/srv/wheels"], _controller={"brought": {"wheels": str(archive)}})
+    host(find_links=["/srv/wheels"], _controller={"from_controller": {"wheels": str(archive)}})
 
     assert seen == ["escaped.whl", "good-1.0-py3-none-any.whl"]
     assert not list(host.path.rglob("*.whl"))
@@ -530,7 +543,7 @@ def test_a_kernel_appears_changes_its_name_and_goes(host: Host) -> None:
     assert len(host.installed) == 1
 
 
-def test_a_damaged_kernel_is_mended(host: Host) -> None:
+def test_a_damaged_kernel_is_written_again(host: Host) -> None:
     host(jupyter_kernel="CAVE")
     kernel = host.folder / "jupyter" / "kernels" / "cave" / "kernel.json"
     kernel.write_text("{")
@@ -612,7 +625,7 @@ def test_after_a_killed_upgrade_the_old_version_can_be_asked_for_as_well(host: H
         host(version="8.1.0")
         assert host.version() == "8.1.0", instant
         assert not host(version="8.1.0")["changed"], instant
-        assert not _builds.Builds(str(host.path)).litter()
+        assert not _builds.Builds(str(host.path)).leftovers()
 
     until_it_survives(prepare, lambda: host(version="8.2.0"), judge)
 
@@ -692,8 +705,8 @@ def test_an_existing_environment_that_fits_is_read_without_a_process(
     host: Host, existing: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host(interpreter=str(existing), version="8.2.0", extras=["cv"], packages=["scipy"])
-    monkeypatch.setattr(_installers, "run", None)
-    monkeypatch.setattr(_installers, "probe", None)
+    monkeypatch.setattr(_processes, "run", None)
+    monkeypatch.setattr(_pythons, "probe", None)
 
     assert not host(interpreter=str(existing), version="8.2.0", extras=["cv"], packages=["scipy"])["changed"]
     assert not host(interpreter=str(existing))["changed"]
@@ -706,7 +719,7 @@ def test_a_conda_environment_is_read_without_a_process(host: Host, monkeypatch: 
     info = site_packages(prefix) / "caveclient-8.2.1.dist-info"
     info.mkdir()
     (info / "INSTALLER").write_text("conda")
-    monkeypatch.setattr(_installers, "probe", None)
+    monkeypatch.setattr(_pythons, "probe", None)
 
     result = host(interpreter=str(prefix / "bin" / "python"), version="8.2.1")
 
@@ -717,10 +730,10 @@ def test_a_conda_environment_is_read_without_a_process(host: Host, monkeypatch: 
 def test_a_python_of_the_operating_system_is_refused(
     host: Host, existing: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    python = _installers.probe(str(existing))
+    python = _pythons.probe(str(existing))
     assert python is not None
     managed = python._replace(externally_managed=True, is_venv=False)
-    monkeypatch.setattr(_installers, "probe", lambda _executable: managed)
+    monkeypatch.setattr(_pythons, "probe", lambda _executable: managed)
 
     modes: tuple[dict[str, Any], ...] = ({"check": True}, {"plan": True}, {})
     for mode in modes:
@@ -732,9 +745,9 @@ def test_a_python_of_the_operating_system_is_refused(
 def test_an_existing_environment_with_an_old_python_is_refused(
     host: Host, existing: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    python = _installers.probe(str(existing))
+    python = _pythons.probe(str(existing))
     assert python is not None
-    monkeypatch.setattr(_installers, "probe", lambda _executable: python._replace(version="3.8.18"))
+    monkeypatch.setattr(_pythons, "probe", lambda _executable: python._replace(version="3.8.18"))
 
     with pytest.raises(CaveError, match=r"is Python 3\.8\.18; caveclient needs 3\.9 or later"):
         host(interpreter=str(existing))

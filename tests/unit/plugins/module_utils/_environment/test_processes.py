@@ -1,0 +1,83 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.connectomics.cave.plugins.module_utils._environment.processes import (
+    Outcome,
+    clean_environment,
+    home_directory,
+    run,
+)
+
+
+def test_the_home_of_somebody_else_is_not_used(tmp_path: Path) -> None:
+    assert home_directory({"HOME": str(tmp_path)}) == str(tmp_path)
+    assert home_directory({"HOME": str(tmp_path / "gone")}) != str(tmp_path / "gone")
+    assert home_directory({}) == home_directory({"HOME": "/nowhere"})
+
+
+@pytest.mark.root
+def test_the_home_that_sudo_left_is_not_used_by_root(tmp_path: Path) -> None:
+    os.chown(tmp_path, 65534, 65534)
+
+    assert home_directory({"HOME": str(tmp_path)}) == home_directory({})
+
+
+def test_what_leads_other_packages_in_is_left_out(tmp_path: Path) -> None:
+    misleading = [
+        "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV", "CONDA_PREFIX",
+        "PIP_TARGET", "PIP_PREFIX", "PIP_USER", "PIP_REQUIRE_VIRTUALENV", "PIP_CONSTRAINT", "UV_SYSTEM_PYTHON",
+        "UV_PYTHON", "UV_PROJECT_ENVIRONMENT", "UV_CONSTRAINT",
+    ]  # fmt: skip
+    kept = {
+        "PIP_INDEX_URL": "a",
+        "UV_INDEX": "b",
+        "https_proxy": "c",
+        "SSL_CERT_FILE": "d",
+        "UV_CACHE_DIR": str(tmp_path),
+    }
+
+    cleaned = clean_environment({**dict.fromkeys(misleading, "x"), **kept, "HOME": str(tmp_path)})
+
+    assert cleaned.items() >= kept.items()
+    assert not set(misleading) & set(cleaned)
+    assert cleaned["PYTHONNOUSERSITE"] == "1"
+
+
+def test_programs_are_found_although_sudo_strips_the_path() -> None:
+    assert clean_environment({})["PATH"].split(":") == ["/usr/local/bin", "/usr/bin", "/bin"]
+    assert clean_environment({"PATH": "/opt/bin:/usr/bin"})["PATH"] == "/opt/bin:/usr/bin:/usr/local/bin:/bin"
+
+
+def test_a_process_runs_in_the_root_folder_with_its_environment_alone() -> None:
+    outcome = run(
+        ["/bin/sh", "-c", "pwd; echo $ONLY$HOME; cat; echo oops >&2; exit 3"], {"ONLY": "this"}, 10, text="in\n"
+    )
+
+    assert outcome == Outcome(3, "/\nthis\nin\n", "oops\n")
+
+
+def test_a_process_that_takes_too_long_is_ended_with_its_children() -> None:
+    started = time.monotonic()
+    outcome = run(["/bin/sh", "-c", "sleep 61.7 & sleep 60"], {"PATH": os.environ["PATH"]}, 0.3)
+
+    assert outcome.returncode is None
+    assert time.monotonic() - started < 10
+    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert "sleep 61.7" not in listed
+
+
+def test_a_program_that_is_not_there_is_an_outcome_like_any_other() -> None:
+    outcome = run(["/nowhere/uv"], {}, 1)
+
+    assert outcome.returncode == 126
+    assert "/nowhere/uv" in outcome.error
