@@ -240,7 +240,7 @@ users:
     failed:
       description:
         - Whether this user's files could not be read. A token may be in them, unless RV(users[].has_account=false).
-      returned: when they could not, or when O(expected) has a token of somebody who has no account
+      returned: when they could not, or when O(expected) has a token of somebody who has an account without a home
       type: bool
     msg:
       description: Why they could not be read.

@@ -124,6 +124,16 @@ def test_a_host_that_cannot_be_looked_at_fails_the_run_and_stops_no_other(lab: L
     assert (lab.report / "pending").read_text() == "ws2\n"
 
 
+def test_a_person_without_an_account_on_a_host_is_named_and_nothing_is_wrong_with_that(lab: Lab) -> None:
+    lab.variables["caveclient_tokens"] += [{"user": "nobody-here", "token": lab.token}]
+    lab.variables["caveclient_audit_users"] = [USER, "nobody-here"]
+    done, hosts = report(lab, with_password=True)
+    assert done.ok, done.output
+    assert "NOTE nobody-here has no account on ws1, ws2, ws3." in squeezed(done)
+    assert {one["user"]: one["verdict"] for one in hosts["ws1"]["users"]} == {USER: "ok", "nobody-here": "no_account"}
+    assert hosts["ws1"]["state"] == "ok"
+
+
 def test_one_entry_that_cannot_be_read_hides_no_other(lab: Lab) -> None:
     own = lab.variables["caveclient_tokens"][0]
     lab.variables["caveclient_tokens"] = [{"user": "carol", "token": "{{ nowhere }}"}, own, "{{ nowhere }}"]

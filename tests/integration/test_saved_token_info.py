@@ -600,7 +600,8 @@ def test_a_token_that_should_be_gone_is_a_problem(place: Place) -> None:
 def test_an_unknown_user_is_named_and_stops_no_other(place: Place) -> None:
     expected = [{"user": "nobody-of-that-name", "token": OLD}, {"user": place.name, "token": place.token}]
     unknown, known = place.look(users=["nobody-of-that-name", place.name], expected=expected)["users"]
-    assert unknown["failed"] is True
+    assert unknown["has_account"] is False
+    assert "failed" not in unknown
     assert "no user 'nobody-of-that-name'" in unknown["msg"]
     assert known["agree"] is True
 

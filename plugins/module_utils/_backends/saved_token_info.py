@@ -129,14 +129,18 @@ def _mode(value: object) -> int:
 
 
 def _fail(item: _Item, error: CaveError) -> None:
-    """Say why nothing is known of a user. Without an account or a home there is no token, and one may not be due."""
-    has_account = "unknown_user" not in error.details and "no_home" not in error.details
-    item.result.update(has_account=has_account, msg=mask(error.message, [item.query.expected or ""]))
-    if has_account or (item.query.is_managed and not item.query.is_absent):
-        item.result["failed"] = True
-    else:
+    """Say why nothing is known of a user. Who has no account here has no token here, which is no failure.
+
+    Nor is it one to have no home, unless a token is due there.
+    """
+    is_unknown, is_homeless = "unknown_user" in error.details, "no_home" in error.details
+    message = mask(error.message, [item.query.expected or ""])
+    item.result.update(has_account=not is_unknown and not is_homeless, msg=message)
+    if is_unknown or (is_homeless and (item.query.is_absent or not item.query.is_managed)):
         nothing: dict[str, list[Any]] = {"readers": [], "files": [], "unread": [], "problems": []}
         item.result.update(nothing, fingerprint=None, agree=True, **_comparison(item.query, None))
+    else:
+        item.result["failed"] = True
 
 
 def _has_something(item: _Item, account: pwd.struct_passwd | CaveError, home: str | None) -> bool:

@@ -66,6 +66,10 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
 # From results to a host's entry ---------------------------------------------------------------------------------------
 
 
+_FINE = ("ok", "not_checked", "no_account")
+"""Verdicts on users for whom nothing is to be done."""
+
+
 def _problem(entry: Mapping[str, Any], clean: Cleaner) -> dict[str, Any]:
     return {
         "code": matching(VERDICT, entry.get("code")) or "problem",
@@ -136,8 +140,10 @@ def _user(entry: Mapping[str, Any], clean: Cleaner) -> dict[str, Any]:
         # The token may be good; it's the work on the host that went wrong. Only what writes says whether it changed.
         verdict, message = "not_saved" if "changed" in entry else "not_read", entry.get("msg") or message
         remedy = entry.get("remedy") or host_remedy(scalar(message)) or REMEDY_ERROR
+    elif verdict == "not_checked" and entry.get("has_account") is False:
+        verdict, message = "no_account", entry.get("msg")
     problems = [_problem(item, clean) for item in mappings(entry.get("problems"))]
-    state = "failed" if failed or verdict not in ("ok", "not_checked") else "warning" if problems else "ok"
+    state = "failed" if failed or verdict not in _FINE else "warning" if problems else "ok"
     datastacks = [_datastack(item, clean) for item in mappings(entry.get("datastacks"))]
     readers = _readers(entry.get("readers"), clean)
     sent = {reader["fingerprint"] for reader in readers if reader["fingerprint"]}
