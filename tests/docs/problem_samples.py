@@ -14,7 +14,9 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets import 
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import problems as _problems
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import readers as _readers
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.inspect import Place, TokenQuery, UserFiles
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import CloudVolumeDir, Doubt
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.problems import Problem
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_files import SHELL
 
 SERVER = "https://global.daf-apis.com"
 HOME = "/home/alice"
@@ -38,7 +40,13 @@ def place(path: str, kind: str = "file", **how: Any) -> Place:
     return Place(path, kind, **{**sound, **how})
 
 
-def found(files: dict[str, _files.Entry], *places: Place, cloud_volume_dir: str = "", installed: str = "") -> UserFiles:
+def found(
+    files: dict[str, _files.Entry],
+    *places: Place,
+    cloud_volume_dir: str = "",
+    installed: str = "",
+    doubts: tuple[Doubt, ...] = (),
+) -> UserFiles:
     """Return what root found for Alice; names without a slash are below her secrets directory."""
     listing = {name if "/" in name else f"{SECRETS}/{name}": content for name, content in files.items()}
     return UserFiles(
@@ -51,7 +59,7 @@ def found(files: dict[str, _files.Entry], *places: Place, cloud_volume_dir: str 
         places=[place(SECRETS, "directory"), *places],
         installed={f"{HOME}/.local/lib/python3.11/site-packages": installed} if installed else {},
         managed="/opt/caveclient",
-        cloud_volume_dir_from=f"{HOME}/.bashrc" if cloud_volume_dir else "",
+        cloud_volume_dir=CloudVolumeDir(cloud_volume_dir, f"{HOME}/.bashrc", doubts=doubts),
     )
 
 
@@ -74,6 +82,7 @@ def samples() -> list[Problem]:
         problems(found({ALL: entry(TOKEN), "minnie.microns-daf.com-cave-secret.json": entry(OLD)})),
         problems(found({OWN: entry(TOKEN), ALL: entry(OLD), "minnie.microns-daf.com-cave-secret.json": entry(TOKEN)})),
         problems(found({ALL: entry(TOKEN), f"{elsewhere}/secrets/{ALL}": entry(OLD)}, cloud_volume_dir=elsewhere)),
+        problems(found({ALL: entry(TOKEN)}, doubts=(Doubt(f"{HOME}/.bashrc", 12, SHELL),))),
         problems(found({ALL: entry(TOKEN), LEGACY: entry(OLD)})),
         problems(
             found({ALL: entry(TOKEN), _files.SERVER_MAP: entry({"minnie65_public": "https://typo.daf-apis.com"})})

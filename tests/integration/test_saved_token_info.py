@@ -353,6 +353,39 @@ def a_cloud_volume_dir_of_somebody_else(place: Place) -> None:
     (shared / DEFAULT_FILE).write_text(json.dumps({"token": OLD}))
 
 
+@case("cloud_volume_dir_split", root=True)
+def a_cloud_volume_dir_where_the_user_cannot_write(place: Place) -> None:
+    (place.home / ".bashrc").write_text("export OTHER=1 CLOUD_VOLUME_DIR=/home/\n")
+    place.give_back()
+
+
+@case("cloud_volume_dir_unclear")
+def a_cloud_volume_dir_that_a_command_makes(place: Place) -> None:
+    (place.home / ".bashrc").write_text(f"if true; then\n  export CLOUD_VOLUME_DIR={place.home}/.cloudvolume\nfi\n")
+    place.give_back()
+
+
+@case("cloud_volume_dir_unclear")
+def two_startup_files_that_say_different_things(place: Place) -> None:
+    (place.home / ".profile").write_text("export CLOUD_VOLUME_DIR=/nowhere\n")
+    (place.home / ".bashrc").write_text("export CLOUD_VOLUME_DIR=~/.cloudvolume\n")
+    place.give_back()
+
+
+@case("cloud_volume_dir_unclear")
+def a_condition_in_fish(place: Place) -> None:
+    folder = place.home / ".config" / "fish"
+    folder.mkdir(parents=True)
+    (folder / "config.fish").write_text("test -d /scratch; and set -gx CLOUD_VOLUME_DIR /scratch\n")
+    place.give_back()
+
+
+@case("cloud_volume_dir_unclear")
+def a_variable_that_only_a_session_knows(place: Place) -> None:
+    (place.home / ".Renviron").write_text("CLOUD_VOLUME_DIR=${TMPDIR}/cv\n")
+    place.give_back()
+
+
 @case("legacy_name")
 def only_the_file_of_old_releases(place: Place) -> None:
     shutil.rmtree(place.secrets)

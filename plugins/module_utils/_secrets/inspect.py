@@ -34,10 +34,9 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts i
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import directory as _directory
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets import locations as _locations
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import readers as _readers
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import Home
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.obstacles import require_home
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import CloudVolumeDir, Home
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.obstacles import owner_name, require_home
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.readers import Reading
 
 _SITE_PACKAGES = (
@@ -134,8 +133,9 @@ class UserFiles(NamedTuple):
     """The folder of the managed environments."""
     mode: int = 0o600
     """The mode that secrets files should have."""
-    cloud_volume_dir_from: str = ""
-    """The file that sets the user's CLOUD_VOLUME_DIR, where that is known."""
+    cloud_volume_dir: CloudVolumeDir = CloudVolumeDir("")
+    owner_there: str = ""
+    """Whose CLOUD_VOLUME_DIR is, where the user can save nothing there."""
     closed: tuple[str, ...] = ()
     """Directories of secrets files that the user may not list."""
     copies: Mapping[str, _files.Entry] = {}
@@ -221,12 +221,24 @@ def inspect(home: Home, by_root: bool, managed: str) -> UserFiles:
         installed=_installed(home.path, managed) if managed else {},
         managed=managed,
         mode=home.mode,
-        cloud_volume_dir_from=(
-            "" if home.cloud_volume_dir is not None else _locations.cloud_volume_dir_from(home.path, os.environ)[1]
-        ),
+        cloud_volume_dir=home.found_cloud_volume_dir(),
+        owner_there=_other_owner(where.cloud_volume[0], home.uid),
         copies=_copies(home, directories),
         closed=tuple(path for path in directories if os.path.isdir(path) and not os.access(path, os.R_OK | os.X_OK)),
     )
+
+
+def _other_owner(directory: str, uid: int) -> str:
+    """Return who keeps a user from saving something in a directory, or from making it; empty where nobody does."""
+    with contextlib.suppress(OSError):
+        while not os.path.lexists(directory):
+            directory = os.path.dirname(directory)
+        status = os.stat(directory)
+        is_own = status.st_uid == uid or os.path.basename(directory) != "secrets"
+        if stat.S_ISDIR(status.st_mode) and is_own and os.access(directory, os.R_OK | os.W_OK | os.X_OK):
+            return ""
+        return owner_name(status.st_uid)
+    return "somebody else"
 
 
 def _places(home: Home, where: _readers.Places, listing: Mapping[str, _files.Entry]) -> Iterator[Place]:

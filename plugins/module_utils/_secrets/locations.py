@@ -7,37 +7,82 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import os.path
 import pwd
-import re
 from typing import Any, Iterator, Mapping, NamedTuple
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import readers as _readers
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.directory import Access
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.obstacles import advice
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_files import (
+    CSH,
+    FISH,
+    PLAIN,
+    SHELL,
+    VARIABLE,
+    setting,
+)
 
-_STARTUP_FILES = (
-    ".pam_environment",
-    ".profile",
-    ".bash_profile",
-    ".bashrc",
-    ".zshenv",
-    ".zprofile",
-    ".zshrc",
-)
-_SYSTEM_FILES = ("/etc/environment", "/etc/profile.d/cloudvolume.sh", "/etc/profile.d/caveclient.sh")
+_STARTUP_FILES = {
+    ".pam_environment": PLAIN,
+    ".config/environment.d/*.conf": PLAIN,
+    ".profile": SHELL,
+    ".bash_profile": SHELL,
+    ".bash_login": SHELL,
+    ".bashrc": SHELL,
+    ".bash_aliases": SHELL,
+    ".zshenv": SHELL,
+    ".zprofile": SHELL,
+    ".zshrc": SHELL,
+    ".zlogin": SHELL,
+    ".xprofile": SHELL,
+    ".xsessionrc": SHELL,
+    ".login": CSH,
+    ".cshrc": CSH,
+    ".tcshrc": CSH,
+    ".config/fish/conf.d/*.fish": FISH,
+    ".config/fish/config.fish": FISH,
+    ".Renviron": PLAIN,
+}
+"""Files of a home that may set variables, and their languages."""
+_SYSTEM_FILES = {
+    "/etc/environment": PLAIN,
+    "/etc/environment.d/*.conf": PLAIN,
+    "/etc/profile": SHELL,
+    "/etc/bash.bashrc": SHELL,
+    "/etc/zsh/zshenv": SHELL,
+    "/etc/profile.d/*.sh": SHELL,
+}
 _STARTUP_MAX_BYTES = 262144
-_ASSIGNMENT = re.compile(
-    r"""\s*(?:export\s+)?CLOUD_VOLUME_DIR=
-        (?: "([^"`\\]*)" | '([^']*)' | ([^\s"'`\\\#;&|<>()]*) ) (?=$|[\s;&])""",
-    re.VERBOSE,
-)
+
+
+class Doubt(NamedTuple):
+    """A startup file of which it is not certain what it makes of CLOUD_VOLUME_DIR."""
+
+    path: str
+    line: int
+    language: str
+    other: str = ""
+    """A file that sets it to something else; empty where this one cannot be resolved."""
+
+
+class CloudVolumeDir(NamedTuple):
+    """A user's CLOUD_VOLUME_DIR, as far as it can be known without running anything of the user's."""
+
+    value: str
+    """Empty: not set."""
+    path: str = ""
+    """The file that sets it, empty where no file does."""
+    language: str = SHELL
+    """Of that file."""
+    doubts: tuple[Doubt, ...] = ()
 
 
 class Home(NamedTuple):
-    """The user whose files they are, and how the files shall be."""
+    """The user whose files they are, and how the files should be."""
 
     name: str
     uid: int
@@ -74,25 +119,35 @@ class Home(NamedTuple):
             denied = error.details.pop("denied", "")
             if not denied:
                 raise
-            directory, set_in = self.cloud_volume_dir, ""
-            if directory is None:
-                directory, set_in = cloud_volume_dir_from(self.path, os.environ)
-            remedy = advice(denied, self.path, self.uid, directory.rstrip("/"), set_in)
+            found = self.found_cloud_volume_dir()
+            remedy = advice(denied, self.path, self.uid, found.value.rstrip("/"), found.path)
             raise CaveError(f"{error.message} {remedy}", **error.details) from error
+
+    def found_cloud_volume_dir(self) -> CloudVolumeDir:
+        """Return the user's CLOUD_VOLUME_DIR; to be called in a process that is the user."""
+        if self.cloud_volume_dir is not None:
+            return CloudVolumeDir(self.cloud_volume_dir)
+        return cloud_volume_dir(self.path, self.name, os.environ)
 
     def places(self) -> _readers.Places:
         """Return where this user's readers look; to be called in a process that is the user."""
-        elsewhere = self.cloud_volume_dir
-        if elsewhere is None:
-            elsewhere = cloud_volume_dir(self.path, os.environ)
+        elsewhere = self.found_cloud_volume_dir().value
         where = _readers.places(self.path, elsewhere, os.environ.get("CLOUD_FILES_DIR", ""), self.secrets_dir)
-        if elsewhere and os.path.realpath(where.cloud_volume[0]) == os.path.realpath(where.caveclient):
+        if elsewhere and _is_same(where.cloud_volume[0], where.caveclient):
             # One directory under two names would be read and written twice.
             where = where._replace(
                 cloud_volume=(where.caveclient, *where.cloud_volume[1:]),
                 cloud_files=(where.caveclient, *where.cloud_files[1:]),
             )
         return where
+
+
+def _is_same(one: str, other: str) -> bool:
+    """Return whether two paths lead to one place; what cannot be followed, such as /proc/1/root, leads to none."""
+    try:
+        return os.path.realpath(one) == os.path.realpath(other)
+    except OSError:
+        return False
 
 
 def _in_home(path: str, home: str, option: str) -> str:
@@ -103,40 +158,58 @@ def _in_home(path: str, home: str, option: str) -> str:
     return path.rstrip("/") or path
 
 
-def cloud_volume_dir(home: str, environment: Mapping[str, str]) -> str:
+def cloud_volume_dir(home: str, user: str, environment: Mapping[str, str]) -> CloudVolumeDir:
     """Return the user's ``CLOUD_VOLUME_DIR`` as far as it can be known without running anything of theirs.
 
-    Literal assignments in the user's startup files win over the task's environment, and that over ``/etc``.
+    The user's startup files win over the task's environment, and that over ``/etc``.
     """
-    return cloud_volume_dir_from(home, environment)[0]
+    known = {"HOME": home, "USER": user, "LOGNAME": user, VARIABLE: ""}
+    system = _settings("/", _SYSTEM_FILES, known)
+    inherited = environment.get(VARIABLE, "")
+    if inherited.startswith("/"):
+        system = [(inherited, Doubt("", 0, SHELL))]
+    if system:
+        known[VARIABLE] = system[-1][0] or ""
+    own = _settings(home, _STARTUP_FILES, known)
+    found = own or system
+    if not found:
+        return CloudVolumeDir("")
+    certain = [(value, where) for value, where in found if value is not None]
+    doubts = [where for value, where in found if value is None]
+    value, last = certain[-1] if certain else (known[VARIABLE], Doubt("", 0, SHELL))
+    doubts += [where._replace(other=last.path) for other, where in certain if other != value]
+    return CloudVolumeDir(value, last.path, last.language, tuple(doubts))
 
 
-def cloud_volume_dir_from(home: str, environment: Mapping[str, str]) -> tuple[str, str]:
-    """Return the user's ``CLOUD_VOLUME_DIR``, and the file that sets it; empty where it is not set, or by no file."""
-    own = [(_assigned(path, home), path) for path in (os.path.join(home, name) for name in _STARTUP_FILES)]
-    system = [(_assigned(path, home), path) for path in _SYSTEM_FILES]
-    found = [*own, (environment.get("CLOUD_VOLUME_DIR", ""), ""), *system]
-    return next(((value, path) for value, path in found if value.startswith("/")), ("", ""))
+def _settings(folder: str, names: Mapping[str, str], known: Mapping[str, str]) -> list[tuple[str | None, Doubt]]:
+    """Return what each startup file that concerns the variable sets it to; None where that is not certain."""
+    found = []
+    for name, language in names.items():
+        path = os.path.join(folder, name.lstrip("/"))
+        paths = [path]
+        if "*" in name:
+            paths = sorted(glob.glob(os.path.join(glob.escape(os.path.dirname(path)), os.path.basename(path))))
+        for one in paths:
+            # /etc/environment is taken word for word.
+            result = setting(_text_of(one), language, {} if one == "/etc/environment" else known)
+            if result is not None:
+                value = result.value
+                if value and not (value.startswith("/") and value.isprintable()):
+                    value = None
+                found.append((value, Doubt(one, result.line, language)))
+    return found
 
 
-def _assigned(path: str, home: str) -> str:
-    """Return the last literal value that a shell startup file gives CLOUD_VOLUME_DIR."""
+def _text_of(path: str) -> str:
+    """Return the text of a startup file that names the variable; empty where it cannot be read, or does not."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO must not hold us up
     except OSError:
         return ""
     try:
-        content = os.read(descriptor, _STARTUP_MAX_BYTES)
+        content = os.read(descriptor, _STARTUP_MAX_BYTES + 1)
     except OSError:
         content = b""
     finally:
         os.close(descriptor)
-    if b"CLOUD_VOLUME_DIR" not in content:
-        return ""
-    value = ""
-    for line in content.decode("utf-8", "replace").splitlines():
-        match = _ASSIGNMENT.match(line)
-        if match:
-            value = next(filter(None, match.groups()), "")
-            value = re.sub(r"^~(?=/|$)|\$HOME\b|\$\{HOME\}", lambda _match: home, value)
-    return value if value.isprintable() and "$" not in value else ""
+    return content.decode("utf-8", "surrogateescape") if VARIABLE.encode() in content else ""

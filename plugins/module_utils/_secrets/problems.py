@@ -19,7 +19,9 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens imp
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.inspect import Place, TokenQuery, UserFiles
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import Doubt
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.readers import Reading
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_files import CSH, FISH, PLAIN, SHELL
 from ansible_collections.connectomics.cave.plugins.module_utils._text import quoted
 
 PROBLEMS = {
@@ -31,6 +33,7 @@ PROBLEMS = {
     "stale": "a program sends another token than the rest, from a file that was left behind",
     "shadowed": "a file holds another token than the one that is sent, because a file before it is taken",
     "cloud_volume_dir_split": "CLOUD_VOLUME_DIR leads cloud-volume and cloud-files to another token than caveclient's",
+    "cloud_volume_dir_unclear": "a startup file of which it is not certain what it sets CLOUD_VOLUME_DIR to",
     "legacy_name": "a token in chunkedgraph-secret.json, which only some programs still take",
     "poisoned_server_map": "a datastack that caveclient would look for on a wrong server",
     "symlink": "a symbolic link in the place of a secrets file or its directory",
@@ -42,6 +45,11 @@ PROBLEMS = {
 
 _PROVISION = "ansible-playbook connectomics.cave.provision --tags token"
 _REPLACE = f"{_PROVISION} -e caveclient_on_malformed=replace"
+_TAKE_AWAY = {
+    SHELL: "unset CLOUD_VOLUME_DIR",
+    FISH: "set -e CLOUD_VOLUME_DIR",
+    CSH: "unsetenv CLOUD_VOLUME_DIR",
+}
 FIRST_BAD_CAVECLIENT = (5, 27)
 FIRST_GOOD_CAVECLIENT = (6, 4)
 
@@ -74,7 +82,13 @@ def token_problems(files: UserFiles, query: TokenQuery, readings: list[Reading])
 
 def file_problems(files: UserFiles, queries: list[TokenQuery]) -> list[Problem]:
     """Return what is wrong with the user's files and programs, whatever server they are for."""
-    return [*_broken_files(files, queries), *_server_map(files, queries), *_misplaced(files), *_installed(files)]
+    return [
+        *_undecided(files),
+        *_broken_files(files, queries),
+        *_server_map(files, queries),
+        *_misplaced(files),
+        *_installed(files),
+    ]
 
 
 def in_order(problems: Iterable[Problem]) -> list[Problem]:
@@ -147,7 +161,7 @@ def _disagreeing(files: UserFiles, query: TokenQuery, readings: list[Reading]) -
         message = f"{who} {verb} {_sent(others[0].token)} from {path}, and caveclient {_sent(current)}."
         remedy = _PROVISION if _is_written(path, files, query) else _discard(path, files, query.key)
         if split and os.path.dirname(path) == elsewhere:
-            if not _is_own(files, elsewhere):
+            if files.owner_there:
                 remedy = _unset_cloud_volume_dir(files)
             place = os.path.dirname(elsewhere)
             yield Problem("cloud_volume_dir_split", path, f"CLOUD_VOLUME_DIR is {place}: {message}", remedy)
@@ -155,9 +169,16 @@ def _disagreeing(files: UserFiles, query: TokenQuery, readings: list[Reading]) -
             yield Problem("stale", path, message, remedy)
     tokenless = [reading for reading in readings[1:] if reading.path is None and not reading.problem]
     if split and tokenless and wanted is not None and not by_path:
-        remedy = _PROVISION if _is_own(files, elsewhere) else _unset_cloud_volume_dir(files)
-        message = f"CLOUD_VOLUME_DIR is {os.path.dirname(elsewhere)}, and {tokenless[0].reader} finds no token there."
-        yield Problem("cloud_volume_dir_split", elsewhere, message, remedy)
+        place, found = os.path.dirname(elsewhere), files.cloud_volume_dir
+        if files.owner_there:
+            message = (
+                f"CLOUD_VOLUME_DIR is {place}, which belongs to {files.owner_there}: {tokenless[0].reader} finds no "
+                f"token there. Change it in {found.path or 'the file that sets it'}."
+            )
+            yield Problem("cloud_volume_dir_split", found.path or elsewhere, message, _unset_cloud_volume_dir(files))
+        else:
+            message = f"CLOUD_VOLUME_DIR is {place}, and {tokenless[0].reader} finds no token there."
+            yield Problem("cloud_volume_dir_split", elsewhere, message, _PROVISION)
 
 
 def _left_behind(files: UserFiles, query: TokenQuery, readings: list[Reading]) -> Iterable[Problem]:
@@ -208,18 +229,50 @@ def _discard(path: str, files: UserFiles, key: str) -> str:
     return _beside(files, path, f"mv {word} {word}.unused" if further else f"rm {word}")
 
 
-def _is_own(files: UserFiles, directory: str) -> bool:
-    """Tell whether provisioning can write there: it does not exist yet, or is the user's."""
-    place = next((place for place in files.places if place.path == directory), None)
-    return place is None or (place.uid == files.uid and place.is_sound)
-
-
 def _unset_cloud_volume_dir(files: UserFiles) -> str:
-    source = files.cloud_volume_dir_from
-    if not source:
+    """Return the command that takes the variable away, by a last line that leaves all others as they are."""
+    found = files.cloud_volume_dir
+    if not found.path:
         return "unset CLOUD_VOLUME_DIR"
-    command = f"sed -i /CLOUD_VOLUME_DIR=/d {quoted(source)}"
-    return f"sudo {command}" if source.startswith("/etc/") else _as_user(files, command)
+    if found.path.startswith("/etc/") or found.language == PLAIN:
+        return _comment_out(files, found.path, found.language)
+    line = _TAKE_AWAY[found.language]
+    return _as_user(files, f"sh -c {quoted(f'echo {line} >> {quoted(found.path)}')}")
+
+
+def _comment_out(files: UserFiles, path: str, language: str) -> str:
+    nothing = "#" if language == PLAIN else ": #"  # in a shell, a command has to stay where one was
+    command = f"sed -i 's/^[^#]*CLOUD_VOLUME_DIR/{nothing} &/' {quoted(path)}"
+    return f"sudo {command}" if path.startswith("/etc/") else _as_user(files, command)
+
+
+def _undecided(files: UserFiles) -> Iterable[Problem]:
+    """Look for startup files of which it is not certain what they make of CLOUD_VOLUME_DIR."""
+    for doubt in files.cloud_volume_dir.doubts:
+        if doubt.other:
+            message = (
+                f"{doubt.path} sets CLOUD_VOLUME_DIR in line {doubt.line}, and {doubt.other} sets it to something else."
+            )
+        else:
+            message = (
+                f"{doubt.path} sets CLOUD_VOLUME_DIR in line {doubt.line}, and only running it tells to what. "
+                "So it is not known where cloud-volume and cloud-files look."
+            )
+        yield Problem("cloud_volume_dir_unclear", doubt.path, message, _decide(files, doubt))
+
+
+def _decide(files: UserFiles, doubt: Doubt) -> str:
+    """Return the command that makes it certain what a startup file sets, by a last line of its own."""
+    path = quoted(doubt.path)
+    if doubt.path.startswith("/etc/") or doubt.language == PLAIN:
+        return _comment_out(files, doubt.path, doubt.language)
+    value = files.cloud_volume_dir.value
+    if doubt.language == SHELL:
+        shell = "zsh" if os.path.basename(doubt.path).startswith(".z") else "bash"
+        current = f"'{value}'" if doubt.other and "'" not in value else '"${CLOUD_VOLUME_DIR:-$HOME/.cloudvolume}"'
+        script = f'printf "\\nexport CLOUD_VOLUME_DIR=%q\\n" {current} >> {path}'
+        return _as_user(files, f"env HOME={quoted(files.home)} {shell} -ic {quoted(script)}")
+    return _as_user(files, f"sh -c {quoted(f'echo {_TAKE_AWAY[doubt.language]} >> {path}')}")
 
 
 # Files ----------------------------------------------------------------------------------------------------------------

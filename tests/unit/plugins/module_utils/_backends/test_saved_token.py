@@ -44,7 +44,7 @@ ZETTA = "https://proofreading.zetta.ai"
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The home of whoever runs the tests, empty."""
-    monkeypatch.setattr(_locations, "_SYSTEM_FILES", ())
+    monkeypatch.setattr(_locations, "_SYSTEM_FILES", {})
     monkeypatch.delenv("CLOUD_VOLUME_DIR", raising=False)
     folder = tmp_path / "home"
     folder.mkdir()

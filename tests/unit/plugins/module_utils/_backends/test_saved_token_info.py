@@ -227,10 +227,9 @@ def test_a_folder_of_homes_that_does_not_answer_is_told(people: Path, monkeypatc
 def test_the_file_that_sets_cloud_volume_dir_is_named_in_the_remedy(people: Path) -> None:
     home = people / "alice"
     fill(home, {DEFAULT_FILE: {"token": NEW_TOKEN}})
-    (home / ".bashrc").write_text("export CLOUD_VOLUME_DIR=/usr\n")
-    shared = home / ".profile"
-    shared.write_text("export CLOUD_VOLUME_DIR=/nowhere\n")
+    (home / ".profile").write_text("export CLOUD_VOLUME_DIR=/proc/self/nowhere\n")  # nobody can make a folder there
     [user] = look(users=["alice"], cloud_volume_dir=None)
     [problem] = user["problems"]
     assert problem["code"] == "cloud_volume_dir_split"
     assert "CLOUD_VOLUME_DIR is /" in problem["message"]
+    assert problem["remedy"].endswith(f"unset CLOUD_VOLUME_DIR >> {home}/.profile'")

@@ -17,45 +17,21 @@ from ansible_collections.connectomics.cave.plugins.module_utils._errors import C
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import locations as _locations
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.directory import Access
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import Home, cloud_volume_dir
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_files import PLAIN
 
 
 @pytest.fixture(autouse=True)
 def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_locations, "_SYSTEM_FILES", ())
+    monkeypatch.setattr(_locations, "_SYSTEM_FILES", {})
     monkeypatch.delenv("CLOUD_VOLUME_DIR", raising=False)
     monkeypatch.delenv("CLOUD_FILES_DIR", raising=False)
 
 
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [
-        ("export CLOUD_VOLUME_DIR=/data/cv", "/data/cv"),
-        ("CLOUD_VOLUME_DIR=/data/cv", "/data/cv"),
-        ("  export CLOUD_VOLUME_DIR='/data/my cv'  # mine", "/data/my cv"),
-        ('CLOUD_VOLUME_DIR="/data/cv"; export CLOUD_VOLUME_DIR', "/data/cv"),
-        ("export CLOUD_VOLUME_DIR=/data/cv OTHER=1", "/data/cv"),
-        ("export CLOUD_VOLUME_DIR=$HOME/cv", "{home}/cv"),
-        ('export CLOUD_VOLUME_DIR="${{HOME}}/cv"', "{home}/cv"),
-        ("export CLOUD_VOLUME_DIR=~/cv", "{home}/cv"),
-        ("export CLOUD_VOLUME_DIR=/a\nexport CLOUD_VOLUME_DIR=/b", "/b"),
-        ("# export CLOUD_VOLUME_DIR=/data/cv", ""),
-        ("echo CLOUD_VOLUME_DIR=/data/cv", ""),
-        ("CLOUD_VOLUME_DIR = /data/cv", ""),
-        ("export CLOUD_VOLUME_DIR=", ""),
-        ("export CLOUD_VOLUME_DIR=relative/cv", ""),
-        ("export CLOUD_VOLUME_DIR=/data/$USER", ""),
-        ("export CLOUD_VOLUME_DIR=$(touch {home}/ran)/x", ""),
-        ('export CLOUD_VOLUME_DIR="`touch {home}/ran`"', ""),
-        ("export CLOUD_VOLUME_DIR=/data/\x1b[31m", ""),
-        ("export CLOUD_VOLUME_DIR=/data/\x00", ""),
-    ],
-)
-def test_literal_assignments_in_startup_files_are_taken_and_nothing_is_run(
-    line: str, expected: str, tmp_path: Path
-) -> None:
-    (tmp_path / ".bashrc").write_text(line.format(home=tmp_path) + "\n")
-    assert cloud_volume_dir(str(tmp_path), {}) == expected.format(home=tmp_path)
-    assert not (tmp_path / "ran").exists()
+def found(home: Path, **environment: str) -> tuple[str, str, list[tuple[str, str]]]:
+    """CLOUD_VOLUME_DIR, the file that sets it, and the files in doubt with those that say otherwise."""
+    result = cloud_volume_dir(str(home), "alice", environment)
+    doubts = [(Path(doubt.path).name, Path(doubt.other).name) for doubt in result.doubts]
+    return result.value, Path(result.path).name, doubts
 
 
 def test_startup_files_win_over_the_environment_and_that_over_the_system(
@@ -63,13 +39,48 @@ def test_startup_files_win_over_the_environment_and_that_over_the_system(
 ) -> None:
     system = tmp_path / "environment"
     system.write_text("CLOUD_VOLUME_DIR=/system\n")
-    monkeypatch.setattr(_locations, "_SYSTEM_FILES", (str(system),))
-    home = str(tmp_path)
-    assert cloud_volume_dir(home, {}) == "/system"
-    assert cloud_volume_dir(home, {"CLOUD_VOLUME_DIR": "relative"}) == "/system"
-    assert cloud_volume_dir(home, {"CLOUD_VOLUME_DIR": "/environment"}) == "/environment"
-    (tmp_path / ".profile").write_text("export CLOUD_VOLUME_DIR=/profile\n")
-    assert cloud_volume_dir(home, {"CLOUD_VOLUME_DIR": "/environment"}) == "/profile"
+    monkeypatch.setattr(_locations, "_SYSTEM_FILES", {str(system): PLAIN})
+    assert found(tmp_path) == ("/system", "environment", [])
+    assert found(tmp_path, CLOUD_VOLUME_DIR="relative") == ("/system", "environment", [])
+    assert found(tmp_path, CLOUD_VOLUME_DIR="/environment") == ("/environment", "", [])
+    (tmp_path / ".profile").write_text("export CLOUD_VOLUME_DIR=${CLOUD_VOLUME_DIR:-/x}/profile\n")
+    assert found(tmp_path) == ("/system/profile", ".profile", [])
+    assert found(tmp_path, CLOUD_VOLUME_DIR="/environment") == ("/environment/profile", ".profile", [])
+    (tmp_path / ".bashrc").write_text("unset CLOUD_VOLUME_DIR\n")
+    (tmp_path / ".profile").unlink()
+    assert found(tmp_path, CLOUD_VOLUME_DIR="/environment") == ("", ".bashrc", [])
+
+
+def test_every_startup_file_is_read_in_its_language(tmp_path: Path) -> None:
+    lines = {
+        ".zshenv": "export CLOUD_VOLUME_DIR=/a",
+        ".config/fish/config.fish": "set -gx CLOUD_VOLUME_DIR /a",
+        ".config/fish/conf.d/cv.fish": "set -Ux CLOUD_VOLUME_DIR /a",
+        ".cshrc": "setenv CLOUD_VOLUME_DIR /a",
+        ".config/environment.d/10-cv.conf": "CLOUD_VOLUME_DIR=/a",
+        ".Renviron": "CLOUD_VOLUME_DIR=/a",
+    }
+    for name, line in lines.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{line}\n")
+        assert found(tmp_path) == ("/a", path.name, [])
+        path.unlink()
+
+
+def test_what_is_not_certain_is_told_and_what_is_certain_is_taken(tmp_path: Path) -> None:
+    (tmp_path / ".bashrc").write_text("export CLOUD_VOLUME_DIR=/scratch/$SLURM_JOB_ID\n")
+    assert found(tmp_path) == ("", "", [(".bashrc", "")])
+    (tmp_path / ".profile").write_text("export CLOUD_VOLUME_DIR=/a\n")
+    assert found(tmp_path) == ("/a", ".profile", [(".bashrc", "")])
+    (tmp_path / ".bashrc").write_text("export CLOUD_VOLUME_DIR=/b\n")
+    assert found(tmp_path) == ("/b", ".bashrc", [(".profile", ".bashrc")])
+
+
+@pytest.mark.parametrize("value", ["relative/cv", "/data/\x1b[31m", "/data/\x7f", "cv"])
+def test_a_place_that_is_none_is_not_taken(value: str, tmp_path: Path) -> None:
+    (tmp_path / ".bashrc").write_text(f"export CLOUD_VOLUME_DIR='{value}'\n")
+    assert found(tmp_path) == ("", "", [(".bashrc", "")])
 
 
 def test_a_startup_file_of_any_kind_holds_nobody_up(tmp_path: Path) -> None:
@@ -78,10 +89,11 @@ def test_a_startup_file_of_any_kind_holds_nobody_up(tmp_path: Path) -> None:
     (tmp_path / ".zshrc").symlink_to("/dev/zero")
     (tmp_path / ".zshenv").write_bytes(b"\xff\xfe" * 1000)
     (tmp_path / ".zprofile").symlink_to("nowhere")
-    (tmp_path / ".bash_profile").write_text("CLOUD_VOLUME_DIR=/a" + " " * 200_000 + "'\n" + " " * 200_000)
+    (tmp_path / ".zlogin").write_bytes(b"\xff CLOUD_VOLUME_DIR")
+    (tmp_path / ".bash_profile").write_text("export CLOUD_VOLUME_DIR=/a" + " " * 200_000 + "\n")
     begin = time.process_time()
-    assert cloud_volume_dir(str(tmp_path), {}) == "/a"
-    assert time.process_time() - begin < 1
+    assert found(tmp_path) == ("/a", ".bash_profile", [(".zlogin", "")])
+    assert time.process_time() - begin < 2
 
 
 def test_places_come_from_the_options_first(tmp_path: Path) -> None:
@@ -101,6 +113,17 @@ def test_a_path_that_is_not_absolute_or_not_printable_is_refused(option: str, pa
     with pytest.raises(CaveError, match=f"^{option}: .*not an absolute path") as caught:
         Home.of(_users.current_user(), **options)
     assert "\n" not in caught.value.message
+
+
+def test_a_place_that_cannot_be_followed_is_a_place_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As /proc/1/root for anybody but root."""
+
+    def refuse(path: str) -> str:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(os.path, "realpath", refuse)
+    where = Home("me", os.geteuid(), str(tmp_path), cloud_volume_dir="/proc/1/root").places()
+    assert where.cloud_volume[0] == "/proc/1/root/secrets"
 
 
 def test_one_directory_under_two_names_is_one_directory(tmp_path: Path) -> None:

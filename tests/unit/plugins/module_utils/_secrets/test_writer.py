@@ -48,7 +48,7 @@ not_root = pytest.mark.skipif(os.geteuid() == 0, reason="root may do everything"
 
 @pytest.fixture(autouse=True)
 def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_locations, "_SYSTEM_FILES", ())
+    monkeypatch.setattr(_locations, "_SYSTEM_FILES", {})
     monkeypatch.delenv("CLOUD_VOLUME_DIR", raising=False)
 
 

@@ -1,0 +1,456 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a startup file sets CLOUD_VOLUME_DIR to, read and never run: a pure function of the file's text.
+
+The answer is a value that is certain, or that it cannot be known without running the file. Whatever is not understood
+in a command that concerns the variable makes the answer unclear.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from typing import Iterator, Mapping, NamedTuple
+
+VARIABLE = "CLOUD_VOLUME_DIR"
+_MOST_CHARACTERS = 262_144
+
+SHELL, FISH, CSH, PLAIN = "sh", "fish", "csh", "plain"
+"""The languages of startup files; plain: lines of ``NAME=value``."""
+
+
+class Setting(NamedTuple):
+    """What a file does to the variable."""
+
+    value: str | None
+    """None: it cannot be known. Empty: the variable is taken away."""
+    line: int
+    """Number of the line that decides."""
+
+
+class _Unclear(Exception):  # noqa: N818 (not an error: an answer)
+    """What a word becomes is not certain."""
+
+
+class _Command(NamedTuple):
+    """A simple command: its words as they are written, and whether it is certain to run."""
+
+    words: list[str]
+    line: int
+    is_certain: bool
+
+
+def setting(text: str, language: str, known: Mapping[str, str]) -> Setting | None:
+    """Return what a startup file sets the variable to; None where it leaves it alone.
+
+    Args:
+        text: of the file.
+        language: of the file.
+        known: the variables whose values are certain, such as HOME and USER.
+    """
+    if VARIABLE not in text:
+        return None
+    if len(text) > _MOST_CHARACTERS:
+        return Setting(None, 1)
+    reader = _Reader(language, known)
+    for command in _commands(text, language):
+        if language == SHELL and command.is_certain and command.words[0] in ("return", "exit"):
+            break
+        reader.take(command)
+    return reader.result()
+
+
+# From text to commands ------------------------------------------------------------------------------------------------
+
+_OPENING = {
+    SHELL: {"if", "case", "for", "while", "until", "select", "{"},
+    FISH: {"if", "for", "while", "switch", "function", "begin"},
+    CSH: {"foreach", "while", "switch", "then"},
+    PLAIN: set(),
+}
+_CLOSING = {SHELL: {"fi", "esac", "done", "}"}, FISH: {"end"}, CSH: {"endif", "end", "endsw"}, PLAIN: set()}
+_CONDITIONAL = {SHELL: {"!", "then", "else", "elif", "do"}, FISH: {"and", "or", "not", "else"}, CSH: {"if", "else"}}
+_LEXEME = re.compile(
+    r"""(?P<space>[ \t\r]+|\\\n|\#[^\n]*)|(?P<line>\n)|(?P<redirection><<|[<>])|(?P<operator>&&|\|\||;;|[;&|()])
+      |(?P<other>.)""",
+    re.VERBOSE | re.DOTALL,
+)
+"""What a command begins with, and what stands between words: a ``#`` there begins a comment."""
+
+
+def _commands(text: str, language: str) -> Iterator[_Command]:
+    """Yield the simple commands of a text. One that cannot be split up is a command that is not certain."""
+    if language == PLAIN:
+        for number, content in enumerate(text.split("\n"), 1):
+            if content.strip() and not content.lstrip().startswith("#"):
+                yield _Command([content.strip()], number, is_certain=True)
+        return
+    words: list[str] = []
+    blocks = brackets = position = 0
+    line, before = 1, ""
+
+    def command(separator: str) -> Iterator[_Command]:
+        """Yield what the words so far are, up to a separator."""
+        nonlocal blocks, before
+        if words:
+            first = words[0]
+            blocks = max(0, blocks - (first in _CLOSING[language]))
+            opens = first in _OPENING[language] or (first == "function" and "{" in words)
+            is_joined = before in ("&&", "||", "|", "(", ")") or separator in ("|", "&", "(")
+            in_block = blocks or brackets or opens or first in _CONDITIONAL.get(language, ())
+            yield _Command(list(words), line, not in_block and not is_joined)
+            blocks += opens
+            words.clear()
+        before = separator
+
+    while position < len(text):
+        match = _LEXEME.match(text, position)
+        assert match is not None  # noqa: S101 (its last alternative takes any character)
+        kind, lexeme = match.lastgroup, match.group()
+        if kind == "other":
+            stop = _end_of_word(text, position, language)
+            if stop < 0:  # a quotation that does not end: what follows is in doubt
+                words.append(text[position:])
+                yield from command("(")
+                return
+            words.append(text[position:stop])
+            position = stop
+        else:
+            position = match.end()
+        if kind == "operator":
+            words += ["("] if lexeme == "(" else []
+            yield from command(lexeme)
+            brackets = max(0, brackets + (lexeme == "(") - (lexeme == ")"))
+        elif kind == "line":
+            yield from command("")
+        elif kind == "redirection":
+            words.append(lexeme)
+            if lexeme == "<<" and VARIABLE in text[position:]:  # its end is not looked for
+                words.append(f"{VARIABLE}=")
+                yield from command("(")
+                return
+        line = text.count("\n", 0, position) + 1
+    yield from command("")
+
+
+def _end_of_word(text: str, position: int, language: str) -> int:
+    """Return where the word that begins at a position ends; -1 where a quotation or substitution in it does not."""
+    while position < len(text) and text[position] not in " \t\n;&|()<>":
+        character = text[position]
+        if character == "\\":
+            position += 2
+        elif text.startswith("$'", position) or (character == "'" and language == FISH):
+            position = _closing(text, position + 1 + (character == "$"), "'", escapes=True)
+        elif character == "'":
+            position = _closing(text, position + 1, "'")
+        elif character == '"':
+            position = _closing_double(text, position + 1)
+        elif character == "`":
+            position = _closing(text, position + 1, "`")
+        elif text.startswith(("$(", "${"), position):
+            position = _closing_bracket(text, position + 1)
+        else:
+            position += 1
+        if position < 0:
+            return -1
+    return min(position, len(text))
+
+
+def _closing(text: str, position: int, mark: str, *, escapes: bool = False) -> int:
+    """Return the place behind the next mark; -1 where there is none."""
+    while position < len(text):
+        if escapes and text[position] == "\\":
+            position += 1
+        elif text[position] == mark:
+            return position + 1
+        position += 1
+    return -1
+
+
+def _closing_double(text: str, position: int) -> int:
+    while 0 <= position < len(text):
+        if text[position] == '"':
+            return position + 1
+        if text[position] == "`":
+            position = _closing(text, position + 1, "`", escapes=True)
+        elif text.startswith(("$(", "${"), position):
+            position = _closing_bracket(text, position + 1)
+        else:
+            position += 1 + (text[position] == "\\")
+    return -1
+
+
+def _closing_bracket(text: str, position: int) -> int:
+    """Return where a substitution ends whose bracket opens at a position; quotations in it are skipped."""
+    depth = 0
+    opening, closing = ("(", ")") if text[position] == "(" else ("{", "}")
+    while position < len(text):
+        character = text[position]
+        if character == "\\":
+            position += 2
+            continue
+        if character in "'\"`":
+            position = _closing(text, position + 1, character)
+            if position < 0:
+                return -1
+            continue
+        depth += (character == opening) - (character == closing)
+        position += 1
+        if depth == 0:
+            return position
+    return -1
+
+
+# From commands to the value -------------------------------------------------------------------------------------------
+
+_EXPORTERS = ("export", "declare", "typeset", "readonly", "local")
+_SPECIAL = (*_EXPORTERS, "eval", ".", "source", "exec", "set", "unset", "trap", "return", "exit", ":")
+"""Commands for which a variable set in front of them may stay."""
+_HARMLESS = ("echo", "printf", "env", "test", "[", "[[", "mkdir", "ls", "cd", "alias", "return", "exit")
+_ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(\+?)=(.*)", re.DOTALL)
+
+
+class _Reader:
+    """Follows the commands of a file one by one."""
+
+    def __init__(self, language: str, known: Mapping[str, str]) -> None:
+        self.language = language
+        self.values: dict[str, str | None] = dict(known)
+        """Variables whose value is known; None: set, and it is not known to what."""
+        self.exported = language == PLAIN
+        self.all_exported = False
+        self.found: Setting | None = None
+
+    def result(self) -> Setting | None:
+        """Return what all commands together do."""
+        if self.found is not None and self.found.value and not self.exported:
+            return Setting(None, self.found.line)  # programs do not see it, unless something else exports it
+        return self.found
+
+    def take(self, command: _Command) -> None:
+        """Take one command in."""
+        words = command.words
+        concerns = any(_may_set(word) for word in words)
+        if self.language == SHELL and words[0] == "set" and len(words) > 1 and "a" in words[1]:
+            self.all_exported = command.is_certain and words[1].startswith("-")
+        if not command.is_certain:
+            self._doubt(words)
+            if concerns and not _is_harmless(words):
+                self.found = Setting(None, command.line)
+            return
+        try:
+            self._run(words, command.line, concerns)
+        except _Unclear:
+            self.found = Setting(None, command.line)
+
+    def _doubt(self, words: list[str]) -> None:
+        """Forget what a command that may or may not run would set."""
+        for word in words:
+            match = _ASSIGNMENT.match(word)
+            if match:
+                self.values[match.group(1)] = None
+
+    def _run(self, words: list[str], line: int, concerns: bool) -> None:
+        if self.language == FISH and words[0] == "set":
+            self._fish_set(words[1:], line)
+        elif self.language == CSH and words[0] in ("setenv", "unsetenv"):
+            self._set_environment(words, line)
+        elif self.language in (SHELL, PLAIN) and all(_ASSIGNMENT.match(word) for word in words):
+            for word in words:
+                self._assign(*self._assigned(word), line)
+        elif self.language in (SHELL, FISH) and words[0] in _EXPORTERS:
+            self._declare(words, line)
+        elif self.language == SHELL and words[0] == "unset":
+            if VARIABLE in words[1:]:
+                self._set("", line)
+                self.exported = False
+            elif concerns:
+                raise _Unclear
+            for word in words[1:]:
+                self.values[word] = None
+        elif concerns and not _is_harmless(words) and not (self.language == SHELL and _is_for_one_command(words)):
+            raise _Unclear
+
+    def _set(self, value: str | None, line: int) -> None:
+        self.values[VARIABLE] = value
+        self.found = Setting(value, line)
+
+    def _assign(self, name: str, value: str | None, line: int) -> None:
+        if name != VARIABLE:
+            self.values[name] = value
+            return
+        self.exported = self.exported or self.all_exported
+        if not value:  # empty: the programs take the current folder
+            raise _Unclear
+        self._set(value, line)
+
+    def _assigned(self, word: str) -> tuple[str, str | None]:
+        """Return the name in an assignment, and the value that it gets; None where that is not certain."""
+        match = _ASSIGNMENT.match(word)
+        if match is None:
+            if _may_set(word):
+                raise _Unclear
+            return "", None
+        name, is_more, raw = match.groups()
+        try:
+            value = self._expanded(raw)
+        except _Unclear:
+            return name, None
+        before = self.values.get(name) if is_more else ""
+        return name, None if before is None else before + value
+
+    def _declare(self, words: list[str], line: int) -> None:
+        options = [word for word in words[1:] if word.startswith("-")]
+        exports = words[0] == "export" or any("x" in option for option in options)
+        if any(option not in ("-x", "-gx", "-xg", "--") for option in options):
+            if any(map(_may_set, words)):
+                raise _Unclear
+            return
+        # All values are made before the first is assigned.
+        assigned = [self._assigned(word) for word in words[1:] if word != VARIABLE and word not in options]
+        if exports and (VARIABLE in words or VARIABLE in dict(assigned)):
+            self.exported = True
+        for name, value in assigned:
+            self._assign(name, value, line)
+
+    def _fish_set(self, words: list[str], line: int) -> None:
+        options = [word for word in words if word.startswith("-")]
+        rest = words[len(options) :]
+        if rest[:1] != [VARIABLE]:
+            if any(map(_may_set, words)):
+                raise _Unclear
+            if rest:
+                self.values[rest[0]] = None
+                if len(rest) == 2 and not {"-e", "--erase", "-q", "--query"} & set(options):
+                    try:
+                        self.values[rest[0]] = self._expanded(rest[1])
+                    except _Unclear:
+                        return
+            return
+        short = "".join(option[1:] for option in options if not option.startswith("--"))
+        if {"-q", "--query"} & set(options) or "q" in short:
+            return
+        if "e" in short or "--erase" in options:
+            self._set("", line)
+            return
+        self.exported = "x" in short or "--export" in options
+        if len(rest) != 2 or set(short) - set("gxU"):
+            raise _Unclear
+        self._set(self._expanded(rest[1]) or None, line)
+
+    def _set_environment(self, words: list[str], line: int) -> None:
+        if words[1:2] != [VARIABLE]:
+            if len(words) > 1:
+                self.values[words[1]] = None
+            return
+        self.exported = True
+        if words[0] == "unsetenv":
+            self._set("", line)
+        elif len(words) == 3:
+            self._set(self._expanded(words[2]) or None, line)
+        else:
+            raise _Unclear
+
+    # Words ------------------------------------------------------------------------------------------------------------
+
+    def _expanded(self, raw: str) -> str:
+        """Return what a word becomes.
+
+        Raises:
+            _Unclear: that is not certain.
+        """
+        if self.language == PLAIN and len(raw) > 1 and raw[0] == raw[-1] and raw[0] in "'\"":
+            if raw[0] == "'" and not set(raw[1:-1]) & set("'\\$"):
+                return raw[1:-1]
+            raw = raw[1:-1]
+        if raw == "~" or raw.startswith("~/"):
+            if self.language == PLAIN:
+                raise _Unclear
+            raw = f"{self._value('HOME')}{raw[1:]}"
+            return self._parts(raw[len(str(self.values["HOME"])) :], start=str(self.values["HOME"]))
+        return self._parts(raw)
+
+    def _parts(self, raw: str, start: str = "") -> str:
+        result, position = start, 0
+        while position < len(raw):
+            character = raw[position]
+            if character == "'" and self.language != PLAIN:
+                stop = raw.find("'", position + 1)
+                inner = raw[position + 1 : stop]
+                if stop < 0 or (self.language != SHELL and "\\" in inner):
+                    raise _Unclear
+                result, position = result + inner, stop + 1
+            elif character == '"' and self.language != PLAIN:
+                stop = _closing_double(raw, position + 1)
+                if stop < 0:
+                    raise _Unclear
+                result, position = result + self._inner(raw[position + 1 : stop - 1], quoted=True), stop
+            else:
+                stop = next((at for at in range(position, len(raw)) if raw[at] in "'\""), len(raw))
+                stop = len(raw) if self.language == PLAIN else stop
+                result, position = result + self._inner(raw[position:stop], quoted=False), stop
+        return result
+
+    def _inner(self, raw: str, quoted: bool) -> str:
+        """Return what a piece without quotation marks becomes."""
+        doubtful = "\\`" + ("@" if self.language == PLAIN else "" if quoted else "~*?[]{}()<>;&|")
+        result, position = "", 0
+        while position < len(raw):
+            match = _REFERENCE.match(raw, position)
+            if match:
+                value = self._reference(match)
+                if not quoted and re.search(r"[\s*?\[\]]", value):
+                    raise _Unclear  # some shells split it up
+                result, position = result + value, match.end()
+            elif raw[position] == "$" or raw[position] in doubtful:
+                raise _Unclear
+            else:
+                result, position = result + raw[position], position + 1
+        return result
+
+    def _reference(self, match: re.Match[str]) -> str:
+        name = match.group("name") or match.group("braced")
+        if name is None:  # $(whoami)
+            return self._value("USER")
+        if self.language == CSH:
+            name = {"user": "USER", "home": "HOME"}.get(name, name)
+        default = match.group("default")
+        if default is not None:
+            if self.language in (FISH, CSH):
+                raise _Unclear
+            return self._value(name) or self._parts(default)
+        return self._value(name)
+
+    def _value(self, name: str) -> str:
+        value = self.values.get(name)
+        if value is None:
+            raise _Unclear
+        return value
+
+
+_SETS_BY_THE_WAY = re.compile(rf"\$\{{{VARIABLE}:?=")
+_REFERENCE = re.compile(
+    r"""\$(?P<name>[A-Za-z_][A-Za-z0-9_]*) (?!\[)
+      | \$\{(?P<braced>[A-Za-z_][A-Za-z0-9_]*)(:-(?P<default>[A-Za-z0-9_/.$~-]*))?\}
+      | \$\((whoami|id\ -un|id\ -nu)\) | `(whoami|id\ -un|id\ -nu)`""",
+    re.VERBOSE,
+)
+
+
+def _is_harmless(words: list[str]) -> bool:
+    """Return whether a command leaves variables alone, whatever its words are."""
+    return words[0] in _HARMLESS and "-v" not in words and not any(_SETS_BY_THE_WAY.search(word) for word in words)
+
+
+def _is_for_one_command(words: list[str]) -> bool:
+    """Return whether words set variables for the command behind them alone."""
+    rest = list(itertools.dropwhile(_ASSIGNMENT.match, words))
+    return bool(rest) and rest[0] not in _SPECIAL and not any(map(_may_set, rest))
+
+
+def _may_set(word: str) -> bool:
+    """Return whether a word may set the variable, other than by reading it."""
+    rest = word.replace(f"${VARIABLE}", "").replace(f"${{{VARIABLE}}}", "")
+    return VARIABLE in rest
