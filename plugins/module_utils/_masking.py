@@ -67,9 +67,37 @@ def is_hex_token(text: str) -> bool:
     return bool(_HEX_TOKEN.fullmatch(text))
 
 
-def mask_credentials(text: str) -> str:
-    """Return ``text`` without the user name and password of every URL in it, also where these hold ``@`` or ``/``."""
+def mask_credentials(text: str, urls: Iterable[str] = ()) -> str:
+    """Return ``text`` without the user name and password of every URL in it, also where these hold ``@`` or ``/``.
+
+    Args:
+        text: what a tool printed.
+        urls: addresses that were given to it. What stands in them before the last ``@`` is hidden also where a tool
+            writes it in another way.
+    """
+    for url in urls:
+        for secret in _credentials(url):
+            text = text.replace(secret, PART_HIDDEN)
     return _CREDENTIALS.sub(rf"\1{PART_HIDDEN}@", text)
+
+
+def _credentials(url: str) -> list[str]:
+    """Return what is secret in a URL in all its spellings, the longest first."""
+    from urllib.parse import quote, unquote  # only here, since few modules deal with such URLs
+
+    rest = url.partition("://")[2]
+    authority = rest.partition("/")[0]
+    # A slash in a password ends the authority too early; what would then be a host has a port that is no number.
+    host_has_port = re.fullmatch(r"(\[[^]]*\]|[^:@]*)(:\d*)?", authority)
+    if "@" not in rest or ("@" not in authority and host_has_port):
+        return []
+    whole = (authority if "@" in authority else rest).rpartition("@")[0]
+    user, _colon, password = whole.partition(":")
+    found = {whole}
+    for secret in (password, user if len(user) >= 8 or not password else ""):
+        if len(secret) >= 3:
+            found |= {secret, unquote(secret), quote(secret, safe=""), quote(unquote(secret), safe="")}
+    return sorted(found, key=len, reverse=True)
 
 
 def looks_like_a_token(text: str) -> bool:

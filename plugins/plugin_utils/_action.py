@@ -195,18 +195,19 @@ class HostAction(StockAction):
     def _prefer_pipelining(self, variables: Mapping[str, Any]) -> None:
         """Ask Ansible for pipelining where nobody has said anything about it and nothing is known to forbid it."""
         connection, become = self._connection, self._connection.become
-        try:
-            options = [connection.get_option(f"ssh_{kind}args") for kind in ("", "common_", "extra_")]
-        except (KeyError, AttributeError):
-            options = []
-        if any(_TERMINAL_ASKED_FOR.search(str(option or "")) for option in options):
-            return
         if become and (getattr(become, "require_tty", False) or (become.name != "sudo" and become.expect_prompt())):
+            return
+        if self._asks_for_terminal():
             return
         if self._pipelining_origin(variables) == "default":
             connection.set_option("pipelining", True)
             if not self._is_pipelining_enabled("new"):
                 connection.set_option("pipelining", False)
+
+    def _asks_for_terminal(self) -> bool:
+        """Return whether the SSH options ask for a terminal, which ansible-core looks at since 2.19."""
+        options = [self.get_connection_option(f"ssh_{kind}args") for kind in ("", "common_", "extra_")]
+        return any(_TERMINAL_ASKED_FOR.search(str(option or "")) for option in options)
 
     def _pipelining_origin(self, variables: Mapping[str, Any]) -> str:
         """Return where the connection's setting comes from; empty where it has none."""
@@ -253,7 +254,7 @@ class HostAction(StockAction):
             return f"the connection {connection.transport} has no pipelining", "Use another one, such as ssh."
         if become and (become.name == "su" or not getattr(become, "pipelining", True)):
             return f"become_method {become.name} has no pipelining", "Use another one, such as sudo."
-        if self.get_connection_option("pipelining"):
+        if self._asks_for_terminal():
             return "the SSH options ask for a terminal (-t or RequestTTY)", "Take that out of them."
         origin = self._pipelining_origin(variables)
         where = "" if origin in ("", "default", "Direct") else f" ({origin})"

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from ansible_run import ROOT, Run, environment, run_tasks
 from homes import NEW_TOKEN, OLD_TOKEN, User, picture, real_group, real_user
-from module_runner import python_for_all
+from module_runner import python_for_all, run_module
 
 from cave_server import CaveServer
 
@@ -195,6 +195,47 @@ def test_async_is_refused_with_a_token_and_runs_without_one(tmp_path: Path) -> N
     assert done.ok, done.output
     assert "async is set. connectomics.cave.saved_token takes seconds: take async out" in done.results[0]["msg"]
     assert done.results[1]["users"][0]["user"] == "root"
+
+
+# A token in the wrong place -------------------------------------------------------------------------------------------
+
+TOKENS = [{"user": "alice", "token": NEW_TOKEN, "datastacks": ["minnie65_public"]}]
+MISPLACED: list[tuple[str, dict[str, Any], str]] = [
+    ("verify_access", {"users": TOKENS}, "users[1] has the wrong form. A token has no place there."),
+    ("saved_token_info", {"users": TOKENS}, "users[1] has the wrong form. Expected a list of strings."),
+    ("saved_token", {"rate": NEW_TOKEN, "token": OLD_TOKEN}, "rate looks like a token."),
+    ("saved_token", {"datastacks": [NEW_TOKEN], "token": OLD_TOKEN}, "datastacks[1] looks like a token."),
+    ("server_token", {"description": f"of {NEW_TOKEN}", "token": OLD_TOKEN}, "description looks like a token."),
+    ("server_token_info", {"timeout": NEW_TOKEN, "token": OLD_TOKEN}, "timeout looks like a token."),
+    ("caveclient", {"packages": [NEW_TOKEN]}, "packages[1] looks like a token."),
+    ("vault_variable", {"path": "v.yml", "name": NEW_TOKEN, "value": "x"}, "name looks like a token."),
+    ("fleet_report", {"title": NEW_TOKEN}, "title looks like a token."),
+    ("saved_token", {"group": "\ud800", "token": OLD_TOKEN}, "group holds a character that is not valid Unicode"),
+    ("saved_token", {"token": "\ud800"}, "token holds a character that is not valid Unicode"),
+]
+
+
+def test_a_token_in_the_wrong_place_is_refused_by_every_action_and_not_shown(tmp_path: Path) -> None:
+    cases = [case for case in MISPLACED if "\ud800" not in case[1].values()]  # ansible-core 2.19 refuses these itself
+    tasks = [{f"{NAMESPACE}.{name}": arguments, "ignore_errors": True} for name, arguments, _says in cases]
+    done = run_tasks(tmp_path, tasks, "-vvvvv", "--diff", ANSIBLE_DEBUG="1")
+    assert done.ok, done.output
+    for result, (name, _arguments, says) in zip(done.results, cases, strict=True):
+        assert result["failed"], name
+        assert says in result["msg"], name
+    (tmp_path / "playbook.yml").unlink()
+    assert NEW_TOKEN not in done.output
+    assert "Traceback" not in done.output
+
+
+@pytest.mark.parametrize(("name", "arguments", "says"), [case for case in MISPLACED if case[0] in dict(CASES)])
+def test_a_module_without_its_action_refuses_a_token_in_the_wrong_place(
+    name: str, arguments: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    done = run_module(name, arguments, tmp_path)
+    assert not done.ok
+    assert says in done.message
+    assert NEW_TOKEN not in done.output
 
 
 # Becoming root with a password ----------------------------------------------------------------------------------------

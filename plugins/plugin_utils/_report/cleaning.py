@@ -11,19 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import clean_text
+from ansible_collections.connectomics.cave.plugins.module_utils._masking import is_hex_token, mask_token_like
 
 NAME_LENGTH, TEXT_LENGTH, PATH_LENGTH, URL_LENGTH = 255, 1000, 500, 500  # characters that are kept
 _MOST = 2000  # users of a host, problems of a user: what a host claims beyond that is dropped
 
-_HEX_TOKEN = re.compile(r"[0-9a-fA-F]{32,}")
-_TOKEN_LIKE = (
-    _HEX_TOKEN,  # what middle_auth makes
-    re.compile(r"[A-Za-z0-9+/_-]{42,43}={1,2}"),  # 32 bytes in base64
-    re.compile(r"(?<=\bBearer )[A-Za-z0-9._~+/=-]{16,}", re.IGNORECASE),
-    re.compile(r"(?<=token=)[A-Za-z0-9._~+/=%-]{16,}", re.IGNORECASE),
-)
 FINGERPRINT = re.compile(r"[0-9a-f]{8}")
 VERDICT = re.compile(r"[a-z][a-z0-9_]{0,39}")
 TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
@@ -35,7 +28,7 @@ class Cleaner:
     def __init__(self, tokens: Iterable[str] = ()) -> None:
         """Mask ``tokens``, besides everything that looks like one."""
         # Tokens of the usual shapes are found by their shape, however many there are: a list of odd ones stays short.
-        self._tokens = [token for token in set(tokens) if len(token) >= 8 and not _HEX_TOKEN.fullmatch(token)]
+        self._tokens = [token for token in set(tokens) if len(token) >= 8 and not is_hex_token(token)]
 
     def name(self, value: object) -> str:
         """Return the name of a host, user or datastack. It may look like a token, so only known tokens are masked."""
@@ -43,9 +36,7 @@ class Cleaner:
 
     def text(self, value: object, limit: int = TEXT_LENGTH) -> str:
         """Return one line of text without control characters and without tokens, of at most ``limit`` characters."""
-        text = clean_text(scalar(value), self._tokens, 8 * TEXT_LENGTH)
-        for pattern in _TOKEN_LIKE:
-            text = pattern.sub(lambda match: f"<token {fingerprint(match.group())}>", text)
+        text = mask_token_like(clean_text(scalar(value), self._tokens, 8 * TEXT_LENGTH))
         return text if len(text) <= limit else text[: limit - 3].rstrip() + "..."
 
     def address(self, value: object) -> str | None:
