@@ -34,14 +34,14 @@ from stages import MINUTE, Run, cadence, root_and, stage, sum_up, with_table  # 
 CADENCES = {
     "check": ("lint", "contract", "unit"),
     "test": ("lint-all", "docs", "sanity", "targets", "integration"),
-    "test-slow": ("sanity-all", "package", "long", "browser", "torture", "molecule", "fleet"),
+    "test-slow": ("sanity-all", "package", "long", "browser", "stock", "torture", "molecule", "fleet"),
 }
 """What each command runs; `make test` runs the stages of `make check`, too."""
 IN_CI = ("demo", *CADENCES["check"], *CADENCES["test"], "root", *CADENCES["test-slow"])
 LINES, BRANCHES = 95.0, 90.0
 """What of plugins/ has to be covered, in percent."""
 PLUGINS = ".tree/ansible_collections/connectomics/cave/plugins"
-TWO_CORES = ("--numprocesses=2", "--dist=loadfile")
+TWO_CORES = ("--numprocesses=2", "--dist=worksteal")
 
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.sessions = ["check"]
@@ -135,6 +135,14 @@ def targets(run: Run) -> None:
 def integration(run: Run) -> None:
     """Modules, role and playbooks through Ansible, on this machine."""
     run.pytest(*TWO_CORES, "tests/integration", marked="not long")
+
+
+@stage()
+def stock(run: Run) -> None:
+    """What the integration tests do to hosts, once more with modules sent as Ansible sends them."""
+    tests = ("audit", "decommission", "role", "saved_token_info", "server_token", "verify_access_of_users")
+    files = [f"tests/integration/test_{name}.py" for name in tests]
+    run.pytest(*TWO_CORES, *files, marked="not long", CAVE_TESTS_STOCK="true")
 
 
 @stage(one_core=True)

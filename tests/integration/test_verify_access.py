@@ -542,7 +542,7 @@ def test_without_the_precaution_caveclient_does_open_a_browser(
         _client, "environment", lambda *given: {**os.environ, **clean(*given), "PATH": os.environ["PATH"]}
     )
     monkeypatch.setattr(_client, "_SCRIPT", _client._SCRIPT.replace("    _forbid_browsers()\n", ""))
-    place.verify(method="client", timeout=20)
+    place.verify(method="client", timeout=8)
     assert browser.read_text().startswith(f"{cave.url}/sticky_auth/api/v1/tos/")
 
 
