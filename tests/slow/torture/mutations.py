@@ -185,10 +185,10 @@ DEFECTS = {
     ),
     "misspelt-options-shown": Defect(
         "a token under a misspelt option is printed",
-        "_module.py",
-        '            if not str(name).startswith("_ansible_"):\n                yield from strings_in(inner)\n',
-        "            pass\n",
-        ("test_module.py",),
+        "_masking.py",
+        "        if option is None or (len(text)",
+        "        if option is not None and (len(text)",
+        ("test_masking.py",),
     ),
     "prove-later": Defect(
         "a rejected token is written",
@@ -235,8 +235,8 @@ DEFECTS = {
     "result-not-masked": Defect(
         "a token that got into a result is printed by the host",
         "_masking.py",
-        "        text = text.replace(secret, PART_HIDDEN)\n",
-        "        pass\n",
+        "    for secret in secrets:\n        text = text.replace(secret, PART_HIDDEN)\n",
+        "",
         ("test_basic.py",),
     ),
     "arguments-to-the-log": Defect(
