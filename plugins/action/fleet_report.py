@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -37,6 +37,7 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._report.scope im
     unknown_variables,
     why_no_host,
     why_no_task,
+    without_account,
 )
 
 display = Display()
@@ -125,7 +126,10 @@ class ActionModule(CaveAction):
 
     def _merged(self, options: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
         if not options["merge"]:
-            raise CaveError("There is no report to merge. Give the report.json (or the folders) of the runs.")
+            raise CaveError(
+                "There is no report to merge. Name the folders of the runs, or their report.json: "
+                "-e caveclient_reports=reports/1,reports/2 -e caveclient_report=reports/all"
+            )
         clean = Cleaner(self._own_tokens(variables))
         reports = [_load(Path(path), clean) for path in options["merge"]]
         return _model.merge_reports(reports, options["title"] or "")
@@ -142,15 +146,19 @@ class ActionModule(CaveAction):
             results[host] = [own.get(name) or None for name in run["results"]]
             if any(isinstance(found, Mapping) and found.get("failed") for found in results[host]):
                 tokens.update(_tokens(partial(_templated, hostvars, host)))
+        clean = Cleaner(tokens)
         report = _model.build_report(
             run["title"],
             results,
             time=datetime.now(tz=timezone.utc),
-            clean=Cleaner(tokens),
+            clean=clean,
             check_mode=check_mode,
             notes=[*options["notes"], *unknown_variables(names), *_left_alone(results, run, variables)],
             unfinished=options["unfinished"],
         )
+        somewhere, nowhere = without_account(_accounts(results))
+        report["notes"] += [clean.text(sentence) for sentence in somewhere]
+        report["unfinished"] += [clean.text(sentence) for sentence in nowhere]
         report["notes"] += _asked_nobody(report) if options["require_users"] else []
         report["unfinished"] += _nothing_done(report, results, run, options, variables)
         return report
@@ -187,6 +195,17 @@ def _left_alone(results: Collection[str], run: Mapping[str, Any], variables: Map
     others = [host for host in variables["ansible_play_hosts_all"] if host not in results]
     others = sorted(set(others) & set(variables["groups"]["all"]), key=_model.natural_key)
     return [f"Left alone, without caveclient_tokens: {_text.shortened(others, 8)}."] if others else []
+
+
+def _accounts(results: Mapping[str, list[Any]]) -> Iterator[tuple[str, str, bool]]:
+    """Yield which users have an account on which host, where a module said so of a user who was named."""
+    for host, found in results.items():
+        for result in found:
+            for entry in result.get("users") or [] if isinstance(result, Mapping) else []:
+                if isinstance(entry, Mapping) and isinstance(entry.get("has_account"), bool):
+                    user = str(entry.get("user"))
+                    if not user.isdigit():  # the number of an owner of files is no name that somebody typed
+                        yield host, user, entry["has_account"]
 
 
 def _asked_nobody(report: Mapping[str, Any]) -> list[str]:

@@ -14,6 +14,8 @@ author: connectomics.cave contributors (@connectomics)
 description:
   - Returns the hosts that match a pattern. Without one, all hosts of the inventory, or those that have
     C(caveclient_tokens).
+  - Fails, with what to do, when a file of variables beside the inventory is encrypted as a whole and does not open.
+    Ansible reads such a file before any task, whether a task needs it or not.
   - Hosts that the present play leaves out, because of C(--limit) for example, are not among them.
 options:
   _terms:
@@ -39,14 +41,13 @@ _raw:
   elements: str
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleError
 from ansible.plugins.loader import lookup_loader
 from ansible.plugins.lookup import LookupBase
-
-_VAULT_WORDS = ("vault", "decrypt")
 
 
 class LookupModule(LookupBase):
@@ -56,29 +57,48 @@ class LookupModule(LookupBase):
         """Return the hosts."""
         self.set_options(var_options=variables, direct=kwargs)
         variables = variables or {}
+        for path in _whole_vaults(variables.get("ansible_inventory_sources") or ()):
+            self._open(path)
         patterns = [str(term) for term in terms if term]
         hosts: list[str] = [str(host) for host in variables["groups"]["all"]]
         if patterns:
             named = lookup_loader.get("ansible.builtin.inventory_hostnames", self._loader, self._templar)
             hosts = named.run(patterns, variables)
         elif self.get_option("with_tokens"):
-            hosts = [host for host in hosts if _is_given(self._variables(variables["hostvars"], host))]
+            hosts = [host for host in hosts if _is_given(variables["hostvars"].raw_get(host))]
         there = set(variables.get("ansible_play_hosts_all", hosts))
         return [host for host in hosts if host in there]
 
-    @staticmethod
-    def _variables(hostvars: Any, host: str) -> Mapping[str, Any]:
-        """Return the variables of a host as they stand; nothing is decrypted that is encrypted by itself."""
+    def _open(self, path: Path) -> None:
+        """Fail when a file that is encrypted as a whole does not open."""
         try:
-            found: Mapping[str, Any] = hostvars.raw_get(host)
+            self._loader.load_from_file(str(path))
         except AnsibleError as error:
-            if not any(word in str(error).lower() for word in _VAULT_WORDS):
-                raise
+            reason = "the password is not the right one" if self._loader._vault.secrets else "no password was given"
             raise AnsibleError(
-                f"The variables of {host} are in a vault that does not open: {error} "
-                "Give its password: --ask-vault-pass, or vault_password_file in ansible.cfg."
+                f"{path} is a vault that does not open: {reason}. Add --ask-vault-pass, or set vault_password_file in "
+                "ansible.cfg. Ansible reads this file for every playbook; where single values are encrypted "
+                "(ansible-vault encrypt_string), the audit needs no password."
             ) from error
-        return found
+
+
+def _whole_vaults(sources: Any) -> Iterator[Path]:
+    """Yield the files of variables beside the inventory that are encrypted as a whole."""
+    beside = {
+        source if source.is_dir() else source.parent for source in map(Path, map(str, sources)) if source.exists()
+    }
+    for folder in sorted(beside):
+        for path in sorted([*folder.glob("group_vars/**/*"), *folder.glob("host_vars/**/*")]):
+            if path.is_file() and not path.name.startswith(".") and _begins_like_a_vault(path):
+                yield path
+
+
+def _begins_like_a_vault(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(14) == b"$ANSIBLE_VAULT"
+    except OSError:
+        return False  # Ansible says so itself
 
 
 def _is_given(variables: Mapping[str, Any]) -> bool:

@@ -11,16 +11,38 @@ import re
 # What Ansible says of a host that it could not work on, and what a person does about it; the first that fits.
 _HOST_REMEDIES = (
     (
-        r"host key verification failed|host key is not known|REMOTE HOST IDENTIFICATION",
-        "Check the host's key and accept it (ssh-keyscan, or log in once by hand), then run again for this host.",
+        r"vault secrets|vault password|decryption failed|attempting to decrypt",
+        "Give the vault's password: add --ask-vault-pass, or set vault_password_file in ansible.cfg. If one was given, "
+        "it is not the one that this value was encrypted with.",
     ),
     (
-        r"permission denied \(|authentication failed|incorrect password|no authentication methods",
-        "Let this controller's SSH key (or password) into the host, then run again for this host.",
+        r"is undefined|undefined variable",
+        "Define the variable, or correct its name. For a token, connectomics.cave.enroll writes it into the vault.",
+    ),
+    (
+        r"become plugin .* not found|invalid become method|become method .* (not|unknown)",
+        "Set become_method to one that this controller has (sudo, su), or install the collection that it is in.",
+    ),
+    (
+        r"sudo: (command )?not found|sudo'?: no such file|su: (command )?not found|/\S*(sudo|su|doas): not found",
+        "Install sudo on the host, or log in as root: -u root -e caveclient_become=false",
+    ),
+    (
+        r"incorrect (sudo|su|become|doas) password|sorry, try again|su: authentication failure|su: incorrect password",
+        "Type the password of sudo (or su) on the host when -K asks for it; it may differ from the one of SSH.",
+    ),
+    (
+        r"host key verification failed|host key is not known|REMOTE HOST IDENTIFICATION",
+        "Log in once by hand (ssh HOST true), compare the key's fingerprint and accept it; then run again for this "
+        "host. A key that changed is a reinstalled host, or another one: ssh-keygen -R HOST forgets the old one.",
+    ),
+    (
+        r"permission denied \(|authentication failed|no authentication methods|invalid/incorrect password",
+        "Let this controller's SSH key into the host (ssh-copy-id USER@HOST), or add -k; -u names the remote user.",
     ),
     (
         r"sudo: a password is required|missing sudo password|incorrect sudo password|not in the sudoers",
-        "Let the remote user become root (sudo), or give the password with --ask-become-pass.",
+        "Add -K, and type the remote user's password of sudo. A user who may not use sudo has to be let (visudo).",
     ),
     (
         r"could not resolve hostname|name or service not known",
@@ -31,7 +53,8 @@ _HOST_REMEDIES = (
         "Make room on the host's file system, then run again for this host.",
     ),
     (
-        r"interpreter|python[0-9.]*: (command )?not found|/python[0-9.]*: no such file",
+        r"interpreter|future feature annotations|minimum of python"
+        r"|python[0-9.]*: (command )?not found|/python[0-9.]*: no such file",
         "Install Python 3.8 or later on the host, or set ansible_python_interpreter to the one it has.",
     ),
     (
@@ -40,7 +63,7 @@ _HOST_REMEDIES = (
     ),
 )
 REMEDY_UNREACHABLE = "Switch it on, and check that this controller reaches it by SSH; then run again for this host."
-REMEDY_ERROR = "Read the message of the failed task, mend what it names, and run again for this host."
+REMEDY_ERROR = "Fix what the message names, then run again for this host."
 REMEDY_NOT_RUN = "Run again for this host."
 
 

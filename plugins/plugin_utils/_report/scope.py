@@ -57,6 +57,21 @@ def why_no_task(wanted: Sequence[str], skipped: Sequence[str], known: Collection
     return f"No task ran: {' '.join(named)} leaves none. {there}"
 
 
+def without_account(entries: Iterable[tuple[str, str, bool]]) -> tuple[list[str], list[str]]:
+    """Return sentences on people who have no account on some of the hosts, and on those who have none anywhere.
+
+    ``entries`` are host, user and whether that user has an account there.
+    """
+    found: dict[str, dict[bool, list[str]]] = {}
+    for host, user, has_account in entries:
+        found.setdefault(user, {True: [], False: []})[has_account].append(host)
+    somewhere = [
+        f"{user} has no account on {', '.join(hosts[False])}." for user, hosts in found.items() if all(hosts.values())
+    ]
+    nowhere = [f"{user} has no account on any of these hosts." for user, hosts in found.items() if not hosts[True]]
+    return somewhere, nowhere
+
+
 @cache
 def collection_version() -> str:
     """Return the version of this collection: of a checkout, or as it was installed."""

@@ -140,13 +140,13 @@ def test_a_module_that_could_not_start_says_why() -> None:
 @pytest.mark.parametrize(
     ("message", "remedy"),
     [
-        ("Failed to connect: Host key verification failed.", "Check the host's key"),
+        ("Failed to connect: Host key verification failed.", "Log in once by hand"),
         ("alice@ws1: Permission denied (publickey).", "SSH key"),
-        ("Missing sudo password", "--ask-become-pass"),
+        ("Missing sudo password", "Add -K"),
         ("ssh: Could not resolve hostname ws1: Name or service not known", "inventory"),
         ("[Errno 28] No space left on device", "Make room"),
         ("mkdir: cannot create directory: Read-only file system", "writable"),
-        ("Timeout (12s) waiting for privilege escalation prompt", "Read the message"),
+        ("Timeout (12s) waiting for privilege escalation prompt", "Fix what the message names"),
     ],
 )
 def test_common_failures_of_a_host_come_with_their_own_remedy(message: str, remedy: str) -> None:

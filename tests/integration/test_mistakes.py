@@ -1,0 +1,294 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What people get wrong at 2 a.m.: the exit status, and the line that they need, near the prompt."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lab as _lab
+import pytest
+from ansible.parsing.vault import VaultLib, VaultSecret
+from ansible_run import LIMIT, Run, command, environment
+from package.conftest import PATH
+
+from cave_server import CaveServer
+
+SETTINGS = {"ANSIBLE_STDOUT_CALLBACK": "connectomics.cave.lab", "PATH": PATH, "ANSIBLE_BECOME_ALLOW_SAME_USER": "true"}
+NEAR = 15
+"""Rows between the line and the prompt, at most."""
+
+
+class Lab(_lab.Lab):
+    """Two workstations on which all is well, until a test spoils something."""
+
+    def __init__(self, folder: Path, cave: CaveServer) -> None:
+        super().__init__(folder, cave, ["ws1", "ws2"])
+        self.offer_caveclient()
+        self.save(self.token)
+        self.set(caveclient_retries=0, caveclient_timeout=5)
+        (folder / "wrong-password").write_text("wrong horse")
+
+    def set(self, **variables: Any) -> None:
+        self.variables.update(variables)
+
+    def write(self, name: str, text: str) -> None:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def program(self, name: str, says: str, status: int = 1) -> str:
+        """Write a program that says something on its standard error and fails, and return its path."""
+        self.write(name, f"#!/bin/sh\necho '{says}' >&2\nexit {status}\n")
+        (self.folder / name).chmod(0o755)
+        return str(self.folder / name)
+
+    def encrypt_the_vault_as_a_whole(self) -> None:
+        text = f"vault_cave_token_alice: {self.token}\n"
+        self.vault.write_bytes(VaultLib().encrypt(text, VaultSecret(_lab.PASSWORD.encode())))
+
+    def run(self, playbook: str, *arguments: str) -> Run:
+        """Run a playbook as on a terminal: all that is printed, in its order."""
+        self.write_inventory()
+        inventory = [] if "-i" in arguments else ["-i", "hosts.yml"]
+        done = subprocess.run(
+            command("playbook", *inventory, f"connectomics.cave.{playbook}", *arguments),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            cwd=self.folder,
+            env=environment(self.folder, **SETTINGS),
+            timeout=LIMIT,
+            check=False,
+        )
+        self.assert_nothing_shown(done.stdout)
+        return Run(done.returncode, done.stdout, [])
+
+
+Spoil = Callable[[Lab], None]
+TOKEN = "0123456789abcdef0123456789abcdef"
+PASSWORD = ("--vault-password-file", "password")
+WRONG_PASSWORD = ("--vault-password-file", "wrong-password")
+TOKEN_ONLY = ("provision", "--tags", "token", *PASSWORD)
+VERIFY = ("verify", *PASSWORD)
+
+
+def nothing(lab: Lab) -> None:
+    """Leave all as it is."""
+
+
+def whole(lab: Lab) -> None:
+    lab.encrypt_the_vault_as_a_whole()
+
+
+def variables(**given: Any) -> Spoil:
+    """Set variables of all hosts."""
+    return lambda lab: lab.set(**given)
+
+
+def entry(**changes: Any) -> Spoil:
+    """Change the entry of the only person."""
+    return lambda lab: lab.set(caveclient_tokens=[{"user": _lab.USER, "token": lab.token} | changes])
+
+
+def tokens(given: Any) -> Spoil:
+    return variables(caveclient_tokens=given)
+
+
+def ssh(says: str) -> Spoil:
+    """Reach ws2 by an SSH that fails with a message."""
+    return lambda lab: lab.hosts["ws2"].update(
+        ansible_connection="ssh", ansible_ssh_executable=lab.program("ssh", says, 255)
+    )
+
+
+def sudo(says: str) -> Spoil:
+    """Become root by a sudo that fails with a message."""
+    return lambda lab: lab.set(caveclient_become=True, ansible_become_exe=lab.program("sudo", says))
+
+
+def revoked(lab: Lab) -> None:
+    lab.cave.revoke(lab.token)
+
+
+def old_python(lab: Lab) -> None:
+    says = "SyntaxError: future feature annotations is not defined"
+    lab.set(ansible_python_interpreter=lab.program("python3.6", says))
+
+
+def in_the_way(lab: Lab) -> None:
+    lab.write("folder", "")
+
+
+def broken_inventory(lab: Lab) -> None:
+    lab.write("broken.yml", "all: [hosts")
+
+
+def https(lab: Lab) -> None:
+    lab.set(caveclient_server=lab.cave.url.replace("http:", "https:"))
+
+
+MISTAKES: list[tuple[str, Spoil, tuple[str, ...], int, str]] = [
+    # The vault
+    ("whole vault, no password", whole, ("provision",), 4, "no password was given. Add --ask-vault-pass"),
+    ("whole vault, wrong password", whole, ("verify", *WRONG_PASSWORD), 4, "the password is not the right one"),
+    ("whole vault, audit", whole, ("audit",), 4, "where single values are encrypted"),
+    (
+        "vault value, no password",
+        nothing,
+        ("provision", "--tags", "token"),
+        2,
+        "-> Give the vault's password: add --ask-vault-pass",
+    ),
+    (
+        "vault value, wrong password",
+        nothing,
+        ("provision", "--tags", "token", *WRONG_PASSWORD),
+        2,
+        "not the one that this value was encrypted with",
+    ),
+    # Variables
+    (
+        "undefined token",
+        entry(token="{{ vault_cave_token_alise }}"),
+        TOKEN_ONLY,
+        2,
+        "'vault_cave_token_alise' is undefined",
+    ),
+    ("undefined setting", variables(caveclient_datastacks="{{ stacks }}"), VERIFY, 2, "'stacks' is undefined"),
+    ("misspelt variable", variables(caveclient_verfy="client"), TOKEN_ONLY, 0, "did you mean caveclient_verify?"),
+    (
+        "misspelt choice",
+        nothing,
+        (*TOKEN_ONLY, "-e", "caveclient_verify=clint"),
+        2,
+        "value of caveclient_verify must be one of: api, client, none",
+    ),
+    ("word for a number", nothing, (*TOKEN_ONLY, "-e", "caveclient_timeout=soon"), 2, "caveclient_timeout"),
+    # Tokens
+    ("tokens as a string", tokens(TOKEN), TOKEN_ONLY, 2, "caveclient_tokens"),
+    ("tokens as a mapping", tokens({"user": "alice"}), TOKEN_ONLY, 2, "caveclient_tokens"),
+    ("a bare token in the list", tokens([TOKEN]), TOKEN_ONLY, 2, "caveclient_tokens"),
+    ("an entry without a user", tokens([{"token": TOKEN}]), TOKEN_ONLY, 2, "user"),
+    ("an empty token", entry(token=""), TOKEN_ONLY, 2, "empty"),
+    ("a placeholder", entry(token="YOUR_TOKEN_HERE"), TOKEN_ONLY, 2, "placeholder"),
+    ("a token that YAML reads as a number", entry(token=12345678), TOKEN_ONLY, 2, "number"),
+    ("a misspelt key", entry(sever="x"), TOKEN_ONLY, 2, "key"),
+    ("a dead token", revoked, TOKEN_ONLY, 2, "invalid_token"),
+    # Becoming root
+    ("sudo wants a password", sudo("sudo: a password is required"), VERIFY, 2, "-> Add -K, and type"),
+    ("wrong password of sudo", sudo("Sorry, try again."), VERIFY, 2, "-> Type the password of sudo"),
+    ("not in sudoers", sudo("lab is not in the sudoers file."), VERIFY, 2, "visudo"),
+    (
+        "no sudo",
+        variables(caveclient_become=True, ansible_become_exe="/no/such/sudo"),
+        VERIFY,
+        2,
+        "-> Install sudo on the host, or log in as root",
+    ),
+    (
+        "no such become plugin",
+        variables(caveclient_become=True, ansible_become_method="sodu"),
+        VERIFY,
+        2,
+        "-> Set become_method",
+    ),
+    # Getting there
+    ("unknown host key", ssh("Host key verification failed."), VERIFY, 2, "-> Log in once by hand (ssh HOST true)"),
+    ("changed host key", ssh("WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!"), VERIFY, 2, "ssh-keygen -R HOST"),
+    ("no key let in", ssh("lab@ws2: Permission denied (publickey)."), VERIFY, 2, "ssh-copy-id"),
+    (
+        "no such name",
+        ssh("ssh: Could not resolve hostname ws2: Name or service not known"),
+        VERIFY,
+        2,
+        "-> Correct the host's name",
+    ),
+    ("switched off", ssh("ssh: connect to host ws2 port 22: No route to host"), VERIFY, 2, "-> Switch it on"),
+    (
+        "no Python there",
+        variables(ansible_python_interpreter="/no/such/python"),
+        VERIFY,
+        2,
+        "-> Install Python 3.8 or later on the host",
+    ),
+    ("Python too old", old_python, VERIFY, 2, "-> Install Python 3.8 or later on the host"),
+    # Accounts
+    ("no such account", entry(user="no-such-user-here"), TOKEN_ONLY, 2, "no-such-user-here"),
+    (
+        "somebody whom no host knows",
+        nothing,
+        ("audit", "-e", "caveclient_audit_users=no-such-user-here"),
+        2,
+        "no-such-user-here",
+    ),
+    # Servers
+    ("server down", variables(caveclient_server="http://127.0.0.1:9"), TOKEN_ONLY, 2, "unreachable"),
+    ("http for https", https, TOKEN_ONLY, 2, "tls_error"),
+    ("misspelt datastack", variables(caveclient_datastacks=["minnie65_pubic"]), TOKEN_ONLY, 2, "minnie65_pubic"),
+    (
+        "no index",
+        variables(caveclient_find_links=["/no/such/wheels"]),
+        ("provision", "--tags", "install", *PASSWORD),
+        2,
+        "/no/such/wheels",
+    ),
+    # What to do, where
+    ("no inventory", nothing, ("verify", "-i", ","), 2, "The inventory has no hosts. Name one: -i hosts.yml"),
+    (
+        "inventory not found",
+        nothing,
+        ("verify", "-i", "hsots.yml"),
+        2,
+        "The inventory has no hosts. Name one: -i hosts.yml",
+    ),
+    ("inventory broken", broken_inventory, ("verify", "-i", "broken.yml"), 2, "The inventory has no hosts"),
+    ("misspelt group", nothing, ("verify", "-e", "caveclient_hosts=workstation"), 2, "Did you mean workstations?"),
+    ("misspelt limit", nothing, ("verify", "--limit", "ws9"), 1, "no hosts to target"),
+    ("misspelt tag", nothing, ("provision", "--tags", "tokens", *PASSWORD), 2, "tags: install, token, verify."),
+    ("misspelt playbook", nothing, ("verfy",), 1, "connectomics.cave.verfy could not be found"),
+    ("nobody anywhere", tokens([]), VERIFY, 2, "has caveclient_tokens. Give the hosts"),
+    (
+        "report folder in the way",
+        in_the_way,
+        ("verify", "-e", "caveclient_report=folder"),
+        2,
+        "The folder folder cannot be made",
+    ),
+    ("nothing to merge", nothing, ("merge_reports",), 2, "-e caveclient_reports=reports/1,reports/2"),
+    ("merged report not there", nothing, ("merge_reports", "-e", "caveclient_reports=old"), 2, "old cannot be read"),
+    ("no folder to make", nothing, ("init",), 2, "Name the folder to make: -e dest=lab"),
+]
+
+
+@pytest.fixture
+def lab(tmp_path: Path, cave: CaveServer) -> Lab:
+    return Lab(tmp_path, cave)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words", "status", "line"), [row[1:] for row in MISTAKES], ids=[row[0] for row in MISTAKES]
+)
+def test_a_mistake_ends_with_the_line_that_a_person_needs(
+    lab: Lab, spoil: Spoil, words: tuple[str, ...], status: int, line: str
+) -> None:
+    spoil(lab)
+    run = lab.run(*words)
+    assert run.status == status, run.output
+    assert TOKEN not in run.output
+    assert line in near_the_prompt(run.output), f"not within {NEAR} rows of the prompt: {run.output}"
+
+
+def near_the_prompt(output: str) -> str:
+    """Return the last rows of what was printed, as one line."""
+    return " ".join(" ".join(output.rstrip().splitlines()[-NEAR:]).split())
+
+
+def test_there_are_at_least_forty_of_them() -> None:
+    assert len({row[0] for row in MISTAKES}) == len(MISTAKES) >= 40
