@@ -584,7 +584,7 @@ def is_running(stat: Path) -> bool:
 @pytest.mark.parametrize(
     ("script", "said"),
     [
-        (None, "No such file"),
+        (None, "The interpreter does not exist"),
         ("#!/nonexistent/python\n", "No such file"),
         ('#!/bin/sh\necho "core dumped \033[31m" >&2; exit 139\n', "status 139: core dumped"),
         ("#!/bin/sh\nexit 0\n", "status 0"),
@@ -738,3 +738,77 @@ def test_as_a_task_it_fails_readably_and_says_no_token(cave: CaveServer, tmp_pat
     done = run_tasks(tmp_path, [task], variables=secret)
     assert done.ok, done.output
     assert (done.results[0]["changed"], done.results[0]["verdict"]) == (False, "ok")
+
+
+# What caveclient sends in the place of a token
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("entry", ["default login anonymous password x", "machine {host} login me password secret"])
+def test_a_netrc_file_that_replaces_the_token_is_found(
+    entry: str, method: str, cave: CaveServer, place: Workstation
+) -> None:
+    good(cave, place)
+    netrc = place.folder / "alice" / ".netrc"
+    netrc.write_text(entry.format(host=cave.url.partition("//")[2].partition(":")[0]))
+    user = the_user(place.verify(method=method))
+    assert user["verdict"] == "client_error"
+    assert f"{netrc} has an entry for {cave.url.partition('//')[2]}" in user["message"]
+    assert str(netrc) in user["remedy"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_netrc_file_for_other_hosts_is_no_trouble(method: str, cave: CaveServer, place: Workstation) -> None:
+    good(cave, place)
+    (place.folder / "alice" / ".netrc").write_text("machine elsewhere.example.org login me password secret")
+    assert place.verify(method=method)["verdict"] == "ok"
+
+
+# Who and what is there to ask
+
+
+def test_without_an_environment_caveclient_is_said_not_to_be_installed(cave: CaveServer, place: Workstation) -> None:
+    good(cave, place)
+    user = the_user(place.verify(method="client", interpreter=None, path="/nonexistent"))
+    assert user["verdict"] == "client_error"
+    assert "caveclient is not installed on this host" in user["message"]
+    assert "connectomics.cave.provision" in user["remedy"]
+
+
+def test_an_empty_list_of_users_is_nobody(cave: CaveServer, place: Workstation) -> None:
+    result = place.verify(users=[])
+    assert (result["users"], result["verdict"]) == ([], "ok")
+    assert "nobody was asked" in result["msg"]
+    assert cave.requests() == []
+
+
+# The services, when caveclient itself is asked
+
+
+@pytest.mark.network
+def test_with_caveclient_the_services_are_asked_as_well(cave: CaveServer, place: Workstation) -> None:
+    good(cave, place)
+    cave.configure(broken=["annotation"])
+    user = the_user(place.verify(method="client", services=["full"]))
+    assert (user["verdict"], user["service"]) == ("service_down", "annotation")
+    assert [item["verdict"] for item in user["services"]].count("ok") == 4
+    assert user["client_version"] == "8.2.1"
+
+
+@pytest.mark.network
+def test_a_token_that_the_info_service_alone_refuses_is_not_dead_by_client(
+    cave: CaveServer, place: Workstation
+) -> None:
+    good(cave, place)
+    cave.configure(auth_hiccup=429)
+    assert the_user(place.verify(method="client"))["verdict"] == "server_error"
+
+
+@pytest.mark.network
+def test_an_info_service_whose_own_token_is_dead_makes_no_datastack_unknown(
+    cave: CaveServer, place: Workstation
+) -> None:
+    good(cave, place)
+    cave.configure(without_token=["info"])
+    for method in ("api", "client"):
+        assert the_user(place.verify(method=method))["verdict"] == "server_error"

@@ -152,6 +152,9 @@ def _after_second_look(
         if verdict.verdict in doubtful
     ]
     patience = min(limits.timeout, _MOST_FOR_SECOND_LOOK)
+    records = records or any(
+        verdict.verdict == "unknown_datastack" for finding in findings for verdict in finding.datastacks
+    )
     answers = prove(asked, timeout=patience, retries=0, ca_path=limits.ca_path, records=records)
 
     def corrected(finding: Finding, verdict: Verdict) -> Verdict:
