@@ -69,7 +69,8 @@ def _merged_user(user: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str,
     services = {(item["datastack"], item.get("service")): item for item in user.get("services") or ()}
     for item in found.get("services") or ():
         known = services.get((item["datastack"], item.get("service")), {})
-        services[item["datastack"], item.get("service")] = {**known, **item} if item["verdict"] == "ok" else item
+        if known.get("verdict", "ok") == "ok":  # what does not work without a token is not news with one
+            services[item["datastack"], item.get("service")] = {**known, **item} if item["verdict"] == "ok" else item
     news: dict[str, Any] = {"services": list(services.values())}
     if "token_kind" in found:
         news["token_kind"] = found["token_kind"]

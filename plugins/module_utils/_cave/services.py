@@ -236,7 +236,7 @@ def _serve_one(asked: tuple[Asker, Stack, tuple[str, ...]], limits: Limits) -> l
         verdicts[name] = _personal_verdict(asker, stack, name, said)
     if any(verdict.refused for verdict in verdicts.values()):
         verdicts = _after_second_look(asker, stack, verdicts, left)
-    return judged(stack, {name: verdicts[name] for name in names})
+    return [verdict._replace(with_token=True) for verdict in judged(stack, {name: verdicts[name] for name in names})]
 
 
 def _question(asker: Asker, stack: Stack, name: str) -> tuple[str, str | None]:

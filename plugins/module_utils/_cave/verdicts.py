@@ -99,6 +99,10 @@ class Verdict(NamedTuple):
     """The HTTP status of a service's answer."""
     version: str = ""
     """The version that a service tells."""
+    reason: str = ""
+    """What a service does in the place of its work, or why it is not reached, in a few words."""
+    with_token: bool = False
+    """Whether a service was asked with the token."""
     table: str = ""
     """The chunkedgraph's name for the datastack; not shown."""
     volume: str = ""
@@ -116,7 +120,9 @@ class Verdict(NamedTuple):
     def as_dict(self) -> dict[str, Any]:
         """Return it for a module's result, without what is empty."""
         result: dict[str, Any] = {
-            key: value for key, value in self._asdict().items() if value not in ("", None) and key not in _NOT_SHOWN
+            key: value
+            for key, value in self._asdict().items()
+            if value not in ("", None, False) and key not in _NOT_SHOWN
         }
         if self.person is not None:
             result["person"] = self.person._asdict()
@@ -253,6 +259,7 @@ def service_down_verdict(server: str, datastack: str, service: str, reason: str,
         datastack,
         service=service,
         status=status,
+        reason=reason,
     )
 
 
@@ -267,6 +274,7 @@ def service_blocked_verdict(server: str, datastack: str, reason: str) -> Verdict
         server,
         datastack,
         service="all",
+        reason=reason,
     )
 
 

@@ -89,6 +89,18 @@ def _datastack(entry: Mapping[str, Any], clean: Cleaner) -> dict[str, Any]:
     }
 
 
+def _service(entry: Mapping[str, Any], clean: Cleaner) -> dict[str, Any]:
+    return {
+        "service": clean.name(entry.get("service")) or "all",
+        "datastack": clean.name(entry.get("datastack")),
+        "server": clean.address(entry.get("server")),
+        "verdict": matching(VERDICT, entry.get("verdict")) or "error",
+        "reason": clean.text(entry.get("reason")),
+        "version": clean.name(entry.get("version")),
+        "with_token": entry.get("with_token") is True,
+    }
+
+
 def _files(value: object, clean: Cleaner) -> list[dict[str, Any]]:
     """Return the files that were written or removed."""
     return [
@@ -161,6 +173,7 @@ def _user(entry: Mapping[str, Any], clean: Cleaner) -> dict[str, Any]:
         "previous_fingerprint": matching(FINGERPRINT, entry.get("previous_fingerprint")),
         "changed": boolean(entry.get("changed")),
         "datastacks": datastacks,
+        "services": [_service(item, clean) for item in mappings(entry.get("services"))],
         "problems": problems,
         "readers": readers,
         "files": _files(entry.get("files"), clean),
@@ -187,6 +200,7 @@ def _join_users(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]
         "changed": any(changes) if changes else None,
         "problems": problems,
         "readers": second["readers"] or first["readers"],
+        "services": second["services"] or first["services"],
         "files": first["files"] + [item for item in second["files"] if item not in first["files"]],
     }
 

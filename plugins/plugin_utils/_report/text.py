@@ -12,6 +12,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.model import STATES, natural_key
+from ansible_collections.connectomics.cave.plugins.plugin_utils._report.services import (
+    SERVICE_VERDICTS,
+    service_troubles,
+)
 
 _HOSTS_NAMED, _USERS_NAMED, _GROUPS_SHOWN, _TOKENS_SHOWN = (
     8,
@@ -63,7 +67,7 @@ def problem_groups(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     for group in groups.values():
         del group["first"]
         group["places"] = [{"host": host, "users": users} for host, users in group["places"].items()]
-    return sorted(
+    return service_troubles(report) + sorted(
         groups.values(), key=lambda group: (STATES.index(group["state"]), -len(group["places"]), group["verdict"])
     )
 
@@ -74,7 +78,7 @@ def _issues(report: Mapping[str, Any]) -> Iterable[tuple[str, str, str, Mapping[
         if host["problem"]:
             yield "failed" if host["problem"]["verdict"] == "error" else "pending", host["name"], "", host["problem"]
         for user in host["users"]:
-            if user["state"] == "failed":
+            if user["state"] == "failed" and not (user["verdict"] in SERVICE_VERDICTS and user.get("services")):
                 yield "failed", host["name"], user["user"], user
             for problem in user["problems"]:
                 yield "warning", host["name"], user["user"], {**problem, "verdict": problem["code"]}
@@ -218,6 +222,8 @@ def table(report: Mapping[str, Any], width: int, *, page: str = "", again: str =
     for group in groups[:_GROUPS_SHOWN]:
         head = f"{group['state'].upper():<8} {group['verdict']}: {_places(group)}"
         message = f"({group['example']}) {group['message']}" if group["example"] else group["message"]
+        if group.get("is_sentence"):
+            head, message = f"{group['state'].upper():<8} {message}", ""
         lines += [Line(text, group["state"]) for text in _wrapped(head, width, "", " " * 9)]
         lines += [Line(text) for text in _wrapped(message, width, " " * 9, " " * 9)]
         lines += [Line(text) for text in _wrapped(group["remedy"], width, " " * 6 + "-> ", " " * 9)]

@@ -1,0 +1,130 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Whose trouble it is when the services of a datastack don't work: what is the same on many hosts is one sentence."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+SERVICE_VERDICTS = ("service_down", "service_blocked")
+"""Verdicts that are told by these sentences, and not user by user."""
+
+
+_PLURAL = re.compile(r"^(?P<verb>answer|refuse)s\b")
+
+
+class _Look(NamedTuple):
+    """What one host found of a service."""
+
+    host: str
+    user: str
+    item: Mapping[str, Any]
+
+
+def service_troubles(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the troubles of services, each in one sentence, those that concern most hosts first.
+
+    Returns:
+        Groups as those of ``problem_groups``, with the sentence as ``message``.
+    """
+    looks = [
+        _Look(host["name"], user["user"], item)
+        for host in report["hosts"]
+        for user in host["users"]
+        for item in user.get("services") or ()
+    ]
+    groups: dict[tuple[Any, ...], list[_Look]] = {}
+    for look in looks:
+        item = look.item
+        if item["verdict"] == "service_blocked":
+            groups.setdefault(("service_blocked", item["server"], item["reason"]), []).append(look)
+        elif item["verdict"] == "service_down":
+            key = (item["datastack"], item["server"], item["reason"], item["with_token"], item["service"])
+            groups.setdefault(("service_down", *key), []).append(look)
+    blocked = [_blocked(found, looks) for key, found in groups.items() if key[0] == "service_blocked"]
+    down = [_down(found, looks) for found in _alike(groups)]
+    return sorted(blocked + down, key=lambda group: (-len(group["places"]), group["message"]))
+
+
+def _alike(groups: Mapping[tuple[Any, ...], list[_Look]]) -> Iterable[list[_Look]]:
+    """Return what services do from the same hosts and in the same way as one."""
+    joined: dict[tuple[Any, ...], list[_Look]] = {}
+    for key, found in groups.items():
+        if key[0] == "service_down":
+            joined.setdefault((*key[:-1], tuple(sorted({look.host for look in found}))), []).extend(found)
+    return joined.values()
+
+
+def _down(found: Sequence[_Look], looks: Sequence[_Look]) -> dict[str, Any]:
+    first = found[0].item
+    services = dict.fromkeys(look.item["service"] for look in found)
+    hosts = _hosts(found)
+    asked = _hosts(
+        look
+        for look in looks
+        if (look.item["datastack"], look.item["server"]) == (first["datastack"], first["server"])
+        and (look.item["with_token"] or not first["with_token"])
+    )
+    named = "every service" if "all" in services else " and ".join(services)
+    where = f"from {_all_or_some(hosts, asked)}" if not first["with_token"] else f"to a token from {_some(hosts)}"
+    reason = _PLURAL.sub(r"\g<verb>", first["reason"]) if len(services) > 1 else first["reason"]
+    message = f"CAVE: {named} of {first['datastack']} {reason} {where}"
+    if len(hosts) == len(asked):
+        return _group("service_down", f"{message}: tokens and network work.", "Nothing to do but wait.", found)
+    message += f"; {_others(asked, hosts)} served."
+    return _group("service_down", message, "Run verify again; if it stays so, look at these hosts.", found)
+
+
+def _blocked(found: Sequence[_Look], looks: Sequence[_Look]) -> dict[str, Any]:
+    first = found[0].item
+    hosts = _hosts(found)
+    parts = urlsplit(first["server"])
+    place = f"{parts.hostname}:{parts.port or (80 if parts.scheme == 'http' else 443)}"
+    asked = _hosts(look for look in looks if look.item["server"] == first["server"])
+    message = f"BLOCKED on {_all_or_some(hosts, asked)}: {place}: {first['reason']}"
+    if len(hosts) == len(asked):
+        remedy = f"Ask whoever runs the firewall whether the lab may reach {place}; or CAVE is down."
+        return _group("service_blocked", f"{message}.", remedy, found)
+    message += f"; {_others(asked, hosts)} not."
+    return _group("service_blocked", message, "Ask whoever runs the firewall.", found)
+
+
+def _hosts(looks: Iterable[_Look]) -> list[str]:
+    return list(dict.fromkeys(look.host for look in looks))
+
+
+def _all_or_some(hosts: Sequence[str], asked: Collection[str]) -> str:
+    return f"all {len(hosts)} hosts" if len(hosts) == len(asked) > 1 else _some(hosts)
+
+
+def _others(asked: Collection[str], hosts: Collection[str]) -> str:
+    count = len(asked) - len(hosts)
+    return "1 other is" if count == 1 else f"{count} others are"
+
+
+def _some(hosts: Sequence[str], most: int = 4) -> str:
+    more = f" and {len(hosts) - most} more" if len(hosts) > most else ""
+    return ", ".join(hosts[:most]) + more
+
+
+def _group(verdict: str, message: str, remedy: str, found: Iterable[_Look]) -> dict[str, Any]:
+    places: dict[str, list[str]] = {}
+    for look in found:
+        users = places.setdefault(look.host, [])
+        if look.user not in users:
+            users.append(look.user)
+    return {
+        "state": "failed",
+        "verdict": verdict,
+        "message": message,
+        "remedy": remedy,
+        "url": None,
+        "example": "",
+        "is_sentence": True,
+        "places": [{"host": host, "users": users} for host, users in places.items()],
+    }
