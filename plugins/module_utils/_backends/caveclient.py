@@ -126,6 +126,10 @@ def _work(options: Options, state: str, mode: Mode, owner: pwd.struct_passwd | N
     """Do to the environment what is asked for, as its owner."""
     if owner is None:
         return _do(options, state, mode)
+    # Now: a process that has become a user may not be able to read what Ansible runs for root.
+    import configparser  # noqa: F401
+    import tarfile  # noqa: F401
+
     with _handed_over(options.from_controller, owner) as theirs:
         asked = options._replace(from_controller=theirs)
 

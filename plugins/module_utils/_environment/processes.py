@@ -89,7 +89,7 @@ def _is_out_of_reach(place: str, variable: str = "") -> bool:
     inside = []
     if variable.endswith("_CACHE_DIR"):  # a cache that was open to others once
         with contextlib.suppress(OSError):
-            inside = [os.path.join(place, name) for name in os.listdir(place)]
+            inside = [entry.path for entry in os.scandir(place) if entry.is_dir() or entry.is_symlink()]
     # A folder for temporary files may be open to all, as /tmp is.
     places = [os.path.join(place, "new")] if variable == "TMPDIR" else [place, *inside]
     return not any(_trust.changeable_by_others(path) for path in places)

@@ -30,6 +30,15 @@ _NOBODY = 65534
 _GRACE = 30.0
 """Seconds that the process of that account has besides, to say that the time was not enough."""
 
+# A folder whose __init__.py cannot be read would pass for a package without code.
+_IMPORT = """
+import importlib
+for name in {modules!r}:
+    module = importlib.import_module(name)
+    if not module.__file__:
+        raise ImportError("the code of %s cannot be read" % name)
+"""
+
 
 def check_place(what: str, path: str) -> None:
     """Make sure that programs can run from a path, before anything is installed there.
@@ -130,7 +139,7 @@ def _import(python: str, request: Request) -> list[str]:
     modules = ["caveclient"]
     if any(name_of(package) == "ipykernel" for package in request.packages):
         modules.append("ipykernel.kernelapp")
-    return [python, "-I", "-c", "import " + ", ".join(modules)]
+    return [python, "-I", "-c", _IMPORT.format(modules=modules)]
 
 
 def _judge(outcome: _processes.Outcome, what: str, python: str, timeout: float, closed: str) -> None:
