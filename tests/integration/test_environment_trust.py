@@ -382,3 +382,30 @@ def test_rolling_back_leads_to_what_was_live_before(host: Host) -> None:
     assert done.ok, done.output
     assert [result["version"] for result in done.results] == ["8.0.0", "8.1.0", "8.0.0", "8.2.1", "8.0.0", "8.0.0"]
     assert [result["changed"] for result in done.results] == [True] * 5 + [False]
+
+
+# Asking with a user's caveclient
+
+
+@pytest.mark.parametrize("who", ["alice", "bob", "root"])
+def test_a_users_interpreter_is_run_as_nobody_but_its_owner(host: Host, who: str) -> None:
+    python = host.payload(host.alice.home / "env" / "bin" / "python")
+    host.alice.owns(host.alice.home)
+    with real_group() as group, real_user(group, host.folder, "bob") as bob:
+        user = {"alice": host.alice.name, "bob": bob.name, "root": "root"}[who]
+        asked = {
+            "server": "http://127.0.0.1:9",
+            "datastacks": ["minnie65_public"],
+            "method": "client",
+            "users": [user],
+            "interpreter": str(python),
+            "timeout": 10,
+        }
+        done = run_module("verify_access", asked, host.folder, environment=host.environment)
+
+    assert not done.ok
+    if who == "alice":
+        assert host.ran_as() == {str(host.alice.uid)}
+    else:
+        assert host.ran_as() == set()
+        assert f"is not run for {user}" in done.output

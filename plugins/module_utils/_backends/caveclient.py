@@ -10,7 +10,6 @@ import contextlib
 import os
 import pwd
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping, NamedTuple
 
@@ -164,7 +163,7 @@ def _explained(error: OSError, place: str) -> CaveError:
 @contextlib.contextmanager
 def _handed_over(given: FromController, owner: pwd.struct_passwd) -> Iterator[FromController]:
     """Copy what the controller has brought to where a user can read it."""
-    folder = tempfile.mkdtemp(prefix="caveclient-")
+    folder = _processes.private_folder("caveclient-")
     try:
         copies = {}
         for tool, source in given._asdict().items():

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import tempfile
 from functools import partial
 from pathlib import Path
 from typing import Mapping, Sequence
@@ -121,7 +120,7 @@ def check_users_can_import(
     """
     if os.geteuid() != 0:
         return
-    home = tempfile.mkdtemp(prefix="caveclient-home-")
+    home = _processes.private_folder("caveclient-home-")
     try:
         os.chown(home, _NOBODY, _NOBODY)
         theirs = {"HOME": home, "PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8"}

@@ -141,6 +141,27 @@ DEFECTS = {
         "",
         ("test_users.py",),
     ),
+    "folders-of-others": Defect(
+        "what lies in a folder that others can write counts as root's",
+        "_trust.py",
+        "    if stat.S_ISLNK(mode) or not mode & 0o022:\n",
+        "    if not stat.S_ISREG(mode) or not mode & 0o022:\n",
+        ("test_trust.py",),
+    ),
+    "links-of-others": Defect(
+        "a link counts for what it leads to, whoever made it",
+        "_trust.py",
+        "            steps.append(Step(here, info))\n",
+        "            if not stat.S_ISLNK(info.st_mode):\n                steps.append(Step(here, info))\n",
+        ("test_trust.py",),
+    ),
+    "lock-for-everybody": Defect(
+        "every account can hold the lock of an environment",
+        "_environment/lock.py",
+        "    return stat.S_IMODE(info.st_mode) == 0o600 and info.st_uid == os.geteuid()\n",
+        "    return True\n",
+        ("_environment/test_builds.py::test_a_lock_that_another_account_may_have_opened_is_no_lock",),
+    ),
     "overwrite-malformed": Defect(
         "a malformed file is overwritten silently",
         "_secrets/writer.py",

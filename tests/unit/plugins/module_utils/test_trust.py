@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from homes import open_way
 
 from ansible_collections.connectomics.cave.plugins.module_utils import _trust
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
@@ -164,8 +165,7 @@ def test_a_group_of_several_can_change_a_users_files(program: Path) -> None:
 
 
 def test_what_is_closed_to_others_is_named(program: Path) -> None:
-    for above in program.parents[:3]:
-        above.chmod(0o755)
+    open_way(program.parent)
     assert _trust.closed_to_others(str(program)) == ""
 
     program.parent.chmod(0o750)
