@@ -15,8 +15,14 @@ from pathlib import Path
 import caveclient_environments
 import pytest
 from homes import open_way
+from hypothesis import HealthCheck, settings
 
 from cave_server import CaveServer
+
+# Other work on the same machine must fail nothing. In CI hypothesis has a profile of its own, which says so as well.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+if "CI" not in os.environ:
+    settings.load_profile("patient")
 
 ROOT = Path(__file__).resolve().parent.parent
 TREE = ROOT / ".tree"

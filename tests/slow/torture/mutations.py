@@ -422,6 +422,7 @@ def _first_failure(tests: Iterable[str], copy: Path, tree: Path, python: str) ->
             **os.environ,
             "PYTHONPATH": f"{tree}{os.pathsep}{copy / 'tests' / 'support'}",
             "PYTHONDONTWRITEBYTECODE": "1",
+            "CI": "true",  # hypothesis tries the same examples each time, however long they take
         },
         capture_output=True,
         text=True,
