@@ -103,6 +103,7 @@ def test_from_the_leftovers_of_a_caveclient_that_wrote_on_every_use(
     readers: RealReaders, caveclient_python: Callable[..., Path], cave: CaveServer, tmp_path: Path
 ) -> None:
     old = cave.add_person("alice", permissions=["minnie65_public"], accepted_tos=True).token
+    cave.serve("minnie65_public", f"https://{LOCAL_HOST}")
     program = (
         "from caveclient import CAVEclient; import sys; "
         "CAVEclient('minnie65_public', server_address=sys.argv[1], auth_token=sys.argv[2])"

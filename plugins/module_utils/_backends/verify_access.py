@@ -105,7 +105,8 @@ def _with_services(
 def _with_look(finding: Finding, looked: Looked) -> Finding:
     overall = min([finding.overall, *looked.services], key=severity)
     if overall is not finding.overall:
-        overall = overall._replace(person=finding.overall.person, fingerprint=finding.overall.fingerprint)
+        known = finding.overall  # whose server is the auth server: users are told apart by it
+        overall = overall._replace(server=known.server, person=known.person, fingerprint=known.fingerprint)
     elif looked.token_kind == EXPIRING and finding.proof is not None:
         note = expiring_message(finding.proof.server, finding.proof.token)
         overall = overall._replace(message=f"{overall.message} {note}")

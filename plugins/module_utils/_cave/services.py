@@ -290,7 +290,7 @@ def _personal_verdict(asker: Asker, stack: Stack, name: str, said: Answer | Http
     if found.error == "invalid_table_id":
         return down("says that it does not know the datastack, which the auth server knows: its own token may be dead")
     if said.status == 401 and found.error in ("invalid_token", "no_token"):
-        reason = "refuses a token that the auth server accepts, as it does for five minutes after a hiccup between them"
+        reason = "refuses a token that the auth server accepts, as for five minutes after a hiccup between the two"
         return down(reason)._replace(refused=True)
     return _wrong_answer(stack, name, said, asker.token)
 

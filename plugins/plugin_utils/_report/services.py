@@ -70,8 +70,13 @@ def _down(found: Sequence[_Look], looks: Sequence[_Look]) -> dict[str, Any]:
         if (look.item["datastack"], look.item["server"]) == (first["datastack"], first["server"])
         and (look.item["with_token"] or not first["with_token"])
     )
-    named = "every service" if "all" in services else " and ".join(services)
-    where = f"from {_all_or_some(hosts, asked)}" if not first["with_token"] else f"to a token from {_some(hosts)}"
+    *most, last = services
+    named = "every service" if last == "all" else f"{', '.join(most)} and {last}" if most else last
+    where = (
+        f"from {_all_or_some(hosts, asked)}"
+        if not first["with_token"]
+        else f"when asked with a token (from {_some(hosts)})"
+    )
     reason = _PLURAL.sub(r"\g<verb>", first["reason"]) if len(services) > 1 else first["reason"]
     message = f"CAVE: {named} of {first['datastack']} {reason} {where}"
     if len(hosts) == len(asked):

@@ -195,6 +195,13 @@ def test_a_local_server_that_this_host_does_not_reach_is_blocked(way: str, ask: 
     assert "firewall" in user["remedy"]
 
 
+def test_a_users_server_is_the_auth_server_whatever_is_wrong_with_the_local_one(ask: Ask, cave: CaveServer) -> None:
+    cave.serve(STACK, "http://127.0.0.1:9")
+    user = ask("full")
+    assert user["server"] == cave.url
+    assert user["services"][0]["server"] == "http://127.0.0.1:9"
+
+
 def test_a_local_server_of_an_unknown_name_is_blocked(ask: Ask, cave: CaveServer) -> None:
     cave.serve(STACK, "http://local.invalid")
     user = ask("reach")

@@ -101,7 +101,7 @@ def test_a_server_that_no_host_reaches_may_be_either() -> None:
 def test_what_only_a_token_brings_to_light_is_compared_with_those_who_asked_with_one() -> None:
     asker = result(down("materialize", "answers 500", with_token=True))
     assert sentences(asker, result(), result()) == [
-        "CAVE: materialize of minnie65_public answers 500 to a token from ws1: tokens and network work."
+        "CAVE: materialize of minnie65_public answers 500 when asked with a token (from ws1): tokens and network work."
     ]
 
 
