@@ -211,12 +211,22 @@ class HostAction(StockAction):
 
     def _pipelining_origin(self, variables: Mapping[str, Any]) -> str:
         """Return where the connection's setting comes from; empty where it has none."""
-        delegated = (variables.get("ansible_delegated_vars") or {}).get(self._task.delegate_to)
         try:
-            _value, origin = self._connection.get_option_and_origin("pipelining", hostvars=delegated or variables)
+            _value, origin = self._connection.get_option_and_origin(
+                "pipelining", hostvars=self._own_variables(variables)
+            )
         except (KeyError, AttributeError):
             return ""
         return str(origin)
+
+    def _own_variables(self, variables: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the variables that people set. ansible-core 2.17 puts its settings of connections among all others."""
+        if hasattr(self._connection, "_origins"):
+            return variables
+        host, play = self._task.delegate_to or variables["inventory_hostname"], self._task._parent._play
+        known = variables["hostvars"]
+        raw = known.raw_get(host) if host in known else {}
+        return {**raw, **(play.get_vars() if play else {}), **self._task.get_vars()}
 
     def _refusal(self, args: Mapping[str, Any], variables: Mapping[str, Any], reason: str = "") -> dict[str, Any]:
         """Return the result of a task whose token would lie in a file; empty where it would not, or may."""
