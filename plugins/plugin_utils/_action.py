@@ -165,7 +165,8 @@ class HostAction(StockAction):
         """Run the module on the host, and return its result, or what keeps a token from being sent there."""
         variables = task_vars or {}
         sent = unshown(args, self.spec)
-        self._prefer_pipelining(variables)
+        if not self.is_mitogen:
+            self._prefer_pipelining(variables)
         refusal = self._refusal(sent, variables)
         if refusal:
             return refusal
@@ -233,7 +234,7 @@ class HostAction(StockAction):
         is_async = bool(self._task.async_val)
         if not self._holds_secret(args) or (self.is_mitogen and not is_async):
             return {}
-        if not reason and self._is_pipelining_enabled("new", is_async):
+        if not reason and not is_async and self._is_pipelining_enabled("new"):
             return {}
         cause, remedy = self._cause(reason, variables)
         if not is_async and self.setting("allow_remote_files", variables, default=False):

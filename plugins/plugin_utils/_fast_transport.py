@@ -97,9 +97,9 @@ def may_be_taken(action: Any, task_vars: Mapping[str, Any]) -> bool:
     return (
         ".".join(__version__.split(".")[:2]) in TESTED
         and action.setting("fast", task_vars, default=True)
-        and action._is_pipelining_enabled("new")
-        and not action.is_mitogen
         and not action._task.async_val
+        and not action.is_mitogen  # which must not be asked about pipelining
+        and action._is_pipelining_enabled("new")
         # Debuggers and Ansible's measuring of coverage.
         and not any(name.upper().startswith(("_ANSIBLE_ANSIBALLZ_", "_ANSIBLE_COVERAGE_")) for name in names)
         and not constants.config.get_config_value("PYTHON_MODULE_RLIMIT_NOFILE", variables=task_vars)

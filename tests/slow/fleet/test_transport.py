@@ -7,14 +7,18 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_run import Run, ansible
+from ansible import release
+from ansible_run import Run, ansible, environment
 from homes import NEW_TOKEN
 
+from cave_server import CaveServer
 from fleet import Fleet, Host
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
@@ -32,8 +36,9 @@ REQUIRETTY = "sudo wants a terminal (requiretty). Remove requiretty from the hos
 class Desk:
     """A host, and an administrator's folder."""
 
-    def __init__(self, fleet: Fleet, folder: Path) -> None:
+    def __init__(self, fleet: Fleet, cave: CaveServer, folder: Path) -> None:
         self.fleet = fleet
+        self.cave = cave
         self.host: Host = next(iter(fleet))
         self.folder = folder
         self.host.run(["chpasswd"], input=f"lab:{PASSWORD}\nroot:{PASSWORD}\n")
@@ -69,8 +74,11 @@ class Desk:
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     if reasons := Fleet.missing():
         pytest.skip(f"no fleet on this machine: {'; '.join(reasons)}")
-    with Fleet(1, name="pytest-transport", pythons=("3.11",), users=("alice",)) as fleet:
-        yield Desk(fleet, tmp_path_factory.mktemp("desk"))
+    with (
+        Fleet(1, name="pytest-transport", pythons=("3.11",), users=("alice",)) as fleet,
+        CaveServer(address=fleet.server_address) as cave,
+    ):
+        yield Desk(fleet, cave, tmp_path_factory.mktemp("desk"))
 
 
 @pytest.fixture
@@ -145,3 +153,47 @@ def test_files_that_are_to_be_kept_are_kept_as_ansible_does(desk: Desk) -> None:
     done = desk.play(SAVE, settings=keep, **ALLOWED)
     assert done.ok, done.output
     assert [path.rpartition("/")[2] for path in desk.left] == ["AnsiballZ_saved_token.py"]
+
+
+@pytest.fixture(scope="module")
+def mitogen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment of its own, with this ansible-core and Mitogen."""
+    folder = tmp_path_factory.mktemp("mitogen")
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    python = folder / "bin" / "python"
+    wanted = [f"ansible-core=={release.__version__}", "mitogen"]
+    subprocess.run([str(python), "-m", "pip", "install", "-qq", *wanted], check=True, timeout=300)
+    return python
+
+
+@pytest.mark.network
+def test_mitogen_runs_the_playbooks(desk: Desk, mitogen: Path) -> None:
+    token = desk.cave.add_person("alice", permissions=["minnie65_public"]).token
+    told = {
+        "caveclient_hosts": desk.host.name,
+        "caveclient_server": desk.cave.url,
+        "caveclient_tokens": [{"user": "alice", "token": token}],
+        "caveclient_datastacks": ["minnie65_public"],
+    }
+    (desk.folder / "told.yml").write_text(json.dumps(told))
+    packages = next((mitogen.parent.parent / "lib").glob("python*/site-packages"))
+    strategy = {
+        "ANSIBLE_STRATEGY_PLUGINS": str(packages / "ansible_mitogen/plugins/strategy"),
+        "ANSIBLE_STRATEGY": "mitogen_linear",
+    }
+    words = [str(mitogen), "-m", "ansible", "playbook", "-i", str(desk.fleet.inventory)]
+    words += ["-e", f"@{desk.folder}/told.yml"]
+    for playbook in (["provision", "--tags", "token,verify"], ["verify"], ["audit"]):
+        done = subprocess.run(
+            [*words, f"connectomics.cave.{playbook[0]}", *playbook[1:]],
+            env=environment(desk.folder, **strategy),
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "1 workstation ok" in done.stdout
+        assert token not in done.stdout
+    assert "cave-secret.json" in desk.host.run(["grep", "-rl", token, "/home/alice/.cloudvolume"]).stdout
+    assert desk.host.run(["grep", "-rl", token, "/home/lab", "/root", "/tmp"], check=False).stdout == ""
