@@ -83,6 +83,8 @@ def samples() -> list[Problem]:
         problems(found({OWN: entry(TOKEN), ALL: entry(OLD), "minnie.microns-daf.com-cave-secret.json": entry(TOKEN)})),
         problems(found({ALL: entry(TOKEN), f"{elsewhere}/secrets/{ALL}": entry(OLD)}, cloud_volume_dir=elsewhere)),
         problems(found({ALL: entry(TOKEN)}, doubts=(Doubt(f"{HOME}/.bashrc", 12, SHELL),))),
+        problems(found({ALL: entry(TOKEN)})._replace(netrc={"global.daf-apis.com": f"{HOME}/.netrc"})),
+        problems(found({OWN: entry(TOKEN), ALL: entry({"token": TOKEN, "banc": OTHER})})),
         problems(found({ALL: entry(TOKEN), LEGACY: entry(OLD)})),
         problems(
             found({ALL: entry(TOKEN), _files.SERVER_MAP: entry({"minnie65_public": "https://typo.daf-apis.com"})})

@@ -326,7 +326,7 @@ def known_only(place: Place, files: dict[str, object]) -> None:
 
 @case("shadowed")
 def another_token_behind_the_servers_own_file(place: Place) -> None:
-    place.write(DEFAULT_FILE, {"token": OTHER_TOKEN, "banc": OLD})
+    place.write(DEFAULT_FILE, {"token": OTHER_TOKEN})
 
 
 @case("cloud_volume_dir_split")
@@ -386,6 +386,28 @@ def a_variable_that_only_a_session_knows(place: Place) -> None:
     place.give_back()
 
 
+@case("netrc_overrides_token")
+def a_netrc_with_a_default_entry(place: Place) -> None:
+    (place.home / ".netrc").write_text(
+        "machine github.com login alice password default\ndefault login anonymous password x\n"
+    )
+    place.give_back()
+
+
+@case("netrc_overrides_token")
+def a_netrc_with_the_servers_entry(place: Place) -> None:
+    host = place.cave.url.partition("://")[2].partition(":")[0]
+    (place.home / ".netrc").write_text(
+        f"machine {host}\n  login alice\n  password x\nmachine {host}.org login a password b\n"
+    )
+    place.give_back()
+
+
+@case("shadowed_key")
+def a_new_key_in_the_file_for_all_servers(place: Place) -> None:
+    place.write(DEFAULT_FILE, {"token": place.token, "banc": OTHER_TOKEN})
+
+
 @case("legacy_name")
 def only_the_file_of_old_releases(place: Place) -> None:
     shutil.rmtree(place.secrets)
@@ -415,6 +437,7 @@ def something_else_than_an_address(place: Place) -> None:
 
 @case("symlink")
 def a_file_kept_elsewhere(place: Place) -> None:
+    place.write(place.server_file, {"token": place.token, "banc": OTHER_TOKEN})
     path = place.write(DEFAULT_FILE, {"token": place.token, "banc": OTHER_TOKEN})
     (place.home / "dotfiles").mkdir()
     target = path.rename(place.home / "dotfiles" / "it's a secret.json")
@@ -584,6 +607,22 @@ def test_a_token_that_the_server_refuses_is_told(place: Place) -> None:
     assert user["access"]["url"] == f"{place.cave.url}/sticky_auth/settings/tokens"
     assert user["expected"] == {"fingerprint": fingerprint(new), "matches": False}
     assert [problem["code"] for problem in user["problems"]] == ["unexpected_token"]
+
+
+@one_half
+@pytest.mark.parametrize("further", [{}, {"banc": OTHER_TOKEN}])
+def test_the_remedy_keeps_the_good_token_where_a_dead_one_is_sent(further: dict[str, str], place: Place) -> None:
+    place.is_managed = False
+    shutil.rmtree(place.secrets)
+    place.write(DEFAULT_FILE, {"token": OLD, **further})
+    place.write(LEGACY_FILE, {"token": place.token})
+    [user] = place.look(validate=True)["users"]
+    assert user["access"]["verdict"] == "invalid_token"
+    [problem] = user["problems"]
+    assert "The server accepts this token, and not the one in" in problem["message"]
+    place.run_remedy(problem["remedy"])
+    [user] = place.look(validate=True)["users"]
+    assert (user["access"]["verdict"], user["fingerprint"]) == ("ok", fingerprint(place.token))
 
 
 @one_half

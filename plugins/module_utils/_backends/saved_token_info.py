@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, Iterable, Iterator, Mapping, NamedTuple
 
 from ansible_collections.connectomics.cave.plugins.module_utils import _users
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.netrc_entries import replacing_netrc
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import (
     host_of,
     parse_datastacks,
@@ -36,10 +37,13 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets.inspect
     inspect_each,
     verdict_without_asking,
 )
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.problems import Problem
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.readers import Reading
 
 _PATIENCE = 30
 """Seconds for one user's files."""
+_GOOD = ("ok", "missing_tos", "missing_permission", "unknown_datastack")
+"""Verdicts on a token that the server knows."""
 _SHORTEST_TOKEN = 16
 _CANNOT_BE_READ = ("unreadable", "too_large", "not_a_file")
 """Problems of a file that leave open which tokens are in it."""
@@ -69,6 +73,7 @@ def run(params: Mapping[str, Any]) -> dict[str, Any]:
     found = inspect_each(accounts, options, partial(_results, queries), _PATIENCE)
     gone = {name for name, account in found_accounts.items() if is_without_account(name, account)}
     sent: dict[int, Reading] = {}
+    candidates: dict[int, list[Any]] = {}
     homes = {}
     for item in items:
         outcome = found[item.user]
@@ -76,15 +81,16 @@ def run(params: Mapping[str, Any]) -> dict[str, Any]:
             _fail(item, outcome)
             continue
         homes[item.user] = outcome["home"]
-        result, reading = outcome["results"].pop(0)
+        result, reading, others = outcome["results"].pop(0)
         item.result.update(result)
         if item.user in gone:
             item.result.update(has_account=False, msg=f"The user id {item.user} has no account on this host.")
         sent[id(item.result)] = Reading(*reading)
+        candidates[id(item.result)] = others
     if params["users"] is None:
         items = [item for item in items if _has_something(item, accounts[item.user], homes.get(item.user))]
     if params["validate"]:
-        _ask(items, sent, params)
+        _ask(items, sent, candidates, params)
     users = [item.result for item in items]
     return {"changed": False, "users": users, "problems": sum(len(user.get("problems", [])) for user in users)}
 
@@ -172,7 +178,9 @@ def _results(queries: Mapping[str, list[TokenQuery]], files: UserFiles) -> dict[
     for query in mine:
         host = host_of(query.server)
         readings = _readers.read_by_all(files.listing, files.where, host, query.compared_hosts, query.key)
+        files = files._replace(netrc=replacing_netrc(files.home, query.own_hosts, os.environ))
         problems = [*_problems.token_problems(files, query, readings), *shared]
+        problems = _problems.on_read_only_mounts(files, problems)
         shared = []  # told once
         result = {
             "has_account": True,
@@ -184,8 +192,20 @@ def _results(queries: Mapping[str, list[TokenQuery]], files: UserFiles) -> dict[
             "problems": [problem._asdict() for problem in _problems.in_order(problems)],
             **_comparison(query, readings[0].token),
         }
-        results.append((result, readings[0]))
+        results.append((result, readings[0], _others(files, query, readings[0], problems)))
     return {"results": results, "home": f"{files.home}/" if _owns(files.home) else ""}
+
+
+def _others(files: UserFiles, query: TokenQuery, reading: Reading, problems: Iterable[Problem]) -> list[Any]:
+    """Return the other tokens that may be the good one: each with its problem now, and as it is if it is good."""
+    found = []
+    for problem in problems:
+        entry = files.listing.get(problem.path)
+        token = entry.get(query.key) if entry is not None else None
+        if problem.code in ("legacy_name", "shadowed", "stale") and isinstance(token, str) and token != reading.token:
+            kept = _problems.good_token_kept(problem, files, query, reading)
+            found.append((token, problem._asdict(), kept._asdict()))
+    return found if query.expected is None else []  # the vault decides
 
 
 def _owns(path: str) -> bool:
@@ -245,11 +265,17 @@ def _name_of(uid: int) -> str:
 # The server -----------------------------------------------------------------------------------------------------------
 
 
-def _ask(items: list[_Item], sent: Mapping[int, Reading], params: Mapping[str, Any]) -> None:
+def _ask(
+    items: list[_Item],
+    sent: Mapping[int, Reading],
+    candidates: Mapping[int, list[Any]],
+    params: Mapping[str, Any],
+) -> None:
     """Ask the servers about each distinct token."""
     # HTTP is imported only where it is needed: it takes longer than all the rest of the module.
     from ansible_collections.connectomics.cave.plugins.module_utils._cave.probe import Question, prove
 
+    limits = {name: params[name] for name in ("timeout", "retries", "ca_path")}
     questions = {}
     for index, item in enumerate(items):
         reading, query = sent.get(id(item.result)), item.query
@@ -261,6 +287,19 @@ def _ask(items: list[_Item], sent: Mapping[int, Reading], params: Mapping[str, A
         # To have no token is wrong only where one is due.
         elif verdict.verdict != "no_token" or (query.is_managed and not query.is_absent):
             item.result["access"] = verdict.as_dict()
-    answers = prove(questions.values(), timeout=params["timeout"], retries=params["retries"], ca_path=params["ca_path"])
+    answers = prove(questions.values(), **limits)
     for index, question in questions.items():
         items[index].result["access"] = answers[question].overall.as_dict()
+    # Where a dead token is sent, another one that lies there may be good: it is not to be taken away.
+    dead = [index for index, question in questions.items() if answers[question].overall.verdict == "invalid_token"]
+    others = {
+        (index, token): questions[index]._replace(token=token)
+        for index in dead
+        for token, _problem, _kept in candidates[id(items[index].result)]
+    }
+    second = prove(others.values(), **limits)
+    for index in dead:
+        result = items[index].result
+        for token, problem, kept in candidates[id(result)]:
+            if second[others[index, token]].overall.verdict in _GOOD:
+                result["problems"] = [kept if found == problem else found for found in result["problems"]]

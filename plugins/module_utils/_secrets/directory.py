@@ -24,6 +24,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets import 
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import readers as _readers
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.lock import try_lock
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.obstacles import (
+    SECRET_VOLUME_LINK,
     failure,
     not_permitted,
     obstructed,
@@ -36,7 +37,7 @@ LOCK_PATIENCE = 20.0
 """Seconds to wait for another run that writes to the same directory."""
 TEMPORARY = re.compile(r"\.connectomics-cave-[0-9a-f]{16}\.tmp")
 """What a run that was killed may leave behind."""
-MOST_FILES = 1000
+MOST_FILES = 10_000
 """Secrets files in one directory; to read more takes longer than other users can wait."""
 _OPEN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # O_NONBLOCK: opening a FIFO must not wait for its other end
 # A file that is not for its user to open, or that was swapped for a link (ELOOP) or a socket (ENXIO; macOS: the last).
@@ -216,7 +217,10 @@ def read_entry(name: str, directory: int | None = None, follow: bool = True) -> 
     text, problem, detail = None, None, ""
     try:
         if stat.S_ISLNK(status.st_mode):
-            raise _files.Malformed("symlink", f"to {os.readlink(name, dir_fd=directory)!r}")
+            target = os.readlink(name, dir_fd=directory)
+            is_volume = target.startswith(f"{SECRET_VOLUME_LINK}/")
+            hint = ", in a volume that Kubernetes fills from a Secret: change the Secret" if is_volume else ""
+            raise _files.Malformed("symlink", f"to {target!r}{hint}")
         _require_regular(status.st_mode)  # before it is opened: to open a FIFO or a device is to do something to it
         text = _files.parse(_read(name, directory, _OPEN & ~os.O_NOFOLLOW if follow else _OPEN))
     except _files.Malformed as error:

@@ -36,7 +36,12 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets import 
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import readers as _readers
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import CloudVolumeDir, Home
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.obstacles import owner_name, require_home
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.obstacles import (
+    is_read_only,
+    is_secret_volume,
+    owner_name,
+    require_home,
+)
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.readers import Reading
 
 _SITE_PACKAGES = (
@@ -138,6 +143,10 @@ class UserFiles(NamedTuple):
     """Whose CLOUD_VOLUME_DIR is, where the user can save nothing there."""
     closed: tuple[str, ...] = ()
     """Directories of secrets files that the user may not list."""
+    netrc: Mapping[str, str] = {}
+    """Host -> the netrc file whose entry programs send there in the place of a token."""
+    read_only: Mapping[str, bool] = {}
+    """Directory of secrets files that is mounted read-only -> whether Kubernetes fills it from a Secret."""
     copies: Mapping[str, _files.Entry] = {}
     """Further files in these directories that hold tokens, though no program takes them by itself."""
 
@@ -223,6 +232,11 @@ def inspect(home: Home, by_root: bool, managed: str) -> UserFiles:
         mode=home.mode,
         cloud_volume_dir=home.found_cloud_volume_dir(),
         owner_there=_other_owner(where.cloud_volume[0], home.uid),
+        read_only={
+            path: is_secret_volume(path)
+            for path in (where.caveclient, where.cloud_volume[0])
+            if os.path.isdir(path) and is_read_only(path)
+        },
         copies=_copies(home, directories),
         closed=tuple(path for path in directories if os.path.isdir(path) and not os.access(path, os.R_OK | os.X_OK)),
     )

@@ -39,7 +39,7 @@ _IMMUTABLE = 0x00000010 | 0x00000020  # and append-only
 _FSTAB = "/etc/fstab"
 _LEAST_DEPTH = 2
 """/home/alice has it; /home and /srv are never one user's."""
-_CURRENT_CONTENT = "..data"
+SECRET_VOLUME_LINK = "..data"  # noqa: S105 (the name of a link)
 """The link by which Kubernetes swaps the content of a volume that it fills from a Secret."""
 
 
@@ -176,7 +176,7 @@ def is_read_only(path: str) -> bool:
 
 def is_secret_volume(directory: str) -> bool:
     """Return whether a directory is a volume that Kubernetes fills from a Secret."""
-    return os.path.islink(os.path.join(directory, _CURRENT_CONTENT))
+    return os.path.islink(os.path.join(directory, SECRET_VOLUME_LINK))
 
 
 def owner_name(uid: int) -> str:

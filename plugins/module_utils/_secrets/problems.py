@@ -34,6 +34,8 @@ PROBLEMS = {
     "shadowed": "a file holds another token than the one that is sent, because a file before it is taken",
     "cloud_volume_dir_split": "CLOUD_VOLUME_DIR leads cloud-volume and cloud-files to another token than caveclient's",
     "cloud_volume_dir_unclear": "a startup file of which it is not certain what it sets CLOUD_VOLUME_DIR to",
+    "netrc_overrides_token": "a netrc file has a name and password that programs send in the place of the token",
+    "shadowed_key": "a key that programs do not find, because a file without it is taken before the one that has it",
     "legacy_name": "a token in chunkedgraph-secret.json, which only some programs still take",
     "poisoned_server_map": "a datastack that caveclient would look for on a wrong server",
     "symlink": "a symbolic link in the place of a secrets file or its directory",
@@ -76,6 +78,8 @@ def token_problems(files: UserFiles, query: TokenQuery, readings: list[Reading])
         *_unexpected(files, query, readings[0]),
         *_disagreeing(files, query, readings),
         *_left_behind(files, query, readings),
+        *_shadowed_keys(files, query, readings[0]),
+        *_replaced_by_netrc(files),
     ]
     return [problem for number, problem in enumerate(problems) if problem.path not in _paths(problems[:number])]
 
@@ -89,6 +93,28 @@ def file_problems(files: UserFiles, queries: list[TokenQuery]) -> list[Problem]:
         *_misplaced(files),
         *_installed(files),
     ]
+
+
+def on_read_only_mounts(files: UserFiles, problems: Iterable[Problem]) -> list[Problem]:
+    """Return problems with the remedies that are left where nothing can be changed.
+
+    What Kubernetes links in a volume that it fills from a Secret is no problem at all.
+    """
+    found = []
+    for problem in problems:
+        place = next(
+            (path for path in files.read_only if os.path.dirname(problem.path) == path or problem.path == path), ""
+        )
+        is_volume = files.read_only.get(place, False)
+        if place and is_volume and problem.code != "symlink":
+            message = f"{problem.message} {place} is a volume that Kubernetes fills from a Secret: change the Secret."
+            found.append(problem._replace(message=message, remedy="kubectl edit secret"))
+        elif place and not is_volume:
+            message = f"{problem.message} {place} is mounted read-only."
+            found.append(problem._replace(message=message, remedy=f"sudo mount -o remount,rw {quoted(place)}"))
+        elif not place:
+            found.append(problem)
+    return found
 
 
 def in_order(problems: Iterable[Problem]) -> list[Problem]:
@@ -121,7 +147,7 @@ def _undue(files: UserFiles, query: TokenQuery, readings: list[Reading]) -> Iter
     for reading in readings if query.is_absent else ():
         if reading.path and reading.token is not None and not _is_claimed(files, query, reading.token):
             message = f"{reading.reader} sends {_sent(reading.token)} to {reading.host}; none should be there."
-            remedy = _PROVISION if _is_written(reading.path, files, query) else _discard(reading.path, files, query.key)
+            remedy = _PROVISION if _is_written(reading.path, files, query) else _remove(reading.path, files, query.key)
             yield Problem("unexpected_token", reading.path, message, remedy)
 
 
@@ -159,7 +185,7 @@ def _disagreeing(files: UserFiles, query: TokenQuery, readings: list[Reading]) -
         who = " and ".join(dict.fromkeys(f"{other.reader} (to {other.host})" for other in others))
         verb = "sends" if len(others) == 1 else "send"
         message = f"{who} {verb} {_sent(others[0].token)} from {path}, and caveclient {_sent(current)}."
-        remedy = _PROVISION if _is_written(path, files, query) else _discard(path, files, query.key)
+        remedy = _PROVISION if _is_written(path, files, query) else _discard(path, files)
         if split and os.path.dirname(path) == elsewhere:
             if files.owner_there:
                 remedy = _unset_cloud_volume_dir(files)
@@ -193,7 +219,7 @@ def _left_behind(files: UserFiles, query: TokenQuery, readings: list[Reading]) -
         if token is None or (token == wanted and path not in taken):
             continue
         if name == _files.LEGACY_FILE:
-            remedy = _PROVISION if path in taken else _discard(path, files, query.key)
+            remedy = _PROVISION if path in taken else _discard(path, files)
             yield Problem(
                 "legacy_name", path, f"{path} holds {_sent(token)}; only some programs take that file.", remedy
             )
@@ -221,12 +247,60 @@ def _is_written(path: str, files: UserFiles, query: TokenQuery) -> bool:
     )
 
 
-def _discard(path: str, files: UserFiles, key: str) -> str:
-    """Return the command that takes a file out of the readers' way; one with further keys is kept by another name."""
+def _discard(path: str, files: UserFiles) -> str:
+    """Return the command that takes a file out of the readers' way. It is kept: its token may be the good one."""
+    word = quoted(path)
+    return _beside(files, path, f"mv {word} {word}.unused")
+
+
+def _remove(path: str, files: UserFiles, key: str) -> str:
+    """Return the command that removes a file whose token should be gone; one with further keys is kept."""
     entry = files.listing.get(path)
     further = entry is not None and entry.text is not None and set(_files.values(entry.text)) - {key}
-    word = quoted(path)
-    return _beside(files, path, f"mv {word} {word}.unused" if further else f"rm {word}")
+    return _discard(path, files) if further else _beside(files, path, f"rm {quoted(path)}")
+
+
+def _shadowed_keys(files: UserFiles, query: TokenQuery, reading: Reading) -> Iterable[Problem]:
+    """Look for further keys that people keep in the file for all servers, and that a server's own file hides."""
+    own, everybodys = reading.path or "", os.path.join(files.where.caveclient, _files.DEFAULT_FILE)
+    entry, hidden = files.listing.get(own), files.listing.get(everybodys)
+    if own == everybodys or query.is_absent or entry is None or hidden is None or not entry.text or not hidden.text:
+        return
+    taken, there = _files.values(entry.text), _files.values(hidden.text)
+    keys = [key for key, value in there.items() if key != query.key and value is not None and taken.get(key) != value]
+    keys = [key for key in keys if not _is_claimed(files, query._replace(key=key), there[key])]
+    if keys and _files.is_server_file(os.path.basename(own)):
+        names = ", ".join(map(repr, keys))
+        message = f"{everybodys} has {names}, but {own} is taken before it and does not have the same."
+        is_copy = not set(taken) - set(there) and taken.get(query.key) == there.get(query.key)
+        yield Problem("shadowed_key", everybodys, message, _discard(own, files) if is_copy else _PROVISION)
+
+
+def _replaced_by_netrc(files: UserFiles) -> Iterable[Problem]:
+    for host, path in files.netrc.items():
+        name = host.rpartition(":")[0] or host
+        message = (
+            f"{path} has an entry for {name}: programs send its name and password to {host} in the place of the token."
+        )
+        # The entry stays, under a name that no server has.
+        machine = f"s/machine[[:space:]]\\+{re.escape(name)}\\b/&.unused/"
+        default = (
+            r"s/\(^[[:space:]]*\|[[:space:]]\)default\([[:space:]]\+login\|[[:space:]]*$\)/\1machine default.unused\2/"
+        )
+        command = f"sed -i --follow-symlinks -e {quoted(machine)} -e {quoted(default)} {quoted(path)}"
+        yield Problem("netrc_overrides_token", path, message, _as_user(files, command))
+        return  # one entry, one problem
+
+
+def good_token_kept(problem: Problem, files: UserFiles, query: TokenQuery, reading: Reading) -> Problem:
+    """Return a problem with another token's file as it is when the server accepts that token, and not the one sent."""
+    winner = reading.path or ""
+    entry = files.listing.get(winner)
+    message = f"{problem.message} The server accepts this token, and not the one in {winner}."
+    if entry is not None and entry.text and set(_files.values(entry.text)) <= {query.key}:
+        command = f"install -m {files.mode:o} {quoted(problem.path)} {quoted(winner)}"
+        return problem._replace(message=message, remedy=_as_user(files, command))
+    return problem._replace(message=message, remedy=_discard(winner, files))
 
 
 def _unset_cloud_volume_dir(files: UserFiles) -> str:

@@ -160,13 +160,49 @@ def test_names_are_quoted_for_the_shell(name: str) -> None:
     assert shlex.split(problem.remedy)[-2:] == [f"{SECRETS}/{name}", f"{SECRETS}/{name}.malformed"]
 
 
-def test_a_file_with_further_keys_is_kept_when_it_is_taken_out_of_the_way() -> None:
+@pytest.mark.parametrize("content", [{"token": OLD}, {"token": OLD, "banc": NEW}])
+def test_a_file_is_kept_when_it_is_taken_out_of_the_way(content: dict[str, str]) -> None:
     legacy = "chunkedgraph-secret.json"
-    [alone] = problems(found({**ALL_NEW, legacy: {"token": OLD}}), asked())
-    [further] = problems(found({**ALL_NEW, legacy: {"token": OLD, "banc": NEW}}), asked())
+    [problem] = problems(found({**ALL_NEW, legacy: content}), asked())
     path = f"{SECRETS}/{legacy}"
-    assert alone.remedy == f"sudo -u alice rm {path}"
-    assert further.remedy == f"sudo -u alice mv {path} {path}.unused"
+    assert problem.remedy == f"sudo -u alice mv {path} {path}.unused"
+
+
+@pytest.mark.parametrize(
+    ("everybodys", "own", "is_hidden"),
+    [
+        ({"token": NEW, "banc": OLD}, {"token": NEW}, True),
+        ({"token": NEW, "banc": OLD}, {"token": NEW, "banc": NEW}, True),
+        ({"token": NEW, "banc": OLD}, {"token": NEW, "banc": OLD}, False),
+        ({"token": NEW}, {"token": NEW, "banc": OLD}, False),
+        ({"token": NEW, "banc": None}, {"token": NEW}, False),
+    ],
+)
+def test_a_key_that_a_servers_own_file_hides(everybodys: object, own: object, is_hidden: bool) -> None:
+    state = found({**ALL_NEW, "cave-secret.json": everybodys, SERVER_FILE: own})
+    assert codes(state, asked()) == ([("shadowed_key", "cave-secret.json")] if is_hidden else [])
+
+
+def test_a_key_of_another_server_is_not_missed() -> None:
+    files = {"cave-secret.json": {"token": NEW, "zetta": OLD}, "proofreading.zetta.ai-cave-secret.json": {"zetta": OLD}}
+    assert problems(found({**ALL_NEW, **files}), asked()) == []
+
+
+def test_on_a_read_only_mount_no_remedy_is_one_that_fails() -> None:
+    state = found({**ALL_NEW, LOCAL_FILE: {"token": OLD}}, read_only={SECRETS: False})
+    [problem] = _problems.on_read_only_mounts(state, problems(state, asked()))
+    assert problem.message.endswith(f"{SECRETS} is mounted read-only.")
+    assert problem.remedy == f"sudo mount -o remount,rw {SECRETS}"
+
+
+def test_links_of_kubernetes_are_no_problem_and_the_rest_is_the_secrets() -> None:
+    links = [Place(f"{SECRETS}/{name}", "file", 0o777, 0, True, True) for name in ALL_NEW]
+    state = found(ALL_NEW, links, read_only={SECRETS: True})
+    assert {problem.code for problem in problems(state, asked())} == {"symlink"}
+    assert _problems.on_read_only_mounts(state, problems(state, asked())) == []
+    state = found({**ALL_NEW, LOCAL_FILE: {"token": OLD}}, read_only={SECRETS: True})
+    [problem] = _problems.on_read_only_mounts(state, problems(state, asked()))
+    assert "volume that Kubernetes fills from a Secret: change the Secret." in problem.message
 
 
 @pytest.mark.parametrize(
