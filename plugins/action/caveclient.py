@@ -14,9 +14,10 @@ from ansible import constants
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.utils.display import Display
 
+from ansible_collections.connectomics.cave.plugins.module_utils._environment.doctor import digest
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.modules import caveclient
-from ansible_collections.connectomics.cave.plugins.plugin_utils import _host_tools
+from ansible_collections.connectomics.cave.plugins.plugin_utils import _doctor_file, _host_tools
 from ansible_collections.connectomics.cave.plugins.plugin_utils._action import HostAction
 from ansible_collections.connectomics.cave.plugins.plugin_utils._fleet_run import report_progress
 
@@ -35,6 +36,8 @@ class ActionModule(HostAction):
         super().run(tmp, task_vars)
         task_vars = task_vars or {}
         arguments = {name: value for name, value in self._task.args.items() if name != "_controller"}
+        doctor = _doctor_file.build_for(arguments.get("doctor_defaults")) if arguments.get("doctor") else b""
+        self._for_doctor = {"doctor_digest": digest(doctor)} if doctor else {}
         for name in ("version", "python"):
             if isinstance(arguments.get(name), float):
                 raise AnsibleActionFail(
@@ -45,7 +48,12 @@ class ActionModule(HostAction):
         try:
             answer = self._run_module({**arguments, "_controller": {"plan": True}}, task_vars)
             plan = answer.pop("plan", None)
-            return answer if answer.get("failed") or not plan else self._install(plan, arguments, task_vars)
+            if plan and not answer.get("failed"):
+                answer = self._install(plan, arguments, task_vars)
+            if answer.pop("doctor_needed", False) and not answer.get("failed"):
+                brought = self._bring_doctor(doctor, arguments, task_vars)
+                return brought if brought.get("failed") else {**answer, "doctor": brought["doctor"]}
+            return answer
         finally:
             installs = bool(plan) and not self._task.check_mode
             report_progress(self._task, task_vars.get("ansible_play_hosts") or (), took_long=installs)
@@ -72,7 +80,8 @@ class ActionModule(HostAction):
             raise AnsibleActionFail(error.message) from error
 
     def _run_module(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
-        answer = self.run_module(arguments, task_vars)
+        controller = {**arguments["_controller"], **self._for_doctor}
+        answer = self.run_module({**arguments, "_controller": controller}, task_vars)
         shown = answer.get("invocation", {}).get("module_args", {})
         shown.pop("_controller", None)
         return answer
@@ -97,6 +106,14 @@ class ActionModule(HostAction):
                 display.vv(f"bringing the wheels of {', '.join(map(str, folders))}", host=host)
                 provided["wheels"] = self._transfer(archive)
         return provided
+
+    def _bring_doctor(self, content: bytes, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        self._ensure_tmp_path()
+        with tempfile.TemporaryDirectory(prefix="caveclient-", dir=constants.DEFAULT_LOCAL_TMP) as folder:
+            file = Path(folder, "cave-doctor")
+            file.write_bytes(content)
+            path = self._transfer(file)
+        return self._run_module({**arguments, "_controller": {"doctor_file": path}}, task_vars)
 
     def _find_folder(self, place: str) -> Path:
         try:

@@ -139,6 +139,23 @@ options:
         others, so it has to hold the public ones as well where notebooks use other servers than CAVE.
       - By default, the kernel trusts what the system trusts.
     type: path
+  doctor:
+    description:
+      - Put the program C(cave-doctor) there, such as V(/usr/local/bin/cave-doctor). It tells a person on this host why
+        CAVE does not work for them, and what they can do about it.
+      - With O(state=absent) it is removed. When not set, one that is there is left alone.
+    type: path
+  doctor_defaults:
+    description: What C(cave-doctor) checks unless it is told something else.
+    type: dict
+    suboptions:
+      server:
+        description: The address of the auth server.
+        type: str
+      datastacks:
+        description: Names of datastacks, or mappings with C(name) and C(local_server).
+        type: list
+        elements: raw
   compile:
     description:
       - Compile all Python files of the environment, instead of those only that importing caveclient needs.
@@ -238,6 +255,11 @@ packages:
   returned: success
   type: dict
   sample: {"caveclient": 8.2.1, "numpy": 2.3.5}
+doctor:
+  description: Where cave-doctor is; empty when it is not there.
+  returned: success
+  type: str
+  sample: /usr/local/bin/cave-doctor
 kernel:
   description: The file that describes the Jupyter kernel; empty without one.
   returned: success
@@ -300,6 +322,11 @@ ARGUMENTS: dict[str, Any] = {
         "jupyter_kernel": {"type": "str"},
         "jupyter_dir": {"type": "path", "default": "/usr/local/share/jupyter"},
         "ca_path": {"type": "path"},
+        "doctor": {"type": "path"},
+        "doctor_defaults": {
+            "type": "dict",
+            "options": {"server": {"type": "str"}, "datastacks": {"type": "list", "elements": "raw"}},
+        },
         "compile": {"type": "bool", "default": False},
         "timeout": {"type": "int", "default": 1800},
         "_controller": {"type": "dict"},

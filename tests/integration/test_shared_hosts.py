@@ -139,6 +139,7 @@ def build(folder: Path, *arguments: str, **variables: Any) -> Run:
         "caveclient_tokens": [{"user": getpass.getuser(), "token": TOKEN}],
         "caveclient_path": str(image / "opt" / "caveclient"),
         "caveclient_jupyter_dir": str(image / "jupyter"),
+        "caveclient_doctor_path": str(image / "cave-doctor"),
         "caveclient_retries": 0,
         **variables,
     }

@@ -100,6 +100,7 @@ class Lab:
             "caveclient_datastacks": [STACK],
             "caveclient_path": f"{here}/opt/caveclient",
             "caveclient_jupyter_dir": f"{here}/jupyter",
+            "caveclient_doctor_path": f"{here}/bin/cave-doctor",
             "caveclient_tokens": [{"user": USER, "token": "{{ lookup('vars', 'vault_cave_token_' ~ person) }}"}],
         }
 

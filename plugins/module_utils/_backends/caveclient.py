@@ -10,10 +10,12 @@ import contextlib
 import os
 import pwd
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping, NamedTuple
 
 from ansible_collections.connectomics.cave.plugins.module_utils import _trust, _users
+from ansible_collections.connectomics.cave.plugins.module_utils._environment import doctor as _doctor
 from ansible_collections.connectomics.cave.plugins.module_utils._environment import kernel as _kernel
 from ansible_collections.connectomics.cave.plugins.module_utils._environment import processes as _processes
 from ansible_collections.connectomics.cave.plugins.module_utils._environment.environment import Answer, Contents
@@ -48,7 +50,10 @@ def run(params: Mapping[str, Any], check_mode: bool, tmpdir: str) -> dict[str, A
         CaveError: it cannot be done; what was live before still is.
     """
     options = parse_options(params)
-    mode = Mode(check_mode, bool((params["_controller"] or {}).get("plan")), tmpdir)
+    controller = params["_controller"] or {}
+    if controller.get("doctor_file"):
+        return _install_doctor(options.doctor, controller["doctor_file"])
+    mode = Mode(check_mode, bool(controller.get("plan")), tmpdir)
     owner = _owner(options)
     state = params["state"]
     wanted = options.kernel if state == "present" else "" if state == "absent" else None
@@ -59,7 +64,9 @@ def run(params: Mapping[str, Any], check_mode: bool, tmpdir: str) -> dict[str, A
         plan = {"doing": answer.description, "needs": answer.needs}
         return {"changed": True, "reasons": list(answer.reasons), "plan": plan}
     kernel = kernel_of(python, wanted, mode.check)
-    return _result(options, python, answer, kernel, [*answer.reasons, *kernel.reasons])
+    doctor = _doctor_reasons(options.doctor, state, controller.get("doctor_digest", ""), mode.check)
+    result = _result(options, python, answer, kernel, [*answer.reasons, *kernel.reasons, *doctor])
+    return {**result, "doctor_needed": bool(doctor) and state == "present" and not mode.check}
 
 
 def _result(options: Options, python: str, answer: Answer, kernel: _Kernel, reasons: list[str]) -> dict[str, Any]:
@@ -77,6 +84,7 @@ def _result(options: Options, python: str, answer: Answer, kernel: _Kernel, reas
         "build": answer.after.build,
         "packages": dict(sorted(answer.after.packages.items())),
         "kernel": file if kernel.after else "",
+        "doctor": options.doctor if options.doctor and _doctor.is_there(options.doctor) else "",
         "installer": answer.installed_with,
         "installer_output": answer.output,
         "diff": {
@@ -125,10 +133,6 @@ def _work(options: Options, state: str, mode: Mode, owner: pwd.struct_passwd | N
     """Do to the environment what is asked for, as its owner."""
     if owner is None:
         return _do(options, state, mode)
-    # Now: a process that has become a user may not be able to read what Ansible runs for root.
-    import configparser  # noqa: F401
-    import tarfile  # noqa: F401
-
     with _handed_over(options.from_controller, owner) as theirs:
         asked = options._replace(from_controller=theirs)
 
@@ -163,7 +167,7 @@ def _explained(error: OSError, place: str) -> CaveError:
 @contextlib.contextmanager
 def _handed_over(given: FromController, owner: pwd.struct_passwd) -> Iterator[FromController]:
     """Copy what the controller has brought to where a user can read it."""
-    folder = _processes.private_folder("caveclient-")
+    folder = tempfile.mkdtemp(prefix="caveclient-")
     try:
         copies = {}
         for tool, source in given._asdict().items():
@@ -176,6 +180,34 @@ def _handed_over(given: FromController, owner: pwd.struct_passwd) -> Iterator[Fr
         yield given._replace(**copies)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+# --- cave-doctor ---
+
+
+def _doctor_reasons(path: str, state: str, wanted: str, check: bool) -> list[str]:
+    """Return why the program has to change; it is removed here, and installed once the controller has brought it."""
+    if not path:
+        return []
+    try:
+        if state == "absent":
+            if not _doctor.is_there(path):
+                return []
+            if not check:
+                _doctor.remove(path)
+            return [f"cave-doctor in {path} is not wanted"]
+        _doctor.check_place(path)
+    except OSError as error:
+        raise _explained(error, path) from error
+    return [] if _doctor.is_current(path, wanted) else [f"{path} is not the cave-doctor of this collection"]
+
+
+def _install_doctor(path: str, source: str) -> dict[str, Any]:
+    try:
+        _doctor.install(path, source)
+    except OSError as error:
+        raise _explained(error, path) from error
+    return {"changed": True, "doctor": path}
 
 
 # --- The kernel ---

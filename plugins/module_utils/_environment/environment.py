@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import tempfile
 import time
 from pathlib import Path
 from typing import Any, Iterator, Mapping, NamedTuple
 
+from ansible_collections.connectomics.cave.plugins.module_utils import _trust
 from ansible_collections.connectomics.cave.plugins.module_utils._environment import installer_errors as _errors
 from ansible_collections.connectomics.cave.plugins.module_utils._environment import installers as _installers
 from ansible_collections.connectomics.cave.plugins.module_utils._environment import processes as _processes
@@ -104,7 +106,9 @@ class Environment:
     @contextlib.contextmanager
     def work_folder(self) -> Iterator[Path]:
         """Make a folder for this run alone, and remove it afterwards."""
-        folder = _processes.private_folder("caveclient-", self.mode.tmpdir)
+        given = self.mode.tmpdir
+        usable = given and not _trust.changeable_by_others(os.path.join(given, "new"))
+        folder = tempfile.mkdtemp(prefix="caveclient-", dir=given if usable else None)
         try:
             yield Path(folder)
         finally:

@@ -87,6 +87,8 @@ class Options(NamedTuple):
     """Display name of the Jupyter kernel; empty: there is to be none; None: leave it alone."""
     jupyter_dir: str = "/usr/local/share/jupyter"
     ca_path: str = ""
+    doctor: str = ""
+    """Where cave-doctor is to be; empty: leave it alone."""
     compile_all: bool = False
     timeout: float = 1800.0
     from_controller: FromController = FromController()
@@ -109,7 +111,7 @@ def parse_options(params: Mapping[str, Any]) -> Options:
     Raises:
         CaveError: one of them is not what it should be.
     """
-    for name in ("path", "interpreter", "python", "index_url", "jupyter_kernel", "jupyter_dir", "ca_path"):
+    for name in ("path", "interpreter", "python", "index_url", "jupyter_kernel", "jupyter_dir", "ca_path", "doctor"):
         if not (params[name] or "").isprintable():
             raise CaveError(f"{name}: {params[name]!r} has control characters, or others that are not seen. Drop them.")
     for link in params["find_links"]:
@@ -119,7 +121,7 @@ def parse_options(params: Mapping[str, Any]) -> Options:
                 f"find_links: a URL with user name and password is refused, since it would be seen in logs ({masked}). "
                 "Put them into the ~/.netrc of the user that installs."
             )
-    for name in ("path", "jupyter_dir", "ca_path"):
+    for name in ("path", "jupyter_dir", "ca_path", "doctor"):
         if params[name] and not os.path.isabs(params[name]):
             raise CaveError(f"{name}: {params[name]} is not an absolute path.")
     if params["keep"] < 0:
@@ -145,6 +147,7 @@ def parse_options(params: Mapping[str, Any]) -> Options:
         kernel=params["jupyter_kernel"],
         jupyter_dir=params["jupyter_dir"],
         ca_path=params["ca_path"] or "",
+        doctor=params["doctor"] or "",
         compile_all=params["compile"],
         timeout=params["timeout"],
         from_controller=FromController(**(params["_controller"] or {}).get("from_controller", {})),

@@ -92,6 +92,7 @@ class Site:
             "compile": False,
             "timeout": 60,
             "ca_path": None,
+            "doctor": None,
             "_controller": None,
             "state": state,
             **options,

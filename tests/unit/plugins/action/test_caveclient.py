@@ -157,3 +157,21 @@ def test_what_the_plugin_says_to_the_module_cannot_be_said_by_a_user_and_is_not_
 @pytest.mark.parametrize(("value", "items"), [(["/a", "/b"], ["/a", "/b"]), ("/a,/b", ["/a", "/b"]), ("/a", ["/a"])])
 def test_a_list_is_read_as_the_module_reads_it(value: Any, items: list[str]) -> None:
     assert _as_list(value) == items
+
+
+def test_the_doctor_is_brought_where_it_differs_and_its_failure_is_the_answer() -> None:
+    played = Played({"doctor": "/x/cave-doctor"}, {**DONE, "doctor_needed": True}, {"doctor": "/x/cave-doctor"})
+
+    assert played.go() == {**DONE, "doctor": "/x/cave-doctor"}
+    assert played.transferred == ["cave-doctor"]
+    assert played.asked[1]["_controller"]["doctor_file"] == "/tmp/x/cave-doctor"
+
+    refused = {"failed": True, "msg": "another program"}
+    assert Played({"doctor": "/x"}, {**DONE, "doctor_needed": True}, refused).go() == refused
+
+
+def test_an_unchanged_doctor_costs_no_second_run() -> None:
+    played = Played({"doctor": "/x/cave-doctor"}, {"changed": False, "doctor_needed": False})
+
+    assert played.go() == {"changed": False}
+    assert set(played.asked[0]["_controller"]) == {"plan", "doctor_digest"}

@@ -136,7 +136,8 @@ def test_a_token_in_an_option_that_is_not_for_tokens_is_refused_and_not_shown(
     module: str, option: str, value: Any
 ) -> None:
     spec = spec_of(module)
-    holds_tokens = bool(spec[option].get("options")) and isinstance(value, list) and isinstance(value[0], dict)
+    takes_mappings = spec[option]["type"] == "list" and bool(spec[option].get("options"))
+    holds_tokens = takes_mappings and isinstance(value, list) and isinstance(value[0], dict)
     complaint = misplaced_secret({option: value}, spec)
     assert bool(complaint) is not holds_tokens
     assert complaint.startswith(option) or not complaint

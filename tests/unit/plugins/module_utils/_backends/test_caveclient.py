@@ -48,6 +48,7 @@ DEFAULTS: dict[str, Any] = {
     "jupyter_kernel": None,
     "jupyter_dir": "/nonexistent",
     "ca_path": None,
+    "doctor": None,
     "compile": False,
     "timeout": 60,
     "_controller": None,

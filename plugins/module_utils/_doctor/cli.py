@@ -1,0 +1,113 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""``cave-doctor``: why CAVE does not work for the person at the keyboard, and whose trouble it is."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import json
+import os
+import sys
+import time
+from typing import Any, Mapping, Sequence
+
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import DEFAULT_SERVER, server_address
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import TRANSIENT, token_page
+from ansible_collections.connectomics.cave.plugins.module_utils._doctor import repair, text, words
+from ansible_collections.connectomics.cave.plugins.module_utils._doctor.examine import Examination, Question, examine
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+
+GUIDE = "https://connectomics.github.io/ansible-collection-cave/scientists.html"
+_PAUSE = 60
+"""Seconds between two tries of --wait."""
+_INTERRUPTED = 130
+_EPILOG = """\
+exit status: 0 it works; 1 something is yours to do; 2 wrong use; 3 something is your
+administrator's to do; 4 CAVE does not answer as it should: wait.
+"cave-doctor token" asks for a token without showing it, proves it and saves it in all files."""
+
+
+def main(arguments: Sequence[str], lab: Mapping[str, Any]) -> int:
+    """Run the program; return its exit status.
+
+    Args:
+        arguments: of the command line.
+        lab: ``version``, and what the lab provisions: ``server``, ``datastacks``, ``path``.
+    """
+    options = _parser(lab).parse_args(arguments)
+    try:
+        question = Question(
+            server_address(options.server), options.datastacks or list(lab.get("datastacks", [])), options.path
+        )
+        if options.datastacks == ["token"]:
+            return _save(question._replace(datastacks=list(lab.get("datastacks", []))))
+        return _examine(options, question, str(lab["version"]))
+    except CaveError as error:
+        print(error.message, file=sys.stderr)
+        return words.EXIT_STATUS[words.YOURS]
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        return _INTERRUPTED
+
+
+def _parser(lab: Mapping[str, Any]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "cave-doctor", description=__doc__, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("datastacks", nargs="*", metavar="DATASTACK", help="datastacks to check (default: the lab's); or: token")
+    add("--server", default=lab.get("server") or DEFAULT_SERVER, help="address of the auth server (%(default)s)")
+    add("--path", default=lab.get("path") or "/opt/caveclient", help="folder of the environments (%(default)s)")
+    add("--json", action="store_true", help="print what was found as JSON")
+    add("--offline", action="store_true", help="look at the files alone, ask no server")
+    add("--wait", action="store_true", help="ask every minute until it works")
+    add("--ask-admin", action="store_true", help="print a block without secrets for a mail to the administrator")
+    add("--fix", action="store_true", help="offer to put your own files right, one by one")
+    add("--version", action="version", version=str(lab["version"]))
+    return parser
+
+
+def _examine(options: argparse.Namespace, question: Question, version: str) -> int:
+    if sys.stderr.isatty() and not options.json and not options.offline:
+        print(f"Asking {question.server} ...", end="\r", file=sys.stderr, flush=True)
+    found = examine(question, options.offline)
+    while options.wait and _may_pass(found):
+        print(f"{time.strftime('%H:%M')}  not yet: {found.access['message'] if found.access else ''}", flush=True)
+        time.sleep(_PAUSE)
+        found = examine(question, offline=False)
+    if options.fix and repair.fix(found, question, _agree, print):
+        found = examine(question, options.offline)
+    if options.json:
+        print(json.dumps({**found.as_dict(), "version": version, "exit_status": text.exit_status(found)}, indent=2))
+    elif options.ask_admin:
+        print(text.for_administrator(found, version))
+    else:
+        print(text.as_text(found, version, _colours(), GUIDE))
+    return text.exit_status(found)
+
+
+def _may_pass(found: Examination) -> bool:
+    return found.access is not None and found.access["verdict"] in TRANSIENT | {"service_down"}
+
+
+def _colours() -> bool:
+    return sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+
+
+def _agree(what: str) -> bool:
+    try:
+        return input(f"{what} [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
+
+
+def _save(question: Question) -> int:
+    print(f"Copy your token from {token_page(question.server)}.")
+    saved = repair.save(getpass.getpass("Token (not shown): "), question)
+    for file in saved["files"]:
+        print(f"{file['action']}: {file['path']} ({file['reason']})")
+    print(f"The server accepts the token {saved['fingerprint']}, and all of your programs send it.")
+    return 0

@@ -1,0 +1,54 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What differs in this session from the rest of the computer, and changes what CAVE's programs do: pure functions."""
+
+from __future__ import annotations
+
+from typing import Iterator, Mapping
+from urllib.parse import urlsplit
+
+_PROXIES = ("https_proxy", "HTTPS_PROXY", "http_proxy", "all_proxy", "ALL_PROXY")
+_CERTIFICATES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
+_TOKENS = ("CHUNKEDGRAPH_SECRET", "CAVE_SECRET", "CAVE_TOKEN")
+"""Variables from which programs beside caveclient take a token: natverse in R reads the first."""
+
+
+def notes(environment: Mapping[str, str], home: str) -> list[str]:
+    """Return a sentence for each thing in the environment that changes the answer. No value of a token is in it.
+
+    Args:
+        environment: the variables of this session.
+        home: the home directory that the system knows for this account.
+    """
+    return list(_notes(environment, home))
+
+
+def _notes(environment: Mapping[str, str], home: str) -> Iterator[str]:
+    here = environment.get("HOME", "")
+    if here and here.rstrip("/") != home.rstrip("/"):
+        yield f"HOME is {here}, not {home}: programs of this session look for the token there."
+    folder = environment.get("CLOUD_VOLUME_DIR")
+    if folder:
+        yield f"CLOUD_VOLUME_DIR is {folder}: cloud-volume and cloud-files look there; caveclient does not."
+    for name in _TOKENS:
+        if environment.get(name):
+            yield f"{name} holds a token: programs such as natverse take it before the secrets files."
+    for name in _PROXIES:
+        if environment.get(name):
+            yield f"{name} sends requests through {_without_password(environment[name])}."
+    for name in _CERTIFICATES:
+        if environment.get(name):
+            yield f"{name} is {environment[name]}: certificates are checked with it."
+    if environment.get("PYTHONPATH"):
+        yield "PYTHONPATH is set: Python may load another caveclient or numpy than the environment's own."
+
+
+def _without_password(address: str) -> str:
+    try:
+        parts = urlsplit(address if "://" in address else f"http://{address}")
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return "an address that cannot be read"
+    return f"{parts.scheme}://{parts.hostname or '?'}{port}"

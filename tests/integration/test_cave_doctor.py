@@ -1,0 +1,320 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""cave-doctor as a person runs it: one file, no Ansible, against the stand-in server."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pexpect
+import pytest
+from homes import NEW_TOKEN, OLD_TOKEN, fill, secrets_of
+from interpreters import find_interpreters
+from lab import Lab
+
+from ansible_collections.connectomics.cave.plugins.module_utils._doctor import words
+from ansible_collections.connectomics.cave.plugins.plugin_utils._doctor_file import build
+from cave_server import CaveServer
+
+DATASTACK = "minnie65_public"
+PREFIXES = {
+    "materialize": "/materialize",
+    "chunkedgraph": "/segmentation",
+    "l2cache": "/l2cache",
+    "skeleton": "/skeletoncache",
+    "annotation": "/annotation",
+}
+YOURS, ADMINISTRATORS, CAVES = (words.EXIT_STATUS[whose] for whose in words.EXIT_STATUS)
+
+
+class Desk:
+    """A person at a computer that has cave-doctor and a home, and nothing of Ansible."""
+
+    def __init__(self, folder: Path, server: str) -> None:
+        self.home = folder / "home"
+        self.home.mkdir(mode=0o700)
+        self.program = folder / "cave-doctor"
+        self.program.write_bytes(build({"version": "0.1.0", "server": server, "datastacks": [DATASTACK]}))
+        self.program.chmod(0o755)
+        self.server = server
+        self.environment = {"HOME": str(self.home), "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "no_proxy": "*"}
+
+    def save(self, token: str) -> Path:
+        """Let both of the usual secrets files hold a token; return the server's."""
+        name = f"{urlsplit(self.server).netloc}-cave-secret.json"
+        return fill(self.home, {name: {"token": token}, "cave-secret.json": {"token": token}}) / name
+
+    def ask(self, *arguments: str, python: str = "/usr/bin/python3", **more: str) -> subprocess.CompletedProcess[str]:
+        """Run cave-doctor."""
+        return subprocess.run(
+            [python, str(self.program), *arguments],
+            env={**self.environment, **more},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def at_terminal(self, *arguments: str) -> pexpect.spawn[str]:
+        """Start cave-doctor at a terminal."""
+        words_ = [str(self.program), *arguments]
+        return pexpect.spawn("/usr/bin/python3", words_, env=self.environment, encoding="utf-8", timeout=30)
+
+
+@pytest.fixture
+def desk(tmp_path: Path, cave: CaveServer) -> Desk:
+    return Desk(tmp_path, cave.url)
+
+
+def test_all_is_well_where_the_token_works(desk: Desk, cave: CaveServer) -> None:
+    alice = cave.add_person("alice", permissions=[DATASTACK])
+    desk.save(alice.token)
+
+    done = desk.ask()
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "alice" in done.stdout
+    assert done.stdout.rstrip().endswith("All is well.")
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def server_down(desk: Desk, cave: CaveServer) -> None:
+    """Arrange that nothing answers at the server's address."""
+    desk.save(OLD_TOKEN)
+    cave.set_listening(False)
+
+
+def server_fails(desk: Desk, cave: CaveServer) -> None:
+    """Arrange that the server answers 500 to everything."""
+    desk.save(OLD_TOKEN)
+    cave.set_fault("/", "status", status=500)
+
+
+STORIES: dict[str, tuple[Callable[[Desk, CaveServer], object], int, str]] = {
+    "no token": (lambda desk, cave: None, YOURS, "cave-doctor token"),
+    "a dead token": (lambda desk, cave: desk.save(OLD_TOKEN), YOURS, "/sticky_auth/settings/tokens"),
+    "terms are owed": (
+        lambda desk, cave: desk.save(cave.add_person("bob", permissions=[DATASTACK], accepted_tos=False).token),
+        YOURS,
+        "accept the terms of service: http",
+    ),
+    "no permission": (lambda desk, cave: desk.save(cave.add_person("eve").token), YOURS, "Ask the managers"),
+    "the server is down": (
+        server_down,
+        ADMINISTRATORS,
+        "curl -sS http",
+    ),
+    "the server fails": (
+        server_fails,
+        CAVES,
+        "nothing to do but wait",
+    ),
+    "a file that nobody can read": (
+        lambda desk, cave: desk.save(OLD_TOKEN).write_text("{"),
+        YOURS,
+        "cave-doctor --fix",
+    ),
+}
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_the_last_lines_say_whose_trouble_it_is_and_what_to_do(story: str, desk: Desk, cave: CaveServer) -> None:
+    arrange, status, words_ = STORIES[story]
+    arrange(desk, cave)
+
+    try:
+        done = desk.ask()
+    finally:
+        cave.set_listening(True)
+
+    whose = next(name for name, number in words.EXIT_STATUS.items() if number == status)
+    assert done.returncode == status, done.stdout + done.stderr
+    last = done.stdout[done.stdout.index(f"\n{whose}: ") :]
+    assert words_ in " ".join(last.split())
+    assert len(done.stdout.splitlines()) <= 24
+
+
+def test_a_token_is_never_shown(desk: Desk, cave: CaveServer) -> None:
+    alice = cave.add_person("alice", permissions=[DATASTACK])
+    desk.save(alice.token)
+    (secrets_of(desk.home) / "cave-secret.json").write_text(json.dumps({"token": OLD_TOKEN}))
+
+    for arguments in ([], ["--json"], ["--ask-admin"], ["--offline"]):
+        done = desk.ask(*arguments, CHUNKEDGRAPH_SECRET=NEW_TOKEN)
+        assert not any(token in done.stdout + done.stderr for token in (alice.token, OLD_TOKEN, NEW_TOKEN)), arguments
+
+
+def test_offline_no_server_is_asked(desk: Desk, cave: CaveServer) -> None:
+    desk.save(OLD_TOKEN)
+    cave.clear_requests()
+
+    assert desk.ask("--offline").returncode == 0
+    assert cave.requests() == []
+
+
+def test_json_holds_what_a_report_holds_of_a_user(desk: Desk, cave: CaveServer) -> None:
+    desk.save(cave.add_person("alice", permissions=[DATASTACK]).token)
+
+    told = json.loads(desk.ask("--json").stdout)
+
+    (user,) = told["users"]
+    assert (told["exit_status"], user["access"]["verdict"], user["access"]["token_kind"]) == (0, "ok", "key")
+    assert {"readers", "files", "problems", "fingerprint"} <= set(user)
+
+
+def test_a_token_of_a_browser_login_is_noticed(desk: Desk, cave: CaveServer) -> None:
+    cave.add_person("alice", permissions=[DATASTACK])
+    desk.save(cave.log_in("alice"))
+
+    assert "ends by itself" in " ".join(desk.ask().stdout.split())
+
+
+def test_a_token_is_asked_for_hidden_proven_and_saved_everywhere(desk: Desk, cave: CaveServer) -> None:
+    alice = cave.add_person("alice", permissions=[DATASTACK])
+    desk.save(OLD_TOKEN)
+
+    terminal = desk.at_terminal("token")
+    terminal.expect("Token .not shown.: ")
+    terminal.sendline(alice.token)
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+
+    assert terminal.exitstatus == 0
+    assert alice.token not in str(terminal.before)
+    assert desk.ask().returncode == 0
+    assert OLD_TOKEN not in "".join(path.read_text() for path in secrets_of(desk.home).glob("*.json"))
+
+
+def test_a_refused_token_leaves_the_files_untouched(desk: Desk, cave: CaveServer) -> None:
+    path = desk.save(cave.add_person("alice", permissions=[DATASTACK]).token)
+    before = path.read_bytes()
+
+    terminal = desk.at_terminal("token")
+    terminal.expect("Token .not shown.: ")
+    terminal.sendline(NEW_TOKEN)
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+
+    assert (terminal.exitstatus, path.read_bytes()) == (YOURS, before)
+    assert NEW_TOKEN not in str(terminal.before)
+
+
+def test_fix_asks_before_each_change_and_clears_what_it_names(desk: Desk, cave: CaveServer) -> None:
+    alice = cave.add_person("alice", permissions=[DATASTACK])
+    path = desk.save(alice.token)
+    path.chmod(0o644)
+    (path.parent / "cave-secret.json").write_text(json.dumps({"token": OLD_TOKEN}))
+
+    assert "loose_mode" in desk.ask().stdout
+    declined = desk.ask("--fix")  # nobody says yes
+    assert path.stat().st_mode & 0o777 == 0o644
+
+    terminal = desk.at_terminal("--fix")
+    while terminal.expect([r"\[y/N\] ", pexpect.EOF]) == 0:
+        terminal.sendline("y")
+    terminal.close()
+
+    assert declined.returncode == YOURS
+    assert terminal.exitstatus == 0
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert desk.ask().stdout.rstrip().endswith("All is well.")
+
+
+def test_an_administrator_gets_a_block_with_files_and_remedies(desk: Desk, cave: CaveServer) -> None:
+    desk.save(cave.add_person("alice", permissions=[DATASTACK]).token).chmod(0o644)
+
+    said = desk.ask("--ask-admin").stdout
+
+    assert "cave-secret.json" in said
+    assert "remedy: loose_mode: chmod 600" in said
+
+
+def test_colours_are_for_terminals_that_want_them(desk: Desk) -> None:
+    desk.save(OLD_TOKEN)
+
+    terminal = desk.at_terminal("--offline")
+    terminal.expect(pexpect.EOF)
+    assert "\x1b[32m" in str(terminal.before)
+    desk.environment["NO_COLOR"] = "1"
+    plain = desk.at_terminal("--offline")
+    plain.expect(pexpect.EOF)
+    assert "\x1b" not in str(plain.before)
+    assert "\x1b" not in desk.ask("--offline").stdout
+
+
+def test_an_impossible_server_address_is_named(desk: Desk) -> None:
+    done = desk.ask("--server", "global.daf-apis.com")
+
+    assert "has no https:// in front" in done.stderr
+    assert done.returncode == YOURS
+
+
+@pytest.mark.parametrize("version", ["3.8", "3.9", "3.10", "3.12", "3.13"])
+def test_it_runs_on_every_python_that_hosts_have(version: str, desk: Desk) -> None:
+    python = find_interpreters().get(version)
+    if python is None:
+        pytest.skip(f"this machine has no Python {version}")
+    desk.save(OLD_TOKEN)
+
+    done = desk.ask("--offline", python=str(python))
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_same_program_is_built_byte_for_byte() -> None:
+    lab = {"version": "0.1.0", "server": "https://x.example.org", "datastacks": ["a", "b"]}
+
+    assert build(lab) == build(dict(reversed(lab.items())))
+    assert len(build(lab)) < 200_000
+
+
+def test_the_program_holds_nothing_of_ansible_and_no_installer(tmp_path: Path) -> None:
+    program = tmp_path / "cave-doctor"
+    program.write_bytes(build({"version": "0.1.0"}))
+    listed = subprocess.run(
+        ["/usr/bin/python3", "-m", "zipfile", "-l", str(program)], capture_output=True, text=True, check=True
+    ).stdout
+
+    assert "_doctor/cli.py" in listed
+    assert not any(name in listed for name in ("_environment", "_module.py", "_basic.py"))
+    assert os.access(program, os.R_OK)
+
+
+@pytest.mark.parametrize("service", ["materialize", "chunkedgraph", "l2cache", "skeleton", "annotation"])
+def test_an_outage_of_a_service_is_caves_trouble(service: str, desk: Desk, cave: CaveServer) -> None:
+    cave.serve(DATASTACK)
+    desk.save(cave.add_person("alice", permissions=[DATASTACK]).token)
+    assert desk.ask().returncode == 0
+    cave.set_fault(PREFIXES[service], "status", status=503)
+
+    done = desk.ask()
+
+    assert done.returncode == CAVES, done.stdout
+    assert "nothing to do but wait" in " ".join(done.stdout.split())
+    assert service in done.stdout
+
+
+def test_provisioning_brings_the_doctor_with_the_labs_datastacks_and_once(tmp_path: Path, cave: CaveServer) -> None:
+    lab = Lab(tmp_path, cave, ["ws1"])
+    lab.offer_caveclient()
+    program = tmp_path / "ws1" / "bin" / "cave-doctor"
+
+    predicted = lab.play("provision", "--check")
+    assert (predicted.ok, program.exists()) == (True, False), predicted.output
+    first = lab.play("provision")
+    assert first.ok, first.output
+    assert program.stat().st_mode & 0o777 == 0o755
+    assert DATASTACK.encode() in zipfile.ZipFile(program).read("__main__.py")
+
+    assert "changed=0" in lab.play("provision").output
+    removed = lab.play("decommission", "--limit", "ws1", caveclient_decommission_environment=True)
+    assert not program.exists(), removed.output
