@@ -30,6 +30,7 @@ PARAMS = {
     "datastacks": ["minnie65_public"],
     "key": "token",
     "state": "present",
+    "person": None,
     "validate": False,
     "stale": "update",
     "cloud_volume_dir": None,

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -24,6 +25,7 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._action import C
 from ansible_collections.connectomics.cave.plugins.plugin_utils._private_files import (
     make_private_folder,
     remove_file,
+    replace_link,
     write_private,
 )
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report import command as _command
@@ -348,8 +350,13 @@ class Files:
 
     @staticmethod
     def _write_pages(folder: Path, report: Mapping[str, Any]) -> None:
-        _write(folder / "report.json", _model.to_json(report))
-        _write(folder / "report.html", to_html(report).encode("utf-8"))
+        """Write the report, and keep it under its date as well; the link ``latest`` leads to the newest."""
+        stamp = (report["time"] or _model.utc(datetime.now(tz=timezone.utc))).replace(":", "-")
+        kept = folder / f"{stamp}-{re.sub(r'[^A-Za-z0-9_]+', '-', report['title'])[:40]}"
+        for place in (folder, kept):
+            _write(place / "report.json", _model.to_json(report))
+            _write(place / "report.html", to_html(report).encode("utf-8"))
+        replace_link(folder / "latest", kept.name)
 
     @staticmethod
     def _write_pending(path: Path, report: Mapping[str, Any], known: Collection[str]) -> None:

@@ -70,7 +70,8 @@ options:
   dest:
     description:
       - A folder on the controller for C(report.json) and C(report.html), made with mode 0700 when it doesn't exist.
-      - The files have mode 0600. They replace those of an earlier run.
+      - The files have mode 0600. They replace those of an earlier run, and each run keeps its own in a folder named by
+        date, to the newest of which the link C(latest) leads.
       - When they cannot be written, the report is printed all the same, and the run fails.
       - The shape of C(report.json) is described by the JSON schema C(plugins/plugin_utils/_report/report.schema.json).
     type: path

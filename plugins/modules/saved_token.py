@@ -17,6 +17,11 @@ description:
   - Writes a user's CAVE token into the secrets files of a host, as C(client.auth.save_token) of caveclient does, but so
     that caveclient, cloud-volume and cloud-files all send the same token, whatever other secrets files are there.
   - The token is proven first. One that the server does not accept never replaces one that is there.
+  - All entries of a user are planned together, so that their order makes no difference and several servers and keys do
+    not disturb each other. Entries that exclude each other fail, and name each other.
+  - A token that is replaced or removed is so by its value, under every key and in every file of its server, in
+    C(cave-secret.json), in C(chunkedgraph-secret.json) and in copies. A file that is named for another server is left
+    alone, and named in the result when it holds the token.
   - The files are written by a process that has become the user, atomically, and are never readable by others.
   - A token never appears in the result, in a diff or in a log. Its fingerprint does, the first 8 hex digits of its
     SHA-256.
@@ -69,6 +74,9 @@ options:
       validate:
         description: Whether to ask the server about this token. The default is O(validate).
         type: bool
+      person:
+        description: The account that this token has to be of. The default is O(person).
+        type: str
   user:
     description: Name of the user's account. The default is the user that runs the task.
     type: str
@@ -84,10 +92,19 @@ options:
   state:
     description:
       - V(present) saves the token.
-      - V(absent) takes this key out of every file of the set, and removes a file only when nothing else is left in it.
+      - V(absent) takes the token that is under this key out of every file of the set, under whatever key it is there,
+        and removes a file only when nothing else is left in it. Where no token can be, nothing is changed.
     type: str
     choices: [present, absent]
     default: present
+  person:
+    description:
+      - The mail address of the account that the token has to be of, as the server knows it. The token of another
+        account is refused.
+      - It needs O(validate=true), for only the server knows whose a token is.
+      - Without it, a warning says when the token is of another account than the one that it replaces, and when one
+        token is saved for two users.
+    type: str
   validate:
     description:
       - Ask the server about the token first, also when nothing has to be written, so that one task sets and proves.
@@ -97,6 +114,7 @@ options:
   stale:
     description:
       - What to do with other secrets files in the same directory that hold the token that is replaced (or removed).
+        Those that are named for another server are never changed.
       - V(update) treats them alike, V(report) names them in the result, V(ignore) does neither.
       - With O(state=absent) and V(update), further files there that hold the token are removed, such as backups. A
         malformed secrets file that holds it is removed with O(on_malformed=replace) alone.
@@ -194,10 +212,12 @@ users:
           description: Absolute path.
           type: str
         action:
-          description: One of C(created), C(updated), C(unchanged), C(repaired), C(removed), C(set_aside), C(stale).
+          description:
+            - One of C(created), C(updated), C(unchanged), C(repaired), C(removed), C(set_aside), C(stale).
+            - C(stale) is a file that still holds a token which was replaced or removed.
           type: str
         reason:
-          description: Which reader takes the file, or what was wrong with it.
+          description: Which reader takes the file, under which further keys the token was, or what was wrong.
           type: str
     fingerprint:
       description: Fingerprint of the token that caveclient sends now; null without one.
@@ -209,11 +229,32 @@ users:
       returned: when the entry did not fail
       type: str
       sample: 81b0e7aa
+    previous_fingerprints:
+      description: Fingerprints of all tokens that lost a place for this entry, whichever file and key they were in.
+      returned: when the entry did not fail
+      type: list
+      elements: str
+      sample: [81b0e7aa]
     readers:
       description: The fingerprint of the token that each reader sends now, by reader and server.
       returned: when the entry did not fail
       type: dict
       sample: {"caveclient global.daf-apis.com": 3fa9c2d1}
+    account:
+      description: The account that the token is of, as the server knows it.
+      returned: with O(validate=true), when the server accepts the token
+      type: str
+      sample: alice@example.org
+    previous_account:
+      description: The account of the token that was replaced; null where the server does not accept that one any more.
+      returned: with O(validate=true), when a token was replaced and no O(person) is given
+      type: str
+      sample: alice@example.org
+    warnings:
+      description: What looks wrong about whose token it is. All of them are warnings of the task as well.
+      returned: when there are any
+      type: list
+      elements: str
     access:
       description: What the server says about the token, as M(connectomics.cave.verify_access) returns it.
       returned: with O(validate=true) and O(state=present)
@@ -245,6 +286,7 @@ ENTRY = {
     "key": {"type": "str", "no_log": False},
     "state": {"type": "str", "choices": ["present", "absent"]},
     "validate": {"type": "bool"},
+    "person": {"type": "str"},
 }
 ARGUMENTS: dict[str, Any] = {
     "argument_spec": {
@@ -255,6 +297,7 @@ ARGUMENTS: dict[str, Any] = {
         "datastacks": {"type": "list", "elements": "raw", "default": []},
         "key": {"type": "str", "default": "token", "no_log": False},
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "person": {"type": "str"},
         "validate": {"type": "bool", "default": True},
         "stale": {"type": "str", "choices": ["update", "report", "ignore"], "default": "update"},
         "secrets_dir": {"type": "str", "no_log": False},

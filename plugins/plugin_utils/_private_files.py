@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import os
 import re
+import secrets
 from pathlib import Path
 
 from ansible_collections.connectomics.cave.plugins.module_utils import _atomic
@@ -94,6 +95,23 @@ def _locks(descriptor: int, where_none_are: bool) -> bool:
     except OSError:
         return where_none_are
     return True
+
+
+def replace_link(path: Path, target: str) -> None:
+    """Make a symbolic link, or let one lead elsewhere, all at once.
+
+    Raises:
+        CaveError: it cannot be made, since something else has its name for example.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        temporary.symlink_to(target)
+        try:
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise CaveError(f"The link {path} cannot be made: {error.strerror}. Remove what is in its place.") from error
 
 
 def remove_file(path: Path) -> bool:

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from bare_python import bare_python
 from interpreters import find_interpreters, open_copy, open_python
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import start_new_kernel
+
+from ansible_collections.connectomics.cave.plugins.module_utils._environment.pip_config import SYSTEM_BUNDLES
 
 UV = Path(sys.executable).with_name("uv")
 SYSTEM_PATH = "/usr/bin:/bin"
@@ -298,6 +301,87 @@ def test_a_running_program_stays_with_the_version_that_it_started_with(workstati
 
     assert notebook.communicate("\n", timeout=20)[0] == "8.1.0\n"
     assert workstation.asks("from caveclient import late; print(late.VERSION)") == "8.2.0"
+
+
+@pytest.mark.parametrize("installer", INSTALLERS)
+def test_an_extra_that_does_not_exist_is_predicted_on_a_new_host(workstation: Workstation, installer: str) -> None:
+    for arguments in ([], ["--check"]):
+        said = workstation.fails(*arguments, version="8.1.0", extras=["vc"], installer=installer)
+        assert "caveclient 8.1.0 has no extra 'vc'" in said
+    assert not workstation.current.exists()
+
+
+@pytest.mark.parametrize("installer", INSTALLERS)
+def test_settings_of_pip_that_put_packages_elsewhere_do_not_count_and_constraints_do(
+    workstation: Workstation, tmp_path: Path, installer: str
+) -> None:
+    (tmp_path / "lab.txt").write_text("numpy<2\n")
+    (tmp_path / "pip.conf").write_text(
+        f"[global]\nconstraint = {tmp_path}/lab.txt\nno-index = true\nfind-links = {workstation.wheels}\n"
+        f"[install]\ntarget = {tmp_path}/target\nrequire-hashes = true\nuser = true\n"
+    )
+    workstation.environment["PIP_CONFIG_FILE"] = str(tmp_path / "pip.conf")
+
+    options = {"find_links": None, "offline": None, "installer": installer}
+    result = workstation.predicted(packages=["matplotlib"], **options)
+    assert result["packages"]["numpy"] == "1.26.4"
+    assert not (tmp_path / "target").exists()
+
+    (tmp_path / "lab.txt").unlink()
+    assert "'constraint' in pip's configuration names cannot be read" in workstation.fails(version="8.1.0", **options)
+
+
+@pytest.fixture
+def noexec(tmp_path: Path) -> Iterator[Path]:
+    """A file system from which no program runs."""
+    folder = tmp_path / "noexec"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "noexec,mode=0755", "none", folder], check=True)
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.mark.root
+def test_a_path_from_which_no_program_runs_is_named(workstation: Workstation, noexec: Path) -> None:
+    for arguments in ([], ["--check"]):
+        said = workstation.fails(*arguments, path=str(noexec / "caveclient"))
+        assert f"path: {noexec} is on a file system that is mounted noexec" in said
+
+
+@pytest.mark.root
+def test_a_folder_of_ansibles_from_which_no_program_runs_is_named(
+    workstation: Workstation, noexec: Path, tmp_path: Path
+) -> None:
+    workstation.interpreter = str(bare_python(tmp_path / "bare"))
+    workstation.environment |= {"PATH": SYSTEM_PATH, "ANSIBLE_REMOTE_TMP": str(noexec)}
+
+    said = workstation.fails(installer="uv")
+
+    assert "/uv cannot run from a file system that is mounted noexec (set ansible_remote_tmp to another)" in said
+
+
+def test_the_kernel_sees_what_was_proven_whatever_the_notebook_server_says(
+    workstation: Workstation, tmp_path: Path
+) -> None:
+    (tmp_path / "module" / "numpy").mkdir(parents=True)
+    (tmp_path / "module" / "numpy" / "__init__.py").write_text("raise ImportError('an old one')")
+    bundles: list[str | None] = []
+    for ca_path in (None, "/etc/ssl/lab.pem"):
+        result = workstation(packages=["numpy"], jupyter_kernel="CAVE", ca_path=ca_path)
+        kernel = json.loads(Path(result["kernel"]).read_text())
+        started = subprocess.run(
+            kernel["argv"],
+            env={"PYTHONPATH": str(tmp_path / "module"), **kernel["env"]},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        numpy, bundle = json.loads(started.stdout)
+        assert numpy.startswith(str(workstation.path))
+        bundles.append(bundle)
+
+    system = next((path for path in SYSTEM_BUNDLES if Path(path).is_file()), None)
+    assert bundles == [system, "/etc/ssl/lab.pem"]
 
 
 # --- Interrupted ---

@@ -472,7 +472,7 @@ def test_a_malformed_file_is_refused_and_left(name: str, make: Callable[[Path], 
     message = host.refuse(token=NEW_TOKEN)
     assert time.monotonic() - started < 20
     assert f"{host.directory / name} {reason}" in message
-    assert "Nothing was written. Mend it by hand, or set on_malformed: replace" in message
+    assert "Nothing was written. Fix it by hand, or set on_malformed: replace" in message
 
 
 # Proof first ---------------------------------------------------------------------------------------------------------
@@ -485,7 +485,13 @@ def test_a_good_token_is_proven_and_saved_in_one_task(host: Host, cave: CaveServ
     assert result["access"]["verdict"] == "ok"
     assert result["access"]["person"]["email"] == alice.email
     assert result["access"]["fingerprint"] == result["fingerprint"] == fingerprint(alice.token)
-    assert {request["path"] for request in cave.requests()} == {"/auth/api/v1/user/cache"}
+    record = "/info/api/v2/datastack/full/minnie65_public"  # names the local server, which no table can know here
+    assert {request["path"] for request in cave.requests()} == {"/auth/api/v1/user/cache", record}
+    assert token_in(host.directory / LOCAL_FILE) == alice.token
+
+    result = host.save(state="absent", server=cave.url, validate=True)
+    assert not (host.directory / LOCAL_FILE).exists(), "the record is asked before the token is gone"
+    assert "stale" not in actions(result).values()
 
 
 def test_a_token_that_the_server_refuses_leaves_the_file_untouched(host: Host, cave: CaveServer) -> None:

@@ -89,7 +89,9 @@ def lab(folder: Path, *versions: str) -> Path:
         caveclient(folder, version)
     repack(folder, "packaging")
     wheel(folder, "cloud-volume", "12.15.2", {"cloudvolume/__init__.py": ""})
-    wheel(folder, "ipykernel", "7.0.0", {"ipykernel/__init__.py": "", "ipykernel/kernelapp.py": ""})
+    launcher = "import json, os, numpy\nprint(json.dumps([numpy.__file__, os.environ.get('REQUESTS_CA_BUNDLE')]))\n"
+    kernel = {"ipykernel/__init__.py": "", "ipykernel/kernelapp.py": "", "ipykernel_launcher.py": launcher}
+    wheel(folder, "ipykernel", "7.0.0", kernel)
     wheel(folder, "matplotlib", "3.9.0", {"matplotlib/__init__.py": ""}, ["numpy"])
     for version in ("1.26.4", "2.3.5"):
         wheel(folder, "numpy", version, {"numpy/__init__.py": ""})

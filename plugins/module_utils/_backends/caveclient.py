@@ -10,7 +10,6 @@ import contextlib
 import os
 import pwd
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping, NamedTuple
 
@@ -133,6 +132,10 @@ def _work(options: Options, state: str, mode: Mode, owner: pwd.struct_passwd | N
     """Do to the environment what is asked for, as its owner."""
     if owner is None:
         return _do(options, state, mode)
+    # Now: a process that has become a user may not be able to read what Ansible runs for root.
+    import configparser  # noqa: F401
+    import tarfile  # noqa: F401
+
     with _handed_over(options.from_controller, owner) as theirs:
         asked = options._replace(from_controller=theirs)
 
@@ -167,7 +170,7 @@ def _explained(error: OSError, place: str) -> CaveError:
 @contextlib.contextmanager
 def _handed_over(given: FromController, owner: pwd.struct_passwd) -> Iterator[FromController]:
     """Copy what the controller has brought to where a user can read it."""
-    folder = tempfile.mkdtemp(prefix="caveclient-")
+    folder = _processes.private_folder("caveclient-")
     try:
         copies = {}
         for tool, source in given._asdict().items():

@@ -8,69 +8,108 @@ from __future__ import annotations
 
 import grp
 from functools import partial
-from typing import Any, Mapping, NamedTuple
+from typing import Any, Callable, Iterable, Iterator, Mapping, NamedTuple
 
 from ansible_collections.connectomics.cave.plugins.module_utils import _users
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import parse_datastacks, server_address
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import clean_token, mask
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import (
+    Datastack,
+    is_unconfirmed,
+    parse_datastacks,
+    server_address,
+)
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import clean_token, fingerprint, mask
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import Home
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.plan import Wish
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.requests import Request, conflicts
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.writer import save
 
-_ENTRY_DEFAULTS = ("user", "server", "key", "state", "datastacks")
+_ENTRY_DEFAULTS = ("user", "server", "key", "state", "datastacks", "person")
 
 
 class _Entry(NamedTuple):
     """One item of ``tokens``, as it came in, and what has become of it."""
 
+    number: int
     user: str
-    wish: Wish | None
+    request: Request | None
+    """None: it makes no sense, as ``result`` says."""
     result: dict[str, Any]
     to_prove: bool = False
+    person: str = ""
+    """The account that the token has to be of; empty: any."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether nothing more is to be done for it."""
+        return bool(self.result.get("failed"))
+
+    @property
+    def token(self) -> str | None:
+        """The token to be saved."""
+        return self.request.token if self.request is not None else None
 
 
 def run(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     """Do what the module's parameters ask for.
 
     Returns:
-        ``changed``, ``users`` (one result an entry, in order), and ``diff``.
+        ``changed``, ``users`` (one result an entry, in order), ``diff``, and ``warnings`` where there are any.
 
     Raises:
         CaveError: something failed for at least one user; ``details`` has what was done for the others.
     """
     mode, group = _mode_and_group(params)
-    entries = [_entry(item, params) for item in _items(params)]
+    entries = [_entry(number, item, params) for number, item in enumerate(_items(params), start=1)]
     _refuse_contradictions(entries)
     if any(entry.to_prove for entry in entries):
-        _prove(entries, params)
+        entries = _prove(entries, params)
+    home_of = partial(
+        Home.of,
+        secrets_dir=params["secrets_dir"],
+        cloud_volume_dir=params["cloud_volume_dir"],
+        mode=mode,
+        group=group,
+        on_malformed=params["on_malformed"],
+    )
+    entries = _learn_for_removals(entries, home_of, params)
+    replaced: dict[int, str] = {}
+    for entry, result in _save(entries, home_of, params["stale"], check_mode):
+        previous = result.pop("previous_token", None)
+        entry.result.update(result)
+        if entry.to_prove and entry.token and previous not in (None, entry.token):
+            replaced[entry.number] = previous
+    if replaced:
+        _compare_accounts(entries, replaced, params)
+    _note_shared_tokens(entries)
+    return _summary(entries)
+
+
+def _save(
+    entries: Iterable[_Entry], home_of: Callable[..., Home], stale: str, check_mode: bool
+) -> Iterator[tuple[_Entry, dict[str, Any]]]:
+    """Let each user's own process do what the entries ask for; yield the result of each that did not fail."""
     jobs, owners = [], []
     for name, mine in _by_user(entries).items():
         try:
             user = _users.find_user(name)
-            home = Home.of(
-                user,
-                params["secrets_dir"],
-                params["cloud_volume_dir"],
-                mode=mode,
-                group=group,
-                on_malformed=params["on_malformed"],
-            )
+            home = home_of(user)
         except CaveError as error:
-            # Who has no account has no token here: where none should be, that is as it should be.
-            is_well = "unknown_user" in error.details
-            _fail([entry for entry in mine if not is_well or entry.wish is None or entry.wish.token], error)
+            # Who has no account has no token here: where none should be, all is as it should be.
+            is_fine = "unknown_user" in error.details
+            _fail([entry for entry in mine if not is_fine or entry.token], error)
             continue
-        wishes = [entry.wish for entry in mine if entry.wish is not None]
-        jobs.append(_users.Job(user, partial(save, home, wishes, check_mode)))
+        requests = [entry.request for entry in mine if entry.request is not None]
+        jobs.append(_users.Job(user, partial(save, home, requests, stale, check_mode)))
         owners.append(mine)
     for mine, outcome in zip(owners, _users.run_each_as(jobs)):
         if isinstance(outcome, CaveError):
             _fail(mine, outcome)
-        else:
-            for entry, result in zip(mine, outcome):
-                entry.result.update(result)
-    return _summary(entries)
+            continue
+        for entry, result in zip(mine, outcome):
+            if result.get("failed"):
+                _fail([entry], CaveError(result["msg"]))
+            else:
+                yield entry, result
 
 
 def _items(params: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -81,7 +120,7 @@ def _items(params: Mapping[str, Any]) -> list[dict[str, Any]]:
     return list(params["tokens"])
 
 
-def _entry(item: Mapping[str, Any], params: Mapping[str, Any]) -> _Entry:
+def _entry(number: int, item: Mapping[str, Any], params: Mapping[str, Any]) -> _Entry:
     """Return an item with the defaults filled in. What is wrong with it becomes its result, and stops no other."""
     values: dict[str, Any] = {
         name: item[name] if item.get(name) is not None else params[name] for name in _ENTRY_DEFAULTS
@@ -98,59 +137,180 @@ def _entry(item: Mapping[str, Any], params: Mapping[str, Any]) -> _Entry:
         token = clean_token(item.get("token")) if values["state"] == "present" else None
         datastacks = parse_datastacks(values["datastacks"], server)
         to_prove = params["validate"] if item.get("validate") is None else item["validate"]
-        return _Entry(user, Wish(server, datastacks, key, token, params["stale"]), result, to_prove)
+        person = (values["person"] or "").strip()
+        if person and token is not None and not to_prove:
+            raise CaveError(
+                f"Only the server knows whether the token is of {person}. Set validate: true, or leave out person."
+            )
+        return _Entry(number, user, Request(server, datastacks, key, token), result, to_prove, person)
     except CaveError as error:
-        entry = _Entry(user, None, result)
+        entry = _Entry(number, user, None, result)
         _fail([entry], error)
         return entry
 
 
 def _refuse_contradictions(entries: list[_Entry]) -> None:
-    """Fail entries that want different tokens in the same place: each run would undo what the last one did."""
-    places: dict[tuple[str, str, str], list[_Entry]] = {}
-    for entry in entries:
-        if entry.wish is not None:
-            places.setdefault((entry.user, entry.wish.server, entry.wish.key), []).append(entry)
-    for (user, server, key), rivals in places.items():
-        if len({entry.wish.token for entry in rivals if entry.wish is not None}) > 1:
-            where = f"{key!r} of {_users.shown(user)} for {server}"
-            _fail(rivals, CaveError(f"Found {len(rivals)} entries that contradict each other for {where}. Keep one."))
+    """Fail entries of one user that exclude each other: each run would undo what the last one did."""
+    for mine in _by_user(entries).values():
+        rivals: dict[str, set[int]] = {}
+        requests = [entry.request for entry in mine if entry.request is not None]
+        for first, second, what in conflicts(requests):
+            rivals.setdefault(what, set()).update((first, second))
+        for what, indices in rivals.items():
+            found = [mine[index] for index in sorted(indices)]
+            *others, last = [str(entry.number) for entry in found]
+            numbers = f"{', '.join(others)} and {last}"
+            error = CaveError(f"Entries {numbers} of tokens contradict each other about {what}. Keep one of them.")
+            _fail([entry for entry in found if not entry.failed], error)
 
 
-def _by_user(entries: list[_Entry]) -> dict[str, list[_Entry]]:
+def _by_user(entries: Iterable[_Entry]) -> dict[str, list[_Entry]]:
     """Return the entries that can go on, by user."""
     found: dict[str, list[_Entry]] = {}
     for entry in entries:
-        if not entry.result.get("failed"):
+        if not entry.failed:
             found.setdefault(entry.user, []).append(entry)
     return found
 
 
-def _prove(entries: list[_Entry], params: Mapping[str, Any]) -> None:
-    """Ask each server about each token before anything is written."""
+# The server -----------------------------------------------------------------------------------------------------------
+
+
+def _prove(entries: list[_Entry], params: Mapping[str, Any]) -> list[_Entry]:
+    """Ask each server about each token before anything is written.
+
+    Returns:
+        The entries, with the local servers that the servers' own records name.
+    """
     # HTTP is imported only where it is needed: it takes longer than all the rest of the module.
     from ansible_collections.connectomics.cave.plugins.module_utils._cave.probe import Question, prove
 
-    questions = {
-        index: Question(entry.wish.server, entry.wish.token, tuple(stack.name for stack in entry.wish.datastacks))
-        for index, entry in enumerate(entries)
-        if entry.to_prove and entry.wish is not None and entry.wish.token is not None and not entry.result.get("failed")
-    }
-    answers = prove(questions.values(), timeout=params["timeout"], retries=params["retries"], ca_path=params["ca_path"])
-    for index, question in questions.items():
-        verdict = answers[question].overall
-        entries[index].result["access"] = verdict.as_dict()
+    asked = {}
+    for entry in entries:
+        if entry.to_prove and entry.request is not None and entry.token is not None and not entry.failed:
+            names = tuple(stack.name for stack in entry.request.datastacks)
+            asked[entry.number] = Question(entry.request.server, entry.token, names)
+    answers = prove(asked.values(), **_limits(params))
+    for entry in entries:
+        verdict = answers[asked[entry.number]].overall if entry.number in asked else None
+        if verdict is None:
+            continue
+        entry.result["access"] = verdict.as_dict()
+        account = verdict.person.email or verdict.person.name if verdict.person is not None else ""
+        if account:
+            entry.result["account"] = account
         if not verdict.ok:
             message = f"{verdict.message} Nothing was written. {verdict.remedy}"
             if verdict.verdict in ("unreachable", "tls_error"):
                 message += " To write without asking the server, as for an image build, set validate: false."
-            _fail([entries[index]], CaveError(message.strip()))
+            _fail([entry], CaveError(message.strip()))
+        elif entry.person and entry.person.lower() != account.lower():
+            message = f"The token is of {account or 'an account without a name'}, not of {entry.person}."
+            remedy = f"Give the token of {entry.person}, or correct person."
+            _fail([entry], CaveError(f"{message} Nothing was written. {remedy}"))
+    accepted = {entry.number: entry.token for entry in entries if entry.number in asked and not entry.failed}
+    return _with_local_servers(entries, {number: token for number, token in accepted.items() if token}, params)
 
 
-def _fail(entries: list[_Entry], error: CaveError) -> None:
+def _learn_for_removals(entries: list[_Entry], home_of: Callable[..., Home], params: Mapping[str, Any]) -> list[_Entry]:
+    """Learn which files hold the tokens that are to be removed, where such a token is in a file of an unknown server.
+
+    Afterwards nobody can ask any more: the token itself is what the record is asked with.
+    """
+    unsure = [entry for entry in entries if entry.to_prove and not entry.failed and not entry.token and _unsure(entry)]
+    tokens = {}
+    for entry, result in _save([entry._replace(result={}) for entry in unsure], home_of, params["stale"], True):
+        if result["previous_token"] and any(item["action"] == "stale" for item in result["files"]):
+            tokens[entry.number] = result["previous_token"]
+    return _with_local_servers(entries, tokens, params)
+
+
+def _unsure(entry: _Entry) -> list[Datastack]:
+    """Return the datastacks whose local servers only their records can tell."""
+    request = entry.request
+    return [stack for stack in request.datastacks if is_unconfirmed(request.server, stack)] if request else []
+
+
+def _with_local_servers(entries: list[_Entry], tokens: Mapping[int, str], params: Mapping[str, Any]) -> list[_Entry]:
+    """Return the entries with the local servers of their datastacks, as far as these tokens, by entry, can tell."""
+    wanted: dict[tuple[str, str], str] = {}
     for entry in entries:
-        token = entry.wish.token if entry.wish is not None else None
-        entry.result.update(failed=True, msg=mask(error.message, [token or ""]))
+        for stack in _unsure(entry) if entry.number in tokens else ():
+            if entry.request is not None:
+                wanted.setdefault((entry.request.server, stack.name), tokens[entry.number])
+    if not wanted:
+        return entries
+    from ansible_collections.connectomics.cave.plugins.module_utils._cave.local_servers import (
+        learn_local_servers,
+        with_local_servers,
+    )
+
+    learned = learn_local_servers(wanted, **_limits(params))
+    completed = []
+    for entry in entries:
+        request = entry.request
+        if request is not None:
+            datastacks = with_local_servers(request.server, request.datastacks, learned)
+            request = request._replace(datastacks=datastacks)
+        completed.append(entry._replace(request=request))
+    _refuse_contradictions(completed)
+    return completed
+
+
+def _limits(params: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: params[name] for name in ("timeout", "retries", "ca_path")}
+
+
+def _compare_accounts(entries: list[_Entry], replaced: Mapping[int, str], params: Mapping[str, Any]) -> None:
+    """Warn where a token is of another account than the one that it replaced, as far as the server knows that one.
+
+    Whoever names the ``person`` has said whose it is to be; then the old token is not used once more.
+    """
+    from ansible_collections.connectomics.cave.plugins.module_utils._cave.probe import Question, prove
+
+    asked = {
+        entry.number: Question(entry.request.server, replaced[entry.number])
+        for entry in entries
+        if entry.number in replaced and entry.request is not None and not entry.person
+    }
+    answers = prove(asked.values(), **_limits(params))
+    for entry in entries:
+        person = answers[asked[entry.number]].overall.person if entry.number in asked else None
+        previous = person.email or person.name if person is not None else ""
+        account = entry.result.get("account", "")
+        if entry.number in asked:
+            entry.result["previous_account"] = previous or None
+        if previous and account and previous != account:
+            _warn(
+                entry,
+                f"The token of {_users.shown(entry.user)} for {entry.result['server']} is of {account}; "
+                f"the one that it replaced was of {previous}. Is it a colleague's?",
+            )
+
+
+def _note_shared_tokens(entries: list[_Entry]) -> None:
+    """Warn where one token is saved for two users, unless both entries say whose it is."""
+    users: dict[tuple[str, str], list[_Entry]] = {}
+    for entry in entries:
+        if entry.request is not None and entry.token is not None:
+            users.setdefault((entry.request.server, entry.token), []).append(entry)
+    for (server, token), holders in users.items():
+        names = list(dict.fromkeys(_users.shown(entry.user) for entry in holders))
+        if len(names) > 1 and not all(entry.person for entry in holders):
+            account = next((entry.result["account"] for entry in holders if "account" in entry.result), "")
+            whose = f", which is of {account}" if account else ""
+            for entry in holders:
+                message = f"{' and '.join(names)} have one token for {server} ({fingerprint(token)}{whose})."
+                _warn(entry, f"{message} Give each their own, or name the account in person.")
+
+
+def _warn(entry: _Entry, message: str) -> None:
+    entry.result.setdefault("warnings", []).append(message)
+
+
+def _fail(entries: Iterable[_Entry], error: CaveError) -> None:
+    for entry in entries:
+        entry.result.update(failed=True, msg=mask(error.message, [entry.token or ""]))
 
 
 def _mode_and_group(params: Mapping[str, Any]) -> tuple[int, int | None]:
@@ -183,7 +343,10 @@ def _summary(entries: list[_Entry]) -> dict[str, Any]:
         for header in [f"{result['user']}, {result['server']}"]
         if "diff" in result
     ]
-    summary = {"changed": any(result["changed"] for result in results), "users": results, "diff": diff}
+    summary: dict[str, Any] = {"changed": any(result["changed"] for result in results), "users": results, "diff": diff}
+    warnings = list(dict.fromkeys(message for result in results for message in result.get("warnings", [])))
+    if warnings:
+        summary["warnings"] = warnings
     failed = [result for result in results if result.get("failed")]
     if failed:
         count = "" if len(results) == 1 else f"{len(failed)} of {len(results)} tokens are not in place. "

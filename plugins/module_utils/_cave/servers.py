@@ -25,19 +25,51 @@ KNOWN_LOCAL_SERVERS: dict[str, dict[str, str]] = {
     "https://global.daf-apis.com": {
         "minnie65_public": "https://minnie.microns-daf.com",
         "minnie65_phase3_v1": "https://minnie.microns-daf.com",
+        "zheng_ca3": "https://minnie.microns-daf.com",
+        "stroeh_mouse_retina": "https://minnie.microns-daf.com",
         "flywire_fafb_public": "https://prod.flywire-daf.com",
         "flywire_fafb_production": "https://prod.flywire-daf.com",
         "brain_and_nerve_cord": "https://cave.fanc-fly.com",
+        "brain_and_nerve_cord_public": "https://cave.fanc-fly.com",
         "fanc_production_mar2021": "https://cave.fanc-fly.com",
+        "wclee_aedes_brain": "https://cave.fanc-fly.com",
+        "wclee_mouse_spinalcord_cltmr": "https://cave.fanc-fly.com",
+        "mrgd": "https://cave.fanc-fly.com",
     },
-    "https://global.brain-wire-test.org": {"h01_c3_flat": "https://local.brain-wire-test.org"},
-    "https://global.em.brain.allentech.org": {"v1dd_public": "https://api.em.brain.allentech.org"},
+    "https://global.brain-wire-test.org": {
+        "h01_c3_flat": "https://local.brain-wire-test.org",
+        "fish1_full": "https://pcgv3local.brain-wire-test.org",
+    },
+    "https://global.em.brain.allentech.org": {
+        "v1dd_public": "https://api.em.brain.allentech.org",
+        "v1dd": "https://api.em.brain.allentech.org",
+    },
     "https://proofreading.zetta.ai": {
         "kronauer_ant": "https://data.proofreading.zetta.ai",
+        "lichtman_zebrafish_hindbrain": "https://data.proofreading.zetta.ai",
         "prieto_godino_fly_larva": "https://data.proofreading.zetta.ai",
     },
 }
-"""Auth server -> datastack -> local server, as publicly documented. A datastack's own ``local_server`` overrides it."""
+"""Auth server -> datastack -> local server, from public code and documentation.
+
+A datastack's own ``local_server`` overrides it, and so does the datastack's record on the server.
+"""
+
+UNCONFIRMED = frozenset(
+    {
+        "brain_and_nerve_cord_public",
+        "fanc_production_mar2021",
+        "wclee_aedes_brain",
+        "wclee_mouse_spinalcord_cltmr",
+        "h01_c3_flat",
+        "fish1_full",
+        "v1dd",
+        "kronauer_ant",
+        "lichtman_zebrafish_hindbrain",
+        "prieto_godino_fly_larva",
+    }
+)
+"""Datastacks of ``KNOWN_LOCAL_SERVERS`` whose local server was inferred: no public record names it."""
 
 
 class Datastack(NamedTuple):
@@ -102,3 +134,9 @@ def parse_datastacks(value: Iterable[Any], server: str) -> list[Datastack]:
         local_server = entry.get("local_server") or KNOWN_LOCAL_SERVERS.get(server, {}).get(name, "")
         datastacks.append(Datastack(name, server_address(local_server) if local_server else ""))
     return datastacks
+
+
+def is_unconfirmed(server: str, datastack: Datastack) -> bool:
+    """Return whether nothing but the datastack's record can tell its local server for sure."""
+    known = KNOWN_LOCAL_SERVERS.get(server, {}).get(datastack.name)
+    return not datastack.local_server or (datastack.local_server == known and datastack.name in UNCONFIRMED)

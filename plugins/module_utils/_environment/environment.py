@@ -9,12 +9,10 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import tempfile
 import time
 from pathlib import Path
 from typing import Any, Iterator, Mapping, NamedTuple
 
-from ansible_collections.connectomics.cave.plugins.module_utils import _trust
 from ansible_collections.connectomics.cave.plugins.module_utils._environment import installer_errors as _errors
 from ansible_collections.connectomics.cave.plugins.module_utils._environment import installers as _installers
 from ansible_collections.connectomics.cave.plugins.module_utils._environment import processes as _processes
@@ -106,9 +104,7 @@ class Environment:
     @contextlib.contextmanager
     def work_folder(self) -> Iterator[Path]:
         """Make a folder for this run alone, and remove it afterwards."""
-        given = self.mode.tmpdir
-        usable = given and not _trust.changeable_by_others(os.path.join(given, "new"))
-        folder = tempfile.mkdtemp(prefix="caveclient-", dir=given if usable else None)
+        folder = _processes.private_folder("caveclient-", self.mode.tmpdir)
         try:
             yield Path(folder)
         finally:

@@ -68,7 +68,7 @@ def missing_tools(kind: str, python: Python, environ: Mapping[str, str]) -> list
 
 def host_facts(python: Python) -> dict[str, str]:
     """Return what the controller has to know to choose programs and wheels for this host."""
-    libc = platform.libc_ver()[0]
+    libc = platform.libc_ver(python.base)[0]
     if not libc and any(Path("/lib").glob("ld-musl-*")):
         libc = "musl"
     return {"system": platform.system(), "machine": platform.machine(), "libc": libc, "python": python.version}

@@ -12,6 +12,7 @@ import pwd
 import re
 import signal
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Mapping, NamedTuple, Sequence
 
@@ -26,6 +27,7 @@ _MISLEADING = re.compile(
     r"|UV_(SYSTEM_PYTHON|PYTHON.*|PROJECT.*|WORKING_DIR|CONSTRAINT|OVERRIDE|EXCLUDE|MANAGED_PYTHON|REQUIRE_HASHES"
     r"|BREAK_SYSTEM_PACKAGES|NO_BUILD_ISOLATION|COMPILE_BYTECODE|NO_EDITABLE|RESOLUTION|ENV_FILE)"
 )
+_TEMPORARY = ("/tmp", "/var/tmp")  # noqa: S108  # where there is nothing better; a folder in it has a new name
 _PLACES = (
     "PIP_CACHE_DIR",
     "PIP_CONFIG_FILE",
@@ -89,10 +91,17 @@ def _is_out_of_reach(place: str, variable: str = "") -> bool:
     inside = []
     if variable.endswith("_CACHE_DIR"):  # a cache that was open to others once
         with contextlib.suppress(OSError):
-            inside = [os.path.join(place, name) for name in os.listdir(place)]
+            inside = [entry.path for entry in os.scandir(place) if entry.is_dir() or entry.is_symlink()]
     # A folder for temporary files may be open to all, as /tmp is.
     places = [os.path.join(place, "new")] if variable == "TMPDIR" else [place, *inside]
     return not any(_trust.changeable_by_others(path) for path in places)
+
+
+def private_folder(prefix: str, base: str = "") -> str:
+    """Make a folder for this account alone, below ``base`` or the system's folder, where nobody else can replace it."""
+    places = [place for place in (base, tempfile.gettempdir(), *_TEMPORARY) if place]
+    trusted = (place for place in places if not _trust.changeable_by_others(os.path.join(place, "new")))
+    return tempfile.mkdtemp(prefix=prefix, dir=next(trusted, None))
 
 
 def become(user: pwd.struct_passwd) -> None:
@@ -143,6 +152,11 @@ def run(
         with contextlib.suppress(subprocess.TimeoutExpired):
             output, errors = process.communicate(timeout=_LAST_WORDS)
             return Outcome(None, output, errors)
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream:
+                stream.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_LAST_WORDS)
         return Outcome(None, "", "")
     return Outcome(process.returncode, output, errors)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import tempfile
 from functools import partial
 from pathlib import Path
 from typing import Mapping, Sequence
@@ -29,6 +28,15 @@ _NOBODY = 65534
 """The user and group id of an account without any rights."""
 _GRACE = 30.0
 """Seconds that the process of that account has besides, to say that the time was not enough."""
+
+# A folder whose __init__.py cannot be read would pass for a package without code.
+_IMPORT = """
+import importlib
+for name in {modules!r}:
+    module = importlib.import_module(name)
+    if not module.__file__:
+        raise ImportError("the code of %s cannot be read" % name)
+"""
 
 
 def check_place(what: str, path: str) -> None:
@@ -112,7 +120,7 @@ def check_users_can_import(
     """
     if os.geteuid() != 0:
         return
-    home = tempfile.mkdtemp(prefix="caveclient-home-")
+    home = _processes.private_folder("caveclient-home-")
     try:
         os.chown(home, _NOBODY, _NOBODY)
         theirs = {"HOME": home, "PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
@@ -130,7 +138,7 @@ def _import(python: str, request: Request) -> list[str]:
     modules = ["caveclient"]
     if any(name_of(package) == "ipykernel" for package in request.packages):
         modules.append("ipykernel.kernelapp")
-    return [python, "-I", "-c", "import " + ", ".join(modules)]
+    return [python, "-I", "-c", _IMPORT.format(modules=modules)]
 
 
 def _judge(outcome: _processes.Outcome, what: str, python: str, timeout: float, closed: str) -> None:

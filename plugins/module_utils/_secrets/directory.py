@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
 import stat
@@ -23,6 +22,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils import _atomic
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import readers as _readers
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.lock import try_lock
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.obstacles import (
     SECRET_VOLUME_LINK,
     failure,
@@ -85,11 +85,6 @@ class Directory:
             return f"mode {mode:04o} or group id {status.st_gid} kept the group out"
         return ""
 
-    def parent_is_open_to_others(self) -> bool:
-        """Tell whether the directory above is the user's own, and others may swap what is in it."""
-        above = os.stat("..", dir_fd=self._descriptor)
-        return above.st_uid == os.geteuid() and bool(above.st_mode & 0o022) and not above.st_mode & stat.S_ISVTX
-
     def names(self) -> list[str]:
         """Return the names in the directory, sorted."""
         with reporting(self.path, "list"):
@@ -127,22 +122,11 @@ class Directory:
             mode = stat.S_IMODE(os.fstat(self._descriptor).st_mode)
             os.fchmod(self._descriptor, (mode & ~0o077) | (access.mode & 0o077))
 
-    def repair_parent(self) -> None:
-        """Take from others the right to change the directory above."""
-        with reporting(os.path.dirname(self.path), "change the mode of"):
-            descriptor = os.open("..", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._descriptor)
-            try:
-                os.fchmod(descriptor, stat.S_IMODE(os.fstat(descriptor).st_mode) & ~0o022)
-            finally:
-                os.close(descriptor)
-
     def lock(self) -> None:
-        """Take the directory's lock, which lasts until it is closed.
-
-        A POSIX lock on a file: of the kinds of lock, the one that network file systems carry to the other hosts.
+        """Take the directory's lock, which lasts until the directory is closed.
 
         Raises:
-            CaveError: another run holds it for longer than ``LOCK_PATIENCE``.
+            CaveError: another run holds it for longer than ``LOCK_PATIENCE``, or the file system has no locks.
         """
         path = os.path.join(self.path, LOCK_FILE)
         with reporting(path, "lock"):
@@ -150,15 +134,9 @@ class Directory:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 os.close(descriptor)
                 raise CaveError(f"{path} is in the way: it is not a regular file. Remove it.")
-            self._lock_descriptor = descriptor  # kept open: closing it gives up the lock
+            self._lock_descriptor = descriptor  # closing it gives up the lock
             deadline = time.monotonic() + LOCK_PATIENCE
-            while True:
-                try:
-                    fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    return
-                except OSError as error:
-                    if error.errno not in (errno.EAGAIN, errno.EACCES):
-                        raise
+            while not try_lock(descriptor):
                 if time.monotonic() > deadline:
                     raise CaveError(
                         f"Another process has been writing to {self.path} for {LOCK_PATIENCE:g} s. "
@@ -316,7 +294,7 @@ def _read(name: str, directory: int | None, flags: int) -> bytes:
 
 
 def open_directory(
-    path: str, owners: tuple[int, ...], create: Access | None = None
+    path: str, owners: tuple[int, ...], create: Access | None = None, is_needed: bool = True
 ) -> tuple[Directory | None, list[str]]:
     """Open a secrets directory, and say which directories were made (or would be) on the way to it.
 
@@ -324,6 +302,7 @@ def open_directory(
         path: absolute.
         owners: the user ids that the directory may belong to.
         create: how to make what is missing; None: not at all.
+        is_needed: whether it has to be possible to make what is missing.
 
     Returns:
         The directory, None when it does not exist and is not to be made; the missing directories, outermost first.
@@ -337,6 +316,8 @@ def open_directory(
         while not _stands(above):
             missing.insert(0, above)
             above = os.path.dirname(above)
+    if missing and not is_needed:
+        return None, missing
     if missing and not os.path.isdir(above):
         raise obstructed(above)
     if missing and not os.access(above, os.W_OK | os.X_OK):
@@ -351,6 +332,8 @@ def open_directory(
         raise not_permitted(path, "enter it") from None
     except OSError as error:
         if error.errno in (errno.ENOTDIR, errno.ENOENT):
+            if not is_needed:
+                return None, missing
             raise obstructed(path) from None
         raise failure(error, path, "open") from None
     owner = os.fstat(descriptor).st_uid
@@ -364,8 +347,25 @@ def open_directory(
     return Directory(path, descriptor), missing
 
 
+def is_open_to_others(path: str) -> bool:
+    """Return whether a path is a directory of the user's own, and no link, in which others may swap what is there."""
+    status = os.lstat(path)
+    is_own = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+    return is_own and bool(status.st_mode & 0o022) and not status.st_mode & stat.S_ISVTX
+
+
+def close_to_others(path: str) -> None:
+    """Take from others the right to change a directory of the user's own."""
+    with reporting(path, "change the mode of"):
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.fchmod(descriptor, stat.S_IMODE(os.fstat(descriptor).st_mode) & ~0o022)
+        finally:
+            os.close(descriptor)
+
+
 def _stands(path: str) -> bool:
-    """Tell whether anything stands under a path; os.path.lexists takes what cannot be looked at for nothing."""
+    """Return whether anything stands under a path. (os.path.lexists denies what cannot be looked at.)"""
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, NamedTuple
+from typing import Any, Callable, Collection, Iterable, Mapping, NamedTuple
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _MAX_DIGITS = 4300  # sys.int_info.default_max_str_digits of Python 3.11 and later
@@ -75,37 +75,71 @@ def set_member(text: str, key: str, value: str) -> str:
     A new key goes to the end, in the style of the others.
     """
     found = members(text)
-    new_value = json.dumps(value)
     mine = [member for member in found if member.key == key]
-    if mine:
-        return _replaced(text, [(member.value_start, member.value_end) for member in mine], new_value)
-    new_member = f"{json.dumps(key)}: {new_value}"
-    start = text.index("{") + 1
-    if not found:
-        return text[:start] + new_member + text[text.index("}") :]
-    lead = text[start : found[0].key_start]
-    end = found[-1].value_end
-    return f"{text[:end]},{lead or ' '}{new_member}{text[end:]}"
+    if not mine:
+        return _with_members(text, found, [f"{json.dumps(key)}: {json.dumps(value)}"])
+    if all(member.value == value and text[member.value_start] == '"' for member in mine):  # a number is text here, too
+        return text
+    return _replaced(text, [(member.value_start, member.value_end, json.dumps(value)) for member in mine])
+
+
+def add_members(text: str, other: str, keys: Collection[str]) -> str:
+    """Return ``text`` with the members of the object ``other`` that have one of ``keys``, as they stand there."""
+    added = [other[member.key_start : member.value_end] for member in members(other) if member.key in keys]
+    return _with_members(text, members(text), added) if added else text
+
+
+def replace_values(text: str, new_values: Mapping[str, str | None], besides: Collection[str] = ()) -> str:
+    """Return ``text`` with strings replaced wherever they are the value of a member.
+
+    Args:
+        text: a JSON object.
+        new_values: old value -> new value; None: the member goes.
+        besides: keys that stay as they are.
+    """
+    hit = [
+        member
+        for member in members(text)
+        if isinstance(member.value, str) and member.value in new_values and member.key not in besides
+    ]
+    spans = [(member.value_start, member.value_end, new_values[member.value]) for member in hit]
+    replaced = _replaced(text, [(start, end, json.dumps(new)) for start, end, new in spans if new is not None])
+    gone = [member.value for member in hit if new_values[member.value] is None]
+    return _without(replaced, lambda member: member.value in gone and member.key not in besides) if gone else replaced
 
 
 def remove_member(text: str, key: str) -> str:
     """Return ``text`` without ``key``, however often it stands there."""
+    return _without(text, lambda member: member.key == key)
+
+
+def _without(text: str, is_doomed: Callable[[Member], bool]) -> str:
     found = members(text)
-    kept = [index for index, member in enumerate(found) if member.key != key]
-    if len(kept) == len(found):
+    doomed = [is_doomed(member) for member in found]
+    if not any(doomed):
         return text
-    if not kept:
+    if all(doomed):
         return text[: found[0].key_start] + text[found[-1].value_end :]
-    last = kept[-1]
-    cuts = [(found[index].key_start, found[index + 1].key_start) for index in range(last) if found[index].key == key]
-    return _replaced(text, [*cuts, (found[last].value_end, found[-1].value_end)], "")
+    last = max(index for index, goes in enumerate(doomed) if not goes)
+    cuts = [(found[index].key_start, found[index + 1].key_start, "") for index in range(last) if doomed[index]]
+    return _replaced(text, [*cuts, (found[last].value_end, found[-1].value_end, "")])
 
 
-def _replaced(text: str, spans: list[tuple[int, int]], by: str) -> str:
-    """Return ``text`` with something else in the place of each span; the spans are in order."""
+def _with_members(text: str, found: list[Member], new: list[str]) -> str:
+    """Return ``text`` with the texts of further members at the end; ``found`` are those that it has."""
+    start = text.index("{") + 1
+    if not found:
+        return text[:start] + ", ".join(new) + text[text.index("}") :]
+    lead = text[start : found[0].key_start]
+    end = found[-1].value_end
+    return text[:end] + "".join(f",{lead or ' '}{member}" for member in new) + text[end:]
+
+
+def _replaced(text: str, spans: Iterable[tuple[int, int, str]]) -> str:
+    """Return ``text`` with something else in the place of each span (start, end, new text); the spans are in order."""
     pieces, position = [], 0
-    for start, end in spans:
-        pieces += [text[position:start], by if end > start else ""]
+    for start, end, new in spans:
+        pieces += [text[position:start], new]
         position = end
     return "".join([*pieces, text[position:]])
 

@@ -21,6 +21,7 @@ import struct
 from typing import Iterator
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.lock import NO_LOCKS
 
 _REMEDIES = {
     errno.ENOSPC: "Free some space there",
@@ -29,7 +30,7 @@ _REMEDIES = {
     errno.EIO: "Check the disk or the file server",
     errno.ELOOP: "Remove the symbolic link there",
     errno.EISDIR: "Move the directory away that is there",
-    errno.ENOLCK: "Make file locks work there (lockd, for NFS)",
+    **dict.fromkeys(NO_LOCKS, "Mount it with file locks (NFS: with lockd; Lustre: -o flock)"),
     errno.EMFILE: "Raise the limit on open files",
     errno.ENFILE: "Raise the system's limit on open files",
 }

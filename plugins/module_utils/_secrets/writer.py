@@ -6,82 +6,85 @@
 
 from __future__ import annotations
 
-import json
 import os
 import os.path
-from typing import Any, Callable
+from functools import partial
+from typing import Any, Callable, Sequence
 
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import directory as _directory
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets import readers as _readers
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import Home
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.obstacles import reporting, require_home
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.plan import Plan, Wish, plan
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.outcome import Outcome, shown
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.plan import Plan, Share, named_for, plan
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.requests import Request
 
 
-def save(home: Home, wishes: list[Wish], check_mode: bool) -> list[dict[str, Any]]:
-    """Make the user's secrets files hold what ``wishes`` ask for; to be called in a process that is that user.
+def save(home: Home, requests: Sequence[Request], stale: str, check_mode: bool) -> list[dict[str, Any]]:
+    """Make the user's secrets files hold what ``requests`` ask for; to be called in a process that is that user.
+
+    Args:
+        home: whose files, and how they are to be.
+        requests: of which none excludes another.
+        stale: what to do with other files that hold a replaced token: ``update``, ``report`` or ``ignore``.
+        check_mode: whether to say only what would be done.
 
     Returns:
-        One result a wish: ``changed``, ``files`` (path, action, reason), ``fingerprint``, ``previous_fingerprint``,
-        ``readers`` (what each reader sends now), ``diff``. No token is in it.
+        One result a request (see ``outcome``), or ``failed`` and ``msg`` for one that a file stands in the way of.
+        ``previous_token`` is for the caller alone.
 
     Raises:
-        CaveError: it cannot be done. Files that were not written yet are as they were.
+        CaveError: nothing can be done. Files that were not written yet are as they were.
     """
-    require_home(home.name, home.uid, home.path)
+    is_needed = any(request.token for request in requests)
+    if is_needed:
+        require_home(home.name, home.uid, home.path)
     if home.group is not None and os.geteuid() != 0 and home.group not in (os.getegid(), *os.getgroups()):
         raise CaveError(
             f"{home.name} is not a member of the group with id {home.group}, and so cannot give files to it. "
             f"Make {home.name} a member (usermod -aG), then run this again."
         )
-    session = _Session(home, home.places())
+    session = _Session(home, requests, stale)
     try:
         with home.advice(), reporting(home.path, "work in"):
-            return _save(session, wishes, check_mode)
+            session.open(is_needed)
+            session.look()
+            if not check_mode and session.differs():
+                session.open(is_needed, create=session.is_writing())
+                session.lock()
+                session.look()  # again, under the lock: the files may have changed
+                session.carry_out()
+                session.read_back()
+            return session.results()
     finally:
         session.close()
 
 
-def _save(session: _Session, wishes: list[Wish], check_mode: bool) -> list[dict[str, Any]]:
-    session.open()
-    steps = session.think(wishes)
-    if check_mode or not session.differs(steps):
-        return session.results(wishes, steps)
-    if any(wish.token for wish in wishes):
-        session.open(session.home.directory_access)
-    session.lock()
-    steps = session.think(wishes)  # again: only under the lock is what was read what will be replaced
-    session.carry_out(steps)
-    session.read_back(steps)
-    return session.results(wishes, steps)
-
-
 class _Session:
-    """The directories of one user, what was found in them, and what was done to them."""
+    """The directories of one user, what was found in them, and what is to be done to them."""
 
-    def __init__(self, home: Home, where: _readers.Places) -> None:
+    def __init__(self, home: Home, requests: Sequence[Request], stale: str) -> None:
         self.home = home
-        self.where = where
-        self.paths = list(dict.fromkeys((where.caveclient, where.cloud_volume[0])))
+        self.where = home.places()
+        self.requests = requests
+        self.stale = stale
+        self.paths = list(dict.fromkeys((self.where.caveclient, self.where.cloud_volume[0])))
         self.directories: dict[str, _directory.Directory] = {}
         self.missing: list[str] = []
-        self.entries: dict[str, _files.Entry] = {}
-        self.texts: dict[str, str] = {}
-        self.malformed: dict[str, _files.Entry] = {}
-        self.repairs: dict[str, tuple[str, Callable[[], None]]] = {}
-        self.loose: dict[str, str] = {}
-        self.unwanted: dict[str, str] = {}
-        self.closed: list[str] = []
 
-    def open(self, create: _directory.Access | None = None) -> None:
-        """Open the directories that exist; make the others as ``create`` says."""
+    def open(self, is_needed: bool, create: bool = False) -> None:
+        """Open the directories that exist, and make the others if ``create`` says so.
+
+        Args:
+            is_needed: whether it has to be possible to make them.
+            create: whether to make them.
+        """
         owners = (self.home.uid, 0) if self.home.secrets_dir else (self.home.uid,)
+        access = self.home.directory_access if create else None
         for path in self.paths:
             if path not in self.directories:
-                directory, missing = _directory.open_directory(path, owners, create)
+                directory, missing = _directory.open_directory(path, owners, access, is_needed)
                 self.missing += [item for item in missing if item not in self.missing]
                 if directory is not None:
                     self.directories[path] = directory
@@ -96,43 +99,47 @@ class _Session:
         for directory in self.directories.values():
             directory.close()
 
-    def think(self, wishes: list[Wish]) -> list[Plan]:
-        """Read the files, and plan one wish after the other.
+    def look(self) -> None:
+        """Read the files, and plan what is to become of them.
 
         Raises:
-            CaveError: a file that must change is malformed, and shall not be replaced; or a directory is not writable.
+            CaveError: a secrets file is closed to its user, or a directory is not writable.
         """
-        self._read()
-        steps: list[Plan] = []
-        texts = self.texts
-        for wish in wishes:
-            steps.append(plan(texts, self.paths, wish))
-            texts = steps[-1].texts
-        concerned = {path for step in steps for path in step.reasons}
-        self._look_for_unwanted(wishes, steps)
-        self._look_for_malformed(concerned)
-        if self.malformed and (self.home.on_malformed == "fail" or self._unmendable()):
-            raise CaveError(self._complaint())
-        self._look_for_repairs(concerned.difference(*(step.stale for step in steps)))
-        for path in self._changed(steps):
-            if len(texts.get(path, "").encode()) > _files.MAX_BYTES:
-                raise CaveError(
-                    f"With the token, {path} would be larger than {_files.MAX_BYTES // 1024} KiB, "
-                    "which no file of tokens is. Take out of it what is no token, then run this again."
-                )
-            directory = self.directories.get(os.path.dirname(path))
-            if directory is not None and not directory.is_writable():
-                raise CaveError(
-                    f"{directory.path} is not writable for {self.home.name}: its mode, its owner or a read-only mount "
-                    "forbids it. Make it writable (chmod u+rwx, mount read-write), then run this again."
-                )
-        return steps
+        self.entries: dict[str, _files.Entry] = {}
+        for folder, directory in self.directories.items():
+            for name in directory.names():
+                entry = directory.read(name) if name.endswith(".json") else None
+                if entry is not None:
+                    self.entries[os.path.join(folder, name)] = entry
+        self.texts = {path: entry.text for path, entry in self.entries.items() if entry.text is not None}
+        self._require_readable()
+        self.refused: dict[int, str] = {}
+        while True:
+            met = [index for index in range(len(self.requests)) if index not in self.refused]
+            self.plan: Plan = plan(self.texts, self.paths, [self.requests[index] for index in met], self.stale)
+            self.shares: dict[int, Share] = dict(zip(met, self.plan.shares))
+            self._look_for_copies()
+            in_the_way = {index: self._in_the_way(index) for index in met}
+            refused = {index: problem for index, problem in in_the_way.items() if problem}
+            if not refused:
+                break
+            self.refused.update(refused)
+        self.malformed = {
+            path: self.entries[path] for index in met for path in self._malformed(index) if path not in self.unwanted
+        }
+        self._look_for_repairs()
+        if self.shares:
+            self._require_writable()
 
-    def differs(self, steps: list[Plan]) -> bool:
-        """Tell whether anything is to be written, repaired or removed."""
-        return bool(self._changed(steps) or self.repairs)
+    def differs(self) -> bool:
+        """Return whether anything is to be written, repaired or removed."""
+        return bool(self.shares and (self._changed() or self.repairs))
 
-    def carry_out(self, steps: list[Plan]) -> None:
+    def is_writing(self) -> bool:
+        """Return whether there is a token to write."""
+        return any(self.requests[index].token for index in self.shares)
+
+    def carry_out(self) -> None:
         """Do what was planned, in an order in which a run that is killed can be completed by the next one."""
         for _reason, repair in self.repairs.values():
             repair()
@@ -142,177 +149,182 @@ class _Session:
         for path in self.malformed:
             directory, name = os.path.split(path)
             self.directories[directory].set_aside(name)
-        wanted = steps[-1].texts
-        for path in dict.fromkeys(path for step in steps for path in step.reasons):
+        for path in self.plan.order:
             directory, name = os.path.split(path)
-            if path in wanted and (wanted[path] != self.texts.get(path) or path in self.loose):
-                mode = self._mode(path)
-                self.directories[directory].write(name, wanted[path], mode, self.home.group)
-            elif path not in wanted and path in self.texts:
+            text = self.plan.texts.get(path)
+            if text is None and path in self.texts:
                 self.directories[directory].remove(name)
+            elif text is not None and (text != self.texts.get(path) or path in self.loose):
+                self.directories[directory].write(name, text, self._mode(path), self.home.group)
 
-    def read_back(self, steps: list[Plan]) -> None:
+    def read_back(self) -> None:
         """See that the files are as planned.
 
         Raises:
             CaveError: a program that takes no lock wrote at the same time.
         """
-        for path in dict.fromkeys(path for step in steps for path in step.reasons):
+        for path in self.plan.order:
             directory, name = os.path.split(path)
             entry = self.directories[directory].read(name) if directory in self.directories else None
-            if (entry.text if entry else None) != steps[-1].texts.get(path):
+            if (entry.text if entry else None) != self.plan.texts.get(path):
                 raise CaveError(
                     f"Another program changed {path} while it was written. "
                     "Let nobody run save_token at the same time, then run this again."
                 )
 
-    def results(self, wishes: list[Wish], steps: list[Plan]) -> list[dict[str, Any]]:
-        """Say, for every wish, what was done or would be done."""
-        shared = []
-        if any(wish.token for wish in wishes):
-            mode = self.home.directory_access.mode
-            reason = f"directory of secrets files, {mode:04o}"
-            shared += [{"path": path, "action": "created", "reason": reason} for path in self.missing]
-        shared += [
-            {"path": path, "action": "repaired", "reason": reason} for path, (reason, _repair) in self.repairs.items()
-        ]
-        shared += [
-            {"path": path, "action": "set_aside", "reason": f"it {entry.detail}"}
-            for path, entry in self.malformed.items()
-        ]
-        shared += [{"path": path, "action": "removed", "reason": reason} for path, reason in self.unwanted.items()]
-        closed = "closed to its user, so that nobody can tell whether it holds the token"
-        shared += [{"path": path, "action": "unchanged", "reason": closed} for path in self.closed]
-        elsewhere = _directory.listing(self.where, known=self.directories)
+    def results(self) -> list[dict[str, Any]]:
+        """Say, for every request, what was done or would be done."""
+        found = _directory.listing(self.where, known=self.directories)
+        kept = {
+            path: entry
+            for path, entry in self.entries.items()
+            if entry.text is None and path not in self.malformed and path not in self.unwanted
+        }
+        outcome = Outcome(self.home, self.where, self.texts, self.plan.texts, self.loose, {**found, **kept})
         results = []
-        before = self.texts
-        for wish, step in zip(wishes, steps):
-            files, shared = shared, []
-            lines: dict[str, list[str]] = {"before": [], "after": []}
-            for item in files:
-                item["path"] = _shown(item["path"])
-                if item["action"] != "unchanged":
-                    side = "after" if item["action"] == "created" else "before"
-                    lines[side].append(f"{item['path']}: {item['reason']}")
-            for path, why in step.reasons.items():
-                if path not in before and path not in step.texts:
-                    continue
-                action = self._action(path, before, step)
-                reason = f"{self.loose[path]}; {why}" if action == "repaired" else why
-                files.append({"path": _shown(path), "action": action, "reason": reason})
-                if action == "repaired":
-                    lines["before"].append(f"{_shown(path)}: {self.loose[path]}")
-                lines["before"] += _picture(path, before.get(path))
-                lines["after"] += _picture(path, step.texts.get(path))
-            previous = _readers.read_by_caveclient(
-                {**elsewhere, **self._listing(before)}, self.where, wish.host, wish.key
-            )
-            now = {**elsewhere, **self._listing(step.texts)}
-            readings = _readers.read_by_all(now, self.where, wish.host, wish.local_hosts, wish.key)
-            results.append(
-                {
-                    "server": wish.server,
-                    "changed": any(item["action"] not in ("unchanged", "stale") for item in files),
-                    "files": files,
-                    "fingerprint": _fingerprint(readings[0].token),
-                    "previous_fingerprint": _fingerprint(previous.token),
-                    "readers": {
-                        f"{reading.reader} {reading.host}": _fingerprint(reading.token) for reading in readings
-                    },
-                    "diff": {side: "".join(f"{line}\n" for line in lines[side]) for side in lines},
-                }
-            )
-            before = step.texts
+        shared = self._shared()
+        for index, request in enumerate(self.requests):
+            if index in self.refused:
+                results.append({"failed": True, "msg": self.refused[index], "changed": False, "files": []})
+            else:
+                results.append(outcome.result(request, self.shares[index], shared))
+                shared = []
         return results
 
-    def _read(self) -> None:
-        self.entries = {}
-        for path, directory in self.directories.items():
-            for name in directory.names():
-                if name.endswith(".json"):
-                    entry = directory.read(name)
-                    if entry is not None:
-                        self.entries[os.path.join(path, name)] = entry
-        self.texts = {path: entry.text for path, entry in self.entries.items() if entry.text is not None}
+    def _shared(self) -> list[dict[str, str]]:
+        """Return what is done for all requests together, as items of ``files``."""
+        items = []
+        if self.is_writing():
+            reason = f"directory of secrets files, {self.home.directory_access.mode:04o}"
+            items += [(path, "created", reason) for path in self.missing]
+        items += [(path, "repaired", reason) for path, (reason, _repair) in self.repairs.items()]
+        items += [(path, "set_aside", f"it {entry.detail}") for path, entry in self.malformed.items()]
+        items += [(path, "removed", reason) for path, reason in self.unwanted.items()]
+        items += [(path, "unchanged", reason) for path, reason in self.told.items()]
+        return [{"path": path, "action": action, "reason": reason} for path, action, reason in items]
 
-    def _changed(self, steps: list[Plan]) -> set[str]:
-        """Return the paths that are to be written or removed, or have to make room."""
-        texts = steps[-1].texts
-        written = {path for path in {*self.texts, *texts} if self.texts.get(path) != texts.get(path)}
-        return written | set(self.malformed) | set(self.unwanted) | set(self.loose)
+    # What stands in the way ------------------------------------------------------------------------------------------
 
-    def _unmendable(self) -> bool:
-        """A file that its own user cannot read is not known to be malformed: it is never set aside."""
-        return any(entry.problem == "unreadable" for entry in self.malformed.values())
-
-    def _complaint(self) -> str:
-        complaints = " ".join(f"{_shown(path)} {entry.detail}." for path, entry in sorted(self.malformed.items()))
-        if self._unmendable():
-            return (
-                f"{complaints} Nothing was written. "
+    def _require_readable(self) -> None:
+        """Refuse to work beside a secrets file that its own user cannot read: nobody knows which tokens are in it."""
+        closed = [
+            f"{shown(path)} {entry.detail}."
+            for path, entry in sorted(self.entries.items())
+            if entry.problem == "unreadable" and _files.is_secrets_file(os.path.basename(path))
+        ]
+        if closed:
+            raise CaveError(
+                f"{' '.join(closed)} Nothing was written. "
                 f"Give the file to {self.home.name} (chown, chmod u+rw), then run this again."
             )
-        return (
-            f"{complaints} Nothing was written. Mend it by hand, or set on_malformed: replace, "
-            "which keeps it beside the new file."
-        )
 
-    def _look_for_unwanted(self, wishes: list[Wish], steps: list[Plan]) -> None:
-        """Find what runs that were killed left behind, and what else holds a token that shall be absent.
+    def _require_writable(self) -> None:
+        for path in self._changed():
+            directory = self.directories.get(os.path.dirname(path))
+            if directory is not None and not directory.is_writable():
+                raise CaveError(
+                    f"{directory.path} is not writable for {self.home.name}: its mode, its owner or a read-only mount "
+                    "forbids it. Make it writable (chmod u+rwx, mount read-write), then run this again."
+                )
 
-        The latter are files set aside, editors' backups and the like.
+    def _malformed(self, index: int) -> list[str]:
+        """Return the malformed files that a request needs, or that hold a token which it removes."""
+        needed = [*self.shares[index].reasons, *self.copies.get(index, ())]
+        problems = {path: self.entries[path] for path in needed if path in self.entries and self.entries[path].problem}
+        return [path for path in problems if path in self.shares[index].reasons or self._is_secret(path)]
+
+    @staticmethod
+    def _is_secret(path: str) -> bool:
+        return _files.is_secrets_file(os.path.basename(path))
+
+    def _in_the_way(self, index: int) -> str:
+        """Return why a request cannot be met, empty when it can."""
+        malformed = self._malformed(index) if self.home.on_malformed == "fail" else []
+        unreadable = [path for path in self._malformed(index) if self.entries[path].problem == "unreadable"]
+        if unreadable or malformed:
+            complaints = [f"{shown(path)} {self.entries[path].detail}." for path in sorted({*malformed, *unreadable})]
+            remedy = "Fix it by hand, or set on_malformed: replace, which keeps it beside the new file."
+            if unreadable:
+                remedy = f"Give the file to {self.home.name} (chown, chmod u+rw), then run this again."
+            return f"{' '.join(complaints)} Nothing was written. {remedy}"
+        for path in self.shares[index].changed:
+            if len(self.plan.texts.get(path, "").encode()) > _files.MAX_BYTES:
+                return (
+                    f"With the token, {shown(path)} would be larger than {_files.MAX_BYTES // 1024} KiB, "
+                    "which no file of tokens is. Take out of it what is no token, then run this again."
+                )
+        return ""
+
+    # What else is done -----------------------------------------------------------------------------------------------
+
+    def _changed(self) -> set[str]:
+        """Return the paths that are to be written or removed, or have to make room."""
+        texts = self.plan.texts
+        written = {path for path in self.plan.order if self.texts.get(path) != texts.get(path)}
+        return written | set(self.malformed) | set(self.unwanted) | set(self.loose)
+
+    def _look_for_copies(self) -> None:
+        """Find what runs that were killed left behind, and what else holds a token that is to be absent.
+
+        The latter are files set aside, editors' backups and the like. One of another server's file is only told.
         """
-        needles = [
-            token.encode("utf-8", "surrogatepass")
-            for wish, step in zip(wishes, steps)
-            if wish.token is None and wish.stale == "update"
-            for token in step.replaced
-        ]
-        self.unwanted, self.closed = {}, []
+        tokens = {
+            index: [token.encode("utf-8", "surrogatepass") for token in share.replaced]
+            for index, share in self.shares.items()
+            if self.requests[index].token is None and self.stale == "update"
+        }
+        self.unwanted: dict[str, str] = {}
+        self.told: dict[str, str] = {}
+        self.copies: dict[int, list[str]] = {}
         for folder, directory in self.directories.items():
             for name in directory.names():
                 path = os.path.join(folder, name)
                 if _directory.TEMPORARY.fullmatch(name):
                     self.unwanted[path] = "left by a run that was killed"
-                elif needles and self._may_be_copy(path):
-                    is_copy = directory.holds(name, needles)
-                    if is_copy:
-                        self.unwanted[path] = "a copy that held the token"
-                    elif is_copy is None:
-                        self.closed.append(path)
+                elif name != _directory.LOCK_FILE and self._may_be_copy(path):
+                    for index in tokens:
+                        self._look_into(directory, name, path, index, tokens[index])
+
+    def _look_into(
+        self, directory: _directory.Directory, name: str, path: str, index: int, tokens: list[bytes]
+    ) -> None:
+        is_copy = directory.holds(name, tokens) if tokens else False
+        owner = named_for(name)
+        if is_copy is None:
+            self.told[path] = "closed to its user, so that nobody can tell whether it holds the token"
+        elif is_copy and owner and _files.server_file(owner) not in self.requests[index].family():
+            self.shares[index].stale[path] = f"holds the token that was removed, in a file of {owner}"
+        elif is_copy:
+            self.unwanted[path] = "a copy that held the token"
+            self.copies.setdefault(index, []).append(path)
 
     def _may_be_copy(self, path: str) -> bool:
         return path not in self.texts and (path not in self.entries or self.entries[path].problem != "unreadable")
 
-    def _look_for_malformed(self, concerned: set[str]) -> None:
-        """Find the malformed files that stand in the way.
-
-        Those are the files to be written, those that hold a token which shall be absent, and secrets files that are
-        closed to their own user, for nothing tells which tokens are in them.
-        """
-        self.malformed = {}
-        for path, entry in self.entries.items():
-            is_secrets_file = path in concerned or _files.is_secrets_file(os.path.basename(path))
-            if entry.problem is None or not is_secrets_file:
-                continue
-            if path in self.unwanted and self.home.on_malformed == "fail":
-                del self.unwanted[path]
-                self.malformed[path] = entry
-            elif path not in self.unwanted and (path in concerned or entry.problem == "unreadable"):
-                self.malformed[path] = entry
-
-    def _look_for_repairs(self, concerned: set[str]) -> None:
+    def _look_for_repairs(self) -> None:
         access = self.home.directory_access
-        self.repairs = {}
+        self.repairs: dict[str, tuple[str, Callable[[], None]]] = {}
         for path, directory in self.directories.items():
             flaw = directory.flaw(access)
-            if flaw:
-                self.repairs[path] = (flaw, _repair_of(directory, access))
-            # The other directories lie where several people may work on purpose.
-            if path == os.path.join(self.home.path, ".cloudvolume", "secrets") and directory.parent_is_open_to_others():
-                self.repairs[os.path.dirname(path)] = ("others could replace what is in it", directory.repair_parent)
-        flaws = {path: self._flaw(path) for path in concerned if path in self.texts}
+            if flaw and self._is_in_home(path):
+                self.repairs[path] = (flaw, partial(directory.repair, access))
+            elif flaw:
+                self.told[path] = f"{flaw}; it is outside of the home, so its mode is left alone"
+        usual = os.path.join(self.home.path, ".cloudvolume", "secrets")
+        above = os.path.dirname(usual)
+        if usual in self.directories and _directory.is_open_to_others(above):
+            self.repairs[above] = (
+                "others could replace what is in it",
+                partial(_directory.close_to_others, above),
+            )
+        touched = {path for share in self.shares.values() for path in share.reasons}
+        flaws = {path: self._flaw(path) for path in touched if path in self.texts}
         self.loose = {path: flaw for path, flaw in flaws.items() if flaw}
+
+    def _is_in_home(self, path: str) -> bool:
+        """Return whether a directory is in the user's own tree, links followed, or the one that was asked for."""
+        home = os.path.realpath(self.home.path)
+        return path == self.home.secrets_dir or os.path.realpath(path).startswith(os.path.join(home, ""))
 
     def _flaw(self, path: str) -> str:
         """Say what is wrong with a file's mode, owner or group; empty when all is well. The server map is no secret."""
@@ -332,50 +344,3 @@ class _Session:
         if os.path.basename(path) == _files.SERVER_MAP and path in self.entries:
             return self.entries[path].mode & 0o666
         return self.home.mode
-
-    def _action(self, path: str, before: dict[str, str], step: Plan) -> str:
-        if path in step.stale:
-            return "stale"
-        if path not in step.texts:
-            return "removed"
-        if path not in before:
-            return "created"
-        if before[path] != step.texts[path]:
-            return "updated"
-        return "repaired" if path in self.loose else "unchanged"
-
-    def _listing(self, texts: dict[str, str]) -> dict[str, _files.Entry]:
-        """Return the files as the readers would find them once ``texts`` are written."""
-        listing = {
-            path: entry
-            for path, entry in self.entries.items()
-            if entry.text is None and path not in self.malformed and path not in self.unwanted
-        }
-        for path, text in texts.items():
-            listing[path] = _files.Entry(self.home.mode, self.home.uid, -1, True, text, None, "")
-        return listing
-
-
-def _repair_of(directory: _directory.Directory, access: _directory.Access) -> Callable[[], None]:
-    return lambda: directory.repair(access)
-
-
-def _fingerprint(token: Any) -> str | None:
-    return fingerprint(token) if isinstance(token, str) and token else None
-
-
-def _shown(path: str) -> str:
-    """Return a path as it is shown: what a user made up for a name shall not command a terminal."""
-    return path if path.isprintable() else json.dumps(path)
-
-
-def _picture(path: str, text: str | None) -> list[str]:
-    """Describe a file for a diff: the server map in clear, a secrets file by its keys and fingerprints."""
-    if text is None:
-        return []
-    is_map = os.path.basename(path) == _files.SERVER_MAP
-    lines = []
-    for key, value in _files.values(text).items():
-        content = value if is_map and "://" in str(value) else _fingerprint(value)
-        lines.append(f"{_shown(path)}: {json.dumps(key)}: {json.dumps(content)}")
-    return lines

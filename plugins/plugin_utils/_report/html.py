@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -21,22 +23,62 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._report.text imp
     worst_state,
 )
 
+GUIDE = "https://connectomics.github.io/ansible-collection-cave/docsite/troubleshoot.html"
+
 _MATRIX_USERS = 8  # with more of them, a column for each no longer fits
+
+_SCRIPT = """
+for (const button of document.querySelectorAll("button[data-copy]")) {
+  button.hidden = false;
+  button.addEventListener("click", async () => {
+    const code = document.getElementById(button.dataset.copy);
+    getSelection().selectAllChildren(code);
+    try { await navigator.clipboard.writeText(code.textContent); button.textContent = "Copied"; }
+    catch { button.textContent = document.execCommand("copy") ? "Copied" : "Selected"; }
+  });
+}
+const search = document.getElementById("search");
+if (search) {
+  document.getElementById("searching").hidden = false;
+  search.addEventListener("input", () => {
+    const words = search.value.toLowerCase().split(/\\s+/).filter(Boolean);
+    for (const body of document.querySelectorAll(".fleet tbody")) {
+      const text = body.textContent.toLowerCase();
+      body.hidden = !words.every((word) => text.includes(word));
+    }
+  });
+}
+"""
+"""Of the page: what works without it stays as it is."""
 
 
 def to_html(report: Mapping[str, Any]) -> str:
-    """Return the report as one page that needs nothing else: no script, no font, no picture, no network."""
+    """Return the report as one page that needs nothing else: no font, no picture, no network, and no script."""
     names = sorted({user["user"] for host in report["hosts"] for user in host["users"]}, key=natural_key)
+    digest = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
+    worst = worst_state(report)
+    tokens = token_sentences(report)
     return _template().render(
         report=report,
         summary=summary(report),
         groups=problem_groups(report),
-        tokens=token_sentences(report),
+        tokens=tokens,
         columns=names if len(names) <= _MATRIX_USERS else [],
         states=[state for state in STATES if report["counts"]["hosts"][state]],
-        worst=worst_state(report),
-        servers=sorted({user["server"] for host in report["hosts"] for user in host["users"] if user["server"]}),
+        hosts=sorted(report["hosts"], key=lambda host: STATES.index(host["state"])),
+        worst=worst,
+        all_well=bool(report["hosts"]) and worst == "ok" and not report["notes"] and not tokens,
+        duration=_duration(report["run"]["seconds"] or 0) if report["run"] else "",
+        guide=GUIDE,
+        script=_SCRIPT,
+        script_hash=f"sha256-{digest}",
     )
+
+
+def _duration(seconds: float) -> str:
+    """Return a time as people say it: 3 s, 4 min 10 s."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 @cache

@@ -54,17 +54,26 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens imp
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import directory as _directory
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import json_edit as _json_edit
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import writer as _writer
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import Home
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.plan import Wish
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.writer import save
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.requests import Request
 
 QUARANTINED = ".malformed-"
 Save = Callable[[], list[dict[str, Any]]]
 
 
-def wish(token: str | None = NEW_TOKEN, key: str = "token") -> Wish:
-    """A wish for the default server."""
-    return Wish(SERVER, parse_datastacks(["minnie65_public"], SERVER), key, token, "update")
+def request(token: str | None = NEW_TOKEN, key: str = "token") -> Request:
+    """A request for the default server."""
+    return Request(SERVER, parse_datastacks(["minnie65_public"], SERVER), key, token)
+
+
+def save(home: Home, requests: list[Request]) -> list[dict[str, Any]]:
+    """Save, and raise what a file that stands in the way of a request has to say."""
+    results = _writer.save(home, requests, "update", check_mode=False)
+    for result in results:
+        if result.get("failed"):
+            raise CaveError(result["msg"])
+    return results
 
 
 def home_at(folder: Path, **more: Any) -> Home:
@@ -93,7 +102,7 @@ class State:
 
     name: str
     files: dict[str, Any]
-    wishes: tuple[Wish, ...] = (wish(),)
+    requests: tuple[Request, ...] = (request(),)
     modes: dict[str, int] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -115,7 +124,7 @@ class State:
             options["cloud_volume_dir"] = str(home / options["cloud_volume_dir"])
         if "group" in options:
             options["group"] = os.getegid()
-        return save(home_at(home, **options), list(self.wishes), check_mode=False)
+        return save(home_at(home, **options), list(self.requests))
 
 
 OLD = {"token": OLD_TOKEN, "brain_and_nerve_cord": OTHER_TOKEN}
@@ -130,12 +139,12 @@ STATES = (
         modes={".cloudvolume": 0o777, ".cloudvolume/secrets": 0o755, f".cloudvolume/secrets/{DEFAULT_FILE}": 0o644},
     ),
     State("set-aside", {DEFAULT_FILE: '{"token": "cut', SERVER_FILE: OLD}, options={"on_malformed": "replace"}),
-    State("absent", {**EVERYWHERE, f"{DEFAULT_FILE}~": OLD_TOKEN, SERVER_FILE: {"token": OLD_TOKEN}}, (wish(None),)),
+    State("absent", {**EVERYWHERE, f"{DEFAULT_FILE}~": OLD_TOKEN, SERVER_FILE: {"token": OLD_TOKEN}}, (request(None),)),
     State("two-directories", EVERYWHERE, options={"cloud_volume_dir": "data"}),
     State(
         "two-servers",
         {DEFAULT_FILE: OLD},
-        (wish(), Wish("https://proofreading.zetta.ai", [], "token", OTHER_TOKEN, "update")),
+        (request(), Request("https://proofreading.zetta.ai", [], "token", OTHER_TOKEN)),
     ),
     State("group", EVERYWHERE, options={"mode": 0o640, "group": True}),
 )
@@ -497,9 +506,9 @@ def planted_links_and_races(report: Report, scale: float) -> None:
         with _attacker(alice, [roots, bob.home / "theirs"], 1), _attacker(alice, [roots, bob.home / "theirs"], 2):
             for number in range(tries):
                 home = Home(alice.name, alice.uid, str(alice.home), cloud_volume_dir="", on_malformed="replace")
-                wanted = wish(f"{NEW_TOKEN}{number % 7}") if number % 10 else wish(None)
+                wanted = request(f"{NEW_TOKEN}{number % 7}") if number % 10 else request(None)
                 started = time.monotonic()
-                result = _users.run_each_as([_users.Job(entry, partial(save, home, [wanted], False))])[0]
+                result = _users.run_each_as([_users.Job(entry, partial(save, home, [wanted]))])[0]
                 taken = time.monotonic() - started
                 slowest = max(slowest, taken)
                 report.tries += 1
@@ -528,7 +537,7 @@ def _save_key(home: Path, number: int) -> None:
     status = 0
     try:
         _directory.LOCK_PATIENCE = 60.0
-        save(home_at(home), [wish(f"{NEW_TOKEN}{number}", key=f"key{number}")], check_mode=False)
+        save(home_at(home), [request(f"{NEW_TOKEN}{number}", key=f"key{number}")])
     except CaveError as error:
         status = 1 if "Unexpected" not in error.message else 2
     except BaseException:  # noqa: BLE001 (counted by whoever started this)
@@ -637,7 +646,7 @@ def _among_save_token(report: Report, counts: Counter[str], home: Path, program:
     counts["ours refused, with the reason"] += statuses.count(1)
     report.check(set(statuses) <= {0, 1}, f"with save_token: {statuses}")
     report.check(not litter(home), f"{litter(home)} stays")
-    save(home_at(home, on_malformed="replace"), [wish()], check_mode=False)
+    save(home_at(home, on_malformed="replace"), [request()])
     for name in (SERVER_FILE, LOCAL_FILE, DEFAULT_FILE):
         path = secrets_of(home) / name
         found = json.loads(path.read_text())
@@ -732,7 +741,7 @@ def malformed_files(report: Report, scale: float) -> None:
             fill(folder, {name: raw})
             report.tries += 1
             try:
-                save(home_at(folder), [wish(token)], check_mode=False)
+                save(home_at(folder), [request(token)])
             except CaveError as error:
                 ends["refused"] += 1
                 report.check(

@@ -50,6 +50,21 @@ def test_the_uv_beside_ansible_is_found_without_the_path(monkeypatch: pytest.Mon
     assert find_uv() == (beside.resolve() if beside.exists() else None)
 
 
+@pytest.mark.parametrize("path", ["", ":", ".", "bin", "/nowhere::bin"])
+def test_the_folder_that_ansible_runs_in_has_no_uv(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, path: str) -> None:
+    for folder in (tmp_path, tmp_path / "bin"):
+        folder.mkdir(exist_ok=True)
+        (folder / "uv").write_text("#!/bin/sh\n")
+        (folder / "uv").chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+    found = find_uv()
+
+    assert found is None or tmp_path not in found.parents
+
+
 def test_uv_is_brought_to_a_machine_of_the_same_kind(uv: Path, tmp_path: Path) -> None:
     assert find_tool(["uv", "pip"], LIKE_THIS, tmp_path) == ("uv", uv)
 

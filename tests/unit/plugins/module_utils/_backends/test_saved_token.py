@@ -61,6 +61,7 @@ def run(check_mode: bool = False, **options: Any) -> dict[str, Any]:
         "datastacks": [],
         "key": "token",
         "state": "present",
+        "person": None,
         "validate": False,
         "stale": "update",
         "secrets_dir": None,
@@ -171,8 +172,24 @@ def test_a_mode_for_a_group_with_the_group_is_taken(home: Path) -> None:
 
 def test_entries_that_contradict_each_other_are_refused(home: Path) -> None:
     error = refused(tokens=[{"token": NEW_TOKEN}, {"token": OTHER_TOKEN, "user": ME}, {"state": "absent"}])
-    assert "3 entries that contradict each other for 'token'" in error.message
+    assert f"Entries 1, 2 and 3 of tokens contradict each other about what {SERVER_FILE} is to hold" in error.message
     assert picture(home) == {}
+
+
+def test_entries_of_servers_that_share_a_local_server_may_not_differ_there(home: Path) -> None:
+    shared = [{"name": "mouse", "local_server": "https://local.lab.example"}]
+    entries = [
+        {"token": NEW_TOKEN, "datastacks": shared},
+        {"token": OTHER_TOKEN, "server": ZETTA, "datastacks": [{**shared[0], "name": "fly"}]},
+        {"token": OTHER_TOKEN, "server": "https://cave.lab.example"},
+    ]
+    error = refused(tokens=entries)
+    assert "Entries 1 and 2 of tokens contradict each other about what local.lab.example-cave-secret.json" in (
+        error.message
+    )
+    assert [user.get("failed", False) for user in error.details["users"]] == [True, True, False]
+    assert token_in(secrets_of(home) / "cave.lab.example-cave-secret.json") == OTHER_TOKEN
+    assert not (secrets_of(home) / SERVER_FILE).exists()
 
 
 def test_an_entry_that_says_the_same_twice_is_no_contradiction() -> None:

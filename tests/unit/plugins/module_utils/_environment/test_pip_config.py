@@ -150,6 +150,7 @@ def test_a_configuration_file_of_uv_is_respected(tmp_path: Path) -> None:
     [
         ("https://alice:s3cret@pypi.lab.example:8443/simple", "pypi.lab.example:8443"),
         ("https://pypi.lab.example/simple", "pypi.lab.example"),
+        ("https://alice:s3@cr/et@pypi.lab.example/simple", "pypi.lab.example"),
         ("file:///srv/index", None),
         ("", None),
     ],

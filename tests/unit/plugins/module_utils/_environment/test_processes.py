@@ -5,16 +5,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
+from ansible_collections.connectomics.cave.plugins.module_utils._environment import processes as _processes
 from ansible_collections.connectomics.cave.plugins.module_utils._environment.processes import (
     Outcome,
     clean_environment,
     home_directory,
+    in_use,
     run,
 )
 
@@ -74,6 +77,51 @@ def test_a_process_that_takes_too_long_is_ended_with_its_children() -> None:
     assert time.monotonic() - started < 10
     listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
     assert "sleep 61.7" not in listed
+
+
+def test_a_process_that_leaves_its_group_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_processes, "_LAST_WORDS", 0.3)
+    started = time.monotonic()
+    outcome = run(["setsid", "--fork", "/bin/sleep", "20"], {"PATH": os.environ["PATH"]}, 0.3)
+
+    assert outcome.returncode is None
+    assert time.monotonic() - started < 10
+
+
+def test_a_process_in_a_folder_uses_it(tmp_path: Path) -> None:
+    program = tmp_path / "build" / "bin" / "sleep"
+    program.parent.mkdir(parents=True)
+    program.symlink_to(shutil.which("sleep") or "/bin/sleep")
+    assert not in_use(tmp_path / "build")
+
+    process = subprocess.Popen([program, "60"])
+    try:
+        assert in_use(tmp_path / "build")
+        assert not in_use(tmp_path / "buil")
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.root
+def test_root_takes_nothing_from_places_that_others_can_write(tmp_path: Path) -> None:
+    theirs, ours = tmp_path / "theirs", tmp_path / "ours"
+    for folder in (theirs, ours):
+        (folder / "uv").mkdir(parents=True)
+    os.chown(theirs, 65534, 65534)
+    names = ("UV_CACHE_DIR", "PIP_CACHE_DIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "UV_CONFIG_FILE", "PIP_CONFIG_FILE")
+
+    assert clean_environment(dict.fromkeys(names, str(ours))).items() >= dict.fromkeys(names, str(ours)).items()
+    assert not set(names) & set(clean_environment(dict.fromkeys(names, str(theirs))))
+    assert "XDG_CONFIG_DIRS" not in clean_environment({"XDG_CONFIG_DIRS": f"{ours}:{theirs}"})
+    assert clean_environment({"PATH": f"{ours}:{theirs}:."})["PATH"].split(":")[:2] == [str(ours), "/usr/local/bin"]
+    assert "TMPDIR" in clean_environment({"TMPDIR": "/tmp"})
+    assert "TMPDIR" not in clean_environment({"TMPDIR": str(theirs)})
+
+    (ours / "uv").chmod(0o777)  # by an administrator who shared the cache once
+    assert "UV_CACHE_DIR" not in clean_environment({"UV_CACHE_DIR": str(ours)})
 
 
 def test_a_program_that_is_not_there_is_an_outcome_like_any_other() -> None:

@@ -10,6 +10,7 @@ import json
 import os
 import stat
 from collections.abc import Callable
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,8 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets import 
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import locations as _locations
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import Home
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.plan import Wish
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.lock import try_lock
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.requests import Request
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.writer import save
 
 ALL_FILES = {SERVER_FILE, LOCAL_FILE, DEFAULT_FILE, SERVER_MAP}
@@ -52,29 +54,38 @@ def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CLOUD_VOLUME_DIR", raising=False)
 
 
-def wish(token: str | None = NEW_TOKEN, **more: Any) -> Wish:
+def request(token: str | None = NEW_TOKEN, **more: Any) -> Request:
     datastacks = parse_datastacks(["minnie65_public"], SERVER)
-    return Wish(
-        **{"server": SERVER, "datastacks": datastacks, "key": "token", "token": token, "stale": "update", **more}
-    )
+    return Request(**{"server": SERVER, "datastacks": datastacks, "key": "token", "token": token, **more})
 
 
 def home_of(folder: Path, **more: Any) -> Home:
     return Home("alice", os.geteuid(), str(folder), **more)
 
 
-def saved(folder: Path, *wishes: Wish, **more: Any) -> dict[str, Any]:
+def saved(folder: Path, *requests: Request, stale: str = "update", **more: Any) -> dict[str, Any]:
     """Save after predicting: the prediction must change nothing and be what then happens. Return the first result."""
+    home, asked = home_of(folder, **more), list(requests or [request()])
     before = picture(folder)
-    predicted = save(home_of(folder, **more), list(wishes or [wish()]), check_mode=True)
+    predicted = save(home, asked, stale, check_mode=True)
     assert picture(folder) == before
-    results = save(home_of(folder, **more), list(wishes or [wish()]), check_mode=False)
+    results = save(home, asked, stale, check_mode=False)
     assert results == predicted
-    again = save(home_of(folder, **more), list(wishes or [wish()]), check_mode=False)
+    again = save(home, asked, stale, check_mode=False)
     assert not any(result["changed"] for result in again)
+    for result in [*predicted, *results, *again]:
+        result.pop("previous_token", None)
     told = json.dumps([predicted, results, again])
     assert not any(token in told for token in (OLD_TOKEN, NEW_TOKEN, OTHER_TOKEN))
     return results[0]
+
+
+def refused(folder: Path, *requests: Request, stale: str = "update", check_mode: bool = False, **more: Any) -> str:
+    """Fail to save; return the message."""
+    (result,) = save(home_of(folder, **more), list(requests or [request()]), stale, check_mode)
+    assert result["failed"]
+    assert not result["changed"]
+    return str(result["msg"])
 
 
 def actions(result: dict[str, Any]) -> dict[str, str]:
@@ -175,11 +186,11 @@ def test_what_a_user_wrote_does_not_command_a_terminal(tmp_path: Path) -> None:
     assert "\x1b" not in json.loads(told)["diff"]["after"]
 
 
-@pytest.mark.parametrize("wished", [wish(), wish(None)])
-def test_nor_do_the_names_that_a_user_gives(wished: Wish, tmp_path: Path) -> None:
+@pytest.mark.parametrize("wanted", [request(), request(None)])
+def test_nor_do_the_names_that_a_user_gives(wanted: Request, tmp_path: Path) -> None:
     names = ["\x1b[31m\n-cave-secret.json", "\udcff-cave-secret.json", "\x1b~"]
     fill(tmp_path, {DEFAULT_FILE: {"token": OLD_TOKEN}, **{name: {"token": OLD_TOKEN} for name in names}})
-    told = json.dumps(saved(tmp_path, wished), ensure_ascii=False)
+    told = json.dumps(saved(tmp_path, wanted), ensure_ascii=False)
     assert "\x1b" not in str(json.loads(told.encode()))
 
 
@@ -209,11 +220,10 @@ def test_a_malformed_file_is_left_alone_and_so_are_all_others(
     make(directory / name)
     fill(tmp_path, {other: {"token": OLD_TOKEN} for other in (SERVER_FILE, LOCAL_FILE) if other != name})
     before = picture(tmp_path, besides=())
-    with pytest.raises(CaveError) as caught:
-        save(home_of(tmp_path), [wish()], check_mode)
+    message = refused(tmp_path, check_mode=check_mode)
     assert picture(tmp_path, besides=()) == before
-    assert caught.value.message.startswith((f"{directory / name} is ", f"{directory / name} begins with "))
-    assert "on_malformed: replace" in caught.value.message
+    assert message.startswith((f"{directory / name} is ", f"{directory / name} begins with "))
+    assert "on_malformed: replace" in message
 
 
 @pytest.mark.parametrize("make", MALFORMED.values(), ids=MALFORMED)
@@ -245,14 +255,13 @@ def test_a_file_that_its_user_cannot_read_is_never_set_aside(tmp_path: Path) -> 
     path = fill(tmp_path, {DEFAULT_FILE: {"token": OLD_TOKEN}}) / DEFAULT_FILE
     path.chmod(0o000)
     with pytest.raises(CaveError, match=r"cannot be read by its user .*Give the file to alice"):
-        save(home_of(tmp_path, on_malformed="replace"), [wish()], check_mode=False)
+        save(home_of(tmp_path, on_malformed="replace"), [request()], "update", check_mode=False)
 
 
 def test_a_file_that_would_grow_too_large_is_refused(tmp_path: Path) -> None:
     path = fill(tmp_path, {DEFAULT_FILE: {"x": "y" * 65500}}) / DEFAULT_FILE
     before = picture(tmp_path)
-    with pytest.raises(CaveError, match="would be larger than 64 KiB"):
-        save(home_of(tmp_path), [wish()], check_mode=False)
+    assert "would be larger than 64 KiB" in refused(tmp_path)
     assert picture(tmp_path) == before
     assert path.exists()
 
@@ -262,7 +271,7 @@ def test_a_file_that_would_grow_too_large_is_refused(tmp_path: Path) -> None:
 
 def test_a_missing_home_is_said(tmp_path: Path) -> None:
     with pytest.raises(CaveError, match=r"home directory of alice, .*gone, does not exist.*Create or mount it"):
-        save(home_of(tmp_path / "gone"), [wish()], check_mode=False)
+        save(home_of(tmp_path / "gone"), [request()], "update", check_mode=False)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -283,10 +292,38 @@ def test_a_shared_cloud_volume_dir_keeps_its_mode(tmp_path: Path) -> None:
     assert stat.S_IMODE((elsewhere / "secrets").stat().st_mode) & 0o777 == 0o700
 
 
+def test_what_is_outside_of_the_home_keeps_its_mode(tmp_path: Path) -> None:
+    home, project = tmp_path / "home", tmp_path / "project"
+    (project / "secrets").mkdir(parents=True)
+    (home / ".cloudvolume").mkdir(parents=True)
+    (home / ".cloudvolume" / "secrets").symlink_to(project / "secrets")
+    for folder in (project, project / "secrets", home / ".cloudvolume"):
+        folder.chmod(0o2775)
+    result = saved(home)
+    assert stat.S_IMODE(project.stat().st_mode) == stat.S_IMODE((project / "secrets").stat().st_mode) == 0o2775
+    assert stat.S_IMODE((home / ".cloudvolume").stat().st_mode) == 0o2755, "this one is the user's, and holds the link"
+    assert token_in(project / "secrets" / DEFAULT_FILE) == NEW_TOKEN
+    assert stat.S_IMODE((project / "secrets" / DEFAULT_FILE).stat().st_mode) == 0o600
+    assert "it is outside of the home, so its mode is left alone" in str(result["files"])
+
+
+def test_a_malformed_file_of_one_server_stops_no_other(tmp_path: Path) -> None:
+    name = "proofreading.zetta.ai-cave-secret.json"
+    path = fill(tmp_path, {name: "{"}) / name
+    zetta = request(OTHER_TOKEN, server="https://proofreading.zetta.ai", datastacks=[])
+    for check_mode in (True, False):
+        good, bad = save(home_of(tmp_path), [request(), zetta], "update", check_mode)
+        assert good["changed"]
+        assert bad["failed"]
+        assert f"{path} is not JSON" in bad["msg"]
+    assert path.read_text() == "{"
+    assert token_in(path.with_name(DEFAULT_FILE)) == NEW_TOKEN
+
+
 def test_one_directory_under_two_names_is_written_once_and_can_be_emptied(tmp_path: Path) -> None:
     fill(tmp_path, {"cave-secret.json~": OLD_TOKEN, DEFAULT_FILE: {"token": OLD_TOKEN}})
     (tmp_path / "data").symlink_to(".cloudvolume")
-    saved(tmp_path, wish(None), cloud_volume_dir=str(tmp_path / "data"))
+    saved(tmp_path, request(None), cloud_volume_dir=str(tmp_path / "data"))
     assert picture(secrets_of(tmp_path)) == {}
 
 
@@ -308,7 +345,7 @@ def test_a_group_can_reach_its_files(tmp_path: Path) -> None:
 @not_root
 def test_a_group_without_the_user_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CaveError, match="alice is not a member of the group with id 0"):
-        save(home_of(tmp_path, mode=0o640, group=0), [wish()], check_mode=True)
+        save(home_of(tmp_path, mode=0o640, group=0), [request()], "update", check_mode=True)
 
 
 def test_what_the_older_places_hold_is_told(tmp_path: Path) -> None:
@@ -316,7 +353,7 @@ def test_what_the_older_places_hold_is_told(tmp_path: Path) -> None:
     older.mkdir(parents=True)
     (older / DEFAULT_FILE).write_text(json.dumps({"token": OTHER_TOKEN}))
     saved(tmp_path)
-    result = saved(tmp_path, wish(None))
+    result = saved(tmp_path, request(None))
     assert result["readers"]["caveclient global.daf-apis.com"] is None
     assert result["readers"]["cloud-volume minnie.microns-daf.com"] == fingerprint(OTHER_TOKEN)
 
@@ -336,7 +373,7 @@ def test_absent_leaves_the_token_nowhere(tmp_path: Path) -> None:
         tmp_path,
         {DEFAULT_FILE: {"token": OLD_TOKEN}, SERVER_FILE: {"token": OLD_TOKEN}, "keep~": OTHER_TOKEN, **copies},
     )
-    result = saved(tmp_path, wish(None))
+    result = saved(tmp_path, request(None))
     left = picture(tmp_path)
     assert not [path for path, (*_rest, content) in left.items() if OLD_TOKEN.encode() in content]
     assert set(left) == {
@@ -348,15 +385,25 @@ def test_absent_leaves_the_token_nowhere(tmp_path: Path) -> None:
     assert (result["previous_fingerprint"], result["fingerprint"]) == (fingerprint(OLD_TOKEN), None)
 
 
-@pytest.mark.parametrize("name", [SERVER_FILE, "elsewhere.example.org-cave-secret.json"])
-def test_absent_removes_a_malformed_file_that_holds_the_token_when_asked_for_alone(name: str, tmp_path: Path) -> None:
+def test_absent_removes_a_malformed_file_that_holds_the_token_when_asked_for_alone(tmp_path: Path) -> None:
+    name = LEGACY_FILE
     fill(tmp_path, {DEFAULT_FILE: {"token": OLD_TOKEN}, name: f'{{"mine": 1, "token": "{OLD_TOKEN}'})
     before = picture(tmp_path, besides=())
-    with pytest.raises(CaveError, match=f"{name} is not JSON"):
-        save(home_of(tmp_path), [wish(None)], check_mode=False)
+    assert f"{name} is not JSON" in refused(tmp_path, request(None))
     assert picture(tmp_path, besides=()) == before
-    assert actions(saved(tmp_path, wish(None), on_malformed="replace"))[name] == "removed"
+    assert actions(saved(tmp_path, request(None), on_malformed="replace"))[name] == "removed"
     assert picture(secrets_of(tmp_path)) == {}
+
+
+@pytest.mark.parametrize("name", ["elsewhere.example.org-cave-secret.json", "elsewhere.example.org-cave-secret.json~"])
+@pytest.mark.parametrize("content", [f'{{"token": "{OLD_TOKEN}"}}', f'{{"token": "{OLD_TOKEN}'], ids=["sound", "cut"])
+def test_absent_leaves_another_servers_file_and_says_that_it_holds_the_token(
+    name: str, content: str, tmp_path: Path
+) -> None:
+    path = fill(tmp_path, {DEFAULT_FILE: {"token": OLD_TOKEN}, SERVER_FILE: {"token": OLD_TOKEN}, name: content}) / name
+    result = saved(tmp_path, request(None))
+    assert actions(result)[name] == "stale"
+    assert path.read_text() == content
 
 
 def test_absent_never_removes_a_file_that_could_not_be_read_at_first(
@@ -375,7 +422,7 @@ def test_absent_never_removes_a_file_that_could_not_be_read_at_first(
 
     monkeypatch.setattr(_directory, "_read", flickering)
     with pytest.raises(CaveError, match=f"{DEFAULT_FILE} cannot be read by its user"):
-        save(home_of(tmp_path, on_malformed="replace"), [wish(None)], check_mode=False)
+        save(home_of(tmp_path, on_malformed="replace"), [request(None)], "update", check_mode=False)
     assert picture(tmp_path, besides=()) == before
 
 
@@ -390,7 +437,7 @@ def test_absent_says_which_files_it_could_not_look_into(tmp_path: Path, monkeypa
         return read(name, *arguments)
 
     monkeypatch.setattr(_directory, "_read", closed)
-    result = saved(tmp_path, wish(None))
+    result = saved(tmp_path, request(None))
     told = {Path(item["path"]).name: item["reason"] for item in result["files"] if item["action"] == "unchanged"}
     assert told == {"mine~": "closed to its user, so that nobody can tell whether it holds the token"}
 
@@ -410,7 +457,7 @@ def test_a_secrets_file_that_is_closed_to_its_user_is_said_wherever_it_is(
     with pytest.raises(
         CaveError, match=rf"{LEGACY_FILE} cannot be read by its user \(Permission denied\)\. Nothing"
     ) as it:
-        save(home_of(tmp_path), [wish()], check_mode=False)
+        save(home_of(tmp_path), [request()], "update", check_mode=False)
     assert "google" not in it.value.message
 
 
@@ -427,19 +474,37 @@ def test_stale_files_are_written_before_it_is_forgotten_which_token_they_hold(
         write(directory, name, *arguments)
 
     monkeypatch.setattr(_directory.Directory, "write", noting)
-    save(home_of(tmp_path), [wish()], check_mode=False)
+    save(home_of(tmp_path), [request()], "update", check_mode=False)
     assert set(written[:2]) == {LEGACY_FILE, other}
 
 
 def test_absent_where_nothing_was_makes_nothing(tmp_path: Path) -> None:
-    result = saved(tmp_path, wish(None), cloud_volume_dir=str(tmp_path / "data"))
+    result = saved(tmp_path, request(None), cloud_volume_dir=str(tmp_path / "data"))
     assert not result["changed"]
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("obstacle", ["file", "link", "no-home"])
+def test_absent_where_nothing_can_be_is_unchanged(obstacle: str, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    if obstacle == "no-home":
+        assert not saved(home, request(None))["changed"]
+        return
+    home.mkdir()
+    (home / ".cloudvolume").touch() if obstacle == "file" else (home / ".cloudvolume").symlink_to("nowhere")
+    assert not saved(home, request(None), cloud_volume_dir="/proc/1/cv")["changed"]
+
+
+def test_absent_does_not_mind_a_malformed_server_map(tmp_path: Path) -> None:
+    path = fill(tmp_path, {SERVER_MAP: "{", DEFAULT_FILE: {"token": OLD_TOKEN}}) / SERVER_MAP
+    saved(tmp_path, request(None))
+    assert path.read_text() == "{"
+    assert not saved(tmp_path, request(None))["changed"]
+
+
 def test_absent_makes_no_directory_that_is_missing(tmp_path: Path) -> None:
     fill(tmp_path, {DEFAULT_FILE: {"token": OLD_TOKEN}})
-    result = saved(tmp_path, wish(None), cloud_volume_dir=str(tmp_path / "data"))
+    result = saved(tmp_path, request(None), cloud_volume_dir=str(tmp_path / "data"))
     assert "created" not in actions(result).values()
     assert not (tmp_path / "data").exists()
 
@@ -447,11 +512,11 @@ def test_absent_makes_no_directory_that_is_missing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("stale", ["report", "ignore"])
 def test_copies_stay_unless_stale_files_are_to_be_updated(stale: str, tmp_path: Path) -> None:
     fill(tmp_path, {DEFAULT_FILE: {"token": OLD_TOKEN}, f"{DEFAULT_FILE}~": OLD_TOKEN})
-    saved(tmp_path, wish(None, stale=stale))
+    saved(tmp_path, request(None), stale=stale)
     assert set(picture(secrets_of(tmp_path))) == {f"{DEFAULT_FILE}~"}
 
 
-# Several wishes, several runs ------------------------------------------------------------------------------------
+# Several requests, several runs ------------------------------------------------------------------------------------
 
 
 def test_a_reported_stale_file_is_not_touched_at_all(tmp_path: Path) -> None:
@@ -459,13 +524,13 @@ def test_a_reported_stale_file_is_not_touched_at_all(tmp_path: Path) -> None:
     path = fill(tmp_path, {DEFAULT_FILE: {"token": OLD_TOKEN}, name: {"token": OLD_TOKEN}}) / name
     path.chmod(0o644)
     before = picture(path.parent)[name]
-    assert actions(saved(tmp_path, wish(stale="report")))[name] == "stale"
+    assert actions(saved(tmp_path, stale="report"))[name] == "stale"
     assert picture(path.parent)[name] == before
 
 
 def test_two_servers_are_saved_in_one_go(tmp_path: Path) -> None:
-    zetta = wish(OTHER_TOKEN, server="https://proofreading.zetta.ai", datastacks=[])
-    saved(tmp_path, wish(), zetta)
+    zetta = request(OTHER_TOKEN, server="https://proofreading.zetta.ai", datastacks=[])
+    saved(tmp_path, request(), zetta)
     directory = secrets_of(tmp_path)
     assert token_in(directory / DEFAULT_FILE) == token_in(directory / SERVER_FILE) == NEW_TOKEN
     assert token_in(directory / "proofreading.zetta.ai-cave-secret.json") == OTHER_TOKEN
@@ -490,7 +555,7 @@ def test_a_program_that_writes_at_the_same_time_is_noticed(tmp_path: Path, monke
 
     monkeypatch.setattr(_directory.Directory, "write", interfered)
     with pytest.raises(CaveError, match=r"Another program changed .*cave-secret\.json while it was written"):
-        save(home_of(tmp_path), [wish()], check_mode=False)
+        save(home_of(tmp_path), [request()], "update", check_mode=False)
 
 
 def test_what_another_run_wrote_meanwhile_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -502,15 +567,96 @@ def test_what_another_run_wrote_meanwhile_is_kept(tmp_path: Path, monkeypatch: p
         (Path(directory.path) / DEFAULT_FILE).write_text(json.dumps({"token": OLD_TOKEN, "theirs": OTHER_TOKEN}))
 
     monkeypatch.setattr(_directory.Directory, "lock", late)
-    save(home_of(tmp_path), [wish()], check_mode=False)
+    save(home_of(tmp_path), [request()], "update", check_mode=False)
     found = json.loads((secrets_of(tmp_path) / DEFAULT_FILE).read_text())
     assert found == {"token": NEW_TOKEN, "theirs": OTHER_TOKEN}
 
 
+OPERATIONS: dict[str, tuple[dict[str, Any], Request, dict[str, Any]]] = {
+    "save": ({DEFAULT_FILE: {"token": OLD_TOKEN}, LEGACY_FILE: {"token": OLD_TOKEN}}, request(), {}),
+    "absent": ({DEFAULT_FILE: {"token": OLD_TOKEN}, f"{DEFAULT_FILE}~": OLD_TOKEN, "keep~": "x"}, request(None), {}),
+    "set aside": ({DEFAULT_FILE: "{", SERVER_FILE: {"token": OLD_TOKEN}}, request(), {"on_malformed": "replace"}),
+    "repair": ({name: {"token": NEW_TOKEN} for name in (SERVER_FILE, LOCAL_FILE, DEFAULT_FILE)}, request(), {}),
+}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_the_lock_is_held_from_the_first_look_to_the_last_write(
+    operation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, wanted, options = OPERATIONS[operation]
+    secrets = fill(tmp_path, files)
+    secrets.chmod(0o755)
+    steps: list[str] = []
+
+    def held() -> bool:
+        descriptor = os.open(secrets / _directory.LOCK_FILE, os.O_RDWR)
+        try:
+            return not try_lock(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def watched(name: str) -> Callable[..., Any]:
+        real = getattr(_directory.Directory, name)
+
+        def step(directory: _directory.Directory, *arguments: Any) -> Any:
+            if steps:
+                assert held(), f"not before {name}, after {steps}"
+            answer = real(directory, *arguments)
+            if steps or name == "lock":
+                assert held(), f"not after {name}, after {steps}"
+                steps.append(name)
+            return answer
+
+        return step
+
+    for name in ("lock", "names", "read", "holds", "write", "remove", "set_aside", "repair"):
+        monkeypatch.setattr(_directory.Directory, name, watched(name))
+    (result,) = save(home_of(tmp_path, **options), [wanted], "update", check_mode=False)
+    assert result["changed"]
+    assert {"lock", "names", "read"} < set(steps)
+    assert not held(), "it ends with the run"
+
+
+def test_a_key_that_is_added_while_another_is_removed_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secrets = fill(tmp_path, {DEFAULT_FILE: {"token": OLD_TOKEN, "mine": OTHER_TOKEN}, "keep~": "x"})
+    write = _directory.Directory.write
+    context = get_context("fork")
+    go = context.Event()
+
+    def add() -> None:
+        go.wait(30)
+        save(home_of(tmp_path), [request(key="added")], "update", check_mode=False)
+
+    other = context.Process(target=add)
+    other.start()  # now, for a child of a process that holds a lock has it, too
+
+    def meanwhile(directory: _directory.Directory, *arguments: Any) -> None:
+        go.set()
+        other.join(0.5)
+        assert other.is_alive(), "it waits for the lock"
+        write(directory, *arguments)
+
+    monkeypatch.setattr(_directory.Directory, "write", meanwhile)
+    save(home_of(tmp_path), [request(None)], "update", check_mode=False)
+    other.join(30)
+    assert json.loads((secrets / DEFAULT_FILE).read_text()) == {"mine": OTHER_TOKEN, "added": NEW_TOKEN}
+
+
+def test_a_run_that_changes_nothing_waits_for_nobody(tmp_path: Path) -> None:
+    saved(tmp_path)
+    descriptor = os.open(secrets_of(tmp_path) / _directory.LOCK_FILE, os.O_RDWR)
+    try:
+        assert try_lock(descriptor)
+        assert not save(home_of(tmp_path), [request()], "update", check_mode=False)[0]["changed"]
+    finally:
+        os.close(descriptor)
+
+
 def test_nothing_stays_open(tmp_path: Path) -> None:
     before = sorted(Path("/proc/self/fd").iterdir())
-    save(home_of(tmp_path), [wish()], check_mode=False)
-    save(home_of(tmp_path), [wish(None)], check_mode=False)
+    save(home_of(tmp_path), [request()], "update", check_mode=False)
+    save(home_of(tmp_path), [request(None)], "update", check_mode=False)
     assert sorted(Path("/proc/self/fd").iterdir()) == before
 
 
@@ -521,7 +667,7 @@ def test_a_directory_that_cannot_be_written_is_said_before_anything_is_done(tmp_
     before = picture(tmp_path, besides=())
     for check_mode in (True, False):
         with pytest.raises(CaveError, match=rf"^{directory} is not writable for alice"):
-            save(home_of(tmp_path), [wish()], check_mode)
+            save(home_of(tmp_path), [request()], "update", check_mode)
     assert picture(tmp_path, besides=()) == before
 
 
