@@ -19,6 +19,7 @@ MARKER = ".. the table of files comes from the docstrings, by docs/conf.py\n"
 ANSIBLE = "https://docs.ansible.com/projects/ansible/latest/"
 LABELS = {
     "action_plugins": "plugins/action.html",
+    "callback_plugins": "plugins/callback.html",
     "ansible_configuration_settings": "reference_appendices/config.html",
     "common_return_values": "reference_appendices/common_return_values.html",
 }

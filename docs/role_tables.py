@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Write the table of the role's variables into the READMEs, from the role's argument_specs: `nox -s tables`."""
+"""Write the table of the role's variables into its README, from the role's argument_specs: `nox -s tables`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 SPECS = ROOT / "roles" / "caveclient" / "meta" / "argument_specs.yml"
-READMES = (ROOT / "README.md", ROOT / "roles" / "caveclient" / "README.md")
+READMES = (ROOT / "roles" / "caveclient" / "README.md",)
 BEGIN = "<!-- variables: written by docs/role_tables.py -->"
 END = "<!-- end of variables -->"
 

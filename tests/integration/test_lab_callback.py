@@ -75,10 +75,9 @@ def lab_of(hosts: int, folder: Path, cave: CaveServer) -> Lab:
     return lab
 
 
-@pytest.fixture
-def fleet(tmp_path: Path, cave: CaveServer) -> Lab:
+def broken_fleet(folder: Path, cave: CaveServer) -> Lab:
     """30 workstations; five of them have a problem each: a dead token, no token, no account, no Python, no network."""
-    lab = lab_of(30, tmp_path, cave)
+    lab = lab_of(30, folder, cave)
     lab.save("0123456789abcdef0123456789abcdef", "ws03")
     for file in lab.secrets("ws07").iterdir():
         file.unlink()
@@ -86,6 +85,11 @@ def fleet(tmp_path: Path, cave: CaveServer) -> Lab:
     lab.hosts["ws20"] |= {"ansible_python_interpreter": "/no/such/python"}
     lab.hosts["ws25"] |= OFF
     return lab
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, cave: CaveServer) -> Lab:
+    return broken_fleet(tmp_path, cave)
 
 
 @pytest.fixture

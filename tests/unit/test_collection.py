@@ -177,7 +177,7 @@ def test_no_file_holds_what_looks_like_a_token() -> None:
 def test_the_tarball_leaves_out_what_only_developers_need() -> None:
     """Every file or folder at the top is either for users or named in build_ignore."""
     for_users = {"CHANGELOG.rst", "CONTRIBUTING.md", "LICENSE", "LICENSES", "README.md", "SECURITY.md", "changelogs"}
-    for_users |= {"docs", "galaxy.yml", "meta", "playbooks", "plugins", "roles"}
+    for_users |= {"CODE_OF_CONDUCT.md", "SUPPORT.md", "docs", "galaxy.yml", "meta", "playbooks", "plugins", "roles"}
     ignored = load("galaxy.yml")["build_ignore"]
     top = {path.relative_to(ROOT).parts[0] for path in tracked_files()}
 

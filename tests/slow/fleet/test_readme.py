@@ -159,6 +159,11 @@ def type_line(typist: Typist, line: str, tokens: dict[str, str]) -> None:
         typist.type("sudo apt-get -qq update", 120)  # a new container has no list of packages yet
     if "enroll" not in line:
         typist.send(line)
+        if "connectomics.cave.init" in line:
+            for _time in range(2):
+                typist.answer("which encrypts the lab's tokens: ", PASSWORD)
+        if " -K" in line:
+            typist.answer("BECOME password.*: ", "not asked for by sudo here")
         if "--ask-vault-pass" in line:
             typist.answer("Vault password: ", PASSWORD)
         typist.done(300)
