@@ -41,7 +41,7 @@ options:
     type: raw
     required: true
   state:
-    description: Whether the token shall be there, or be revoked.
+    description: Whether the token exists or is revoked.
     type: str
     choices: [present, absent]
     default: present
@@ -57,7 +57,7 @@ options:
     description: The fingerprint of the token to revoke, the first 8 hex digits of its SHA-256.
     type: str
   all:
-    description: Revoke all tokens that are meant, when they are several. Without it that is a failure.
+    description: Revoke all selected tokens when there are several. Without it that is a failure.
     type: bool
     default: false
   force:

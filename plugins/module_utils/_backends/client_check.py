@@ -83,7 +83,7 @@ def by_client(users: list[HostUser], query: TokenQuery, limits: Limits, python: 
 
 
 def _would_hang(user: HostUser, query: TokenQuery) -> bool:
-    """Tell whether caveclient is not to be run: its secrets file is a FIFO or the like, on which it waits for ever."""
+    """Return whether caveclient would wait for ever: its secrets file is a FIFO or the like."""
     return user.trouble is not None or any(user.reading_for(name).problem == "not_a_file" for name in query.names)
 
 

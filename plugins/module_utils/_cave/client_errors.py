@@ -27,8 +27,8 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts i
 class ClientOutcome(NamedTuple):
     """How ``CAVEclient(datastack)`` ended in a process of its own.
 
-    ``names`` are the exception's class and its ancestors, with modules, the class itself first; empty when it ended
-    well. ``answer`` is the HTTP answer that made it fail, where there was one; ``redirected`` whether a redirect led
+    ``names`` are the exception's class and its ancestors, with modules, the class itself first; empty when there is
+    none. ``answer`` is the HTTP answer that made it fail, where there was one; ``redirected`` whether a redirect led
     there. ``server`` is the address that caveclient used, as far as it got.
     """
 

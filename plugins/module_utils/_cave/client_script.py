@@ -119,7 +119,7 @@ def _check(datastack: str, key: str, last: _LastAnswer) -> dict[str, Any]:
         # No server address: which one it is, is part of what is checked.
         client = CAVEclient(datastack) if key == "token" else CAVEclient(datastack, auth_token_key=key)
         result["local_server"] = str(getattr(client, "local_server", "") or "")
-    except (Exception, SystemExit) as error:  # noqa: BLE001 (whatever it is, it is the result)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 (every failure is a result)
         result.update(_describe(error))
     result["answer"] = last.describe()
     return result

@@ -81,7 +81,7 @@ def _usable(named: str) -> urllib.parse.SplitResult:
 
 
 def _is_direct(parts: urllib.parse.SplitResult) -> bool:
-    """Tell whether ``no_proxy`` excepts an address, by the rules of requests, which knows networks (10.0.0.0/8)."""
+    """Return whether ``no_proxy`` excepts an address, by the rules of requests, which knows networks (10.0.0.0/8)."""
     from urllib.request import proxy_bypass
 
     host = parts.hostname or ""

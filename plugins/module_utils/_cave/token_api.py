@@ -157,7 +157,7 @@ class TokenApi:
         return (int(found[1]), int(found[2]), int(found[3])) if found else None
 
     def alive(self, token: str | None = None) -> bool:
-        """Tell whether the auth server accepts a token. Raises CaveError when it cannot be found out."""
+        """Return whether the auth server accepts a token. Raises CaveError when it cannot be found out."""
         return isinstance(self.owner(token), Person)
 
     # Changes
@@ -248,7 +248,7 @@ class TokenApi:
     def revoke(
         self, selection: Selection, *, all_of_them: bool = False, force: bool = False, check: bool = False
     ) -> tuple[Listing, list[ServerToken]]:
-        """Revoke the tokens that are meant, and prove that the auth server refuses them.
+        """Revoke the selected tokens, and prove that the auth server refuses them.
 
         Args:
             selection: which.
@@ -260,12 +260,12 @@ class TokenApi:
             All tokens as they were before, and those of them that were meant.
 
         Raises:
-            CaveError: several are meant, or the one that authenticates; or it did not work.
+            CaveError: several are selected, or the one that authenticates; or it did not work.
         """
         try:
             listing = self.listing()
         except CaveError as error:
-            # Others who hold the token may have revoked it, a moment ago as well: then it is as it should be.
+            # Others who hold the token may have revoked it, a moment ago as well: then nothing is left to do.
             verdict = error.details.get("access", {}).get("verdict")
             if verdict == "invalid_token" and selection.fingerprint == fingerprint(self.token):
                 return Listing((), time.time()), []
@@ -275,13 +275,13 @@ class TokenApi:
             ids = ", ".join(str(token.id) for token in meant)
             raise CaveError(
                 f"{self.server} has {len(meant)} tokens with the {selection} (ids {ids}). "
-                "Name one by its id, or say that all of them are meant."
+                "Name one by its id, or set all: true to revoke all of them."
             )
         own = next((token for token in meant if token.value == self.token), None)
         if own is not None and not force:
             raise CaveError(
                 f"The token with the {selection} is the one that authenticates here ({own.fingerprint}). "
-                "Authenticate with another one, or say that it is meant (force)."
+                "Authenticate with another one, or set force: true."
             )
         # The one that authenticates goes last, or it could not revoke the others.
         meant.sort(key=lambda token: token.value == self.token)

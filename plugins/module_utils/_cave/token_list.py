@@ -52,14 +52,14 @@ class Listing(NamedTuple):
 
 
 class Selection(NamedTuple):
-    """Which tokens are meant, by one of these."""
+    """Which tokens to act on, by one of these."""
 
     id: int | None = None
     description: str | None = None
     fingerprint: str | None = None
 
     def matches(self, token: ServerToken) -> bool:
-        """Whether a token is one of those meant."""
+        """Return whether a token is one of them."""
         if self.id is not None:
             return token.id == self.id
         if self.description is not None:

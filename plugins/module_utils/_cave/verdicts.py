@@ -64,7 +64,7 @@ SEVERITY = (
 """All verdicts, the worst first."""
 
 TRANSIENT = frozenset(("unreachable", "service_blocked", "service_down", "rate_limited", "server_error"))
-"""Verdicts that say nothing about the token: the same question may be answered well a minute later."""
+"""Verdicts that say nothing about the token: the same question may have another answer a minute later."""
 
 _SHOWN = 200  # characters of a server's text, at most
 _ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|[ -/]*[0-~]?)|\x9b[0-?]*[ -/]*[@-~]")

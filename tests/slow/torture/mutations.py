@@ -327,6 +327,27 @@ DEFECTS = {
         "            return ssl._create_unverified_context()\n",
         ("_cave/test_http.py::test_a_server_that_cannot_be_trusted_never_sees_the_token",),
     ),
+    "anybodys-401": Defect(
+        "a 401 of a proxy is taken for CAVE's word on a token",
+        "_cave/answers.py",
+        "    if not _CHALLENGE.match(challenge):\n",
+        "    if not _CHALLENGE.match(challenge):\n        return 'invalid_token'\n    if not challenge:\n",
+        ("_cave/test_answers.py",),
+    ),
+    "a-services-word": Defect(
+        "a token is said to be dead when a service of a datastack refuses it",
+        "_cave/services.py",
+        '    if not isinstance(account, Verdict) or account.verdict != "invalid_token":\n        return verdicts\n',
+        '    if not isinstance(account, Verdict):\n        account = Verdict("invalid_token", "")\n',
+        ("_cave/test_services.py::test_a_service_that_refuses_a_good_token_does_not_make_it_dead",),
+    ),
+    "token-to-all": Defect(
+        "services are asked with the token where none is needed",
+        "_cave/services.py",
+        "        return stack.local_server + service.open, None\n",
+        "        return stack.local_server + service.open, asker.token\n",
+        ("_cave/test_services.py::test_a_look_at_the_services_costs_no_more_than_it_may",),
+    ),
     "refused-is-well": Defect(
         "a token that the server refuses is said to be good",
         "_cave/answers.py",
@@ -370,7 +391,7 @@ def run(names: Iterable[str], folder: Path, python: str) -> list[dict[str, Any]]
     """
     copy = folder / "ansible_collections" / "connectomics" / "cave"
     copy.mkdir(parents=True)
-    for name in ("plugins", "tests/support", "tests/unit", "pyproject.toml"):
+    for name in ("plugins", "tests/support", "tests/unit", "tests/conftest.py", "pyproject.toml"):
         source = ROOT / name
         if source.is_dir():
             shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
