@@ -245,7 +245,7 @@ def _answer(job: Job, groups: list[int] | None = None, to_become: bool = False) 
         return {"result": job.function()}
     except CaveError as error:
         return {"error": error.message, "details": error.details}
-    except Exception as error:  # noqa: BLE001 (whatever it is, the parent must hear of it, without a value from a file)
+    except Exception as error:  # noqa: BLE001 (the parent must hear of any, without a value from a file)
         return {"error": unexpected(error), "details": {}}
     finally:
         os.umask(umask)

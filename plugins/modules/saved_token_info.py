@@ -16,7 +16,7 @@ author:
 description:
   - Looks at the secrets files of a host's users, and says for each user which file caveclient, cloud-volume and
     cloud-files take, which token each would send, and whether they agree.
-  - Lists everything that is wrong with the files, each with the command that mends it.
+  - Lists everything that is wrong with the files, each with the command that puts it right.
   - It changes nothing, and never fails because it found a problem. A token never appears in the result, its fingerprint
     does, the first 8 hex digits of its SHA-256.
 extends_documentation_fragment:
@@ -57,7 +57,7 @@ options:
     description:
       - The tokens that should be there, as O(connectomics.cave.saved_token#module:tokens) takes them.
       - An entry without a token only says on which server the user works.
-      - A mapping of users to their tokens on O(server) serves as well.
+      - A mapping of users to their tokens on O(server) is accepted, too.
     type: list
     elements: dict
     suboptions:
@@ -235,7 +235,7 @@ users:
           type: str
         remedy:
           description:
-            - The command that mends it, to be run on the host; one that begins with C(ansible-playbook) on the
+            - The command that puts it right, to be run on the host; one that begins with C(ansible-playbook) on the
               controller.
           type: str
     failed:

@@ -71,7 +71,7 @@ class Directory:
                     os.close(descriptor)
 
     def flaw(self, access: Access) -> str:
-        """Say who could enter that should not, or the other way round; empty when all is well.
+        """Say who could enter that should not, or the other way round; empty when nothing is wrong.
 
         A directory that is not the user's own is as whoever it belongs to wants it.
         """
@@ -96,7 +96,7 @@ class Directory:
             return read_entry(name, self._descriptor, follow=False)
 
     def holds(self, name: str, needles: list[bytes]) -> bool | None:
-        """Tell whether the beginning of a regular file holds one of ``needles``, whatever the file's form.
+        """Return whether the beginning of a regular file holds one of ``needles``, whatever the file's form.
 
         None: the file is closed to the user, so that nobody can tell.
         """
@@ -111,7 +111,7 @@ class Directory:
             return any(needle in content for needle in needles)
 
     def is_writable(self) -> bool:
-        """Tell whether the user may change the directory, without trying."""
+        """Return whether the user may change the directory, without trying."""
         return os.access(".", os.W_OK | os.X_OK, dir_fd=self._descriptor)
 
     def repair(self, access: Access) -> None:

@@ -69,12 +69,12 @@ def server_file(host: str) -> str:
 
 
 def is_server_file(name: str) -> bool:
-    """Tell whether a name is that of a server's own secrets file."""
+    """Return whether a name is that of a server's own secrets file."""
     return name.endswith("-" + DEFAULT_FILE)
 
 
 def is_secrets_file(name: str) -> bool:
-    """Tell whether a name is that of a secrets file that some CAVE reader may take."""
+    """Return whether a name is that of a secrets file that some CAVE reader may take."""
     return name in (DEFAULT_FILE, LEGACY_FILE) or is_server_file(name)
 
 

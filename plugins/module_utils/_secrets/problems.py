@@ -5,23 +5,31 @@
 """What is wrong with a user's secrets files, and the command that puts it right: pure functions of what was found.
 
 A remedy is one line for a shell. It begins with ``ansible-playbook`` where it runs on the controller, else it runs on
-the host. Commands that follow links run as the user (sudo -u), so that no link of the user's misleads root.
+the host.
 """
 
 from __future__ import annotations
 
 import os.path
 import re
-from typing import Iterable, NamedTuple
+from typing import Iterable
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import KNOWN_LOCAL_SERVERS, server_address
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import clean_token, fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.inspect import Place, TokenQuery, UserFiles
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import Doubt
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.readers import Reading
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_files import CSH, FISH, PLAIN, SHELL
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.remedies import (
+    Problem,
+    as_user,
+    beside,
+    decide,
+    discard,
+    remove,
+    unset_cloud_volume_dir,
+    upgrade,
+)
 from ansible_collections.connectomics.cave.plugins.module_utils._text import quoted
 
 PROBLEMS = {
@@ -47,22 +55,8 @@ PROBLEMS = {
 
 _PROVISION = "ansible-playbook connectomics.cave.provision --tags token"
 _REPLACE = f"{_PROVISION} -e caveclient_on_malformed=replace"
-_TAKE_AWAY = {
-    SHELL: "unset CLOUD_VOLUME_DIR",
-    FISH: "set -e CLOUD_VOLUME_DIR",
-    CSH: "unsetenv CLOUD_VOLUME_DIR",
-}
 FIRST_BAD_CAVECLIENT = (5, 27)
 FIRST_GOOD_CAVECLIENT = (6, 4)
-
-
-class Problem(NamedTuple):
-    """One thing that is wrong: a code of ``PROBLEMS``, where, what, and the command to run."""
-
-    code: str
-    path: str
-    message: str
-    remedy: str
 
 
 def token_problems(files: UserFiles, query: TokenQuery, readings: list[Reading]) -> list[Problem]:
@@ -123,18 +117,6 @@ def in_order(problems: Iterable[Problem]) -> list[Problem]:
     return sorted(dict.fromkeys(problems), key=lambda problem: codes.index(problem.code))
 
 
-def _as_user(files: UserFiles, command: str) -> str:
-    """Return a command to be run as the user; who has no account is named by the user id."""
-    name = f"#{files.uid}" if files.user == str(files.uid) else files.user
-    return f"sudo -u {quoted(name)} {command}" if files.by_root else command
-
-
-def _beside(files: UserFiles, path: str, command: str) -> str:
-    """Return a command that changes the directory of ``path``: to be run as the user where it is the user's."""
-    mine = {place.path for place in files.places if place.kind != "file" and place.uid == files.uid}
-    return _as_user(files, command) if os.path.dirname(path) in {files.home, *mine} else f"sudo {command}"
-
-
 def _paths(problems: Iterable[Problem]) -> set[str]:
     return {problem.path for problem in problems}
 
@@ -147,7 +129,7 @@ def _undue(files: UserFiles, query: TokenQuery, readings: list[Reading]) -> Iter
     for reading in readings if query.is_absent else ():
         if reading.path and reading.token is not None and not _is_claimed(files, query, reading.token):
             message = f"{reading.reader} sends {_sent(reading.token)} to {reading.host}; none should be there."
-            remedy = _PROVISION if _is_written(reading.path, files, query) else _remove(reading.path, files, query.key)
+            remedy = _PROVISION if _is_written(reading.path, files, query) else remove(reading.path, files, query.key)
             yield Problem("unexpected_token", reading.path, message, remedy)
 
 
@@ -185,10 +167,10 @@ def _disagreeing(files: UserFiles, query: TokenQuery, readings: list[Reading]) -
         who = " and ".join(dict.fromkeys(f"{other.reader} (to {other.host})" for other in others))
         verb = "sends" if len(others) == 1 else "send"
         message = f"{who} {verb} {_sent(others[0].token)} from {path}, and caveclient {_sent(current)}."
-        remedy = _PROVISION if _is_written(path, files, query) else _discard(path, files)
+        remedy = _PROVISION if _is_written(path, files, query) else discard(path, files)
         if split and os.path.dirname(path) == elsewhere:
             if files.owner_there:
-                remedy = _unset_cloud_volume_dir(files)
+                remedy = unset_cloud_volume_dir(files)
             place = os.path.dirname(elsewhere)
             yield Problem("cloud_volume_dir_split", path, f"CLOUD_VOLUME_DIR is {place}: {message}", remedy)
         elif others[0].token is not None:
@@ -201,7 +183,7 @@ def _disagreeing(files: UserFiles, query: TokenQuery, readings: list[Reading]) -
                 f"CLOUD_VOLUME_DIR is {place}, which belongs to {files.owner_there}: {tokenless[0].reader} finds no "
                 f"token there. Change it in {found.path or 'the file that sets it'}."
             )
-            yield Problem("cloud_volume_dir_split", found.path or elsewhere, message, _unset_cloud_volume_dir(files))
+            yield Problem("cloud_volume_dir_split", found.path or elsewhere, message, unset_cloud_volume_dir(files))
         else:
             message = f"CLOUD_VOLUME_DIR is {place}, and {tokenless[0].reader} finds no token there."
             yield Problem("cloud_volume_dir_split", elsewhere, message, _PROVISION)
@@ -219,7 +201,7 @@ def _left_behind(files: UserFiles, query: TokenQuery, readings: list[Reading]) -
         if token is None or (token == wanted and path not in taken):
             continue
         if name == _files.LEGACY_FILE:
-            remedy = _PROVISION if path in taken else _discard(path, files)
+            remedy = _PROVISION if path in taken else discard(path, files)
             yield Problem(
                 "legacy_name", path, f"{path} holds {_sent(token)}; only some programs take that file.", remedy
             )
@@ -229,7 +211,7 @@ def _left_behind(files: UserFiles, query: TokenQuery, readings: list[Reading]) -
 
 
 def _is_claimed(files: UserFiles, query: TokenQuery, token: object) -> bool:
-    """Tell whether a token is that of some other server, which its server file proves."""
+    """Return whether a token is that of some other server, which its server file proves."""
     holders = {
         os.path.basename(path)
         for path, entry in files.listing.items()
@@ -239,25 +221,12 @@ def _is_claimed(files: UserFiles, query: TokenQuery, token: object) -> bool:
 
 
 def _is_written(path: str, files: UserFiles, query: TokenQuery) -> bool:
-    """Tell whether provisioning writes a file: it is one of the set, in one of the two directories."""
+    """Return whether provisioning writes a file: it is one of the set, in one of the two directories."""
     names = {_files.DEFAULT_FILE, *map(_files.server_file, query.own_hosts)}
     return os.path.basename(path) in names and os.path.dirname(path) in (
         files.where.caveclient,
         files.where.cloud_volume[0],
     )
-
-
-def _discard(path: str, files: UserFiles) -> str:
-    """Return the command that takes a file out of the readers' way. It is kept: its token may be the good one."""
-    word = quoted(path)
-    return _beside(files, path, f"mv {word} {word}.unused")
-
-
-def _remove(path: str, files: UserFiles, key: str) -> str:
-    """Return the command that removes a file whose token should be gone; one with further keys is kept."""
-    entry = files.listing.get(path)
-    further = entry is not None and entry.text is not None and set(_files.values(entry.text)) - {key}
-    return _discard(path, files) if further else _beside(files, path, f"rm {quoted(path)}")
 
 
 def _shadowed_keys(files: UserFiles, query: TokenQuery, reading: Reading) -> Iterable[Problem]:
@@ -273,7 +242,7 @@ def _shadowed_keys(files: UserFiles, query: TokenQuery, reading: Reading) -> Ite
         names = ", ".join(map(repr, keys))
         message = f"{everybodys} has {names}, but {own} is taken before it and does not have the same."
         is_copy = not set(taken) - set(there) and taken.get(query.key) == there.get(query.key)
-        yield Problem("shadowed_key", everybodys, message, _discard(own, files) if is_copy else _PROVISION)
+        yield Problem("shadowed_key", everybodys, message, discard(own, files) if is_copy else _PROVISION)
 
 
 def _replaced_by_netrc(files: UserFiles) -> Iterable[Problem]:
@@ -288,7 +257,7 @@ def _replaced_by_netrc(files: UserFiles) -> Iterable[Problem]:
             r"s/\(^[[:space:]]*\|[[:space:]]\)default\([[:space:]]\+login\|[[:space:]]*$\)/\1machine default.unused\2/"
         )
         command = f"sed -i --follow-symlinks -e {quoted(machine)} -e {quoted(default)} {quoted(path)}"
-        yield Problem("netrc_overrides_token", path, message, _as_user(files, command))
+        yield Problem("netrc_overrides_token", path, message, as_user(files, command))
         return  # one entry, one problem
 
 
@@ -299,25 +268,8 @@ def good_token_kept(problem: Problem, files: UserFiles, query: TokenQuery, readi
     message = f"{problem.message} The server accepts this token, and not the one in {winner}."
     if entry is not None and entry.text and set(_files.values(entry.text)) <= {query.key}:
         command = f"install -m {files.mode:o} {quoted(problem.path)} {quoted(winner)}"
-        return problem._replace(message=message, remedy=_as_user(files, command))
-    return problem._replace(message=message, remedy=_discard(winner, files))
-
-
-def _unset_cloud_volume_dir(files: UserFiles) -> str:
-    """Return the command that takes the variable away, by a last line that leaves all others as they are."""
-    found = files.cloud_volume_dir
-    if not found.path:
-        return "unset CLOUD_VOLUME_DIR"
-    if found.path.startswith("/etc/") or found.language == PLAIN:
-        return _comment_out(files, found.path, found.language)
-    line = _TAKE_AWAY[found.language]
-    return _as_user(files, f"sh -c {quoted(f'echo {line} >> {quoted(found.path)}')}")
-
-
-def _comment_out(files: UserFiles, path: str, language: str) -> str:
-    nothing = "#" if language == PLAIN else ": #"  # in a shell, a command has to stay where one was
-    command = f"sed -i 's/^[^#]*CLOUD_VOLUME_DIR/{nothing} &/' {quoted(path)}"
-    return f"sudo {command}" if path.startswith("/etc/") else _as_user(files, command)
+        return problem._replace(message=message, remedy=as_user(files, command))
+    return problem._replace(message=message, remedy=discard(winner, files))
 
 
 def _undecided(files: UserFiles) -> Iterable[Problem]:
@@ -332,21 +284,7 @@ def _undecided(files: UserFiles) -> Iterable[Problem]:
                 f"{doubt.path} sets CLOUD_VOLUME_DIR in line {doubt.line}, and only running it tells to what. "
                 "So it is not known where cloud-volume and cloud-files look."
             )
-        yield Problem("cloud_volume_dir_unclear", doubt.path, message, _decide(files, doubt))
-
-
-def _decide(files: UserFiles, doubt: Doubt) -> str:
-    """Return the command that makes it certain what a startup file sets, by a last line of its own."""
-    path = quoted(doubt.path)
-    if doubt.path.startswith("/etc/") or doubt.language == PLAIN:
-        return _comment_out(files, doubt.path, doubt.language)
-    value = files.cloud_volume_dir.value
-    if doubt.language == SHELL:
-        shell = "zsh" if os.path.basename(doubt.path).startswith(".z") else "bash"
-        current = f"'{value}'" if doubt.other and "'" not in value else '"${CLOUD_VOLUME_DIR:-$HOME/.cloudvolume}"'
-        script = f'printf "\\nexport CLOUD_VOLUME_DIR=%q\\n" {current} >> {path}'
-        return _as_user(files, f"env HOME={quoted(files.home)} {shell} -ic {quoted(script)}")
-    return _as_user(files, f"sh -c {quoted(f'echo {_TAKE_AWAY[doubt.language]} >> {path}')}")
+        yield Problem("cloud_volume_dir_unclear", doubt.path, message, decide(files, doubt))
 
 
 # Files ----------------------------------------------------------------------------------------------------------------
@@ -360,7 +298,7 @@ def _broken_files(files: UserFiles, queries: list[TokenQuery]) -> Iterable[Probl
             continue
         word = quoted(path)
         if entry.problem == "unreadable":
-            yield Problem("unreadable", path, f"{path} {entry.detail}.", _beside(files, path, f"chmod 600 {word}"))
+            yield Problem("unreadable", path, f"{path} {entry.detail}.", beside(files, path, f"chmod 600 {word}"))
             continue
         code = entry.problem if entry.problem in ("bom", "empty") else "malformed"
         managed = [one for one in queries if one.is_managed and not one.is_absent]
@@ -368,7 +306,7 @@ def _broken_files(files: UserFiles, queries: list[TokenQuery]) -> Iterable[Probl
         if any(one.datastacks if is_map else _is_written(path, files, one) for one in managed):
             remedy = _REPLACE
         else:
-            remedy = _beside(files, path, f"mv {word} {word}.malformed")
+            remedy = beside(files, path, f"mv {word} {word}.malformed")
         yield Problem(code, path, f"{path} {entry.detail}.", remedy)
 
 
@@ -390,7 +328,7 @@ def _server_map(files: UserFiles, queries: list[TokenQuery]) -> Iterable[Problem
     if wrong:
         message = f"{path} makes caveclient look for {', '.join(wrong.values())}."
         word = quoted(path)
-        remedy = _PROVISION if set(wrong) <= written else _beside(files, path, f"rm {word}")
+        remedy = _PROVISION if set(wrong) <= written else beside(files, path, f"rm {word}")
         yield Problem("poisoned_server_map", path, message, remedy)
 
 
@@ -406,10 +344,10 @@ def _misplaced(files: UserFiles) -> Iterable[Problem]:
             yield from _wrong_directory(files, place)
         elif place.is_link and place.is_sound:
             command = f'install -m {files.mode:o} "$(readlink -f {word})" {word}'
-            yield Problem("symlink", place.path, f"{place.path} is a symbolic link.", _as_user(files, command))
+            yield Problem("symlink", place.path, f"{place.path} is a symbolic link.", as_user(files, command))
         elif place.is_link:
             message = f"{place.path} is a symbolic link that leads to no secrets file."
-            yield Problem("symlink", place.path, message, _beside(files, place.path, f"rm {word}"))
+            yield Problem("symlink", place.path, message, beside(files, place.path, f"rm {word}"))
         elif place.uid != files.uid:
             yield _foreign(files, place)
         else:
@@ -425,10 +363,10 @@ def _wrong_directory(files: UserFiles, place: Place) -> Iterable[Problem]:
         return  # CLOUD_VOLUME_DIR may be the lab's, on purpose
     if place.is_link and (place.uid != files.uid or not place.is_sound):
         message = f"{place.path} leads to what is not a directory of {files.user}'s, or opens to nobody."
-        yield Problem("symlink", place.path, message, _beside(files, place.path, f"rm {word}"))
+        yield Problem("symlink", place.path, message, beside(files, place.path, f"rm {word}"))
     elif place.kind == "obstacle":
         message = f"{place.path} is not a directory, where one was expected."
-        yield Problem("malformed", place.path, message, _as_user(files, f"mv {word} {word}.malformed"))
+        yield Problem("malformed", place.path, message, as_user(files, f"mv {word} {word}.malformed"))
     elif place.uid != files.uid:
         yield _foreign(files, place)
     elif place.kind == "parent" and place.mode & 0o022:
@@ -437,7 +375,7 @@ def _wrong_directory(files: UserFiles, place: Place) -> Iterable[Problem]:
         yield _loose(files, place, f"chmod {_directory_mode(files):o} {word}")
     elif not place.is_sound:
         message = f"{place.path} has mode {place.mode:04o}, so that programs find no secrets file in it."
-        yield Problem("unreadable", place.path, message, _as_user(files, f"chmod u+rwx {word}"))
+        yield Problem("unreadable", place.path, message, as_user(files, f"chmod u+rwx {word}"))
 
 
 def _directory_mode(files: UserFiles) -> int:
@@ -452,7 +390,7 @@ def _foreign(files: UserFiles, place: Place) -> Problem:
 
 def _loose(files: UserFiles, place: Place, command: str) -> Problem:
     message = f"{place.path} has mode {place.mode:04o}, which lets others in."
-    return Problem("loose_mode", place.path, message, _as_user(files, command))
+    return Problem("loose_mode", place.path, message, as_user(files, command))
 
 
 # Programs -------------------------------------------------------------------------------------------------------------
@@ -463,20 +401,7 @@ def _installed(files: UserFiles) -> Iterable[Problem]:
         number = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
         if FIRST_BAD_CAVECLIENT <= number < FIRST_GOOD_CAVECLIENT:
             message = f"caveclient {version} in {directory} writes secrets files that others can read, at every use."
-            yield Problem("known_bad_caveclient", directory, message, _upgrade(files, directory))
-
-
-def _upgrade(files: UserFiles, site_packages: str) -> str:
-    """Return the command that brings a caveclient that leaves the files alone."""
-    if site_packages.startswith(files.managed + "/"):
-        return "ansible-playbook connectomics.cave.provision --tags install -e 'caveclient_version=>=6.4'"
-    prefix, _lib, version = os.path.dirname(site_packages).rpartition("/lib/")
-    if prefix.endswith("/.local"):
-        # Debian's pip refuses users' packages unless told; older ones know no option for it, but ignore the variable.
-        command = f"env PIP_BREAK_SYSTEM_PACKAGES=1 {version} -m pip install --user --upgrade 'caveclient>=6.4'"
-    else:
-        command = f"{quoted(prefix)}/bin/python -m pip install --upgrade 'caveclient>=6.4'"
-    return _as_user(files, command)
+            yield Problem("known_bad_caveclient", directory, message, upgrade(files, directory))
 
 
 # Words ----------------------------------------------------------------------------------------------------------------

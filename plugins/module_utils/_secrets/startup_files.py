@@ -321,22 +321,17 @@ class _Reader:
         if rest[:1] != [VARIABLE]:
             if any(map(_may_set, words)):
                 raise _Unclear
-            if rest:
-                self.values[rest[0]] = None
-                if len(rest) == 2 and not {"-e", "--erase", "-q", "--query"} & set(options):
-                    try:
-                        self.values[rest[0]] = self._expanded(rest[1])
-                    except _Unclear:
-                        return
+            self.values.update(dict.fromkeys(rest[:1]))
             return
-        short = "".join(option[1:] for option in options if not option.startswith("--"))
-        if {"-q", "--query"} & set(options) or "q" in short:
+        long = {option for option in options if option.startswith("--")}
+        short = set("".join(option[1:] for option in options if option not in long))
+        if "q" in short or "--query" in long:
             return
-        if "e" in short or "--erase" in options:
+        if "e" in short or "--erase" in long:
             self._set("", line)
             return
-        self.exported = "x" in short or "--export" in options
-        if len(rest) != 2 or set(short) - set("gxU"):
+        self.exported = "x" in short or "--export" in long
+        if len(rest) != 2 or short - set("gxU") or long - {"--global", "--universal", "--export"}:
             raise _Unclear
         self._set(self._expanded(rest[1]) or None, line)
 
@@ -368,8 +363,7 @@ class _Reader:
         if raw == "~" or raw.startswith("~/"):
             if self.language == PLAIN:
                 raise _Unclear
-            raw = f"{self._value('HOME')}{raw[1:]}"
-            return self._parts(raw[len(str(self.values["HOME"])) :], start=str(self.values["HOME"]))
+            return self._parts(raw[1:], start=self._value("HOME"))
         return self._parts(raw)
 
     def _parts(self, raw: str, start: str = "") -> str:

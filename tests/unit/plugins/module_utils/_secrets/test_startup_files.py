@@ -114,6 +114,8 @@ def test_shells(line: str, expected: str) -> None:
         (FISH, "set -gx CLOUD_VOLUME_DIR (pwd)/cv", UNCLEAR),
         (FISH, "set -gx CLOUD_VOLUME_DIR {$HOME}/cv", UNCLEAR),
         (FISH, "set -g CLOUD_VOLUME_DIR /a", UNCLEAR),
+        (FISH, "set --local --export CLOUD_VOLUME_DIR /a", UNCLEAR),
+        (FISH, "set S /a; set -gx CLOUD_VOLUME_DIR $S/cv", UNCLEAR),
         (CSH, "setenv CLOUD_VOLUME_DIR /data/cv", "/data/cv"),
         (CSH, "setenv CLOUD_VOLUME_DIR ~/cv", "/home/alice/cv"),
         (CSH, "setenv CLOUD_VOLUME_DIR /scratch/$user/cv", "/scratch/alice/cv"),

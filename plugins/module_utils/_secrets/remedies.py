@@ -1,0 +1,103 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The commands that put a user's files right: pure functions of what was found.
+
+Commands that follow links run as the user (sudo -u), so that no link of the user's misleads root.
+"""
+
+from __future__ import annotations
+
+import os.path
+from typing import NamedTuple
+
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.inspect import UserFiles
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import Doubt
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_files import CSH, FISH, PLAIN, SHELL
+from ansible_collections.connectomics.cave.plugins.module_utils._text import quoted
+
+_TAKE_AWAY = {
+    SHELL: "unset CLOUD_VOLUME_DIR",
+    FISH: "set -e CLOUD_VOLUME_DIR",
+    CSH: "unsetenv CLOUD_VOLUME_DIR",
+}
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong: a code of ``PROBLEMS``, where, what, and the command to run."""
+
+    code: str
+    path: str
+    message: str
+    remedy: str
+
+
+def as_user(files: UserFiles, command: str) -> str:
+    """Return a command to be run as the user; who has no account is named by the user id."""
+    name = f"#{files.uid}" if files.user == str(files.uid) else files.user
+    return f"sudo -u {quoted(name)} {command}" if files.by_root else command
+
+
+def beside(files: UserFiles, path: str, command: str) -> str:
+    """Return a command that changes the directory of ``path``: to be run as the user where it is the user's."""
+    mine = {place.path for place in files.places if place.kind != "file" and place.uid == files.uid}
+    return as_user(files, command) if os.path.dirname(path) in {files.home, *mine} else f"sudo {command}"
+
+
+def discard(path: str, files: UserFiles) -> str:
+    """Return the command that takes a file out of the readers' way. It is kept: its token may be the good one."""
+    word = quoted(path)
+    return beside(files, path, f"mv {word} {word}.unused")
+
+
+def remove(path: str, files: UserFiles, key: str) -> str:
+    """Return the command that removes a file whose token should be gone; one with further keys is kept."""
+    entry = files.listing.get(path)
+    further = entry is not None and entry.text is not None and set(_files.values(entry.text)) - {key}
+    return discard(path, files) if further else beside(files, path, f"rm {quoted(path)}")
+
+
+def unset_cloud_volume_dir(files: UserFiles) -> str:
+    """Return the command that takes the variable away, by a last line that leaves all others as they are."""
+    found = files.cloud_volume_dir
+    if not found.path:
+        return "unset CLOUD_VOLUME_DIR"
+    if found.path.startswith("/etc/") or found.language == PLAIN:
+        return _comment_out(files, found.path, found.language)
+    line = _TAKE_AWAY[found.language]
+    return as_user(files, f"sh -c {quoted(f'echo {line} >> {quoted(found.path)}')}")
+
+
+def _comment_out(files: UserFiles, path: str, language: str) -> str:
+    nothing = "#" if language == PLAIN else ": #"  # in a shell, a command has to stay where one was
+    command = f"sed -i 's/^[^#]*CLOUD_VOLUME_DIR/{nothing} &/' {quoted(path)}"
+    return f"sudo {command}" if path.startswith("/etc/") else as_user(files, command)
+
+
+def decide(files: UserFiles, doubt: Doubt) -> str:
+    """Return the command that makes it certain what a startup file sets, by a last line of its own."""
+    path = quoted(doubt.path)
+    if doubt.path.startswith("/etc/") or doubt.language == PLAIN:
+        return _comment_out(files, doubt.path, doubt.language)
+    value = files.cloud_volume_dir.value
+    if doubt.language == SHELL:
+        shell = "zsh" if os.path.basename(doubt.path).startswith(".z") else "bash"
+        current = f"'{value}'" if doubt.other and "'" not in value else '"${CLOUD_VOLUME_DIR:-$HOME/.cloudvolume}"'
+        script = f'printf "\\nexport CLOUD_VOLUME_DIR=%q\\n" {current} >> {path}'
+        return as_user(files, f"env HOME={quoted(files.home)} {shell} -ic {quoted(script)}")
+    return as_user(files, f"sh -c {quoted(f'echo {_TAKE_AWAY[doubt.language]} >> {path}')}")
+
+
+def upgrade(files: UserFiles, site_packages: str) -> str:
+    """Return the command that brings a caveclient that leaves the files alone."""
+    if site_packages.startswith(files.managed + "/"):
+        return "ansible-playbook connectomics.cave.provision --tags install -e 'caveclient_version=>=6.4'"
+    prefix, _lib, version = os.path.dirname(site_packages).rpartition("/lib/")
+    if prefix.endswith("/.local"):
+        # Debian's pip refuses users' packages unless told; older ones know no option for it, but ignore the variable.
+        command = f"env PIP_BREAK_SYSTEM_PACKAGES=1 {version} -m pip install --user --upgrade 'caveclient>=6.4'"
+    else:
+        command = f"{quoted(prefix)}/bin/python -m pip install --upgrade 'caveclient>=6.4'"
+    return as_user(files, command)
