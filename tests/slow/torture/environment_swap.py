@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import stub_wheels
+from interpreters import open_python
 from torture.attacks import Report, Short, attack
 from torture.tracing import Point, points, traced
 from torture.write_path import scratch, thinned
@@ -85,7 +86,7 @@ class Site:
             "find_links": [str(self.wheels)],
             "remote_src": True,
             "offline": True,
-            "python": "",
+            "python": open_python(),
             "keep": 1,
             "jupyter_kernel": None,
             "jupyter_dir": str(self.folder / "jupyter"),
