@@ -18,7 +18,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._environment imp
 from ansible_collections.connectomics.cave.plugins.module_utils._environment import processes as _processes
 from ansible_collections.connectomics.cave.plugins.module_utils._environment import proof as _proof
 from ansible_collections.connectomics.cave.plugins.module_utils._environment.installers import Installer, Job
-from ansible_collections.connectomics.cave.plugins.module_utils._environment.pythons import Python
+from ansible_collections.connectomics.cave.plugins.module_utils._environment.pythons import PROBE_TIMEOUT, Python
 from ansible_collections.connectomics.cave.plugins.module_utils._environment.request import Mode, Options, Source
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import mask_credentials
@@ -188,8 +188,9 @@ class Environment:
     def find_installer(self, python: Python, work: Path, into_existing: bool) -> Installer:
         """Return an installer that runs here; see choose_installer."""
         wanted, given = self.options.installer, self.options.from_controller
+        timeout = min(PROBE_TIMEOUT, self.remaining())
         try:
-            return _installers.choose_installer(wanted, python, given, self.environ, work, into_existing)
+            return _installers.choose_installer(wanted, python, given, self.environ, work, into_existing, timeout)
         except CaveError as error:
             needs = {**self.needs(python), "tools": error.details["needs"]}
             raise CaveError(error.message, needs=needs) from error

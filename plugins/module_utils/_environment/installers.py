@@ -81,6 +81,7 @@ def choose_installer(
     environ: Mapping[str, str],
     workdir: Path,
     into_existing: bool,
+    timeout: float = PROBE_TIMEOUT,
 ) -> Installer:
     """Return the first installer that runs: uv before pip, and what the host has before what was brought.
 
@@ -91,6 +92,7 @@ def choose_installer(
         environ: the environment to run it in.
         workdir: a folder for links that are needed for the installation alone.
         into_existing: the environment is somebody's, and its own pip is to be used when it has one.
+        timeout: seconds in which each has to say its version.
 
     Raises:
         CaveError: there is none; its detail ``needs`` says what would help.
@@ -100,13 +102,13 @@ def choose_installer(
         kind = "pip"
     if kind in ("auto", "uv"):
         for program in filter(None, (find_uv(environ), from_controller.uv)):
-            outcome = run([program, "--version"], environ, PROBE_TIMEOUT)
+            outcome = run([program, "--version"], environ, timeout)
             if outcome.returncode == 0:
                 return Installer("uv", _version_in(outcome.output), (program,))
             reasons.append(_why_not(program, outcome))
     if kind in ("auto", "pip"):
         for program_of_pip in _pips(python, from_controller, workdir, into_existing):
-            outcome = run([python.executable, *program_of_pip, "--version"], environ, PROBE_TIMEOUT)
+            outcome = run([python.executable, *program_of_pip, "--version"], environ, timeout)
             if outcome.returncode == 0:
                 return Installer("pip", _version_in(outcome.output), program_of_pip)
             reasons.append(_why_not(program_of_pip[-1], outcome))
@@ -328,10 +330,12 @@ def _prepare(job: Job, environ: Mapping[str, str], workdir: Path) -> tuple[list[
     return [*command, "-r", str(requirements), "-c", str(constraints)], changed
 
 
-def make_environment(python: Python, place: str, installer: Installer, environ: Mapping[str, str]) -> Outcome:
+def make_environment(
+    python: Python, place: str, installer: Installer, environ: Mapping[str, str], timeout: float
+) -> Outcome:
     """Make a virtual environment without pip: Python alone can, on a Debian without python3-venv too."""
     if python.has_venv:
-        return run([python.executable, "-I", "-m", "venv", "--without-pip", place], environ, PROBE_TIMEOUT * 5)
+        return run([python.executable, "-I", "-m", "venv", "--without-pip", place], environ, timeout)
     if installer.kind == "uv":
-        return run([*installer.program, "venv", "--python", python.executable, place], environ, PROBE_TIMEOUT * 5)
+        return run([*installer.program, "venv", "--python", python.executable, place], environ, timeout)
     return Outcome(1, "", f"{python.executable} has no module venv")

@@ -145,7 +145,7 @@ class Managed(Environment):
         try:
             installer = self.find_installer(python, work, into_existing=False)
             source = self.source(work)
-            made = _installers.make_environment(python, str(place), installer, self.environ)
+            made = _installers.make_environment(python, str(place), installer, self.environ, self.remaining())
             if made.returncode != 0:
                 raise _errors.explain(made, source, f"make a virtual environment in {place}", self.remaining())
             place.chmod(0o700)  # until it is filled
