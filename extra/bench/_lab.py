@@ -20,8 +20,6 @@ from typing import Any
 from ansible_run import ROOT, environment
 from fleet import Fleet
 
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
-from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.decide import Subject
 from cave_server import CaveServer
 
 from ._meter import BenchError, Group, Meter, Sample
@@ -63,13 +61,8 @@ class Lab:
                 self._tokens[user] = self.cave.add_person(user, ["minnie65_public"]).token
             elif new_tokens:
                 self._tokens[user] = self.cave.make_token(user)
-        hosts = list(self.fleet.hosts)
         return {
             "bench_tokens": [{"user": user, "token": token} for user, token in self._tokens.items()],
-            "bench_subjects": [
-                Subject(self.cave.url, fingerprint(token), [user], hosts, new=fingerprint(token)).as_dict()
-                for user, token in self._tokens.items()
-            ],
             "bench_server": self.cave.url,
             "bench_ca": CA_FILE,
             "bench_group": GROUP,

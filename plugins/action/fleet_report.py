@@ -49,6 +49,7 @@ ARGUMENTS = {
     "title": {"type": "str"},
     "hosts": {"type": "list", "elements": "str"},
     "results": {"type": "list", "elements": "str", "default": ["__caveclient_result"]},
+    "found": {"type": "dict", "default": {}},
     "merge": {"type": "list", "elements": "path"},
     "notes": {"type": "list", "elements": "str", "default": []},
     "unfinished": {"type": "list", "elements": "str", "default": []},
@@ -142,10 +143,11 @@ class ActionModule(CaveAction):
         # The raw variables: a result is data, and a template in a host's message must stay one.
         results, names = {}, {name for name in variables if name.startswith("caveclient_")}
         tokens = set(self._own_tokens(variables))
-        for host in options["hosts"] or run.get("hosts", variables["ansible_play_hosts_all"]):
+        hosts = options["hosts"] or run.get("hosts", variables["ansible_play_hosts_all"])
+        for host in dict.fromkeys([*hosts, *options["found"]]):
             own = hostvars.raw_get(host) if host in hostvars else {}
             names.update(name for name in own if name.startswith("caveclient_"))
-            results[host] = [own.get(name) or None for name in run["results"]]
+            results[host] = options["found"].get(host) or [own.get(name) or None for name in run["results"]]
             if any(isinstance(found, Mapping) and found.get("failed") for found in results[host]):
                 tokens.update(_tokens(partial(_templated, hostvars, host)))
         clean = Cleaner(tokens)

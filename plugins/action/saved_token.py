@@ -10,12 +10,17 @@ from typing import Any
 
 from ansible_collections.connectomics.cave.plugins.modules import saved_token
 from ansible_collections.connectomics.cave.plugins.plugin_utils._action import TokenAction, tokens_to_prove
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.sealed import with_renewed_tokens
 
 
 class ActionModule(TokenAction):
     """See plugins/modules/saved_token.py for the options."""
 
     module = saved_token
+
+    def arguments(self, args: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments with the tokens that a rotation has made in this run."""
+        return with_renewed_tokens(args, "tokens")
 
     def requests(self, args: dict[str, Any]) -> int:
         """Return one for each token that is proven."""

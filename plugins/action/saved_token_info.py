@@ -10,6 +10,7 @@ from typing import Any
 
 from ansible_collections.connectomics.cave.plugins.modules import saved_token_info
 from ansible_collections.connectomics.cave.plugins.plugin_utils._action import TokenAction, is_true, length
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.sealed import with_renewed_tokens
 
 
 class ActionModule(TokenAction):
@@ -21,7 +22,7 @@ class ActionModule(TokenAction):
         """Return the arguments with ``expected`` as a list, also where it is a mapping of users to tokens."""
         expected: Any = args.get("expected")
         if not hasattr(expected, "items"):
-            return args
+            return with_renewed_tokens(args, "expected")
         return {**args, "expected": [{"user": user, "token": token} for user, token in expected.items()]}
 
     def requests(self, args: dict[str, Any]) -> int:

@@ -6,42 +6,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
 
+from ansible.template import Templar
 from ansible.utils.display import Display
+from cryptography.fernet import InvalidToken
 
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.plugin_utils._action import CaveAction
 from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import vault_secrets
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import decide as _decide
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import hosts as _hosts
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import steps as _steps
-from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.decide import Seen, Subject
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.inventory import (
+    Host,
+    Lazily,
+    VaultFiles,
+    inventory_of,
+    read_host,
+)
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.model import (
+    REVOKE,
+    STRATEGIES,
+    Request,
+    Rotation,
+    Seen,
+)
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.revoke import revoke_taken_off
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.sealed import (
+    replaced_in_this_run,
+    seal,
+    seal_state,
+    unseal_state,
+)
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.state import Settings, State
 
 display = Display()
 
 ARGUMENT_SPEC: dict[str, Any] = {
-    "step": {"type": "str", "required": True, "choices": ["prove", "begin", "judge", "wait", "end"]},
-    "hosts": {"type": "list", "elements": "str", "required": True},
-    "subjects": {"type": "list", "elements": "dict", "default": []},
-    "marks": {"type": "list", "elements": "dict", "default": []},
-    "canaries": {"type": "list", "elements": "list", "default": []},
-    "strategy": {"type": "str", "choices": list(_decide.STRATEGIES), "default": "auto"},
+    "step": {
+        "type": "str",
+        "required": True,
+        "choices": ["prove", "begin", "canary", "roll_out", "wait", "finish", "revoke"],
+    },
+    "state": {"type": "str", "no_log": True},
+    "results": {"type": "dict", "default": {}},
+    "stored": {"type": "list", "elements": "str", "default": []},
+    "strategy": {"type": "str", "choices": list(STRATEGIES), "default": "cutover"},
     "name": {"type": "str", "default": ""},
     "users": {"type": "list", "elements": "str", "default": []},
     "canary": {"type": "list", "elements": "str", "default": []},
+    "give_up": {"type": "list", "elements": "str", "default": []},
+    "anyway": {"type": "bool", "default": False},
+    "force": {"type": "bool", "default": False},
+    "old": {"type": "list", "elements": "str", "default": []},
     "vault_file": {"type": "list", "elements": "path", "default": []},
     "vault_id": {"type": "str"},
-    "own_store": {"type": "bool", "default": False},
+    "store_tasks": {"type": "path"},
     "other_person": {"type": "bool", "default": False},
-    "revoke": {"type": "str", "choices": ["when_unused", "even_if_used", "never"], "default": "when_unused"},
+    "revoke": {"type": "str", "choices": list(REVOKE), "default": "when_unused"},
     "grace": {"type": "float", "default": 310.0},
     "ca_path": {"type": "path"},
     "timeout": {"type": "int", "default": 30},
     "retries": {"type": "int", "default": 2},
 }
-LOOKED, RELOOKED, ELSEWHERE = "__caveclient_looked", "__caveclient_relooked", "__caveclient_elsewhere"
-CANARY, CANARY_VERIFIED, SAVED = "__caveclient_canary", "__caveclient_canary_verified", "__caveclient_saved"
 
 
 class ActionModule(CaveAction):
@@ -57,231 +89,310 @@ class ActionModule(CaveAction):
         """Return the task's result."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         _validation, options = self.validate_argument_spec(ARGUMENT_SPEC)
-        variables = task_vars or {}
-        steps: dict[str, Callable[[_Step], dict[str, Any]]] = {
-            "prove": _prove,
-            "begin": _begin,
-            "judge": _judge,
-            "wait": _wait,
-            "end": _end,
-        }
-        step = _Step(options, variables, vault_secrets(self._loader), bool(self._task.check_mode))
+        step = _Step(options, task_vars or {}, self._loader, bool(self._task.check_mode))
         try:
-            return {**result, "changed": False, **steps[options["step"]](step)}
+            found = getattr(step, options["step"])()
+        except InvalidToken:
+            return {**result, "failed": True, "msg": "The state is not one that a step of this run returned."}
         except CaveError as error:
             return {**result, "failed": True, "msg": error.message, **error.details}
+        # At -v, Ansible would print some hundred kilobytes of it.
+        return {**result, "changed": False, "_ansible_verbose_override": True, **found}
 
 
 class _Step:
-    """What a step knows: its options, the variables of all hosts, and what their tasks registered."""
+    """The steps, with what they need of Ansible."""
 
-    def __init__(
-        self, options: Mapping[str, Any], variables: Mapping[str, Any], secrets: list[tuple[str, Any]], check: bool
-    ) -> None:
+    def __init__(self, options: dict[str, Any], variables: Mapping[str, Any], loader: Any, check: bool) -> None:
         self.options = options
-        self.secrets = secrets
+        self.variables = variables
+        self.loader = loader
         self.check = check
-        self.subjects = [Subject.of(entry) for entry in options["subjects"]]
-        self.play_hosts: list[str] = list(variables["ansible_play_hosts_all"])
-        self._hostvars = variables["hostvars"]
-        self.settings = _steps.Settings(
+        self.hostvars = variables["hostvars"]
+        if options["step"] not in ("prove", "revoke"):
+            self.state: State = unseal_state(str(options["state"]))
+
+    def registered(self, what: str, hosts: Iterable[str]) -> dict[str, Mapping[str, Any]]:
+        """Return what hosts' tasks registered under the name given for it. Not templated: a result is data."""
+        name = self.options["results"].get(what)
+        found = {host: self.hostvars.raw_get(host).get(name) for host in hosts if name and host in self.hostvars}
+        return {host: result for host, result in found.items() if isinstance(result, Mapping) and result}
+
+    def _entries(self, host: str) -> list[Any]:
+        """Return the entries of a host, each of whose values is filled in by itself. Raises AnsibleError."""
+        raw = self.hostvars.raw_get(host)
+        templar = Templar(loader=self.loader, variables={**raw, "hostvars": self.hostvars})
+        entries = raw["caveclient_tokens"]
+        if not isinstance(entries, (list, tuple)):
+            return cast("list[Any]", templar.template(entries))
+        return [Lazily(entry, templar.template) if isinstance(entry, Mapping) else entry for entry in entries]
+
+    def vault(self) -> VaultFiles:
+        """Return the files with variables beside the inventory and the playbook."""
+        folders: dict[str, None] = {}
+        sources: dict[str, None] = {}
+        for name in self.state.hosts:
+            raw = self.hostvars.raw_get(name)
+            folders.update({raw["inventory_dir"]: None} if raw.get("inventory_dir") else {})
+            sources.update({raw["inventory_file"]: None} if raw.get("inventory_file") else {})
+        folders[self.loader.get_basedir()] = None
+        return VaultFiles(
+            folders, sources, self.options["vault_file"], vault_secrets(self.loader), self.options["vault_id"] or None
+        )
+
+    def _read_hosts(self) -> dict[str, Host]:
+        """Return what the variables of all hosts that Ansible knows say."""
+        names = [*self.variables["groups"]["all"], *self.variables["ansible_play_hosts_all"]]
+        replaced = replaced_in_this_run()
+        return {
+            name: _renewed(read_host(name, self.hostvars[name], partial(self._entries, name)), replaced)
+            for name in dict.fromkeys(names)
+        }
+
+    def _settings(self) -> Settings:
+        options = self.options
+        return Settings(
+            options["timeout"], options["retries"], options["ca_path"] or None, options["grace"], self.check
+        )
+
+    # Before any host is contacted
+
+    def prove(self) -> dict[str, Any]:
+        """Gather who holds what, and ask the servers about the tokens."""
+        run = list(self.variables["ansible_play_hosts_all"])
+        hosts = self._read_hosts()
+        options = self.options
+        request = Request(
+            hosts=tuple(run),
             strategy=options["strategy"],
             name=options["name"],
             users=frozenset(options["users"]),
-            vault_files=tuple(options["vault_file"]),
-            vault_id=options["vault_id"] or None,
-            own_store=options["own_store"],
-            other_person=options["other_person"],
+            canary=tuple(options["canary"]),
+            give_up=frozenset(options["give_up"]),
+            anyway=options["anyway"],
             revoke=options["revoke"],
-            grace=options["grace"],
-            timeout=options["timeout"],
-            retries=options["retries"],
-            ca_path=options["ca_path"] or None,
-            check=check,
+            old=frozenset(options["old"]),
+            own_store=options["store_tasks"] is not None,
+            other_person=options["other_person"],
         )
+        store_tasks = _store_tasks(options["store_tasks"], self.loader, self.variables)
+        self.state = State(hosts, request, self._settings())
+        inventory = inventory_of(hosts.values())
+        _decide.refuse_impossible(inventory, request)
+        if options["vault_file"] and request.strategy == "overlap":
+            for path in options["vault_file"]:
+                if not Path(path).is_file():
+                    raise CaveError(f"caveclient_rotate_vault_file names {path}, which is no file. Nothing was done.")
+        _steps.ask_servers(self.state)
+        rotations = _decide.decide(inventory, {}, self.state.accounts, request)
+        meant = [item for item in rotations if item.action != "leave"]
+        if not meant and not any(host.problems for host in hosts.values()):
+            whom = f"for {', '.join(sorted(request.users))} " if request.users else ""
+            raise CaveError(f"No host has a token {whom}in caveclient_tokens, so there is nothing to rotate.")
+        dead = [item for item in meant if not self.state.accounts[item.source].accepted]
+        work = {
+            name: self._inspection(host, [item for item in meant if item not in dead]) for name, host in hosts.items()
+        }
+        return {
+            "state": seal_state(self.state),
+            "hosts": {name: what for name, what in work.items() if what},
+            "store_tasks": store_tasks,
+        }
 
-    def holders(self) -> tuple[list[_steps.Holder], dict[str, str]]:
-        """Return everybody's entries on all hosts that are meant, and what keeps some from being read."""
-        return _steps.gather(self.options["hosts"], lambda host: self._hostvars[host])
+    def _inspection(self, host: Host, rotations: list[Rotation]) -> dict[str, Any] | None:
+        """Return what saved_token_info is to look at on a host; None when there is no need to look at it."""
+        overlap = self.state.request.strategy == "overlap" or self.state.request.old
+        entries = {entry for item in rotations for entry in item.entries}
+        mine = [item for item in host.held if item.entry in entries]
+        if not mine and not (overlap and rotations and host.name in self.state.request.hosts):
+            return None
+        expected = [
+            {key: value for key, value in item.own.items() if key in ("user", "server", "datastacks", "key")}
+            for item in mine
+        ]
+        found = {"expected": expected, "server": host.server, "datastacks": list(host.datastacks), **host.settings}
+        # Before a token dies, every account of a host is looked at: it may lie with somebody else.
+        return found if overlap else {**found, "users": list(dict.fromkeys(item.entry.user for item in mine))}
 
-    def variable_files(self) -> list[str]:
-        """Return the files in which the vault's variables are looked for."""
-        if self.settings.vault_files:
-            return list(self.settings.vault_files)
-        folders = [self._hostvars[host].get("inventory_dir") for host in self.options["hosts"]]
-        return _steps.variable_files(folder for folder in folders if folder)
+    # Make and store
 
-    def registered(self, host: str, name: str) -> Mapping[str, Any]:
-        """Return what a host's task registered. Not templated: a result is data."""
-        found = self._hostvars.raw_get(host).get(name) if host in self._hostvars else None
-        return found if isinstance(found, Mapping) else {}
+    def begin(self) -> dict[str, Any]:
+        """Decide, make the new tokens, and store them."""
+        state = self.state
+        results = self.registered("inspected", state.request.hosts)
+        state.seen = {host: _hosts.seen_of(result) for host, result in results.items()}
+        inventory = inventory_of(state.hosts.values(), state.refused)
+        changed = _steps.begin(state, inventory, self.vault())
+        first = [host for rotation in state.rotations for host in rotation.canaries]
+        order = sorted(dict.fromkeys(first), key=first.count, reverse=True)
+        return {
+            "changed": changed,
+            "state": seal_state(state),
+            "rotations": [_shown(state, rotation) for rotation in state.rotations],
+            "unstored": [_shown(state, item) for item in state.rotations if item.tokens in state.unstored],
+            "ansible_facts": {"cave_rotation": {"canaries": order}},
+        }
+
+    # The hosts
+
+    def _canaries(self) -> dict[str, Mapping[str, Any] | None]:
+        hosts = {host for rotation in self.state.rotations for host in rotation.canaries}
+        saved, verified = self.registered("canary", hosts), self.registered("verified", hosts)
+        return {host: _hosts.merged([saved.get(host), verified.get(host)]) for host in hosts}
+
+    def _saved(self) -> dict[str, Mapping[str, Any] | None]:
+        canaries = self._canaries()
+        saved = self.registered("saved", self.state.request.hosts)
+        return {host: _hosts.merged([canaries.get(host), saved.get(host)]) for host in self.state.request.hosts}
+
+    def canary(self) -> dict[str, Any]:
+        """Return what the hosts of this batch get, of the tokens that no canary has yet."""
+        _steps.note_stored(self.state, self.options["stored"])
+        hosts = self.variables["ansible_play_hosts_all"]
+        todo = self._todo(hosts, self._canaries(), first=True)
+        batch = self.variables["ansible_play_batch"]
+        return {"hosts": {host: what for host, what in todo.items() if host in batch}, "proven": not todo}
+
+    def roll_out(self) -> dict[str, Any]:
+        """Return what each host gets."""
+        _steps.note_stored(self.state, self.options["stored"])
+        hosts = self._todo(self.state.request.hosts, self._canaries())
+        return {"hosts": hosts, "state": seal_state(self.state)}
+
+    def _todo(
+        self, hosts: Iterable[str], results: Mapping[str, Mapping[str, Any] | None], first: bool = False
+    ) -> dict[str, Any]:
+        state = self.state
+        stopped = _hosts.stopped(state, results)
+        done = {item.tokens for item in state.rotations if _hosts.passed(state, item, results)[0]}
+        found = {}
+        for name in hosts:
+            if not isinstance(state.seen.get(name), Seen):
+                continue
+            mine = [
+                item
+                for item in state.rotations
+                if (name in item.canaries and (name in state.request.canary or item.tokens not in done))
+                or (not first and not _hosts.has_it(item, name, results.get(name)))
+            ]
+            todo = _hosts.todo(state, state.hosts[name], {} if first else stopped, mine)
+            if todo.entries:
+                host = state.hosts[name]
+                found[name] = {
+                    "tokens": todo.entries,
+                    "server": host.server,
+                    "datastacks": list(host.datastacks),
+                    **host.settings,
+                }
+        return found
+
+    def wait(self) -> dict[str, Any]:
+        """Wait for those who still use an old token, and return the hosts to look at once more."""
+        state = self.state
+        ends = [rotation for rotation in state.rotations if not rotation.idle]
+        if any(rotation.old for rotation in ends):
+            _steps.wait(state, self._saved(), display.display)
+        again = state.request.hosts if any(rotation.old for rotation in ends) and not self.check else ()
+        outside = [
+            host for host in state.hosts
+            if host not in state.request.hosts and any(host in rotation.hosts for rotation in ends)
+        ]  # fmt: skip
+        if again:
+            unknown = inventory_of(state.hosts.values()).unknown
+            outside += [host for host in unknown if host not in (*state.request.hosts, *outside)]
+        observers = list(state.request.hosts)[: len(outside)]
+        return {
+            "state": seal_state(state),
+            "outside": {host: outside[number :: len(observers)] for number, host in enumerate(observers)},
+            "ansible_facts": {"cave_rotation": {"again": list(again), "observers": observers}},
+        }
+
+    # The end
+
+    def finish(self) -> dict[str, Any]:
+        """Revoke what nobody needs any more, and say how it ended for every token and host."""
+        state = self.state
+        run = state.request.hosts
+        results = self._canaries()
+        registered = self.registered("saved", run)
+        saved = self._saved()
+        again = self.registered("again", run)
+        if any(rotation.old for rotation in state.rotations):
+            before = state.seen
+            state.seen = {host: _hosts.seen_of(result) for host, result in again.items()}
+            state.seen.update({host: what for host, what in before.items() if isinstance(what, str)})
+        for result in self.registered("elsewhere", run).values():
+            for item in result.get("results") or [result]:
+                name = item.get("caveclient_other") if isinstance(item, Mapping) else None
+                if isinstance(name, str):
+                    state.seen[name] = _hosts.seen_of(item)
+        _hosts.note_replaced(state, saved)
+        revoked = _steps.finish(state, inventory_of(state.hosts.values(), state.refused), self.vault(), saved)
+        told, unfinished = _steps.notes(state)
+        stopped = _hosts.stopped(state, results)
+        found = {
+            host: what
+            for host in state.hosts
+            for what in [
+                _hosts.found_on(state, host, saved.get(host), stopped, host in registered and host not in results)
+            ]
+            if what is not None
+        }
+        return {
+            "changed": revoked,
+            "ansible_facts": {"cave_rotation": {"notes": told, "unfinished": unfinished, "found": found}},
+        }
+
+    def revoke(self) -> dict[str, Any]:
+        """Revoke the tokens that were taken off the hosts of the run."""
+        request = Request(tuple(self.variables["ansible_play_hosts_all"]))
+        state = State(self._read_hosts(), request, self._settings())
+        removed = {host: _hosts.merged([result]) for host, result in self.registered("removed", request.hosts).items()}
+        done = revoke_taken_off(state, frozenset(self.options["users"]), removed, self.options["force"])
+        facts = {"notes": done.notes, "unfinished": done.unfinished, "revoked": done.tokens}
+        return {"changed": bool(done.tokens), "ansible_facts": {"cave_rotation": facts}}
 
 
-def _unreachable(result: Mapping[str, Any]) -> bool:
-    return result.get("unreachable") is True
+def _renewed(host: Host, replaced: Mapping[str, str]) -> Host:
+    """Return a host's entries with the tokens that this run has replaced already."""
+    if not replaced:
+        return host
+    held = []
+    for item in host.held:
+        token = item.token
+        while token in replaced:
+            token = replaced[token]
+        held.append(item._replace(token=token, entry=item.entry._replace(token=fingerprint(token))))
+    return host._replace(held=tuple(held))
 
 
-def _users(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    found = result.get("users")
-    return [item for item in found if isinstance(item, Mapping)] if isinstance(found, Sequence) else []
+def _store_tasks(path: str | None, loader: Any, variables: Mapping[str, Any]) -> str:
+    """Return where the file with the user's own tasks is: by the inventory or the playbook, or in this folder."""
+    if path is None:
+        return ""
+    folders = [variables.get("inventory_dir"), variables.get("playbook_dir"), loader.get_basedir(), Path.cwd()]
+    found = [Path(str(folder)) / path for folder in folders if folder]
+    real = next((item for item in found if item.is_file()), None)
+    if real is None:
+        where = ", ".join(dict.fromkeys(str(item.parent) for item in found))
+        raise CaveError(
+            f"caveclient_rotate_store_tasks names {path}, which is no file in {where}. Correct the path. "
+            "Nothing was done."
+        )
+    return str(real.resolve())
 
 
-def _well(result: Mapping[str, Any]) -> bool:
-    """Whether a task ran and did all that it was asked for."""
-    return bool(result) and not any(result.get(flag) for flag in ("failed", "unreachable", "skipped"))
-
-
-# The steps ------------------------------------------------------------------------------------------------------------
-
-
-def _prove(step: _Step) -> dict[str, Any]:
-    holders, problems = step.holders()
-    subjects = _steps.prove(holders, step.settings)
-    meant = [subject for subject in subjects if subject.action != "left_out"]
-    if not meant:
-        whom = f"for {', '.join(sorted(step.settings.users))} " if step.settings.users else ""
-        why = " ".join(f"{host}: {message}" for host, message in list(problems.items())[:3])
-        raise CaveError(f"No host has a token {whom}in caveclient_tokens, so there is nothing to rotate. {why}".strip())
-    _stop_when_all_are_refused(meant)
-    return {"subjects": [subject.as_dict() for subject in subjects]}
-
-
-def _stop_when_all_are_refused(subjects: Iterable[Subject]) -> None:
-    subjects = list(subjects)
-    if all(subject.refused for subject in subjects):
-        reasons = " ".join(f"{subject.name}: {subject.message}" for subject in subjects)
-        raise CaveError(f"Nothing was rotated, and no host was changed. {reasons}")
-
-
-def _begin(step: _Step) -> dict[str, Any]:
-    holders, _problems = step.holders()
-    before = [subject.as_dict() for subject in step.subjects]
-    _steps.begin(step.subjects, holders, _looked(step), step.secrets, step.variable_files(), step.settings)
-    _stop_when_all_are_refused(subject for subject in step.subjects if subject.action != "left_out")
-    reached = [host for host in step.play_hosts if not _unreachable(step.registered(host, LOOKED))]
-    troubled = {host: _trouble(step.registered(host, LOOKED)) for host in reached}
-    rounds = _steps.canaries(step.subjects, reached, troubled, step.options["canary"])
-    after = [subject.as_dict() for subject in step.subjects]
-    made = any(subject.action == "made" or subject.places for subject in step.subjects)
-    first = [host for attempt in rounds for host in attempt] or step.play_hosts[:1]
-    return {"changed": made and before != after, "subjects": after, "canaries": rounds, "first": first}
-
-
-def _looked(step: _Step) -> dict[tuple[str, str, str], _steps.Looked]:
-    found = {}
-    for host in step.play_hosts:
-        for entry in _users(step.registered(host, LOOKED)):
-            access = entry.get("access")
-            person = access.get("person") if isinstance(access, Mapping) else None
-            number = person.get("id") if isinstance(person, Mapping) else None
-            found[host, str(entry.get("user")), str(entry.get("server"))] = _steps.Looked(
-                str(entry.get("fingerprint") or ""), number if isinstance(number, int) else None
-            )
-    return found
-
-
-def _trouble(result: Mapping[str, Any]) -> int:
-    """Return how likely a host is to fail for reasons of its own."""
-    if not _well(result):
-        return 1000
-    problems = sum(len(entry.get("problems") or ()) for entry in _users(result))
-    accesses = [entry["access"] for entry in _users(result) if isinstance(entry.get("access"), Mapping)]
-    cut_off = any(access.get("verdict") in ("unreachable", "tls_error") for access in accesses)
-    return problems + 100 * cut_off
-
-
-def _judge(step: _Step) -> dict[str, Any]:
-    """Tell whether one of the attempts went well. Nothing is asked: what their tasks registered says it."""
-    bad: dict[str, str] = {}
-    for attempt in step.options["canaries"]:
-        troubles = {host: _trouble_of_first(step, host) for host in attempt}
-        if not any(troubles.values()):
-            return {"passed": True}
-        bad.update({host: trouble for host, trouble in troubles.items() if trouble})
-    if not step.options["canaries"]:
-        return {"passed": True}
-    why = " ".join(f"{host}: {message}" for host, message in bad.items())
+def _shown(state: State, rotation: Rotation) -> dict[str, Any]:
+    """Return a rotation as results have it; no token is in it but sealed ones."""
+    value = state.values.get(rotation.new)
     return {
-        "passed": False,
-        "msg": f"Nothing was changed here, since the hosts that come first did not get well. {why}",
+        "action": rotation.action,
+        "users": list(rotation.users),
+        "hosts": list(rotation.hosts),
+        "server": state.servers.get(rotation.source, ""),
+        "given": rotation.source,
+        "new": rotation.new or None,
+        "old": [item.token for item in rotation.old],
+        "sealed": seal(value) if value is not None and rotation.tokens in state.unstored else "",
+        "message": " ".join(state.stories.get(rotation.tokens, [])) or rotation.reason,
     }
-
-
-def _trouble_of_first(step: _Step, host: str) -> str:
-    """Return what keeps a host from being well, or an empty string."""
-    for name in (CANARY, CANARY_VERIFIED):
-        result = step.registered(host, name)
-        if not _well(result) and not (name == CANARY_VERIFIED and step.check):
-            return str(result.get("msg") or "It was not reached.")
-    return ""
-
-
-def _wait(step: _Step) -> dict[str, Any]:
-    holders, _problems = step.holders()
-    done = [subject for subject in step.subjects if not _undone(step, subject, holders)]
-    marks = _steps.mark(done, step.settings)
-    if marks and step.settings.grace:
-        display.display(f"Every host has the new token. Waiting {step.settings.grace:g} s for uses of the old one.")
-    _steps.wait(marks, step.settings)
-    return {"ready": bool(marks), "marks": marks}
-
-
-def _undone(step: _Step, subject: Subject, holders: Iterable[_steps.Holder]) -> list[str]:
-    """Return the hosts of this run (with their users) on which a token was not saved and proven."""
-    saved = {
-        (host, str(entry.get("user")), str(entry.get("server"))): str(entry.get("msg") or "failed")
-        if entry.get("failed")
-        else ""
-        for host in step.play_hosts
-        for entry in _users(step.registered(host, SAVED))
-    }
-    undone = []
-    for holder in holders:
-        if holder.host in step.play_hosts and subject.holds(holder.server, _steps.named(holder)):
-            trouble = saved.get((holder.host, holder.user, holder.server), "not reached")
-            undone += [f"{holder.host} ({holder.user}: {trouble})"] if trouble else []
-    return undone
-
-
-def _end(step: _Step) -> dict[str, Any]:
-    holders, problems = step.holders()
-    seen = _seen(step)
-    ended = []
-    for subject in step.subjects:
-        if subject.action == "left_out":
-            continue
-        missing = _undone(step, subject, holders)
-        if not missing:
-            wanted = [(item.host, item.user) for item in holders if subject.holds(item.server, _steps.named(item))]
-            found = {(host, user): what for (host, user, server), what in seen.items() if server == subject.server}
-            missing = _decide.still_without(subject, wanted, found)
-        missing += [f"{host} ({message})" for host, message in problems.items()]
-        ended.append(_steps.end(subject, missing, step.options["marks"], step.settings))
-    return {
-        "changed": any(item.revoked for item in ended),
-        "notes": [item.note for item in ended],
-        "finished": all(item.finished for item in ended),
-        "unfinished": [item.note for item in ended if not item.finished],
-    }
-
-
-def _seen(step: _Step) -> dict[tuple[str, str, str], Seen]:
-    """Return what every host sends now, also those that a limit leaves out and that others looked at."""
-    found: dict[tuple[str, str, str], Seen] = {}
-    for host in step.play_hosts:
-        _add(found, host, step.registered(host, RELOOKED))
-        others = step.registered(host, ELSEWHERE).get("results")
-        for result in others if isinstance(others, Sequence) else ():
-            if isinstance(result, Mapping):
-                _add(found, str(result.get("__caveclient_other")), result)
-    return found
-
-
-def _add(found: dict[tuple[str, str, str], Seen], host: str, result: Mapping[str, Any]) -> None:
-    for entry in _users(result):
-        key = (host, str(entry.get("user")), str(entry.get("server")))
-        readers = entry.get("readers")
-        items = readers if isinstance(readers, Sequence) else ()
-        sent = [item.get("fingerprint") for item in items if isinstance(item, Mapping)]
-        problem = str(entry.get("msg") or "it could not be looked at") if entry.get("failed") else ""
-        found[key] = Seen(frozenset([*sent, entry.get("fingerprint")]), problem)

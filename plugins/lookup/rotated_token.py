@@ -2,24 +2,27 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The token that an earlier task of the same run has sealed."""
+"""The tokens that an earlier task of the same run has sealed."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: rotated_token
-short_description: Get the new token of a rotation, to store it
+short_description: Open the tokens that an earlier task of this run has sealed
 version_added: 0.1.0
 author: connectomics.cave contributors (@connectomics)
 description:
-  - Returns the token that M(connectomics.cave.token_rotation) has made in this run. It cannot be had in another run.
-  - It is for the tasks that store it in a vault of the lab's own. Use it right in the option of a module that does not
-    show it. A variable, a loop or C(debug) could show it.
+  - Returns the tokens that M(connectomics.cave.token_rotation) has sealed in this run. No other run can open them.
+  - Use it right in the option of a module that does not show it, such as
+    O(connectomics.cave.saved_token#module:tokens). A variable, a loop or C(debug) could show it.
 options:
   _terms:
-    description: RV(connectomics.cave.token_rotation#module:subjects[].sealed).
+    description:
+      - Sealed tokens, such as RV(connectomics.cave.token_rotation#module:unstored[].sealed).
+      - For a mapping with C(sealed), as RV(connectomics.cave.token_rotation#module:hosts) has them, the mapping comes
+        back with C(token) in its place.
     type: list
-    elements: str
+    elements: raw
     required: true
 seealso:
   - module: connectomics.cave.token_rotation
@@ -36,11 +39,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _raw:
-  description: The tokens.
+  description: The tokens, or the mappings with them.
   type: list
-  elements: str
+  elements: raw
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from ansible.errors import AnsibleLookupError
@@ -52,10 +56,17 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.sealed
 class LookupModule(LookupBase):
     """See the documentation above."""
 
-    def run(self, terms: list[Any], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[str]:
+    def run(self, terms: list[Any], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[Any]:
         """Return the tokens that were sealed in ``terms``."""
         self.set_options(var_options=variables, direct=kwargs)
-        found = [unseal(str(term)) for term in terms]
-        if None in found:
+        items = [item for term in terms for item in (term if isinstance(term, (list, tuple)) else [term])]
+        return [self._opened(item) for item in items]
+
+    def _opened(self, item: Any) -> Any:
+        if isinstance(item, Mapping):
+            rest = {str(key): value for key, value in item.items() if key != "sealed"}
+            return {**rest, "token": self._opened(item["sealed"])}
+        token = unseal(str(item))
+        if token is None:
             raise AnsibleLookupError("This is not a token that was sealed in this run. Use it in the run that made it.")
-        return [token for token in found if token is not None]
+        return token

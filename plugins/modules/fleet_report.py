@@ -48,6 +48,12 @@ options:
     elements: str
     default:
       - __caveclient_result
+  found:
+    description:
+      - Results of hosts in the place of what their tasks registered, as a list for each host.
+      - A host that is in it and not among O(hosts) is reported on as well.
+    type: dict
+    default: {}
   merge:
     description:
       - Reports of earlier runs to make one of, instead of reporting on this run. Each is the path of a C(report.json)
@@ -131,8 +137,8 @@ notes:
     These choose the hosts, report from C(localhost), and then let each host that is not done fail by itself. They read
     C(__caveclient_title), C(__caveclient_results) (the registered variables, in order), C(__caveclient_with_tokens)
     (leave hosts without tokens alone), C(__caveclient_tags) (the tags that the playbook has); and
-    C(__caveclient_notes), C(__caveclient_unfinished), C(__caveclient_require_users), C(__caveclient_strict) and
-    C(__caveclient_pending) for the options of these names. C(verify.yml) shows how.
+    C(__caveclient_notes), C(__caveclient_unfinished), C(__caveclient_require_users), C(__caveclient_strict),
+    C(__caveclient_found) and C(__caveclient_pending) for the options of these names. C(verify.yml) shows how.
   - The lines are printed as they are, whatever the callback for the results. When that callback prints JSON, they go to
     standard error.
 seealso:

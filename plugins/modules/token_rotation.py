@@ -16,67 +16,96 @@ version_added: 0.1.0
 author:
   - connectomics.cave contributors (@connectomics)
 description:
-  - Proves the tokens of a fleet, makes new ones and stores them, and revokes the old ones once nobody needs them.
-  - It is a part of the playbook C(connectomics.cave.rotate), which has the tasks on the hosts between these steps, and
-    of playbooks that are written after it.
-  - It keeps no record of its own. Each step finds out from the auth server, the vault and the hosts how far it has
-    come, so a run that was killed is taken up by the next one. A new token's description says which one it replaces.
+  - Proves the tokens of a fleet, makes new ones and stores them where that is asked for, and revokes old ones once
+    nobody
+    can need them any more.
+  - The playbook C(connectomics.cave.rotate) runs these steps, with tasks on the hosts between them. A step gets what
+    the
+    one before knew as O(state), and the names of the variables that the tasks registered as O(results).
+  - It keeps no record of its own. Each run finds out from the auth server, the vault and the hosts how far an earlier
+    one
+    has come. A new token's description says which one it replaces.
+  - A token is known by its value, whatever text names its server. Before one is revoked, every place in which it may
+    lie
+    is looked at, on all hosts that Ansible knows, whatever a limit says.
   - No token is in a result. A later task of the same run gets it sealed, with a key that is in this run's memory alone.
 options:
   step:
     description:
-      - V(prove) asks the auth server about each token in C(caveclient_tokens) of all O(hosts). No host is contacted.
-      - V(begin) decides for each token what to do, makes the new one where that is it, stores it in the vault, and
-        finds out whether the server still accepts the old one. It reads what the hosts had from C(__caveclient_looked).
-      - V(judge) tells whether one of the attempts in O(canaries) went well.
-      - V(wait) looks when the old tokens were last used, and waits for O(grace), once every host of the run is done.
-      - V(end) revokes each old token that no host needs any more, and proves that the auth server refuses it.
+      - V(prove) reads C(caveclient_tokens) and the settings of every host that Ansible knows, and asks the auth servers
+        about the tokens. It refuses what cannot be done. No host is contacted.
+      - V(begin) decides for each token what to do, makes the new one where that is it, stores it, and reads it back.
+      - V(canary) returns what the hosts of a batch get, of the tokens that no canary host has yet.
+      - V(roll_out) returns what every host gets.
+      - V(wait) looks when the old tokens were last used, waits for O(grace), and returns the hosts to look at again.
+      - V(finish) revokes each old token that no host can need any more, proves that the auth server refuses it, and
+        says
+        how it ended.
+      - V(revoke) is a step of C(connectomics.cave.decommission). It revokes the tokens that were taken off the hosts of
+        the run, each once, unless others hold them.
     type: str
     required: true
-    choices: [prove, begin, judge, wait, end]
-  hosts:
-    description: All hosts of the fleet, also those that a limit leaves out of the run.
+    choices: [prove, begin, canary, roll_out, wait, finish, revoke]
+  state:
+    description: What the step before returned as RV(state). Not for O(step=prove) and O(step=revoke).
+    type: str
+  results:
+    description:
+      - The names of the variables that tasks registered on the hosts.
+      - C(inspected), C(again) and C(elsewhere) are of M(connectomics.cave.saved_token_info), before the roll-out,
+        after it,
+        and (in a loop with the variable C(caveclient_other)) on hosts that are not in the run.
+      - C(removed), for O(step=revoke), is of M(connectomics.cave.saved_token).
+      - C(canary) and C(saved) are of M(connectomics.cave.saved_token), C(verified) of
+        M(connectomics.cave.verify_access).
+    type: dict
+    default: {}
+  stored:
+    description: Fingerprints of the new tokens that the user's own tasks have stored.
     type: list
     elements: str
-    required: true
-  subjects:
-    description: What the step before returned as RV(subjects). Not for O(step=prove).
-    type: list
-    elements: dict
-    default: []
-  marks:
-    description: What O(step=wait) returned, for O(step=end).
-    type: list
-    elements: dict
-    default: []
-  canaries:
-    description: The attempts to judge, for O(step=judge), as O(step=begin) returned them.
-    type: list
-    elements: list
     default: []
   strategy:
     description:
-      - V(cutover) rolls out the token that is in the vault. The old one may be dead already.
+      - V(cutover) rolls out the token that is in the vault. It makes none, and revokes none but those in O(old).
       - V(overlap) makes a new token with the one that is in the vault, rolls it out, and revokes the old one.
-      - V(auto) does the latter where no new token is in the vault, and the server can.
-      - A token is new when a host has another one in its place, or when it was made less than a day ago.
     type: str
-    choices: [auto, cutover, overlap]
-    default: auto
+    choices: [cutover, overlap]
+    default: cutover
   name:
     description:
       - A name for the rotation, as a part of the new token's description. A rotation that is run again with the same
         name makes no other token.
-      - Without a name, a token that a rotation made less than a day ago is not rotated again.
+      - Without a name, a token that a rotation made less than 30 days ago is not rotated again.
     type: str
     default: ""
   users:
-    description: The users whose tokens are rotated. All of them when it is empty.
+    description:
+      - The users whose tokens are rotated. All of them when it is empty. Users who share a selected token are rotated
+        together.
     type: list
     elements: str
     default: []
   canary:
-    description: The hosts that come first. By default one that seems to be well.
+    description: The hosts that come first. By default, for each token, hosts on which nothing is wrong.
+    type: list
+    elements: str
+    default: []
+  give_up:
+    description: Hosts that are left with whatever they have. They hold up no new token, and keep no old one alive.
+    type: list
+    elements: str
+    default: []
+  anyway:
+    description: Make a token although hosts that cannot be reached, or are not in the run, may be locked out by it.
+    type: bool
+    default: false
+  force:
+    description: With O(step=revoke), revoke a token although other hosts or accounts hold it.
+    type: bool
+    default: false
+  old:
+    description: Fingerprints of replaced tokens to revoke, once no host can need them any more.
     type: list
     elements: str
     default: []
@@ -90,10 +119,11 @@ options:
   vault_id:
     description: As O(connectomics.cave.vault_variable#module:vault_id).
     type: str
-  own_store:
-    description: The user's own tasks store the new token.
-    type: bool
-    default: false
+  store_tasks:
+    description:
+      - A file with the user's own tasks that store a new token, beside the inventory, the playbook, or in the current
+        folder. The tasks themselves are the playbook's to run.
+    type: path
   other_person:
     description: Accept a token that is of another person than the one before.
     type: bool
@@ -140,7 +170,8 @@ attributes:
     support: full
     platforms: posix
 seealso:
-  - module: connectomics.cave.rotated_token
+  - module: connectomics.cave.saved_token
+  - module: connectomics.cave.saved_token_info
   - module: connectomics.cave.server_token
   - module: connectomics.cave.vault_variable
 """
@@ -149,20 +180,35 @@ EXAMPLES = r"""
 - name: Prove the tokens before any host is contacted
   connectomics.cave.token_rotation:
     step: prove
-    hosts: "{{ query('ansible.builtin.inventory_hostnames', 'all') }}"
   run_once: true
   register: proven
 """
 
 RETURN = r"""
-subjects:
+state:
+  description: What the next step has to know, sealed.
+  returned: always, but for the steps V(canary) and V(finish)
+  type: str
+hosts:
+  description:
+    - For each host what it is inspected for (O(step=prove)), or what it gets (O(step=canary) and O(step=roll_out)). A
+      host
+      that is not in it is to be left alone.
+    - The entries of C(tokens) have their token sealed; P(connectomics.cave.rotated_token#lookup) opens them.
+  returned: with O(step=prove), O(step=canary) and O(step=roll_out)
+  type: dict
+store_tasks:
+  description: The path of the file that O(store_tasks) names; empty without one.
+  returned: with O(step=prove)
+  type: str
+rotations:
   description: What is done about each token.
-  returned: with O(step=prove) and O(step=begin)
+  returned: with O(step=begin)
   type: list
   elements: dict
-  contains:
-    server:
-      description: The auth server's address.
+  contains: &rotation
+    action:
+      description: One of C(make), C(continue), C(roll_out), C(refuse) and C(leave).
       type: str
     users:
       description: Who has the token.
@@ -172,11 +218,8 @@ subjects:
       description: On which hosts.
       type: list
       elements: str
-    action:
-      description: C(made), C(continued), C(rolled_out), C(refused) or C(left_out).
-      type: str
-    message:
-      description: What it is, and why.
+    server:
+      description: The auth server's address.
       type: str
     given:
       description: Fingerprint of the token in the variables.
@@ -185,59 +228,36 @@ subjects:
       description: Fingerprint of the token that the hosts get; null in check mode when it would be made.
       type: str
     old:
-      description: Fingerprint of the token to revoke in the end; empty when there is none.
-      type: str
-    old_alive:
-      description: Whether the server accepts the old token after it made the new one.
-      type: bool
-    places:
-      description: Where the new token is kept, with C(path) and C(name) of the variable.
+      description: Fingerprints of the tokens to revoke in the end.
       type: list
-      elements: dict
-    unstored:
-      description: Whether the user's own tasks have to store it.
-      type: bool
-    sealed:
-      description: The token that the hosts get, for P(connectomics.cave.rotated_token#lookup) in the same run.
+      elements: str
+    message:
+      description: What was done so far, and why.
       type: str
-    person:
-      description: Whose token it is, with C(id), C(name) and C(email).
-      type: dict
-canaries:
-  description: The hosts to begin with, a list for each attempt.
+    sealed:
+      description:
+        - The new token, for P(connectomics.cave.rotated_token#lookup), when the user's own tasks have to store it.
+      type: str
+unstored:
+  description: Those of RV(rotations) whose new token the user's own tasks have to store.
   returned: with O(step=begin)
-  type: list
-  elements: list
-first:
-  description: All of RV(canaries), in order.
-  returned: with O(step=begin)
-  type: list
-  elements: str
-passed:
-  description: Whether an attempt went well, or none is needed.
-  returned: with O(step=judge)
-  type: bool
-ready:
-  description: Whether there is something to revoke.
-  returned: with O(step=wait)
-  type: bool
-marks:
-  description: When each old token was last used, when the last host had the new one.
-  returned: with O(step=wait)
   type: list
   elements: dict
-finished:
-  description: Whether nothing is left to do.
-  returned: with O(step=end)
+  contains: *rotation
+proven:
+  description: Whether every token is on a canary host.
+  returned: with O(step=canary)
   type: bool
-notes:
-  description: A sentence or some about each token.
-  returned: with O(step=end)
-  type: list
-  elements: str
-unfinished:
-  description: Those about tokens of which something is left to do.
-  returned: with O(step=end)
-  type: list
-  elements: str
+outside:
+  description: For hosts of the run, the hosts outside of it that they are to look at.
+  returned: with O(step=wait)
+  type: dict
+ansible_facts:
+  description:
+    - C(cave_rotation), for the next plays. It has C(canaries) after O(step=begin), C(again) and C(observers) (hosts of
+      the
+      next two plays) after O(step=wait), and C(notes), C(unfinished) and C(found) after O(step=finish), as
+      M(connectomics.cave.fleet_report) takes them.
+  returned: with O(step=begin), O(step=wait) and O(step=finish)
+  type: dict
 """

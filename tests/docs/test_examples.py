@@ -33,8 +33,6 @@ ANSIBLE = {
     "ansible-pull": ("ansible.cli.pull", "PullCLI"),
     "ansible-doc": ("ansible.cli.doc", "DocCLI"),
 }
-# Modules that hand options on to another one.
-HANDED_ON = {"rotated_token": "saved_token"}
 # Top keys of files that are neither inventories nor variables: of ansible-galaxy, antsibull-changelog.
 OTHER_FILES = {"collections", "bugfixes"}
 # Programs of others that the guides name, not all of which are here.
@@ -81,9 +79,9 @@ def tasks_of(plays: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def options_of(module_docs: dict[str, Any], module: str) -> dict[str, Any]:
-    """Return the options that a module documents, with those of the module that it hands options on to."""
+    """Return the options that a module documents."""
     own: dict[str, Any] = module_docs[f"connectomics.cave.{module}"]["doc"]["options"]
-    return (options_of(module_docs, HANDED_ON[module]) | own) if module in HANDED_ON else own
+    return own
 
 
 def test_there_are_examples_of_each_kind() -> None:

@@ -112,6 +112,52 @@ def test_the_token_is_revoked_when_that_is_asked_for(lab: Lab) -> None:
     assert "Revoked on the server: nothing." in squeezed(again)
 
 
+def test_a_value_that_ends_in_a_newline_is_the_same_token(lab: Lab) -> None:
+    lab.store(alice=f"{lab.token}\n")
+    done = lab.play("decommission", users=USER, revoke=True)
+    assert done.ok, done.output
+    assert lab.tokens() == []
+
+
+def test_a_token_that_others_hold_is_not_revoked_unless_it_is_forced(lab: Lab) -> None:
+    done = lab.play("decommission", "--limit", "ws1", users=USER, revoke=True)
+    assert done.status == 2
+    assert f"since others hold it too: ws2 ({USER}: not taken off)" in squeezed(done)
+    assert lab.tokens() == [lab.token]
+    assert {path.split("/")[0] for path in lab.holding(lab.token)} == {"ws2"}
+    forced = lab.play("decommission", "--limit", "ws1", users=USER, revoke=True, force=True)
+    assert forced.ok, forced.output
+    assert lab.tokens() == []
+
+
+def test_another_account_that_has_the_token_keeps_it_alive(lab: Lab) -> None:
+    entries = lab.variables["caveclient_tokens"]
+    lab.variables["caveclient_tokens"] = [*entries, {**entries[0], "user": "guest", "state": "present"}]
+    done = lab.play("decommission", users=USER, revoke=True)
+    assert done.status == 2
+    assert "ws1 (guest: not taken off)" in squeezed(done)
+    assert lab.tokens() == [lab.token]
+
+
+def test_all_tokens_of_all_keys_and_servers_are_revoked(lab: Lab) -> None:
+    second = lab.cave.make_token("alice", "of a dataset")
+    third = lab.cave.make_token("alice", "a laptop's")
+    elsewhere = lab.cave.url.replace("127.0.0.1", "localhost")
+    lab.write_vault({"vault_cave_token_alice": lab.token, "vault_second": second})
+    lab.variables["caveclient_tokens"] = [
+        {"user": USER, "token": "{{ vault_cave_token_alice }}"},
+        {"user": USER, "token": "{{ vault_second }}", "key": "banc"},
+        {"user": USER, "token": "{{ vault_second }}", "server": elsewhere},
+    ]
+    assert lab.play("provision", "--tags", "token").ok
+    done = lab.play("decommission", users=USER, revoke=True)
+    assert done.ok, done.output
+    assert lab.tokens() == [third]
+    assert f"alice still has other tokens on the server: {fingerprint(third)} (a laptop's)." in squeezed(done)
+    deleted = [item for item in lab.cave.requests("/auth/api/v1/user/token") if item["method"] == "DELETE"]
+    assert len(deleted) == 2
+
+
 def test_a_token_that_the_vault_does_not_give_is_not_revoked_and_that_is_said(lab: Lab) -> None:
     lab.variables["caveclient_tokens"] = [{"user": USER, "token": "{{ nowhere }}"}]
     done = lab.play("decommission", users=USER, revoke=True)

@@ -2,239 +2,449 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The controller's steps of a rotation against the stand-in server and a real vault file, without playbooks around."""
+"""The steps of a rotation in labs where one could lock somebody out, or say that all is well when it is not."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.parsing.vault import VaultSecret
+import yaml
+from ansible.parsing.vault import VaultLib, VaultSecret
+from ansible_run import Run, ansible
+from lab import PASSWORD, USER, Lab
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
-from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import steps as _steps
-from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.decide import Subject
-from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.sealed import unseal
-from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.steps import Holder, Looked, Settings
-from ansible_collections.connectomics.cave.plugins.plugin_utils._vault import file as _file
-from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.file import read_variable, set_variable
 from cave_server import CaveServer
 
-SECRETS = [("default", VaultSecret(b"correct horse"))]
-TOKENS = "/auth/api/v1/user/token"
-STACKS = ("minnie65_public",)
-SETTINGS = Settings(
-    strategy="overlap",
-    name="spring",
-    users=frozenset(),
-    vault_files=(),
-    vault_id=None,
-    own_store=False,
-    other_person=False,
-    revoke="when_unused",
-    grace=0.0,
-    timeout=10,
-    retries=0,
-    ca_path=None,
-    check=False,
-)
+pytestmark = pytest.mark.slow
+
+YEAR = 365 * 86400
 
 
-class Rotation:
-    """Users with tokens on hosts, and a vault with all of the tokens; ``tokens`` are those in the vault."""
-
-    def __init__(self, cave: CaveServer, folder: Path) -> None:
-        self.cave = cave
-        self.path = folder / "vault.yml"
-        self.tokens: dict[str, str] = {}
-        self.holders: list[Holder] = []
-        self.looked: dict[tuple[str, str, str], Looked] = {}
-
-    def add(self, user: str, *hosts: str) -> str:
-        person = self.cave.add_person(user, STACKS)
-        self.tokens[user] = person.token
-        set_variable(str(self.path), (f"vault_cave_token_{user}",), person.token, SECRETS)
-        self.holders += [Holder(host, user, self.cave.url, person.token, STACKS) for host in hosts]
-        for host in hosts:
-            self.looked[host, user, self.cave.url] = Looked(fingerprint(person.token), person.id)
-        return person.token
-
-    def stored(self, user: str = "alice") -> str | None:
-        return read_variable(str(self.path), (f"vault_cave_token_{user}",), SECRETS)
-
-    def alive(self, user: str = "alice") -> list[str]:
-        return [item["token"] for item in self.cave.tokens(user)]
-
-    def begin(self, **settings: Any) -> dict[str, Subject]:
-        """Prove and begin, as the next run would; return what became of each user's token."""
-        chosen = SETTINGS._replace(**settings)
-        holders = [item._replace(token=str(self.stored(item.user))) for item in self.holders]
-        subjects = _steps.prove(holders, chosen)
-        _steps.begin(subjects, holders, self.looked, SECRETS, [str(self.path)], chosen)
-        return {user: subject for subject in subjects for user in subject.users}
-
-    def end(self, subject: Subject, missing: Mapping[str, str] | None = None, **settings: Any) -> _steps.Ended:
-        chosen = SETTINGS._replace(**settings)
-        marks = _steps.mark([subject], chosen)
-        return _steps.end(subject, list(missing or ()), marks, chosen)
+def said(run: Run) -> str:
+    """An output without its line breaks."""
+    return " ".join(run.output.split())
 
 
-@pytest.fixture
-def rotation(cave: CaveServer, tmp_path: Path) -> Rotation:
-    return Rotation(cave, tmp_path)
+def make_lab(folder: Path, cave: CaveServer, **people: str) -> Lab:
+    """A lab in which every host has the token of its person."""
+    lab = Lab(folder, cave, people)
+    for host, person in people.items():
+        lab.save(lab.persons[person].token, host)
+    return lab
 
 
-def test_a_new_token_is_stored_before_it_is_anywhere_else(rotation: Rotation) -> None:
-    old = rotation.add("alice", "ws1", "ws2")
-    subject = rotation.begin()["alice"]
-    new = rotation.stored()
-    assert new is not None
-    assert rotation.alive() == [new, old]
-    assert (subject.action, subject.new, subject.old, subject.old_alive) == (
-        "made",
-        fingerprint(new),
-        fingerprint(old),
-        True,
-    )
-    assert unseal(subject.sealed) == new
-    assert new not in repr(subject)
-    again = rotation.begin()["alice"]
-    assert (again.action, again.new, again.old) == ("continued", subject.new, subject.old)
-    assert rotation.alive() == [new, old]
+def encrypted(name: str, token: str) -> str:
+    """A variable with a vault string."""
+    lines = VaultLib().encrypt(token, VaultSecret(PASSWORD.encode())).decode().splitlines()
+    return f"{name}: !vault |\n" + "".join(f"  {line}\n" for line in lines)
 
 
-def test_the_old_token_is_revoked_once_and_proven_dead(rotation: Rotation) -> None:
-    old = rotation.add("alice", "ws1")
-    subject = rotation.begin()["alice"]
-    ended = rotation.end(subject)
-    assert (ended.finished, ended.revoked) == (True, True)
-    assert old not in rotation.alive()
-    again = rotation.end(subject)
-    assert (again.finished, again.revoked) == (True, False)
+def pending(lab: Lab) -> list[str]:
+    """The hosts that are not done."""
+    path = lab.report / "pending"
+    return path.read_text().split() if path.exists() else []
 
 
-@pytest.mark.parametrize("revoke", ["when_unused", "even_if_used"])
-def test_as_long_as_a_host_may_need_it_the_old_token_stays(rotation: Rotation, revoke: str) -> None:
-    old = rotation.add("alice", "ws1")
-    subject = rotation.begin()["alice"]
-    ended = rotation.end(subject, {"ws1 (alice: it is off)": ""}, revoke=revoke)
-    assert not ended.finished
-    assert "ws1 (alice: it is off)" in ended.note
-    assert old in rotation.alive()
+def set_host(lab: Lab, host: str, **variables: Any) -> None:
+    """Set variables of a host."""
+    lab.hosts[host].update(variables)
 
 
-def test_never_means_never(rotation: Rotation) -> None:
-    old = rotation.add("alice", "ws1")
-    assert rotation.end(rotation.begin()["alice"], revoke="never").finished
-    assert old in rotation.alive()
+# -- one token, wherever it is -----------------------------------------------------------------------------------------
 
 
-def test_nobody_is_rotated_who_is_not_meant(rotation: Rotation) -> None:
-    rotation.add("alice", "ws1")
-    bob = rotation.add("bob", "ws1")
-    found = rotation.begin(users=frozenset(["alice"]))
-    assert (found["alice"].action, found["bob"].action) == ("made", "left_out")
-    assert rotation.alive("bob") == [bob]
-    assert rotation.stored("bob") == bob
+def test_a_host_that_names_the_server_otherwise_keeps_the_old_token_alive(cave: CaveServer, tmp_path: Path) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice", ws2="alice")
+    set_host(lab, "ws2", caveclient_server=cave.url.replace("127.0.0.1", "localhost"))
+    old = lab.persons["alice"].token
+    lab.switch_off("ws2")
+    run = lab.rotate(strategy="overlap")
+    assert run.status == 2
+    assert old in lab.tokens()
+    assert pending(lab) == ["ws2"]
 
 
-def test_who_shares_a_token_gets_the_new_one_too(rotation: Rotation) -> None:
-    rotation.add("alice", "ws1")
-    rotation.holders.append(rotation.holders[0]._replace(host="ws2"))
-    subject = rotation.begin(users=frozenset(["alice"]))["alice"]
-    assert subject.hosts == ["ws1", "ws2"]
-
-
-def test_a_colleagues_token_is_refused_when_all_old_ones_are_dead(rotation: Rotation) -> None:
-    rotation.add("alice", "ws1")
-    bob = rotation.add("bob", "ws1")
-    set_variable(str(rotation.path), ("vault_cave_token_alice",), bob, SECRETS)
-    dead = {key: item._replace(person=None) for key, item in rotation.looked.items()}
-    rotation.looked = {**dead, ("ws1", "bob", rotation.cave.url): Looked(fingerprint(bob), None)}
-    subject = rotation.begin(strategy="cutover")["alice"]
-    assert "who is bob on the hosts" in subject.reason_against("ws1", "alice")
-    told = rotation.begin(strategy="cutover", other_person=True)["alice"]
-    assert told.reason_against("ws1", "alice") == ""
-
-
-@pytest.mark.parametrize("method", ["GET", "POST"])
-def test_on_an_older_server_auto_rolls_out_and_overlap_says_why_not(rotation: Rotation, method: str) -> None:
-    old = rotation.add("alice", "ws1")
-    rotation.cave.advance(0)
-    rotation.cave.set_fault(TOKENS, "status", status=405, method=method, body="no")
-    refused = rotation.begin()["alice"]
-    assert refused.refused
-    assert "older server" in refused.message
-    # The stand-in has just made the old one: a day ago would be another decision.
-    rolled = rotation.begin(strategy="auto")["alice"]
-    assert rolled.action == "rolled_out"
-    assert rotation.alive() == [old]
-
-
-def test_where_a_token_cannot_be_stored_none_is_made(rotation: Rotation, tmp_path: Path) -> None:
-    old = rotation.add("alice", "ws1")
-    (tmp_path / "second name").hardlink_to(rotation.path)
-    subject = rotation.begin()["alice"]
-    assert subject.refused
-    assert "hard links" in subject.message
-    assert rotation.alive() == [old]
-
-
-def test_a_token_that_was_made_and_could_not_be_stored_is_taken_up_by_the_next_run(
-    rotation: Rotation, monkeypatch: pytest.MonkeyPatch
+def test_a_vault_that_was_written_in_part_is_finished_and_a_host_that_is_off_keeps_the_old_token(
+    cave: CaveServer, tmp_path: Path
 ) -> None:
-    old = rotation.add("alice", "ws1")
-
-    def full(*_arguments: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(_file, "_replace", full)
-        subject = rotation.begin()["alice"]
-    assert subject.refused
-    assert "No space left" in subject.message
-    made, _old = rotation.alive()
-    assert rotation.stored() == old
-    assert rotation.begin()["alice"].action == "continued"
-    assert rotation.alive() == [made, old]
-    assert rotation.stored() == made
-
-
-def test_the_trouble_of_one_person_is_not_that_of_another(rotation: Rotation) -> None:
-    rotation.add("alice", "ws1")
-    dead = rotation.add("bob", "ws1")
-    rotation.cave.revoke(dead)
-    found = rotation.begin()
-    assert (found["alice"].action, found["bob"].action) == ("made", "refused")
-    assert found["bob"].access is not None
-    assert found["bob"].access["verdict"] == "invalid_token"
+    lab = make_lab(tmp_path, cave, ws1="alice", hpc1="alice")
+    old = lab.persons["alice"].token
+    new = cave.make_token("alice", f"spring (replaces {fingerprint(old)})")
+    own = lab.folder / "host_vars" / "hpc1" / "vault.yml"
+    own.parent.mkdir(parents=True)
+    own.write_text(encrypted("vault_cave_token_alice", old))
+    lab.write_vault({"vault_cave_token_alice": new})
+    lab.switch_off("hpc1")
+    run = lab.rotate(strategy="overlap", name="spring")
+    assert run.status == 2
+    assert set(lab.tokens()) == {new, old}
+    lab.switch_on("hpc1")
+    run = lab.rotate(strategy="overlap", name="spring")
+    assert run.ok, run.output
+    assert lab.tokens() == [new]
+    assert [lab.saved(host) for host in lab.hosts] == [new, new]
 
 
-def test_check_mode_says_what_would_be_made_and_where_it_would_be_kept(rotation: Rotation) -> None:
-    old = rotation.add("alice", "ws1")
-    before = rotation.path.read_bytes()
-    subject = rotation.begin(check=True)["alice"]
-    assert (subject.action, subject.new, subject.old) == ("made", None, fingerprint(old))
-    assert subject.places == [{"path": str(rotation.path), "name": "vault_cave_token_alice"}]
-    assert (rotation.alive(), rotation.path.read_bytes()) == ([old], before)
+def test_a_place_of_the_vault_that_was_not_named_is_refused_before_a_token_is_made(
+    cave: CaveServer, tmp_path: Path
+) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice", hpc1="alice")
+    old = lab.persons["alice"].token
+    own = lab.folder / "host_vars" / "hpc1" / "vault.yml"
+    own.parent.mkdir(parents=True)
+    own.write_text(encrypted("vault_cave_token_alice", old))
+    lab.switch_off("hpc1")
+    for _again in range(2):
+        run = lab.rotate(strategy="overlap", vault_file=str(lab.vault))
+        assert run.status == 2
+        assert str(own) in said(run)
+        assert lab.tokens() == [old]
 
 
-def test_another_run_that_stored_the_token_meanwhile_is_followed(rotation: Rotation) -> None:
-    old = rotation.add("alice", "ws1")
-    made = unseal(rotation.begin()["alice"].sealed)
-    holders = [item._replace(token=old) for item in rotation.holders]  # as this run read the vault before
-    subjects = _steps.prove(holders, SETTINGS)
-    _steps.begin(subjects, holders, rotation.looked, SECRETS, [str(rotation.path)], SETTINGS)
-    assert subjects[0].action == "continued"
-    assert unseal(subjects[0].sealed) == made == rotation.stored()
+def test_a_copy_under_another_key_keeps_the_old_token_alive(cave: CaveServer, tmp_path: Path) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice", ws2="alice")
+    old = lab.persons["alice"].token
+    elsewhere = lab.home("ws2") / ".neuroglancer" / "secrets" / "cave-secret.json"
+    elsewhere.parent.mkdir(parents=True)
+    elsewhere.write_text(json.dumps({"mine": old}))
+    run = lab.rotate(strategy="overlap")
+    if old in elsewhere.read_text():
+        assert run.status == 2
+        assert old in lab.tokens()
+        assert f"ws2 ({USER}: {elsewhere} has {fingerprint(old)} as mine)" in said(run)
 
 
-def test_all_places_of_a_token_get_the_new_one(rotation: Rotation, tmp_path: Path) -> None:
-    rotation.add("alice", "ws1")
-    set_variable(str(rotation.path), ("tokens", "alice"), rotation.tokens["alice"], SECRETS)
-    rotation.begin()
-    assert read_variable(str(rotation.path), ("tokens", "alice"), SECRETS) == rotation.stored()
-    assert rotation.stored() != rotation.tokens["alice"]
-    assert list(tmp_path.glob(".*.tmp")) == []
+def test_two_keys_with_two_tokens_of_one_account_are_both_rotated_and_both_revoked(
+    cave: CaveServer, tmp_path: Path
+) -> None:
+    lab = Lab(tmp_path, cave, {"ws1": "alice", "ws2": "alice"})
+    old = [lab.persons["alice"].token, cave.make_token("alice")]
+    lab.write_vault({"vault_one": old[0], "vault_two": old[1]})
+    lab.variables.update(
+        caveclient_tokens=[
+            {"user": USER, "token": "{{ vault_one }}"},
+            {"user": USER, "token": "{{ vault_two }}", "key": "banc", "datastacks": ["minnie65_public"]},
+        ]
+    )
+    assert lab.rotate().ok
+    run = lab.rotate(strategy="overlap")
+    assert run.ok, run.output
+    assert len(lab.tokens()) == 2
+    assert not set(lab.tokens()) & set(old)
+    for host in lab.hosts:
+        path = lab.secrets(host) / f"{cave.url.partition('//')[2]}-cave-secret.json"
+        content = json.loads(path.read_text())
+        assert {content["token"], content["banc"]} == set(lab.tokens())
+
+
+# -- nobody else -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_limited_run_makes_no_token_for_somebody_who_is_not_in_it(
+    cave: CaveServer, tmp_path: Path, legacy: bool
+) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice", ws2="bob")
+    cave.configure(legacy=legacy)
+    bob = lab.persons["bob"].token
+    cave.advance(YEAR)
+    run = lab.rotate("--limit", "ws1")
+    assert run.ok, run.output
+    assert lab.tokens("bob") == [bob]
+    run = lab.rotate("--limit", "ws1", strategy="overlap")
+    assert lab.tokens("bob") == [bob]
+    assert lab.stored("bob") == bob
+    assert lab.tokens("alice") != [lab.persons["alice"].token]
+
+
+@pytest.mark.parametrize("limit", [("--limit", "ws1"), ("-e", "caveclient_hosts=ws1")])
+def test_a_token_that_hosts_outside_of_the_run_hold_is_neither_replaced_nor_revoked(
+    cave: CaveServer, tmp_path: Path, limit: tuple[str, str]
+) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice", ws2="alice")
+    cave.configure(legacy=True)
+    old = lab.persons["alice"].token
+    run = lab.rotate(*limit, strategy="overlap")
+    assert run.status == 2
+    assert "No token was made: ws2 may hold" in said(run)
+    assert lab.tokens() == [old]
+    assert lab.stored() == old
+
+
+def test_where_the_old_token_may_die_at_once_every_holder_has_to_be_reachable(cave: CaveServer, tmp_path: Path) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice", ws2="alice")
+    cave.configure(legacy=True)
+    old = lab.persons["alice"].token
+    lab.switch_off("ws2")
+    run = lab.rotate(strategy="overlap")
+    assert run.status == 2
+    assert "it may kill the old one at once" in said(run)
+    assert lab.tokens() == [old]
+    anyway = lab.rotate(strategy="overlap", anyway=True)
+    assert anyway.status == 2
+    assert pending(lab) == ["ws2"]
+    (new,) = lab.tokens()
+    assert (lab.stored(), lab.saved("ws1")) == (new, new)
+    # Two days later, without a name: it is finished, and no other one is made.
+    cave.advance(2 * 86400)
+    lab.switch_on("ws2")
+    run = lab.rotate("--limit", f"@{lab.report / 'pending'}", strategy="overlap")
+    assert run.ok, run.output
+    assert lab.tokens() == [new]
+    assert lab.saved("ws2") == new
+
+
+def test_a_pending_host_is_finished_days_later_with_the_token_that_was_made(cave: CaveServer, tmp_path: Path) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice", ws2="alice")
+    lab.switch_off("ws1")
+    assert lab.rotate(strategy="overlap").status == 2
+    new = lab.stored()
+    cave.advance(2 * 86400)
+    lab.switch_on("ws1")
+    run = lab.rotate("--limit", f"@{lab.report / 'pending'}", strategy="overlap")
+    assert run.ok, run.output
+    assert lab.tokens() == [new]
+    assert pending(lab) == []
+
+
+def test_a_host_that_is_given_up_holds_up_nothing_and_is_named(cave: CaveServer, tmp_path: Path) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice", hpc1="alice")
+    old = lab.persons["alice"].token
+    lab.switch_off("hpc1")
+    run = lab.rotate(strategy="overlap", give_up=["hpc1"])
+    assert old not in lab.tokens()
+    assert "Given up, and left with whatever they have: hpc1." in said(run)
+
+
+def test_last_years_rotation_that_kept_the_old_token_does_not_block_this_years(
+    cave: CaveServer, tmp_path: Path
+) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice")
+    first = lab.persons["alice"].token
+    assert lab.rotate(strategy="overlap", name="2026", revoke="never").ok
+    second = lab.stored()
+    cave.advance(YEAR)
+    run = lab.rotate(strategy="overlap", name="2027")
+    assert run.ok, run.output
+    third = lab.stored()
+    assert third != second
+    assert set(lab.tokens()) == {third, first}
+
+
+# -- one trouble -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("own", [{"key": "banc"}, {"datastacks": [{"name": "fanc_production_mar2021"}]}])
+def test_an_entry_keeps_its_own_key_and_datastacks(cave: CaveServer, tmp_path: Path, own: dict[str, Any]) -> None:
+    lab = Lab(tmp_path, cave, {"ws1": "alice"})
+    cave.set_permissions("alice", ["minnie65_public", "fanc_production_mar2021"])
+    lab.variables.update(caveclient_tokens=[{"user": USER, "token": "{{ vault_cave_token_alice }}", **own}])
+    run = lab.rotate()
+    assert run.ok, run.output
+    run = lab.rotate(strategy="overlap")
+    assert run.ok, run.output
+    path = lab.secrets("ws1") / f"{cave.url.partition('//')[2]}-cave-secret.json"
+    assert json.loads(path.read_text())[own.get("key", "token")] == lab.stored()
+
+
+@pytest.mark.parametrize("strategy", ["cutover", "overlap"])
+def test_an_account_that_no_host_has_stops_nobody_else(cave: CaveServer, tmp_path: Path, strategy: str) -> None:
+    lab = make_lab(tmp_path, cave, **{f"ws{number}": "alice" for number in range(1, 6)})
+    lab.persons["bob"] = cave.add_person("bob", ["minnie65_public"])
+    new = cave.make_token("alice")
+    lab.write_vault({"vault_cave_token_alice": new, "vault_cave_token_bob": lab.persons["bob"].token})
+    lab.variables.update(
+        caveclient_tokens=[
+            {"user": "nobody_of_that_name", "token": "{{ vault_cave_token_bob }}"},
+            {"user": USER, "token": "{{ vault_cave_token_alice }}"},
+        ]
+    )
+    run = lab.rotate(strategy=strategy)
+    assert run.status == 2
+    assert [lab.saved(host) for host in lab.hosts] == [lab.stored()] * 5
+    assert (lab.stored() == new) is (strategy == "cutover")
+    assert "nobody_of_that_name" in run.output
+
+
+@pytest.mark.parametrize("token", ["", "{{ nowhere }}", "YOUR_TOKEN_HERE", None])
+def test_an_entry_that_cannot_be_used_stops_its_own_user_alone(
+    cave: CaveServer, tmp_path: Path, token: str | None
+) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice", ws2="alice")
+    new = cave.make_token("alice")
+    lab.write_vault({"vault_cave_token_alice": new})
+    lab.variables.update(
+        caveclient_tokens=[
+            {"user": "bob", "token": token},
+            {"user": USER, "token": "{{ vault_cave_token_alice }}"},
+        ]
+    )
+    run = lab.rotate(users=[USER])
+    assert [lab.saved(host) for host in lab.hosts] == [new, new]
+    assert run.ok, run.output
+    assert lab.rotate().status == 2
+
+
+def test_a_host_that_only_others_use_need_not_be_there(cave: CaveServer, tmp_path: Path) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice", ws2="bob")
+    lab.variables.update(
+        caveclient_tokens=[{"user": "{{ account }}", "token": "{{ lookup('vars', 'vault_cave_token_' ~ person) }}"}]
+    )
+    set_host(lab, "ws1", account=USER)
+    set_host(lab, "ws2", account="bob")
+    lab.switch_off("ws2")
+    run = lab.rotate(users=[USER])
+    assert run.ok, run.output
+    assert pending(lab) == []
+
+
+def test_a_canary_that_fails_once_and_is_saved_then_is_done(cave: CaveServer, tmp_path: Path) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice", ws2="alice")
+    lab.write_vault({"vault_cave_token_alice": cave.make_token("alice")})
+    lab.variables.update(caveclient_retries=0)
+    path = lab.secrets("ws1")
+    path.chmod(0o700)
+    (path / "cave-secret.json").write_text("{")
+    run = lab.rotate()
+    assert run.status == 2
+    assert lab.saved("ws2") == lab.stored()
+    (path / "cave-secret.json").unlink()
+    run = lab.rotate()
+    assert run.ok, run.output
+
+
+def test_a_server_that_fails_while_uses_are_looked_for_leaves_a_report_and_the_old_token(
+    cave: CaveServer, tmp_path: Path
+) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice")
+    old = lab.persons["alice"].token
+    lab.variables.update(caveclient_retries=0)
+    # The lists before this one: what the person has, again before one is made, and again after it was made.
+    cave.set_fault("/auth/api/v1/user/token", "status", status=500, method="GET", skip=3)
+    run = lab.rotate(strategy="overlap")
+    cave.clear_faults()
+    assert run.status == 2
+    assert lab.saved("ws1") == lab.stored() != old
+    assert "is not revoked" in said(run)
+    assert (lab.report / "report.json").exists()
+    assert old in lab.tokens()
+
+
+# -- refused before a token is made ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"canary": ["ws9"]}, "caveclient_rotate_canary names ws9"),
+        ({"give_up": ["hpc9"]}, "caveclient_rotate_give_up names hpc9"),
+        ({"users": [USER, "alcie"]}, "caveclient_rotate_users names alcie"),
+        ({"name": "x" * 101}, "has 101 characters; it may have 100"),
+        ({"store_tasks": "store.yml"}, "caveclient_rotate_store_tasks names store.yml, which is no file"),
+        ({"vault_file": "vault.yml"}, "caveclient_rotate_vault_file names"),
+        ({"strategy": "auto"}, "value of strategy must be one of: cutover, overlap"),
+    ],
+)
+def test_what_is_wrong_with_the_request_is_refused_before_a_token_is_made(
+    cave: CaveServer, tmp_path: Path, variables: dict[str, Any], message: str
+) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice")
+    old = lab.persons["alice"].token
+    run = lab.rotate(**{"strategy": "overlap", **variables})
+    assert run.status == 2
+    assert message in said(run)
+    assert lab.tokens() == [old]
+    assert lab.saved("ws1") == old
+
+
+def test_tasks_that_cannot_store_a_token_leave_it_where_the_message_says(cave: CaveServer, tmp_path: Path) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice")
+    old = lab.persons["alice"].token
+    (lab.folder / "store.yml").write_text("- ansible.builtin.fail:\n    msg: the safe is locked\n")
+    run = lab.rotate(strategy="overlap", store_tasks="store.yml", name="spring")
+    assert run.status == 2
+    assert "A token was made and could not be stored" in said(run)
+    assert f"'spring (replaces {fingerprint(old)})'" in said(run)
+    assert lab.saved("ws1") == old
+    assert pending(lab) == ["ws1"]
+
+
+# -- all around --------------------------------------------------------------------------------------------------------
+
+
+def test_why_nothing_was_revoked_is_said_in_full_however_many_places_there_are(
+    cave: CaveServer, tmp_path: Path
+) -> None:
+    people = {f"workstation-with-a-long-name-{number:02}": "alice" for number in range(12)}
+    lab = make_lab(tmp_path, cave, **people)
+    for host in people:
+        own = lab.folder / "host_vars" / host / "a-vault-with-a-long-name.yml"
+        own.parent.mkdir(parents=True)
+        own.write_text(encrypted("vault_cave_token_alice", lab.persons["alice"].token))
+    lab.vault.unlink()
+    last = list(people)[-1]
+    lab.switch_off(last)
+    run = lab.rotate(strategy="overlap")
+    assert run.status == 2, run.output
+    assert f"is not revoked, as it may still be needed: {last}" in said(run), run.output
+    notes = json.loads((lab.report / "report.json").read_text())
+    assert f"is not revoked, as it may still be needed: {last}" in json.dumps(notes)
+
+
+def test_a_host_outside_of_the_limit_is_looked_at_with_its_own_settings(cave: CaveServer, tmp_path: Path) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice", ws2="alice")
+    set_host(lab, "ws2", caveclient_secrets_dir="~/lab/secrets")
+    assert lab.rotate().ok
+    lab.switch_off("ws1")
+    assert lab.rotate(strategy="overlap").status == 2
+    lab.switch_on("ws1")
+    run = lab.rotate("--limit", "ws1", strategy="overlap")
+    # What lies where the other readers look is found as well.
+    assert run.status == 2
+    assert pending(lab) == ["ws2"]
+    for path in lab.secrets("ws2").iterdir():
+        path.unlink()
+    run = lab.rotate("--limit", "ws1", strategy="overlap")
+    assert run.ok, run.output
+    assert lab.tokens() == [lab.stored()]
+    assert pending(lab) == []
+
+
+def test_this_machine_alone_and_no_inventory(cave: CaveServer, tmp_path: Path) -> None:
+    person = cave.add_person("alice", ["minnie65_public"])
+    variables = {
+        "caveclient_hosts": "localhost",
+        "caveclient_become": False,
+        "caveclient_server": cave.url,
+        "caveclient_tokens": [{"user": USER, "token": person.token}],
+    }
+    run = ansible(tmp_path, "playbook", "connectomics.cave.rotate", "-e", json.dumps(variables))
+    assert run.ok, run.output
+    assert "1 workstation ok (1 updated)" in run.output
+
+
+def test_provision_after_a_rotation_in_the_same_run_takes_the_new_token(cave: CaveServer, tmp_path: Path) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice")
+    old = lab.persons["alice"].token
+    role = {"import_role": {"name": "connectomics.cave.caveclient", "tasks_from": "token"}}
+    site = [
+        {"import_playbook": "connectomics.cave.rotate"},
+        {"hosts": "all", "gather_facts": False, "tasks": [role]},
+        {"import_playbook": "connectomics.cave.verify"},
+    ]
+    (lab.folder / "site.yml").write_text(yaml.safe_dump(site))
+    run = lab.play("site.yml", caveclient_rotate_strategy="overlap", caveclient_rotate_grace=0.2)
+    assert run.ok, run.output
+    assert lab.tokens() == [lab.stored()] != [old]
+    assert lab.saved("ws1") == lab.stored()
+
+
+def test_a_token_that_will_expire_is_named_first(cave: CaveServer, tmp_path: Path) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice")
+    lab.write_vault({"vault_cave_token_alice": cave.log_in("alice")})
+    run = lab.rotate()
+    assert "it comes from a browser's login, and ends by itself within a week" in said(run)

@@ -15,6 +15,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts i
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import is_hex_token, mask_token_like
 
 NAME_LENGTH, TEXT_LENGTH, PATH_LENGTH, URL_LENGTH = 255, 1000, 500, 500  # characters that are kept
+SENTENCE_LENGTH = 1_000_000
 _MOST = 2000  # users of a host, problems of a user: what a host claims beyond that is dropped
 
 FINGERPRINT = re.compile(r"[0-9a-f]{8}")
@@ -36,8 +37,12 @@ class Cleaner:
 
     def text(self, value: object, limit: int = TEXT_LENGTH) -> str:
         """Return one line of text without control characters and without tokens, of at most ``limit`` characters."""
-        text = mask_token_like(clean_text(scalar(value), self._tokens, 8 * TEXT_LENGTH))
+        text = mask_token_like(clean_text(scalar(value), self._tokens, max(limit, 8 * TEXT_LENGTH)))
         return text if len(text) <= limit else text[: limit - 3].rstrip() + "..."
+
+    def sentence(self, value: object) -> str:
+        """Return a sentence about a run as a whole: what is said of many hosts and files is not cut."""
+        return self.text(value, SENTENCE_LENGTH)
 
     def address(self, value: object) -> str | None:
         """Return a web address that a person may be sent to, or None: http and https only, without a password."""

@@ -299,8 +299,8 @@ def build_report(
     stamp = utc(time)
     hosts = [_host(clean.name(name), found, stamp, clean) for name, found in results.items()]
     return {
-        **_finished(clean.name(title), check_mode, [clean.text(note) for note in notes], hosts),
-        "unfinished": [clean.text(sentence) for sentence in unfinished],
+        **_finished(clean.name(title), check_mode, [clean.sentence(note) for note in notes], hosts),
+        "unfinished": [clean.sentence(sentence) for sentence in unfinished],
     }
 
 
@@ -418,7 +418,7 @@ def read_report(data: object, source: str, clean: Cleaner) -> dict[str, Any]:
 
 
 def _sentences(value: object, clean: Cleaner) -> list[str]:
-    return [clean.text(sentence) for sentence in value] if isinstance(value, list) else []
+    return [clean.sentence(sentence) for sentence in value] if isinstance(value, list) else []
 
 
 def merge_reports(reports: Sequence[Mapping[str, Any]], title: str = "") -> dict[str, Any]:

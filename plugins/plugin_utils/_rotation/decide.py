@@ -2,337 +2,389 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a rotation of tokens has to do next, decided from what is there. Pure functions; nothing is asked or written.
+"""What a rotation has to do next: one pure function of what is known. Nothing is asked or written here.
+
+A token is its value, named by its fingerprint; which text of a server's address stands beside it does not matter. What
+may hold a token is known from the variables and the inspection of the *whole* inventory; a limit only narrows where
+is written. So no token is revoked as long as a host that was not looked at could hold it.
 
 A rotation keeps no file about itself. Whatever moment it was killed at, the next run sees how far it came:
 
-* The description of the new token says which one it replaces: "NAME (replaces 3fa9c2d1)". It comes into being together
-  with the token, so there is no moment in which the one is there without the other.
-* If the server lists such a token for the one in the vault, it was made and not stored. It is stored now.
-* If the token in the vault is such a one, and the server still lists the one that it replaces, it was stored and not
-  (or not everywhere) rolled out, or the old one not revoked. The hosts themselves say who has it, and saving it again
-  where it is changes nothing.
-* If the server doesn't list the old one any more, the rotation is over.
+* The description of the new token says which one it replaces: "NAME (replaces 3fa9c2d1)". It comes into being with the
+  token. ", kept" in it means that the old one was to stay.
+* A listed token that replaces the one in the vault was made and not stored. It is stored now.
+* If the token in the vault replaces one that is still listed, the rotation is rolled out, and the old one revoked.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_list import (
-    LONGEST_DESCRIPTION,
-    Listing,
-    ServerToken,
-    clean_description,
-    iso,
-)
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_list import iso
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.lineage import (
+    description,
+    is_kept,
+    replaces,
+    rotation_name,
+    successor,
+)
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.model import (
+    Account,
+    Blocker,
+    Entry,
+    Inventory,
+    Listed,
+    Request,
+    Rotation,
+    Seen,
+)
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.strangers import without_strangers
 
-DEFAULT_NAME = "connectomics.cave rotation"
-STRATEGIES = ("auto", "cutover", "overlap")
-NEW_FOR = 86400.0
-"""Seconds for which a token counts as new, so that a rotation that is run again doesn't make another one."""
-
-_DESCRIPTION = re.compile(r"(?P<name>.+) \(replaces (?P<fingerprint>[0-9a-f]{8})\)")
-
-
-# Which token replaces which -------------------------------------------------------------------------------------------
-
-
-def description(name: str, old: str) -> str:
-    """Return the description of the token that replaces the one with the fingerprint ``old``.
-
-    Raises:
-        CaveError: the name of the rotation cannot be a part of it.
-    """
-    text = f"{name or DEFAULT_NAME} (replaces {old})"
-    longest = LONGEST_DESCRIPTION - len(text) + len(name)
-    if len(text) > LONGEST_DESCRIPTION:
-        raise CaveError(f"The name of the rotation has {len(name)} characters; it may have {longest}. Shorten it.")
-    return clean_description(text)
-
-
-def rotation_name(text: str) -> str | None:
-    """Return the name of the rotation that made the token with this description; None when none did."""
-    found = _DESCRIPTION.fullmatch(text)
-    return found["name"] if found else None
+NEW_FOR = 30 * 86400.0
+"""Seconds for which a token that a rotation made counts as new: without another name, the same command makes none."""
+CANARIES = 3
+"""Hosts that are tried for a token, one after the other, before its roll-out stops."""
 
 
-def replaces(text: str) -> str | None:
-    """Return the fingerprint of the token that the one with this description replaces."""
-    found = _DESCRIPTION.fullmatch(text)
-    return found["fingerprint"] if found else None
-
-
-def successor(listing: Listing, old: str) -> ServerToken | None:
-    """Return the token that replaces ``old`` (a fingerprint). Of several the oldest, which every run agrees on."""
-    found = [token for token in listing.tokens if replaces(token.description) == old]
-    return min(found, key=lambda token: token.id, default=None)
-
-
-# What to do -----------------------------------------------------------------------------------------------------------
-
-
-class Decision(NamedTuple):
-    """``action`` is ``make`` (a new token that replaces ``old``), ``continue`` (``new`` was made to replace ``old``),
-    or ``roll_out`` (the one in the vault, nothing to revoke); ``reason`` says why, to a person."""
-
-    action: str
-    reason: str
-    new: ServerToken | None = None
-    old: ServerToken | None = None
-
-
-def decide(strategy: str, name: str, token: str, listing: Listing, held: Collection[str]) -> Decision:
-    """Decide what to do about a token.
+def decide(
+    inventory: Inventory, seen: Mapping[str, Seen | str], accounts: Mapping[str, Account], request: Request
+) -> tuple[Rotation, ...]:
+    """Return what is to be done about every token.
 
     Args:
-        strategy: one of ``STRATEGIES``.
-        name: of the rotation as the user gave it; empty when it was not given.
-        token: the one in the vault. The server accepts it.
-        listing: all tokens of its person.
-        held: fingerprints of what the hosts have in its place, as far as they could be looked at.
+        inventory: who holds what by the variables.
+        seen: what the inspection found, by host; a string says why a host could not be looked at. It is asked again
+            after the roll-out, and the answer then says what can be revoked.
+        accounts: what the server says, by token.
+        request: what the user asked for.
 
     Raises:
-        CaveError: a new token is wanted, and the old one could not be revoked afterwards.
+        CaveError: what was asked for cannot be done for any token.
     """
-    own = next((item for item in listing.tokens if item.value == token), None)
-    if strategy == "cutover":
-        return Decision("roll_out", "the strategy is cutover", own)
-    if own is None:
-        if strategy == "auto":
-            return Decision("roll_out", "the server does not list it, so it could not be revoked")
+    refuse_impossible(inventory, request)
+    rotations = []
+    for tokens in _chains(inventory, accounts, request):
+        entries = tuple(entry for entry in inventory.entries if entry.token in tokens)
+        rotation = Rotation(tokens, entries, "leave", source=tokens[-1], new=tokens[-1])
+        # Nobody is rotated who was not asked for, by name or by a host of the run.
+        in_run = any(entry.host in request.hosts and not entry.absent for entry in entries)
+        if in_run and (not request.users or request.users & set(rotation.users)):
+            rotation = _decided(rotation, inventory, seen, accounts, request)
+        rotations.append(rotation)
+    rotations = without_strangers(rotations, seen, accounts, request)
+    return tuple(_with_canaries(item, seen, request) for item in rotations)
+
+
+def refuse_impossible(inventory: Inventory, request: Request) -> None:
+    """Raise CaveError when what was asked for cannot be done for any token."""
+    known = {entry.user for entry in inventory.entries}
+    known |= {user for users in inventory.unknown.values() for user in users or ()}
+    users = sorted(request.users - known)
+    if users and not any(who is None for who in inventory.unknown.values()):
         raise CaveError(
-            f"The server accepts the token {fingerprint(token)}, but does not list it, so it could not be revoked. "
-            "Make a new one on the token page, put it into the vault, and use the strategy cutover."
+            f"caveclient_rotate_users names {', '.join(users)}, who has no entry in caveclient_tokens on any host. "
+            f"Known: {', '.join(sorted(known)) or 'nobody'}. Correct the name. Nothing was done."
         )
-    unfinished = _unfinished(own, listing)
-    if unfinished is not None:
-        return unfinished
-    made_by = rotation_name(own.description)
-    age = listing.now - (own.created or 0.0)  # "updated" moves with every use
-    if name and made_by == name:
-        return Decision("roll_out", f"the rotation {name!r} has made it already", own)
-    if not name and made_by is not None and age < NEW_FOR:
-        return Decision("roll_out", f"a rotation has made it, {_span(age)} ago", own)
-    if strategy == "auto":
-        others = sorted(set(held) - {own.fingerprint})
-        if others:
-            return Decision("roll_out", f"it is new to the hosts, which have {', '.join(others[:3])}", own)
-        if age < NEW_FOR:
-            return Decision("roll_out", f"it is new, made {_span(age)} ago", own)
-    return Decision("make", "", None, own)
+    for option, wanted, where in (
+        ("caveclient_rotate_canary", request.canary, request.hosts),
+        ("caveclient_rotate_give_up", sorted(request.give_up), inventory.hosts),
+    ):
+        wrong = [name for name in wanted if name not in where]
+        if wrong:
+            what = "host of this run" if option.endswith("canary") else "host of the inventory"
+            raise CaveError(f"{option} names {', '.join(wrong)}, which is no {what}. Correct it. Nothing was done.")
+    description(request.name, "0" * 8, kept=request.revoke == "never")
 
 
-def _unfinished(own: ServerToken, listing: Listing) -> Decision | None:
-    """Return how to go on with a rotation that an earlier run began; None when there is none."""
-    replaced = replaces(own.description)
-    old = next((item for item in listing.tokens if replaced and item.fingerprint == replaced and item is not own), None)
-    if old is not None:
-        return Decision("continue", "an earlier run stored it, and the old token is still alive", own, old)
-    new = successor(listing, own.fingerprint)
-    if new is not None and new is not own:
-        return Decision("continue", "an earlier run made it, and did not come to store it", new, own)
-    return None
+def _chains(inventory: Inventory, accounts: Mapping[str, Account], request: Request) -> tuple[tuple[str, ...], ...]:
+    """Return the tokens of the variables, those that replace each other together, newest last."""
+    named = list(dict.fromkeys(entry.token for entry in inventory.entries if not entry.absent))
+    if request.strategy == "cutover":
+        return tuple((token,) for token in named)
+    users = {token: {entry.user for entry in inventory.entries if entry.token == token} for token in named}
+    older: dict[str, str] = {}
+    for token in named:
+        own = _own(token, accounts)
+        replaced = replaces(own.description) if own is not None else None
+        # A description is a person's to write: it counts among tokens of that person alone.
+        while replaced is not None:
+            listed = find(replaced, accounts[token])
+            dead = not any(find(replaced, account) for account in accounts.values())
+            if replaced in named and (listed or (dead and users[replaced] & users[token])):
+                older[token] = replaced
+                break
+            following = replaces(listed.description) if listed else None
+            replaced = following if following != replaced else None
+    newest = [token for token in named if token not in older.values()]
+    found = []
+    for token in newest:
+        chain = [token]
+        while chain[-1] in older and older[chain[-1]] not in chain:
+            chain.append(older[chain[-1]])
+        found.append(tuple(reversed(chain)))
+    return tuple(found)
 
 
-def _span(seconds: float) -> str:
-    minutes = max(0, int(seconds // 60))
-    if minutes < 1:
-        return "less than a minute"
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h"
+def _decided(
+    rotation: Rotation,
+    inventory: Inventory,
+    seen: Mapping[str, Seen | str],
+    accounts: Mapping[str, Account],
+    request: Request,
+) -> Rotation:
+    """Return a rotation with what is to be done about it."""
+    account = accounts[rotation.source]
+    if not account.accepted:
+        return replace(rotation, action="refuse", reason=account.message)
+    if request.strategy == "cutover":
+        old = tuple(item for item in account.tokens or () if item.token in request.old and item.token != rotation.new)
+        rotation = replace(rotation, action="roll_out", reason="It is in the vault.", old=old)
+        return replace(rotation, blockers=blockers(rotation, inventory, seen, request))
+    own = _own(rotation.source, accounts)
+    if account.tokens is None or own is None:
+        why = "does not list it" if account.tokens is not None else "cannot list tokens"
+        return replace(
+            rotation,
+            action="refuse",
+            reason=f"The server accepts the token {rotation.source}, but {why}, so it could not be revoked. Make one "
+            "on the token page, put it into the vault, and rotate without caveclient_rotate_strategy.",
+        )
+    rotation = _stage(rotation, own, account, inventory, seen, request)
+    if rotation.action in ("make", "continue"):
+        refusal = _store_refusal(rotation, inventory, request)
+        if rotation.action == "make":
+            refusal = refusal or _lockout(rotation, account, inventory, seen, request)
+            refusal = refusal or next(
+                (f"No token was made: {entry.host} could not use it. {inventory.refused[entry]}"
+                 for entry in rotation.entries if entry in inventory.refused and entry.host not in request.give_up), ""
+            )  # fmt: skip
+        if refusal:
+            return replace(rotation, action="refuse", reason=refusal, old=())
+    if request.revoke == "never":
+        rotation = replace(rotation, old=())
+    return replace(rotation, blockers=blockers(rotation, inventory, seen, request))
 
 
-# Whose token it is ----------------------------------------------------------------------------------------------------
+def _stage(
+    rotation: Rotation,
+    own: Listed,
+    account: Account,
+    inventory: Inventory,
+    seen: Mapping[str, Seen | str],
+    request: Request,
+) -> Rotation:
+    """Return a rotation as an earlier run has left it, or as one that begins."""
+    tokens = account.tokens or ()
+    earlier = [item for item in tokens if item.token in rotation.tokens and item.token != own.token]
+    made, between = successor(tokens, own.token), []
+    while made is not None and (later := successor(tokens, made.token)) is not None and later not in between:
+        between.append(made)
+        made = later
+    if made is not None:
+        reason = "An earlier run made it and did not store it."
+        other = rotation_name(made.description)
+        left = f"The rotation {other!r} was finished first. Run again for {request.name!r}."
+        left = left if request.name and request.name != other else ""
+        return replace(
+            rotation, action="continue", reason=reason, new=made.token, old=(*earlier, own, *between), left=left
+        )
+    by, kept = rotation_name(own.description), is_kept(own.description)
+    before = next((item for item in tokens if item.token == replaces(own.description)), None)
+    same = by is not None and (not request.name or request.name == by)
+    if before is not None and not kept and same:
+        old = tuple(dict.fromkeys((*earlier, before)))
+        return replace(rotation, action="continue", reason="An earlier run began it.", old=old)
+    if same and (earlier or request.name or account.now - (own.created or 0.0) < NEW_FOR):
+        reason = f"The rotation {by!r} made it {span(account.now - (own.created or 0.0))} ago."
+        return replace(rotation, action="continue" if earlier else "roll_out", reason=reason, old=tuple(earlier))
+    if same and not kept and _is_behind(rotation, replaces(own.description) or "", seen, inventory, request):
+        return replace(rotation, action="roll_out", reason="An earlier run made it, and some hosts don't have it yet.")
+    return replace(rotation, action="make", new="", old=(*earlier, own))
 
 
-class Owner(NamedTuple):
-    """A user of a host who gets a token, the person whose token it is, and what the host says about before.
+def _is_behind(
+    rotation: Rotation, old: str, seen: Mapping[str, Seen | str], inventory: Inventory, request: Request
+) -> bool:
+    """Whether hosts still have, or may have, the token that was replaced before."""
+    for host in _may_hold(rotation, inventory):
+        found = seen.get(host)
+        if host in request.give_up:
+            continue
+        if not isinstance(found, Seen) or any(place.token == old for place in found.places):
+            return True
+    return False
 
-    ``token`` and ``held`` are fingerprints; ``before`` is the id of the person whose token the host has, where the
-    server still accepts it.
+
+def _store_refusal(rotation: Rotation, inventory: Inventory, request: Request) -> str:
+    """Return why a new token could not be kept, or an empty string."""
+    if request.own_store:
+        return ""
+    given = [token for token in rotation.tokens if token != rotation.new]
+    for token in given:
+        if inventory.fixed.get(token):
+            return " ".join(inventory.fixed[token])
+    if given and not any(inventory.vault.get(token) for token in (*given, *([rotation.new] if rotation.new else []))):
+        return (
+            f"There is no place to keep a new token: no variable beside the inventory holds the token {given[-1]}. "
+            "Name its file with caveclient_rotate_vault_file, or the tasks that store it with "
+            "caveclient_rotate_store_tasks; or put a new token into the vault and rotate without "
+            "caveclient_rotate_strategy."
+        )
+    return ""
+
+
+def _lockout(
+    rotation: Rotation, account: Account, inventory: Inventory, seen: Mapping[str, Seen | str], request: Request
+) -> str:
+    """Return who might be locked out by making a token, as a sentence; or an empty string."""
+    if request.anyway:
+        return ""
+    holders = [host for host in _may_hold(rotation, inventory) if host not in request.give_up]
+    outside = [host for host in holders if host not in request.hosts]
+    if outside:
+        return (
+            f"No token was made: {names(outside)} may hold {rotation.source} too and is not in this run. Run without "
+            "--limit and caveclient_hosts, or give the hosts up (caveclient_rotate_give_up)."
+        )
+    if account.two_live:
+        return ""
+    gone = [f"{host} ({found})" for host in holders for found in [_unready(rotation, host, seen)] if found]
+    gone += [
+        f"{host} ({place.user}: {place.path} holds it, and the variables do not name it)"
+        for host, found in seen.items()
+        if isinstance(found, Seen) and host not in request.give_up
+        for place in found.places
+        if place.token in rotation.tokens
+        and not any((entry.host, entry.user) == (host, place.user) for entry in rotation.entries)
+    ]
+    if not gone:
+        return ""
+    return (
+        f"No token was made: on this server it may kill the old one at once, and these could not get the new one: "
+        f"{'; '.join(gone)}. Run again when they are there, or say -e caveclient_rotate_anyway=true."
+    )
+
+
+def _unready(rotation: Rotation, host: str, seen: Mapping[str, Seen | str]) -> str:
+    found = seen.get(host, "not looked at")
+    if isinstance(found, str):
+        return found
+    return next(
+        (f"{entry.user}: {found.failed[entry.user]}" for entry in rotation.entries if entry.user in found.failed
+         and entry.host == host), "")  # fmt: skip
+
+
+def _may_hold(rotation: Rotation, inventory: Inventory) -> list[str]:
+    """Return the hosts whose variables name a token, or cannot be read where they could."""
+    found = set(rotation.hosts)
+    for host, users in inventory.unknown.items():
+        if users is None or users & set(rotation.users):
+            found.add(host)
+    return [host for host in inventory.hosts if host in found]
+
+
+def blockers(
+    rotation: Rotation, inventory: Inventory, seen: Mapping[str, Seen | str], request: Request
+) -> tuple[Blocker, ...]:
+    """Return who may still hold one of the old tokens; empty when they can be revoked.
+
+    ``seen`` has to be from after the roll-out, and the places in ``inventory.vault`` as well.
     """
-
-    host: str
-    user: str
-    server: str
-    token: str
-    person: int
-    person_name: str
-    before: int | None = None
-    held: str = ""
-
-
-def strangers(owners: Iterable[Owner]) -> dict[Owner, str]:
-    """Return the users of hosts who would get the token of somebody else, each with a sentence that says so.
-
-    A host's old token says who it was before, as long as the server accepts it; else those of the same user on other
-    hosts do. Where none is accepted any more, a token is suspicious whose person is there under another user already,
-    who did not have the same token before.
-    """
-    owners = list(owners)
-    persons: dict[tuple[str, str, str], set[int]] = {}
-    held: dict[tuple[str, str], set[str]] = {}
-    users: dict[tuple[str, int], set[str]] = {}
-    for owner in owners:
-        if owner.before is not None:
-            persons.setdefault((owner.server, owner.user, owner.token), set()).add(owner.before)
-        if owner.held:
-            held.setdefault((owner.server, owner.user), set()).add(owner.held)
-        users.setdefault((owner.server, owner.person), set()).add(owner.user)
-    found = {}
-    for owner in owners:
-        whose = f"The token for {owner.user} is that of {owner.person_name} (id {owner.person})"
-        known = persons.get((owner.server, owner.user, owner.token), set())
-        before = {owner.before} if owner.before is not None else known
-        if before:
-            if owner.person not in before:
-                ids = ", ".join(str(number) for number in sorted(before))
-                found[owner] = f"{whose}, and the one that {owner.host} has is of another person (id {ids})."
-        elif owner.held:
-            mine = held[owner.server, owner.user]
-            others = sorted(users[owner.server, owner.person] - {owner.user})
-            twin = next((user for user in others if not mine & held.get((owner.server, user), set())), None)
-            if twin is not None:
-                found[owner] = f"{whose}, who is {twin} on the hosts."
-    return found
+    old = {item.token for item in rotation.old}
+    if not old:
+        return ()
+    may_hold = {*_may_hold(rotation, inventory), *(entry.host for entry in inventory.entries if entry.token in old)}
+    found: list[Blocker] = []
+    for host in inventory.hosts:
+        what = seen.get(host, "not looked at")
+        if host in request.give_up:
+            continue
+        if isinstance(what, Seen):
+            found += [Blocker(host, text) for text in _blockers_on(rotation, host, what, old)]
+        elif host in may_hold:
+            found.append(Blocker(host, what))
+    found += [
+        Blocker(entry.host, f"its variables name {entry.token} for {entry.user}")
+        for entry in inventory.entries
+        if entry.token in old and entry not in rotation.entries and entry.host not in request.give_up
+    ]
+    found += [Blocker("", place) for token in sorted(old) for place in inventory.fixed.get(token, ())]
+    if not request.own_store:
+        found += [
+            Blocker("", f"{place} has {token}") for token in sorted(old) for place in inventory.vault.get(token, ())
+        ]
+    return tuple(dict.fromkeys([*found, *(Blocker(entry.host, text) for entry, text in rotation.withheld.items())]))
 
 
-# One token's rotation -------------------------------------------------------------------------------------------------
+def _blockers_on(rotation: Rotation, host: str, found: Seen, old: set[str]) -> list[str]:
+    holding = [f"{item.user}: {item.path} has {item.token} as {item.key}" for item in found.places if item.token in old]
+    if holding:
+        return holding
+    without = []
+    for entry in rotation.entries:
+        if entry.host == host and entry.user in found.failed:
+            without.append(f"{entry.user}: {found.failed[entry.user]}")
+        elif entry.host == host and not entry.absent and not _has(found, entry, rotation.new):
+            without.append(f"{entry.user} does not have {rotation.new or 'the new token'}")
+    return without
 
 
-@dataclass
-class Subject:
-    """The rotation of one token, as one task hands it to the next: fingerprints in the place of tokens.
-
-    Attributes:
-        server: the auth server's address.
-        given: fingerprint of the token in the variables.
-        users: who has it.
-        hosts: on which hosts of the whole inventory, those that a limit leaves out included.
-        action: ``made``, ``continued``, ``rolled_out``; ``refused`` or ``left_out``, when nothing is done about it.
-        message: why it is so, as a sentence.
-        new: fingerprint of the token that the hosts get; None in check mode when it would be made.
-        sealed: that token, for this run alone.
-        old: fingerprint of the token to revoke in the end; empty when there is none.
-        old_id: its id on the server.
-        old_alive: whether the server accepts it after the new one was made; None when there is none.
-        places: where the new one is kept: path, name and key.
-        unstored: the user's own tasks have still to store it.
-        barred: hosts and users who don't get it, with the reason.
-        person: id, name and email of whose token it is.
-        access: the verdict on a token that the server refuses.
-    """
-
-    server: str
-    given: str
-    users: list[str]
-    hosts: list[str]
-    action: str = "rolled_out"
-    message: str = ""
-    new: str | None = None
-    sealed: str = ""
-    old: str = ""
-    old_id: int = 0
-    old_alive: bool | None = None
-    places: list[dict[str, str]] = field(default_factory=list)
-    unstored: bool = False
-    barred: list[dict[str, str]] = field(default_factory=list)
-    person: dict[str, Any] | None = None
-    access: dict[str, Any] | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it for a result."""
-        return asdict(self)
-
-    @classmethod
-    def of(cls, entry: Mapping[str, Any]) -> Subject:
-        """Return what ``as_dict`` was made of."""
-        return cls(**{str(name): value for name, value in entry.items()})
-
-    @property
-    def refused(self) -> bool:
-        """Whether it cannot be done."""
-        return self.action == "refused"
-
-    @property
-    def idle(self) -> bool:
-        """Whether nothing is to be done about it."""
-        return self.action in ("refused", "left_out")
-
-    def refuse(self, message: str, access: Mapping[str, Any] | None = None) -> None:
-        """Do nothing about it, for the reason given."""
-        self.action, self.message = "refused", message
-        self.access = dict(access) if access is not None else self.access
-
-    def withhold(self, host: str, user: str, reason: str) -> None:
-        """Don't give it to a user of a host."""
-        self.barred.append({"host": host, "user": user, "reason": reason})
-
-    def reason_against(self, host: str, user: str) -> str:
-        """Return why a user of a host doesn't get it, or an empty string."""
-        if self.refused:
-            return self.message
-        return next((item["reason"] for item in self.barred if (item["host"], item["user"]) == (host, user)), "")
-
-    def holds(self, server: str, token: str) -> bool:
-        """Whether an entry of a host's variables is about this token, before or after it was replaced."""
-        return server == self.server and token in (self.given, self.new)
-
-    @property
-    def name(self) -> str:
-        """How messages name it."""
-        person = (self.person or {}).get("name")
-        whose = f" ({person})" if person and person not in self.users else ""
-        return f"{', '.join(self.users)}{whose} on {self.server}"
+def _has(found: Seen, entry: Entry, token: str) -> bool:
+    return any((place.user, place.key, place.token) == (entry.user, entry.key, token) for place in found.places)
 
 
-# Whether the old token can go -----------------------------------------------------------------------------------------
+def _with_canaries(rotation: Rotation, seen: Mapping[str, Seen | str], request: Request) -> Rotation:
+    """Choose the hosts that get a token first: of the run, looked at, those first on which nothing is wrong."""
+    if rotation.idle:
+        return rotation
+    fit = {
+        entry.host: found.trouble
+        for entry in rotation.entries
+        for found in [seen.get(entry.host)]
+        if isinstance(found, Seen)
+        and entry.host in request.hosts
+        and not entry.absent
+        and entry not in rotation.withheld
+        and entry.user not in found.failed
+    }
+    named = tuple(host for host in request.canary if host in rotation.hosts)
+    best = tuple(sorted(fit, key=lambda host: (fit[host], request.hosts.index(host)))[:CANARIES])
+    return replace(rotation, canaries=named or best)
 
 
-class Seen(NamedTuple):
-    """What a host sends for a user: the fingerprints of all readers; or why that is not known."""
-
-    fingerprints: frozenset[str | None] = frozenset()
-    problem: str = ""
+# Small things ---------------------------------------------------------------------------------------------------------
 
 
-def still_without(
-    subject: Subject, wanted: Iterable[tuple[str, str]], seen: Mapping[tuple[str, str], Seen]
-) -> list[str]:
-    """Return who has not let go of the old token, for a person to read; empty when everybody has the new one.
-
-    Args:
-        subject: the rotation.
-        wanted: hosts and users who must have it.
-        seen: what these send, looked at after the roll-out.
-    """
-    missing = []
-    for host, user in wanted:
-        found = seen.get((host, user))
-        if found is None:
-            missing.append(f"{host} ({user}: not looked at)")
-        elif found.problem:
-            missing.append(f"{host} ({user}: {found.problem})")
-        elif found.fingerprints != {subject.new}:
-            sent = ", ".join(sorted(item or "no token" for item in found.fingerprints)) or "no token"
-            missing.append(f"{host} ({user} sends {sent})")
-    return missing
+def _own(token: str, accounts: Mapping[str, Account]) -> Listed | None:
+    return find(token, accounts[token]) if token in accounts else None
 
 
-def used_since(old: ServerToken | None, mark: float | None, moment: float) -> str:
+def find(token: str, account: Account) -> Listed | None:
+    return next((item for item in account.tokens or () if item.token == token), None)
+
+
+def used_since(old: Listed | None, mark: float | None, moment: float) -> str:
     """Return a sentence when a token was used after ``moment``, at which ``mark`` was its last use; else nothing."""
     if old is None or old.last_used is None or old.last_used <= (mark or 0.0):
         return ""
     return (
         f"Somebody outside of the inventory still uses it: last at {iso(old.last_used)}, "
-        f"{_seconds(old.last_used - moment)} after the last host had the new one."
+        f"{max(0, round(old.last_used - moment))} s after the last host had the new one."
     )
 
 
-def _seconds(seconds: float) -> str:
-    return f"{max(0, round(seconds))} s"
+def span(seconds: float) -> str:
+    """Return a time as a person says it."""
+    minutes = max(0, int(seconds // 60))
+    if minutes < 1:
+        return "less than a minute"
+    if minutes < 120:
+        return f"{minutes} min"
+    return f"{minutes // 60} h" if minutes < 2880 else f"{minutes // 1440} days"
+
+
+def names(items: Sequence[str]) -> str:
+    """Return names in a row, without end: whoever waits has to know for whom."""
+    return ", ".join(items)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Hand a token from one task of a run to a later one, through results that anybody may read.
+"""Hand tokens from one task of a run to a later one, through results that anybody may read.
 
 Ansible prints what a task returns, so a token must not be in it. Here it is encrypted with a key that exists in the
 memory of this run alone: the controller's process makes it when it loads the plugin, and the processes that run the
@@ -11,23 +11,87 @@ tasks are copies of that one. Nobody can open it afterwards, not even somebody w
 
 from __future__ import annotations
 
-import secrets
+import contextlib
+import os
+import pickle
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
-from ansible import constants as C  # noqa: N812 (its usual name)
+from ansible import constants
 from ansible.errors import AnsibleError
-from ansible.parsing.vault import VaultLib, VaultSecret
+from cryptography.fernet import Fernet, InvalidToken
 
-_SECRET = VaultSecret(secrets.token_hex(32).encode("ascii"))
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import clean_token
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import plain_string
+
+_BOX = Fernet(Fernet.generate_key())
+_REPLACED = "cave-replaced"
 
 
 def seal(token: str) -> str:
     """Return a text that only this run can open."""
-    return bytes(VaultLib().encrypt(token, _SECRET)).decode("ascii")
+    return _BOX.encrypt(token.encode()).decode("ascii")
 
 
 def unseal(text: str) -> str | None:
     """Return the token that ``seal`` was given; None when it was in another run (or a process that is no copy)."""
     try:
-        return bytes(VaultLib([(C.DEFAULT_VAULT_IDENTITY, _SECRET)]).decrypt(text)).decode("utf-8")
-    except (AnsibleError, UnicodeError):
+        return _BOX.decrypt(text.encode()).decode()
+    except InvalidToken:
         return None
+
+
+def seal_state(state: Any) -> str:
+    """Return what a step knows, for the next one."""
+    return _BOX.encrypt(zlib.compress(pickle.dumps(state), 1)).decode("ascii")
+
+
+def unseal_state(text: str) -> Any:
+    """Return what ``seal_state`` was given. Raises InvalidToken for what this run has not sealed."""
+    return pickle.loads(zlib.decompress(_BOX.decrypt(text.encode())))  # noqa: S301 (only this process can have sealed it)
+
+
+# Variables that are older than the tokens in the vault ----------------------------------------------------------------
+
+
+def remember(old: str, new: str) -> None:
+    """Note that a token was replaced: Ansible goes on with the variables that it read when the run began."""
+    handle = os.open(_replaced_file(), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(handle, "w", encoding="ascii") as file:
+        file.write(f"{seal(old)} {seal(new)}\n")
+
+
+def replaced_in_this_run() -> dict[str, str]:
+    """Return the tokens that took the place of others in this run."""
+    with contextlib.suppress(FileNotFoundError):
+        lines = _replaced_file().read_text(encoding="ascii").splitlines()
+        pairs = [[unseal(part) for part in line.split()] for line in lines]
+        return {old: new for old, new in pairs if old and new and old != new}
+    return {}
+
+
+def with_renewed_tokens(args: dict[str, Any], option: str) -> dict[str, Any]:
+    """Return a task's arguments with the tokens that took the place of others in this run."""
+    entries: Any = args.get(option)
+    renewed = replaced_in_this_run() if isinstance(entries, (list, tuple)) else {}
+    if not renewed:
+        return args
+    return {**args, option: [_renewed(entry, renewed) if isinstance(entry, Mapping) else entry for entry in entries]}
+
+
+def _renewed(entry: Mapping[str, Any], renewed: Mapping[str, str]) -> Mapping[str, Any]:
+    try:
+        token = clean_token(plain_string(entry.get("token"), "The token"))
+    except (CaveError, AnsibleError):
+        return entry
+    while token in renewed:
+        token = renewed[token]
+    return {**entry, "token": token}
+
+
+def _replaced_file() -> Path:
+    # The folder is that of the run, whose end removes it.
+    return Path(str(constants.DEFAULT_LOCAL_TMP), _REPLACED)

@@ -2,560 +2,402 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The steps of a rotation that are done on the controller: prove, begin, wait, end.
+"""What a rotation does on the controller: ask the servers, make a token, store it, read it back, wait, revoke.
 
-What to do is decided in ``_rotation``; here the server is asked, and the vault written. Between the steps lie the tasks
-on the hosts. Tokens are read anew from the variables and the vault in every step, or handed on sealed.
+What is done is decided in ``decide``. Between the steps lie the tasks on the hosts; what one step knows, the next one
+gets as a ``State``.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
 
-from ansible.errors import AnsibleError
-
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.probe import Question
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.probe import prove as ask_servers
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import (
-    DEFAULT_SERVER,
-    parse_datastacks,
-    server_address,
-)
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_api import TokenApi
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_list import Selection, ServerToken, iso
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import clean_token, fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.probe import Question, prove
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_api import expiring_message
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_list import Listing, Selection, iso
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import token_page
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import plain_string
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import decide as _decide
-from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.decide import Owner, Subject
-from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.sealed import seal, unseal
-from ansible_collections.connectomics.cave.plugins.plugin_utils._vault import file as _file
-from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.yaml_edit import label
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import hosts as _hosts
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.inventory import VaultFiles
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.lineage import description, replaces
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.model import (
+    Account,
+    Inventory,
+    Listed,
+    Rotation,
+)
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.sealed import remember
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.state import State
 
-CANARIES = 3
-"""Hosts that are tried, one after the other, before it is given up that the first one of the fleet is well."""
-
-_VARIABLE_FILES = ("group_vars", "host_vars")
-_SUFFIXES = ("", ".yml", ".yaml", ".json")
-
-
-class Holder(NamedTuple):
-    """An entry of a host's ``caveclient_tokens``."""
-
-    host: str
-    user: str
-    server: str
-    token: str
-    datastacks: tuple[str, ...]
-
-    def __repr__(self) -> str:
-        """Return it without the token."""
-        return f"<{self.user} on {self.host}: {fingerprint(self.token)}>"
+FIRST_THAT_LETS_TWO_LIVE = (2, 30, 3)
+"""The version of the auth server on which this was measured."""
+TELL_EVERY = 30.0
+"""Seconds after which a wait says that it goes on."""
+AT_ONCE = 8
+"""People whose tokens are listed at the same time."""
 
 
-class Settings(NamedTuple):
-    """What the user asked for; see the documentation of the module ``token_rotation``."""
-
-    strategy: str
-    name: str
-    users: frozenset[str]
-    vault_files: tuple[str, ...]
-    vault_id: str | None
-    own_store: bool
-    other_person: bool
-    revoke: str
-    grace: float
-    timeout: int
-    retries: int
-    ca_path: str | None
-    check: bool
+# Before any host is contacted -----------------------------------------------------------------------------------------
 
 
-# Who has which token --------------------------------------------------------------------------------------------------
-
-
-def holders_of(host: str, variables: Mapping[str, Any]) -> list[Holder]:
-    """Return the entries of one host's variables that a rotation is about.
-
-    Raises CaveError when they cannot be read. A token is never shown.
-    """
-    try:
-        entries = variables.get("caveclient_tokens") or []
-        server = variables.get("caveclient_server") or DEFAULT_SERVER
-        stacks = variables.get("caveclient_datastacks") or []
-        found = []
-        for number, entry in enumerate(entries, 1):
-            if not isinstance(entry, Mapping):
-                raise CaveError(f"Entry {number} of caveclient_tokens is not a mapping with user and token.")
-            if entry.get("state") == "absent":
-                continue
-            own = server_address(entry.get("server") or server)
-            default = stacks if own == server_address(server) else []
-            names = parse_datastacks(default if entry.get("datastacks") is None else entry["datastacks"], own)
-            value = entry.get("token")
-            token = clean_token(plain_string(value, "The token") if value is not None else None)
-            found.append(Holder(host, str(entry.get("user") or ""), own, token, tuple(item.name for item in names)))
-        return found
-    except AnsibleError as error:
-        # Its message may quote a template or a value.
-        message = f"caveclient_tokens cannot be read ({type(error).__name__}). Is the vault's password right?"
-        raise CaveError(message) from None
-
-
-def gather(
-    hosts: Iterable[str], variables_of: Callable[[str], Mapping[str, Any]]
-) -> tuple[list[Holder], dict[str, str]]:
-    """Return everybody's entries on all hosts, and why some hosts' could not be read."""
-    problems = {}
-
-    def entries(host: str) -> list[Holder]:
-        try:
-            return holders_of(host, variables_of(host))
-        except CaveError as error:
-            problems[host] = error.message
-            return []
-
-    return [holder for host in hosts for holder in entries(host)], problems
-
-
-def named(holder: Holder) -> str:
-    """Return the fingerprint of a holder's token."""
-    return fingerprint(holder.token)
-
-
-def _by_token(holders: Iterable[Holder]) -> dict[tuple[str, str], list[Holder]]:
-    found: dict[tuple[str, str], list[Holder]] = {}
-    for holder in holders:
-        found.setdefault((holder.server, holder.token), []).append(holder)
-    return found
-
-
-# 1. Prove -------------------------------------------------------------------------------------------------------------
-
-
-def prove(holders: Iterable[Holder], settings: Settings) -> list[Subject]:
-    """Return a rotation for each token, those refused that the server does not accept. No host is asked.
-
-    Those of users who aren't meant are left out of it, apart from the question whose they are. Somebody who has the
-    same token as one who is meant is meant too: it is replaced for all at once.
-    """
-    tokens = _by_token(holders)
-    meant = {
-        key for key, items in tokens.items() if not settings.users or any(item.user in settings.users for item in items)
+def ask_servers(state: State) -> None:
+    """Ask the servers about every token of the variables: whose it is, and which others that person has."""
+    for item in state.held():
+        state.values.setdefault(item.entry.token, item.token)
+    of_token = {item.entry: Question(item.entry.server, item.token) for item in state.held()}
+    in_full = {
+        item.entry: Question(item.entry.server, item.token, item.datastacks)
+        for item in state.held()
+        if state.request.strategy == "overlap" and not item.entry.absent
     }
-    questions = {
-        key: Question(*key, tuple(dict.fromkeys(name for item in items for name in item.datastacks if key in meant)))
-        for key, items in tokens.items()
-    }
-    answers = ask_servers(
-        questions.values(), timeout=settings.timeout, retries=settings.retries, ca_path=settings.ca_path
+    settings = state.settings
+    answers = prove(
+        [*of_token.values(), *in_full.values()],
+        timeout=settings.timeout,
+        retries=settings.retries,
+        ca_path=settings.ca_path,
     )
-    subjects = []
-    for (server, token), items in tokens.items():
-        verdict = answers[questions[server, token]].overall
-        subject = Subject(
-            server=server,
-            given=fingerprint(token),
-            users=list(dict.fromkeys(item.user for item in items)),
-            hosts=list(dict.fromkeys(item.host for item in items)),
-            new=fingerprint(token),
-            person=verdict.person._asdict() if verdict.person else None,
-        )
-        if (server, token) not in meant:
-            subject.action = "left_out"
-        elif not verdict.ok:
-            subject.refuse(f"{verdict.message} {verdict.remedy}".strip(), verdict.as_dict())
-        subjects.append(subject)
-    return subjects
+    refusals: dict[str, Any] = {}
+    for entry, question in of_token.items():
+        verdict = answers[question].overall
+        if verdict.person is not None:
+            state.servers.setdefault(entry.token, entry.server)
+        else:
+            refusals.setdefault(entry.token, verdict)
+    for entry, question in in_full.items():
+        verdict = answers[question].overall
+        if verdict.person is not None and not verdict.ok:
+            state.refused[entry] = f"{verdict.message} {verdict.remedy}".strip()
+    accepted = [token for token in state.values if token in state.servers]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        found = dict(zip(accepted, pool.map(lambda token: _account(state, token), accepted), strict=True))
+    for token, verdict in refusals.items():
+        if token not in found:
+            message = f"{verdict.message} {verdict.remedy}".strip()
+            found[token] = Account(False, message, access=verdict.as_dict())
+    persons = {(entry.token, entry.server): answers[question].overall for entry, question in of_token.items()}
+    for token, account in found.items():
+        person = persons[token, state.servers[token]].person if token in state.servers else None
+        if person is not None:
+            found[token] = account._replace(person=person.id, name=person.name or person.email)
+    state.accounts = found
 
 
-# 2. Begin -------------------------------------------------------------------------------------------------------------
+def _account(state: State, token: str) -> Account:
+    try:
+        listing = state.api(token).listing()
+        chain = {replaces(item.description) for item in listing.tokens}
+        for item in listing.tokens:
+            if item.fingerprint in chain or replaces(item.description):
+                state.values.setdefault(item.fingerprint, item.value)
+        return account_of(listing, token, _two_live(state, token))
+    except CaveError as error:
+        if error.details.get("unsupported"):
+            return Account(True, tokens=None)
+        return Account(False, error.message, access=error.details.get("access"))
 
 
-class Looked(NamedTuple):
-    """What a host had for a user before: the token's fingerprint, and whose it is if the server accepts it."""
+def account_of(listing: Listing, token: str, two_live: bool) -> Account:
+    """Return what a list of tokens says of the one with the fingerprint ``token``."""
+    listed = tuple(
+        Listed(item.fingerprint, item.id, item.description, item.created, item.last_used) for item in listing.tokens
+    )
+    expires = token not in {item.token for item in listed}
+    return Account(True, tokens=listed, now=listing.now, two_live=two_live or len(listed) > 1, expires=expires)
 
-    fingerprint: str
-    person: int | None
+
+def _two_live(state: State, token: str) -> bool:
+    if state.request.strategy != "overlap":
+        return False
+    try:
+        version = state.api(token).auth_version()
+    except CaveError:
+        return False
+    return version is not None and version >= FIRST_THAT_LETS_TWO_LIVE
 
 
-def begin(
-    subjects: Sequence[Subject],
-    holders: Sequence[Holder],
-    looked: Mapping[tuple[str, str, str], Looked],
-    secrets: _file.VaultSecrets,
-    files: Sequence[str],
-    settings: Settings,
-) -> None:
-    """Decide for each token what to do, and do what has to come before the roll-out: make the new one and store it.
+# Make and store -------------------------------------------------------------------------------------------------------
 
-    ``looked`` has what hosts, users and servers had before; ``files`` are where the vault's variables are looked for.
-    What goes wrong with one token is noted in its subject, and keeps no other one from being rotated.
+
+def inventory_with(state: State, base: Inventory, vault: VaultFiles | None) -> Inventory:
+    """Return the inventory together with where the vault keeps its tokens now."""
+    if vault is None:
+        return base
+    places, fixed = {}, {}
+    for token, value in state.values.items():
+        places[token] = tuple(f"{'.'.join(name)} in {path}" for path, name in vault.writable(value))
+        fixed[token] = tuple(vault.fixed(value))
+    return base._replace(vault=places, fixed=fixed, refused=state.refused)
+
+
+def begin(state: State, inventory: Inventory, vault: VaultFiles) -> bool:
+    """Decide, and do what comes before the roll-out: make the new tokens, store them, read them back.
+
+    What goes wrong with one token is told in its story, and keeps no other one from being rotated.
+
+    Returns:
+        Whether anything was made or stored.
     """
-    tokens = {(server, fingerprint(token)): (token, items) for (server, token), items in _by_token(holders).items()}
-    if not settings.other_person:
-        _bar_strangers(subjects, holders, looked)
-    vault = _Vault(files, settings.vault_files, secrets)
-    for subject in subjects:
-        if subject.idle:
-            continue
-        found = tokens.get((subject.server, subject.given))
-        if found is None:
-            subject.refuse("The token in the variables changed while the run went on. Run it again.")
+    inventory = inventory_with(state, inventory, vault if state.request.strategy == "overlap" else None)
+    state.rotations = list(_decide.decide(inventory, state.seen, state.accounts, state.request))
+    done = False
+    for index, rotation in enumerate(state.rotations):
+        if rotation.action == "refuse":
+            state.tell(rotation, rotation.reason, failed=True)
+        if rotation.action not in ("make", "continue"):
             continue
         try:
-            _begin(subject, found[0], looked, _Store(found[0], vault, settings), settings)
+            state.rotations[index] = _with_new_token(state, rotation, vault)
+            done = True
         except CaveError as error:
-            subject.refuse(error.message, error.details.get("access"))
+            state.rotations[index] = replace(rotation, action="refuse", reason=error.message, old=())
+            state.tell(rotation, error.message, failed=True)
+    return done
 
 
-def _bar_strangers(
-    subjects: Sequence[Subject], holders: Iterable[Holder], looked: Mapping[tuple[str, str, str], Looked]
-) -> None:
-    """Keep everybody from getting somebody else's token, as far as it can be told."""
-    subject_of = {}
-    count: dict[int, int] = {}
-    for holder in holders:
-        subject = next((item for item in subjects if item.holds(holder.server, named(holder))), None)
-        if subject is None or subject.refused or subject.person is None:
-            continue
-        before = looked.get((holder.host, holder.user, holder.server), Looked("", None))
-        name = subject.person["name"] or subject.person["email"]
-        owner = Owner(
-            holder.host,
-            holder.user,
-            holder.server,
-            subject.given,
-            subject.person["id"],
-            name,
-            before.person,
-            before.fingerprint,
-        )
-        subject_of[owner] = subject
-        count[id(subject)] = count.get(id(subject), 0) + 1
-    for owner, message in _decide.strangers(subject_of).items():
-        subject = subject_of[owner]
-        if not subject.idle:
-            subject.withhold(owner.host, owner.user, f"{message} Put that person's own token into the vault.")
-    for subject in subjects:
-        if subject.barred and len(subject.barred) >= count[id(subject)]:
-            subject.refuse(subject.barred[0]["reason"])
+def _with_new_token(state: State, rotation: Rotation, vault: VaultFiles) -> Rotation:
+    api = state.api(rotation.source)
+    kept = state.request.revoke == "never"
+    text = description(state.request.name, rotation.source, kept)
+    old = [state.values[token] for token in rotation.tokens]
+    given = dict.fromkeys((*rotation.tokens, *(item.token for item in rotation.old)))
+    stale = [state.values[token] for token in given if token != rotation.new and token in state.values]
+    if state.settings.check:
+        where = ", ".join(f"{'.'.join(name)} in {path}" for token in old for path, name in vault.writable(token))
+        if rotation.action == "make":
+            state.tell(rotation, f"A new token would be made to replace {rotation.source}.")
+        if where and not state.request.own_store:
+            state.tell(rotation, f"It would be kept as {where}.")
+        return rotation
+    places: list[dict[str, str]] = []
 
-
-def _begin(
-    subject: Subject, token: str, looked: Mapping[tuple[str, str, str], Looked], store: _Store, settings: Settings
-) -> None:
-    api = _api(subject, token, settings)
-    held = {
-        item.fingerprint
-        for (host, user, server), item in looked.items()
-        if server == subject.server and host in subject.hosts and user in subject.users and item.fingerprint
-    }
-    if settings.strategy == "cutover":
-        _roll_out(subject, token, "the strategy is cutover")
-        return
-    try:
-        listing = api.listing()
-    except CaveError as error:
-        if settings.strategy != "auto" or not error.details.get("unsupported"):
-            raise
-        _roll_out(subject, token, "the server cannot list tokens, so none is made")
-        return
-    decision = _decide.decide(settings.strategy, settings.name, token, listing, held)
-    if decision.action == "roll_out":
-        _roll_out(subject, token, decision.reason)
-    elif decision.action == "continue" and decision.new is not None and decision.old is not None:
-        if decision.new.value != token:
-            store.prepare(decision.new.value)
-            store.keep(decision.new.value)
-        _replace(subject, decision.new, decision.old, "continued", decision.reason)
-        subject.old_alive, subject.places, subject.unstored = True, store.kept(), store.waits()
-    elif decision.old is not None:
-        _make(subject, api, decision.old, store, settings)
-
-
-def _roll_out(subject: Subject, token: str, reason: str) -> None:
-    subject.action = "rolled_out"
-    subject.message = f"The token {subject.given} is rolled out: {reason}."
-    subject.new, subject.sealed = subject.given, seal(token)
-
-
-def _replace(subject: Subject, new: ServerToken, old: ServerToken, action: str, reason: str) -> None:
-    subject.action = action
-    subject.message = f"The token {new.fingerprint} replaces {old.fingerprint}" + (f": {reason}." if reason else ".")
-    subject.new, subject.sealed = new.fingerprint, seal(new.value)
-    subject.old, subject.old_id = old.fingerprint, old.id
-
-
-def _make(subject: Subject, api: TokenApi, old: ServerToken, store: _Store, settings: Settings) -> None:
-    description = _decide.description(settings.name, old.fingerprint)
-    store.prepare()
-    if settings.check:
-        subject.action, subject.new, subject.old, subject.old_id = "made", None, old.fingerprint, old.id
-        subject.message = f"A new token would be made to replace {old.fingerprint}."
-        subject.places = store.kept()
-        return
-    try:
-        made = api.ensure(description, same=lambda text: _decide.replaces(text) == old.fingerprint, keep=store.keep)
-    except CaveError as error:
-        if settings.strategy != "auto" or not error.details.get("unsupported"):
-            raise
-        _roll_out(subject, api.token, "the server cannot make tokens for programs, so none is made")
-        return
-    if made.token is None:
-        raise CaveError("No token was made.")
-    _replace(subject, made.token, old, "made", "")
-    subject.places, subject.unstored = store.kept(), store.waits()
-    subject.old_alive = made.old_token_alive is not False
-    if not subject.old_alive:
-        subject.old, subject.old_id = "", 0
-        subject.message += " The server has killed the old one, so the hosts get the new one at once."
-
-
-class _Vault:
-    """The files with variables of a run, each decrypted once."""
-
-    def __init__(self, files: Sequence[str], named: Sequence[str], secrets: _file.VaultSecrets) -> None:
-        self.secrets = secrets
-        self.searched = ", ".join(named) or "group_vars and host_vars beside the inventory"
-        self._files = files
-        self._named = named
-        self._read: dict[str, dict[tuple[str, ...], str]] = {}
-
-    def places(self, token: str) -> list[tuple[str, tuple[str, ...]]]:
-        """Return the files and variables that hold a token. Raises CaveError for a file that the user named."""
-        return [
-            (path, variable)
-            for path in self._files
-            for variable, value in self._variables(path).items()
-            if value.strip() == token
-        ]
-
-    def _variables(self, path: str) -> dict[tuple[str, ...], str]:
-        if path not in self._read:
+    def keep(value: str) -> None:
+        if not state.request.own_store:
             try:
-                self._read[path] = _file.read_variables(path, self.secrets)
-            except CaveError:
-                if path in self._named:
-                    raise
-                self._read[path] = {}
-        return self._read[path]
+                places[:] = vault.store(stale, value)
+            except CaveError as error:
+                raise _lost(api.server, text, error.message) from None
+
+    if rotation.action == "make":
+        made = api.ensure(text, same=lambda found: replaces(found) == rotation.source, keep=keep)
+        if made.token is None:
+            raise CaveError("No token was made.")
+        value, number = made.token.value, made.token.fingerprint
+        rotation = replace(rotation, new=number)
+        state.tell(rotation, f"The token {number} was made to replace {rotation.source} ({text!r} on the token page).")
+        if made.old_token_alive is False:
+            left = tuple(item for item in rotation.old if item.token != rotation.source)
+            rotation = replace(rotation, old=left, canaries=())
+            state.tell(rotation, "The server has killed the old one, so the hosts get the new one at once.")
+    else:
+        found = next((item for item in api.listing().tokens if item.fingerprint == rotation.new), None)
+        if found is None:
+            raise CaveError(f"The server does not list the token {rotation.new} any more. Run it again.")
+        value = found.value
+        state.tell(rotation, f"{rotation.reason} The token {rotation.new} replaces {_fingerprints(rotation.old)}.")
+        keep(value)
+    state.values[rotation.new] = value
+    state.servers[rotation.new] = api.server
+    for token in stale:
+        remember(token, value)
+    if state.request.own_store and stale:
+        state.unstored.add(rotation.tokens)
+    elif places:
+        kept_as = ", ".join(f"{item['name']} in {item['path']}" for item in places)
+        state.tell(rotation, f"It is kept as {kept_as}.")
+    return rotation
 
 
-class _Store:
-    """Where a new token is kept: in the place of the old one in the vault's files, or by the user's own tasks."""
-
-    def __init__(self, token: str, vault: _Vault, settings: Settings) -> None:
-        self._token = token
-        self._vault = vault
-        self._settings = settings
-        self._places: list[tuple[str, tuple[str, ...]]] = []
-        self._stored = ""
-
-    def prepare(self, new: str = "") -> None:
-        """See that a new token can be stored, before it is made (or when it is ``new``). Raises CaveError."""
-        if self._settings.own_store:
-            return
-        # Another run, or what is left of one that was killed, may have stored it since the variables were read.
-        self._places = self._vault.places(self._token) or (self._vault.places(new) if new else [])
-        if not self._places:
-            raise CaveError(
-                f"There is no place to keep a new token: no variable in {self._vault.searched} holds the token "
-                f"{fingerprint(self._token)}. Name the file with caveclient_rotate_vault_file, or the tasks that store "
-                "it with caveclient_rotate_store_tasks; or use the strategy cutover."
-            )
-        for path, variable in self._places:
-            self._set(path, variable, "0" * 32, check=True)
-
-    def keep(self, value: str) -> None:
-        """Store a token, and read it back. Raises CaveError when it isn't there then."""
-        self._stored = value
-        if self._settings.own_store or self._settings.check:
-            return
-        for path, variable in self._places:
-            self._set(path, variable, value)
-            if _file.read_variable(path, variable, self._vault.secrets) != value:
-                raise CaveError(
-                    f"{path}: the variable {label(variable)} does not hold what was stored in it. Run it again."
-                )
-
-    def _set(self, path: str, variable: tuple[str, ...], value: str, check: bool = False) -> None:
-        _file.set_variable(path, variable, value, self._vault.secrets, vault_id=self._settings.vault_id, check=check)
-
-    def kept(self) -> list[dict[str, str]]:
-        """Return the places, for a result."""
-        return [{"path": path, "name": label(variable)} for path, variable in self._places]
-
-    def waits(self) -> bool:
-        """Whether there is a new token that the user's own tasks have to store."""
-        return bool(self._stored) and self._settings.own_store
+def _lost(server: str, text: str, why: str) -> CaveError:
+    return CaveError(
+        f"A token was made and could not be stored: {why} It is on the token page, {token_page(server)}, as {text!r}. "
+        "The next run takes it from there."
+    )
 
 
-def variable_files(folders: Iterable[str]) -> list[str]:
-    """Return the files of variables beside inventories, of which ``folders`` are the folders."""
-    return [
-        str(path)
-        for folder in dict.fromkeys(folders)
-        for kind in _VARIABLE_FILES
-        for path in sorted((Path(folder) / kind).rglob("*"))
-        if path.suffix in _SUFFIXES and not path.name.startswith(".") and path.is_file()
-    ]
+def _fingerprints(tokens: Iterable[Listed]) -> str:
+    return ", ".join(item.token for item in tokens)
 
 
-def _api(subject: Subject, token: str, settings: Settings) -> TokenApi:
-    return TokenApi(subject.server, token, timeout=settings.timeout, retries=settings.retries, ca_path=settings.ca_path)
-
-
-def canaries(
-    subjects: Sequence[Subject], hosts: Sequence[str], troubled: Mapping[str, int], named: Sequence[str]
-) -> list[list[str]]:
-    """Return the hosts to begin with: a list for each attempt.
-
-    Args:
-        subjects: the rotations.
-        hosts: of this run, in the order of the inventory, without those that could not be reached.
-        troubled: how much is wrong with a host; the least troubled ones come first.
-        named: the user's choice; then there is one attempt, with all of them.
-
-    Raises:
-        CaveError: a host that was named isn't one of them.
-    """
-    meant = {host for subject in subjects if not subject.idle for host in subject.hosts}
-    usable = [host for host in hosts if host in meant]
-    unknown = [host for host in named if host not in usable]
-    if unknown:
-        raise CaveError(
-            f"caveclient_rotate_canary names {', '.join(unknown)}, which this run cannot reach or has no token for. "
-            "Name another host."
-        )
-    if named:
-        return [list(named)]
-    if all(subject.idle or subject.old_alive is False for subject in subjects):
-        return []
-    return [[host] for host in sorted(usable, key=lambda host: troubled.get(host, 0))[:CANARIES]]
-
-
-# 3. On a host ---------------------------------------------------------------------------------------------------------
-
-
-def token_for(subject: Subject | None, holder: Holder, secrets: _file.VaultSecrets) -> str | None:
-    """Return the token that a user of a host gets; None in check mode, when it does not exist yet.
-
-    Raises CaveError when the user gets none, or it is not to be had any more.
-    """
-    if subject is None:
-        raise CaveError("The token in the variables changed while the run went on. Run it again.")
-    reason = subject.reason_against(holder.host, holder.user)
-    if reason:
-        raise CaveError(reason)
-    if subject.new is None:
-        return None
-    if fingerprint(holder.token) == subject.new:
-        return holder.token
-    value = unseal(subject.sealed)
-    for place in subject.places if value is None else ():
-        variables = _file.read_variables(place["path"], secrets)
-        value = next((item for item in variables.values() if fingerprint(item) == subject.new), value)
-    if value is None or fingerprint(value) != subject.new:
-        raise CaveError("The new token is stored, but this run cannot read it any more. Run it again.")
-    return value
-
-
-# 4. Wait, and 5. end --------------------------------------------------------------------------------------------------
-
-
-def mark(subjects: Iterable[Subject], settings: Settings) -> list[dict[str, Any]]:
-    """Return when each old token was last used, and the moment that this was so, by the server's clock.
-
-    Only for those that are to be revoked; of ``subjects`` all hosts of the run have the new token.
-    """
-    if settings.revoke == "never" or settings.check:
-        return []
-    marks = []
-    for subject in subjects:
-        if not subject.old or subject.idle or subject.barred:
+def note_stored(state: State, stored: Iterable[str]) -> None:
+    """Note which tokens the user's own tasks have stored; the others are given to no host."""
+    stored = set(stored)
+    for index, rotation in enumerate(state.rotations):
+        if rotation.tokens not in state.unstored:
             continue
-        listing = _api(subject, _sealed_value(subject), settings).listing()
-        old = _find(listing.tokens, subject)
-        used = old.last_used if old is not None else None
-        marks.append({"server": subject.server, "old": subject.old, "last_used": used, "at": listing.now})
-    return marks
+        if rotation.new in stored:
+            state.tell(rotation, "The lab's own tasks have stored it.")
+            continue
+        text = description(state.request.name, rotation.source, state.request.revoke == "never")
+        message = _lost(
+            state.servers[rotation.source], text, "the tasks of caveclient_rotate_store_tasks failed."
+        ).message
+        state.rotations[index] = replace(rotation, action="refuse", reason=message, old=())
+        state.tell(rotation, message, failed=True)
+    state.unstored.clear()
 
 
-def wait(marks: Iterable[Mapping[str, Any]], settings: Settings, sleep: Callable[[float], None] = time.sleep) -> None:
-    """Give those who still use an old token the time to be seen."""
-    if any(True for _mark in marks):
-        sleep(settings.grace)
+# Wait and revoke ------------------------------------------------------------------------------------------------------
 
 
-def _sealed_value(subject: Subject) -> str:
-    value = unseal(subject.sealed)
-    if value is None:
-        raise CaveError("This run cannot read the new token any more. Run it again: it goes on from here.")
-    return value
+def wait(
+    state: State,
+    saved: Mapping[str, Mapping[str, Any] | None],
+    say: Callable[[str], None],
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Note when each old token was last used, and give those who still use it the time to be seen.
 
-
-def _find(tokens: Iterable[ServerToken], subject: Subject) -> ServerToken | None:
-    return next((item for item in tokens if (item.id, item.fingerprint) == (subject.old_id, subject.old)), None)
-
-
-class Ended(NamedTuple):
-    """How it ended for a token: whether nothing is left to do, whether the old one was revoked, what to say of it."""
-
-    finished: bool
-    revoked: bool
-    note: str
-
-
-def end(subject: Subject, missing: Sequence[str], marks: Iterable[Mapping[str, Any]], settings: Settings) -> Ended:
-    """Revoke the old token, if nobody needs it any more, and prove that it is dead.
-
-    Args:
-        subject: the rotation.
-        missing: the hosts and users of the whole fleet who may still need the old token, each with the reason.
-        marks: as of ``mark``; empty when it did not come to that.
-        settings: what the user asked for.
+    Nobody waits for a token that cannot be revoked anyway, as ``saved`` lacks some of its holders.
     """
-    if subject.refused:
-        return Ended(False, False, f"{subject.name}: nothing was done. {subject.message}")
-    about = f"{subject.name}: {subject.message}"
-    if subject.places:
-        where = ", ".join(f"{place['name']} in {place['path']}" for place in subject.places)
-        about += f" The new one {'would be' if settings.check else 'is'} kept as {where}."
-    if subject.barred:
-        reasons = " ".join(dict.fromkeys(item["reason"] for item in subject.barred))
-        return Ended(False, False, f"{about} {reasons}")
-    if not subject.old:
-        return Ended(True, False, about)
-    if settings.check:
-        return Ended(True, False, f"{about} The old one would be revoked when every host has the new one.")
-    if settings.revoke == "never":
-        return Ended(True, False, f"{about} The old one stays alive, as caveclient_rotate_revoke says.")
-    if missing:
-        who = "; ".join(missing[:5]) + (f"; and {len(missing) - 5} more" if len(missing) > 5 else "")
-        return Ended(False, False, f"{about} The old one is not revoked, as it may still be needed: {who}.")
-    try:
-        return _revoke(subject, about, marks, settings)
-    except CaveError as error:
-        return Ended(False, False, f"{about} The old one is not revoked: {error.message}")
+    due = [
+        rotation
+        for rotation in state.rotations
+        if not rotation.idle and rotation.old and not _hosts.not_done(state, rotation, saved, in_run=True)
+    ]
+    if state.settings.check:
+        return
+    for rotation in due:
+        try:
+            listing = state.api(rotation.new).listing()
+        except CaveError as error:
+            state.tell(rotation, f"The old token is not revoked: {error.message}", failed=True)
+            continue
+        for old in rotation.old:
+            used = next((item.last_used for item in listing.tokens if item.fingerprint == old.token), None)
+            state.marks[old.token] = used, listing.now
+    if not state.marks or not state.settings.grace:
+        return
+    left = state.settings.grace
+    what = f"for uses of the old tokens ({', '.join(state.marks)}) by computers that are in no inventory"
+    say(
+        f"The new tokens are rolled out. Waiting {left:g} s {what}. Ctrl-C stops here: nothing is revoked then, and "
+        "the same command goes on later."
+    )
+    while left > 0:
+        sleep(min(left, TELL_EVERY))
+        left -= TELL_EVERY
+        if left > 0:
+            say(f"Waiting {left:g} s more {what}.")
 
 
-def _revoke(subject: Subject, about: str, marks: Iterable[Mapping[str, Any]], settings: Settings) -> Ended:
-    api = _api(subject, _sealed_value(subject), settings)
-    listing = api.listing()
-    old = _find(listing.tokens, subject)
-    begun = next((item for item in marks if (item["server"], item["old"]) == (subject.server, subject.old)), None)
+def finish(
+    state: State, inventory: Inventory, vault: VaultFiles, saved: Mapping[str, Mapping[str, Any] | None]
+) -> bool:
+    """Revoke the old tokens that nobody needs any more, or say why not. Return whether any was revoked."""
+    fresh = None
+    revoked = False
+    for rotation in state.rotations:
+        if rotation.idle:
+            continue
+        behind = _hosts.not_done(state, rotation, saved)
+        if rotation.left:
+            state.tell(rotation, rotation.left, failed=True)
+        if behind:
+            state.tell(rotation, f"Not everywhere yet: {'; '.join(behind)}.", failed=True)
+        if rotation.old and not state.settings.check:
+            fresh = fresh or inventory_with(state, inventory, vault)
+            who = _decide.blockers(rotation, fresh, state.seen, state.request)
+            for blocker in who:
+                state.blocked.setdefault(blocker.host, []).append(blocker.reason)
+            blockers = [*map(str, who), *behind]
+            for old in rotation.old:
+                revoked = _revoke(state, rotation, old, blockers) or revoked
+        elif rotation.old:
+            state.tell(rotation, "The old one would be revoked when every host has the new one.")
+        else:
+            _tell_of_replaced(state, rotation)
+    return revoked
+
+
+def _revoke(state: State, rotation: Rotation, old: Listed, blockers: Sequence[str]) -> bool:
+    """Revoke one old token and tell so, or why not. Return whether it was revoked."""
+    if blockers:
+        who = "; ".join(dict.fromkeys(blockers))
+        state.tell(
+            rotation, f"The old token {old.token} is not revoked, as it may still be needed: {who}.", failed=True
+        )
+        return False
+    begun = state.marks.get(old.token)
     if begun is None:
-        return Ended(False, False, f"{about} The old one is not revoked: nobody looked whether it is still used.")
-    used = _decide.used_since(old, begun["last_used"], begun["at"])
-    if used and settings.revoke != "even_if_used":
-        advice = "Run it again when that has the new token, or with caveclient_rotate_revoke=even_if_used."
-        return Ended(False, False, f"{about} The old one is not revoked. {used} {advice}")
-    if old is not None:
-        api.revoke(Selection(id=old.id))
-    said = f"The old one is revoked, and {subject.server} refuses it since {iso(listing.now)}."
-    later = "Other services may accept it from their caches for up to five minutes more."
-    return Ended(True, old is not None, " ".join(part for part in (about, used, said, later) if part))
+        if rotation.tokens not in state.failed:
+            text = f"The old token {old.token} is not revoked: nobody looked whether it is still used. Run it again."
+            state.tell(rotation, text, failed=True)
+        return False
+    try:
+        api = state.api(rotation.new)
+        listing = api.listing()
+        now = _decide.find(old.token, account_of(listing, rotation.new, True))
+        used = _decide.used_since(now, *begun)
+        if used and state.request.revoke != "even_if_used":
+            advice = "Run it again when that has the new token, or with -e caveclient_rotate_revoke=even_if_used."
+            state.tell(rotation, f"The old token {old.token} is not revoked. {used} {advice}", failed=True)
+            return False
+        if now is not None:
+            api.revoke(Selection(id=now.id))
+    except CaveError as error:
+        state.tell(rotation, f"The old token {old.token} is not revoked: {error.message}", failed=True)
+        return False
+    state.tell(
+        rotation,
+        f"The old token {old.token} is revoked, and {api.server} refuses it since {iso(listing.now)}. Other services "
+        "may accept it from their caches for up to five minutes more.",
+    )
+    return now is not None
+
+
+def _tell_of_replaced(state: State, rotation: Rotation) -> None:
+    """Tell of each token that was replaced on hosts whether the server still accepts it."""
+    replaced = sorted(state.replaced.get(rotation.new, set()) - {rotation.new})
+    account = state.accounts[rotation.source]
+    for token in replaced:
+        listed = _decide.find(token, account)
+        if listed is None:
+            if account.tokens is not None:
+                state.tell(rotation, f"It replaces {token}, which is not among that person's tokens any more.")
+            continue
+        used = f"last used at {iso(listed.last_used)}" if listed.last_used else "never used"
+        state.tell(
+            rotation,
+            f"It replaces {token}, which the server still accepts ({used}). Revoke that when nobody needs it: "
+            f"ansible-playbook connectomics.cave.rotate -e caveclient_rotate_old={token}",
+        )
+    if state.request.strategy == "cutover" and not replaced and rotation.tokens not in state.failed:
+        state.tell(rotation, "The hosts have it.")
+
+
+# The story ------------------------------------------------------------------------------------------------------------
+
+
+def notes(state: State) -> tuple[list[str], list[str]]:
+    """Return what to say of every token, in the order of a person's questions; and what is left to do."""
+    told: list[str] = []
+    unfinished: list[str] = []
+    for rotation in state.rotations:
+        if rotation.action == "leave":
+            continue
+        account = state.accounts[rotation.source]
+        who = f" ({account.name})" if account.name and account.name not in rotation.users else ""
+        server = state.servers.get(rotation.source, rotation.entries[0].server)
+        story = " ".join(state.stories.get(rotation.tokens, ["Nothing was done."]))
+        about = f"{', '.join(rotation.users)}{who}, token {rotation.new or rotation.source} on {server}: {story}"
+        (unfinished if rotation.tokens in state.failed else told).append(about)
+        if account.expires and rotation.action != "refuse":
+            told.insert(
+                0, f"{', '.join(rotation.users)}{who}: {expiring_message(server, state.values[rotation.source])}"
+            )
+    given_up = sorted(state.request.give_up)
+    if given_up:
+        told.append(f"Given up, and left with whatever they have: {', '.join(given_up)}.")
+    agree = all(not names for names in state.replaced.values())
+    if state.request.strategy == "cutover" and agree and not unfinished and not state.request.old:
+        told.append(
+            "The hosts have the tokens of the vault. To make new ones: "
+            "ansible-playbook connectomics.cave.rotate -e caveclient_rotate_strategy=overlap"
+        )
+    return told, unfinished

@@ -119,6 +119,27 @@ def read_variables(path: str, secrets: VaultSecrets) -> dict[VariablePath, str]:
         return found
 
 
+def holds(path: str, value: str, secrets: VaultSecrets) -> int:
+    """Return how often a file holds a value, at whatever depth and in whatever form; 0 when it can't be read."""
+    try:
+        with Path(path).open("rb") as file:
+            data = file.read(MAX_BYTES)
+        if is_encrypted(data):
+            data = _decrypt(data, secrets, "it")[0]
+        text = data.decode("utf-8")
+    except (OSError, UnicodeDecodeError, CaveError):
+        return 0
+    found = text.count(value)
+    try:
+        ciphertexts = _yaml_edit.vault_strings(_yaml_edit.parse(text))
+    except CaveError:
+        return found
+    for ciphertext in ciphertexts:
+        with contextlib.suppress(CaveError):
+            found += _decrypt(ciphertext, secrets, "it")[0].strip() == value.encode()
+    return found
+
+
 def set_variable(
     path: str,
     variable: VariablePath,

@@ -33,6 +33,8 @@ from .faults import INSTEAD
 from .world import Person, World, fingerprint
 
 AUTH_VERSION = "neuroglance_auth -- version 2.30.3"
+LEGACY_AUTH_VERSION = "neuroglance_auth -- version 2.9.0"
+"""Of a server on which making a token kills the old one: older than the one that was measured."""
 INFO_VERSION = "4.3.3"
 NOT_FOUND = (
     "The requested URL was not found on the server. If you entered the URL manually please check your spelling and "
@@ -222,9 +224,9 @@ def admin_required(answerer: Answerer[Person]) -> Handler:
 # The auth server
 
 
-async def auth_version(_request: web.Request) -> web.StreamResponse:
+async def auth_version(request: web.Request) -> web.StreamResponse:
     """Tell the version."""
-    return plain(AUTH_VERSION)
+    return plain(LEGACY_AUTH_VERSION if request.app[SITE].world.legacy else AUTH_VERSION)
 
 
 @auth_required

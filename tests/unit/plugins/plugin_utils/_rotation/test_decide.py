@@ -2,83 +2,99 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a rotation decides from what it finds, whatever moment the run before was killed at."""
+"""What a rotation decides from what it finds. That it locks nobody out, whatever happens, is in ``test_model``."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_list import Listing, ServerToken
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import steps as _steps
-from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.decide import (
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.decide import NEW_FOR, decide, used_since
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.lineage import (
     DEFAULT_NAME,
-    NEW_FOR,
-    Decision,
-    Owner,
-    Seen,
-    Subject,
-    decide,
     description,
     replaces,
     rotation_name,
-    still_without,
-    strangers,
     successor,
-    used_since,
+)
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.model import (
+    Account,
+    Entry,
+    Inventory,
+    Listed,
+    Place,
+    Request,
+    Rotation,
+    Seen,
 )
 
-SERVER = "https://cave.example.org"
-NOW = 1_800_000_000.0
-OLD, NEW, OTHER = "a" * 32, "b" * 32, "c" * 32
+SERVER, NOW = "https://cave.example.org", 1_800_000_000.0
+OLD, NEW, OTHER = "aaaaaaa1", "bbbbbbb2", "ccccccc3"
 
 
-def token(number: int, value: str, text: str = "", age: float = 10 * NEW_FOR, **more: Any) -> ServerToken:
-    return ServerToken(number, text, NOW - age, NOW - age, more.get("last_used"), value)
+def entry(host: str = "ws1", user: str = "alice", token: str = OLD, server: str = SERVER) -> Entry:
+    return Entry(host, 0, user, server, "token", token)
+
+
+def listed(token: str, number: int, text: str = "by hand", age: float = 10 * NEW_FOR, **more: Any) -> Listed:
+    return Listed(token, number, text, NOW - age, more.get("last_used"))
+
+
+OLD_ONE = listed(OLD, 1)
+NEW_ONE = listed(NEW, 2, description("spring", OLD), age=60)
+
+
+def account(*tokens: Listed, person: int = 3, **more: Any) -> Account:
+    return Account(True, person=person, name="Alice", tokens=tokens, now=NOW, **{"two_live": True, **more})
+
+
+def has(*places: tuple[str, str], **more: Any) -> Seen:
+    """What a host has: users and tokens."""
+    return Seen(tuple(Place(user, "cave-secret.json", "token", token) for user, token in places), **more)
 
 
 def decided(
-    vault: str, *tokens: ServerToken, strategy: str = "auto", name: str = "", held: Collection[str] = ()
-) -> Decision:
-    return decide(strategy, name, vault, Listing(tokens, NOW), held)
+    entries: list[Entry], accounts: dict[str, Account], seen: dict[str, Seen | str] | None = None, **request: Any
+) -> list[Rotation]:
+    hosts = tuple(dict.fromkeys(item.host for item in entries))
+    vault = {item.token: (f"vault of {item.host}",) for item in entries}
+    held = {host: has(*((item.user, item.token) for item in entries if item.host == host)) for host in hosts}
+    found = held if seen is None else seen
+    asked = Request(**{"hosts": hosts, "strategy": "overlap", **request})
+    return list(decide(Inventory(hosts, tuple(entries), vault=vault), found, accounts, asked))
 
 
-OLD_ONE = token(1, OLD, "made by hand")
-NEW_ONE = token(2, NEW, description("spring", fingerprint(OLD)), age=60)
+def one(token: str, *tokens: Listed, **request: Any) -> Rotation:
+    (found,) = decided([entry(token=token)], {token: account(*tokens)}, **request)
+    return found
 
 
 # -- names -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_description_says_which_token_it_replaces() -> None:
-    text = description("spring", fingerprint(OLD))
-    assert (rotation_name(text), replaces(text)) == ("spring", fingerprint(OLD))
-    assert rotation_name(description("", fingerprint(OLD))) == DEFAULT_NAME
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_description_says_which_token_it_replaces(kept: bool) -> None:
+    text = description("spring", OLD, kept)
+    assert (rotation_name(text), replaces(text)) == ("spring", OLD)
+    assert rotation_name(description("", OLD)) == DEFAULT_NAME
 
 
 @pytest.mark.parametrize("text", ["", "spring", "spring (replaces )", "(replaces 3fa9c2d1)", "x (replaces 3fa9c2d1) y"])
 def test_any_other_description_is_that_of_no_rotation(text: str) -> None:
-    assert rotation_name(text) is None
-    assert replaces(text) is None
+    assert (rotation_name(text), replaces(text)) == (None, None)
 
 
 def test_a_name_that_is_too_long_is_refused_with_the_length_that_fits() -> None:
-    assert len(description("x" * 100, fingerprint(OLD))) == 120
+    assert len(description("x" * 100, OLD)) == 120
     with pytest.raises(CaveError, match="has 101 characters; it may have 100"):
-        description("x" * 101, fingerprint(OLD))
+        description("x" * 101, OLD)
 
 
 def test_of_several_successors_every_run_takes_the_oldest() -> None:
-    others = [
-        token(number, value, description(name, fingerprint(OLD)))
-        for number, value, name in ((7, NEW, "a"), (5, OTHER, "b"))
-    ]
-    found = successor(Listing(tuple(others), NOW), fingerprint(OLD))
+    others = [listed(NEW, 7, description("a", OLD)), listed(OTHER, 5, description("b", OLD))]
+    found = successor(others, OLD)
     assert found is not None
     assert found.id == 5
 
@@ -86,231 +102,178 @@ def test_of_several_successors_every_run_takes_the_oldest() -> None:
 # -- the state after a kill, moment by moment --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("strategy", ["auto", "overlap"])
-def test_before_anything_was_done_a_new_token_is_made(strategy: str) -> None:
-    assert decided(OLD, OLD_ONE, strategy=strategy, held=[fingerprint(OLD)]) == Decision("make", "", None, OLD_ONE)
+def test_before_anything_was_done_a_new_token_is_made() -> None:
+    found = one(OLD, OLD_ONE)
+    assert (found.action, found.source, found.new, found.old) == ("make", OLD, "", (OLD_ONE,))
 
 
-@pytest.mark.parametrize("strategy", ["auto", "overlap"])
 @pytest.mark.parametrize("name", ["", "spring", "another name"])
-def test_made_and_not_stored_it_is_taken_up(strategy: str, name: str) -> None:
-    found = decided(OLD, NEW_ONE, OLD_ONE, strategy=strategy, name=name)
-    assert (found.action, found.new, found.old) == ("continue", NEW_ONE, OLD_ONE)
+def test_made_and_not_stored_it_is_taken_up(name: str) -> None:
+    found = one(OLD, NEW_ONE, OLD_ONE, name=name)
+    assert (found.action, found.new, found.old) == ("continue", NEW, (OLD_ONE,))
+    assert bool(found.left) is (name == "another name")
 
 
-@pytest.mark.parametrize("strategy", ["auto", "overlap"])
-@pytest.mark.parametrize("held", [[], [fingerprint(OLD)], [fingerprint(OLD), fingerprint(NEW)], [fingerprint(NEW)]])
-def test_stored_and_not_everywhere_or_not_revoked_it_is_taken_up(strategy: str, held: list[str]) -> None:
-    found = decided(NEW, NEW_ONE, OLD_ONE, strategy=strategy, held=held)
-    assert (found.action, found.new, found.old) == ("continue", NEW_ONE, OLD_ONE)
+def test_stored_and_not_revoked_it_is_taken_up() -> None:
+    found = one(NEW, NEW_ONE, OLD_ONE)
+    assert (found.action, found.new, found.old) == ("continue", NEW, (OLD_ONE,))
 
 
-@pytest.mark.parametrize(
-    ("strategy", "name"), [("auto", ""), ("overlap", ""), ("auto", "spring"), ("overlap", "spring")]
-)
-def test_revoked_it_is_over_and_no_other_one_is_made(strategy: str, name: str) -> None:
-    assert decided(NEW, NEW_ONE, strategy=strategy, name=name, held=[fingerprint(NEW)]).action == "roll_out"
+def test_a_vault_that_was_written_in_part_is_one_rotation() -> None:
+    entries = [entry("ws1", token=NEW), entry("hpc1", token=OLD)]
+    both = account(NEW_ONE, OLD_ONE)
+    (found,) = decided(entries, {NEW: both, OLD: both})
+    assert (found.tokens, found.new, found.old) == ((OLD, NEW), NEW, (OLD_ONE,))
+
+
+def test_somebody_elses_description_takes_no_token_of_mine() -> None:
+    entries = [entry("ws1", "alice", NEW), entry("ws1", "mallory", OLD)]
+    accounts = {NEW: account(NEW_ONE), OLD: account(OLD_ONE, person=4)}
+    assert [item.tokens for item in decided(entries, accounts)] == [(NEW,), (OLD,)]
+
+
+@pytest.mark.parametrize("name", ["", "spring"])
+def test_revoked_it_is_over_and_no_other_one_is_made(name: str) -> None:
+    assert one(NEW, NEW_ONE, name=name).action == "roll_out"
 
 
 def test_the_same_name_makes_no_second_token_however_old_the_first_is() -> None:
-    old = NEW_ONE._replace(created=NOW - 100 * NEW_FOR, updated=NOW - 100 * NEW_FOR)
-    assert decided(NEW, old, strategy="overlap", name="spring").action == "roll_out"
-    assert decided(NEW, old, strategy="overlap", name="autumn").action == "make"
-    assert decided(NEW, old, strategy="overlap").action == "make"
+    old = NEW_ONE._replace(created=NOW - 100 * NEW_FOR)
+    assert one(NEW, old, name="spring").action == "roll_out"
+    assert one(NEW, old, name="autumn").action == "make"
+    assert one(NEW, old).action == "make"
 
 
-def test_another_rotation_follows_at_once_under_another_name() -> None:
-    assert decided(NEW, NEW_ONE, strategy="overlap", name="autumn").action == "make"
+def test_a_token_that_was_to_be_kept_blocks_no_later_rotation_and_is_not_revoked() -> None:
+    kept = listed(NEW, 2, description("2026", OLD, kept=True))
+    found = one(NEW, kept, OLD_ONE, name="2027")
+    assert (found.action, found.old) == ("make", (kept,))
 
 
-def test_a_persons_other_tokens_are_left_alone() -> None:
-    laptop = token(3, OTHER, "alice's laptop")
-    assert decided(OLD, laptop, OLD_ONE).old == OLD_ONE
-    assert decided(NEW, laptop, NEW_ONE).action == "roll_out"
+# -- nobody else -------------------------------------------------------------------------------------------------------
 
 
-# -- the strategy ------------------------------------------------------------------------------------------------------
+def test_a_cutover_makes_and_revokes_nothing() -> None:
+    found = one(OLD, NEW_ONE, OLD_ONE, strategy="cutover")
+    assert (found.action, found.new, found.old) == ("roll_out", OLD, ())
 
 
-def test_auto_rolls_out_what_is_new_to_a_host() -> None:
-    found = decided(OLD, OLD_ONE, held=[fingerprint(OTHER), fingerprint(OLD)])
-    assert found.action == "roll_out"
-    assert fingerprint(OTHER) in found.reason
+def test_the_same_value_is_the_same_token_whatever_text_names_the_server() -> None:
+    entries = [entry("ws1"), entry("ws2", server="http://localhost:8443")]
+    (found,) = decided(entries, {OLD: account(OLD_ONE)}, seen={"ws1": has(("alice", OLD)), "ws2": "off"})
+    assert found.hosts == ("ws1", "ws2")
+    assert [blocker.host for blocker in found.blockers if blocker.reason == "off"] == ["ws2"]
 
 
-@pytest.mark.parametrize("age", [0.0, 60.0, NEW_FOR - 1])
-def test_auto_rolls_out_what_was_made_today(age: float) -> None:
-    assert decided(OLD, token(1, OLD, age=age)).action == "roll_out"
-    assert decided(OLD, token(1, OLD, age=age), strategy="overlap").action == "make"
-
-
-@pytest.mark.parametrize("strategy", ["auto", "overlap"])
-@pytest.mark.parametrize("made_by", ["made by hand", description("", fingerprint(OTHER))])
-def test_a_token_does_not_become_new_by_being_used(strategy: str, made_by: str) -> None:
-    """A server moves "updated" with every use, and the run itself has used it a moment ago."""
-    used = token(1, OLD, made_by, last_used=NOW)._replace(updated=NOW)
-    assert decided(OLD, used, strategy=strategy, held=[fingerprint(OLD)]).action == "make"
-
-
-def test_cutover_makes_and_revokes_nothing() -> None:
-    for tokens in ((OLD_ONE,), (OLD_ONE, NEW_ONE)):
-        found = decided(OLD, *tokens, strategy="cutover")
-        assert (found.action, found.old) == ("roll_out", None)
-
-
-def test_what_the_server_does_not_list_cannot_be_replaced() -> None:
-    assert decided(OLD, token(9, OTHER)).action == "roll_out"
-    with pytest.raises(CaveError, match="does not list it, so it could not be revoked"):
-        decided(OLD, token(9, OTHER), strategy="overlap")
-
-
-# -- whose token it is -------------------------------------------------------------------------------------------------
-
-ALICE = Owner("ws1", "alice", SERVER, fingerprint(NEW), 3, "Alice", 3, fingerprint(OLD))
-BOB = Owner("ws1", "bob", SERVER, fingerprint(OTHER), 4, "Bob", 4, fingerprint(OTHER))
-
-
-def test_the_same_person_as_before_is_no_stranger() -> None:
-    assert strangers([ALICE, BOB]) == {}
-
-
-def test_a_host_whose_token_is_of_another_person_says_so() -> None:
-    wrong = ALICE._replace(person=4, person_name="Bob")
-    assert list(strangers([wrong, BOB])) == [wrong]
-    assert "of another person (id 3)" in strangers([wrong, BOB])[wrong]
-
-
-def test_a_host_with_a_dead_token_is_judged_by_the_users_others() -> None:
-    dead = ALICE._replace(host="ws2", before=None, person=4)
-    alive = ALICE._replace(person=4)
-    assert set(strangers([dead, alive])) == {dead, alive}
-    assert strangers([dead._replace(person=3), alive._replace(person=3)]) == {}
-
-
-def test_when_all_old_tokens_are_dead_a_person_who_is_another_user_is_a_stranger() -> None:
-    wrong = ALICE._replace(before=None, person=4, person_name="Bob", token=BOB.token)
-    assert strangers([wrong, BOB]) == {wrong: "The token for alice is that of Bob (id 4), who is bob on the hosts."}
-    assert strangers([ALICE._replace(before=None), BOB]) == {}
-
-
-def test_users_who_shared_a_token_before_may_share_the_new_one() -> None:
-    first = ALICE._replace(before=None)
-    second = first._replace(user="guest")
-    assert strangers([first, second]) == {}
-
-
-def test_a_user_without_a_token_before_is_no_stranger() -> None:
-    assert strangers([ALICE._replace(before=None, held="", person=4), BOB]) == {}
-
-
-# -- whether the old token can go --------------------------------------------------------------------------------------
-
-SUBJECT = Subject(
-    SERVER,
-    fingerprint(OLD),
-    ["alice"],
-    ["ws1", "ws2"],
-    action="made",
-    new=fingerprint(NEW),
-    old=fingerprint(OLD),
-    old_id=1,
-)
-HAS = Seen(frozenset([fingerprint(NEW)]))
-
-
-def test_everybody_who_sends_the_new_token_alone_has_let_go_of_the_old_one() -> None:
-    wanted = [("ws1", "alice"), ("ws2", "alice")]
-    assert still_without(SUBJECT, wanted, dict.fromkeys(wanted, HAS)) == []
+@pytest.mark.parametrize("two_live", [False, True])
+def test_a_limited_run_makes_no_token_that_others_hold(two_live: bool) -> None:
+    entries = [entry("ws1"), entry("ws2")]
+    (found,) = decided(entries, {OLD: account(OLD_ONE, two_live=two_live)}, hosts=("ws1",))
+    assert found.action == "refuse"
+    assert f"ws2 may hold {OLD} too" in found.reason
 
 
 @pytest.mark.parametrize(
     ("seen", "says"),
     [
-        (None, "ws2 (alice: not looked at)"),
-        (Seen(problem="it is off"), "ws2 (alice: it is off)"),
-        (Seen(frozenset([fingerprint(OLD)])), f"ws2 (alice sends {fingerprint(OLD)})"),
-        (Seen(frozenset([None])), "ws2 (alice sends no token)"),
-        (Seen(), "ws2 (alice sends no token)"),
-        (Seen(frozenset([fingerprint(NEW), fingerprint(OLD)])), "alice sends"),
+        ({"ws1": has(("alice", OLD)), "ws2": "it is off"}, "ws2 (it is off)"),
+        ({"ws1": has(("alice", OLD)), "ws2": has(failed={"alice": "malformed"})}, "ws2 (alice: malformed)"),
+        ({"ws1": has(("alice", OLD), ("bob", OLD)), "ws2": has(("alice", OLD))}, "the variables do not name it"),
     ],
 )
-def test_whoever_does_not_is_named(seen: Seen | None, says: str) -> None:
-    wanted = [("ws1", "alice"), ("ws2", "alice")]
-    found = {wanted[0]: HAS, **({wanted[1]: seen} if seen else {})}
-    (missing,) = still_without(SUBJECT, wanted, found)
-    assert says in missing
+def test_where_the_old_token_may_die_at_once_none_is_made_unless_all_can_get_the_new_one(
+    seen: dict[str, Seen | str], says: str
+) -> None:
+    entries = [entry("ws1"), entry("ws2")]
+    accounts = {OLD: account(OLD_ONE, two_live=False)}
+    (found,) = decided(entries, accounts, seen)
+    assert found.action == "refuse"
+    assert says in found.reason
+    (anyway,) = decided(entries, accounts, seen, anyway=True)
+    assert anyway.action == "make"
+    (two_live,) = decided(entries, {OLD: account(OLD_ONE)}, seen)
+    assert two_live.action == "make"
 
 
-def test_a_use_after_the_last_host_had_the_new_token_is_told_with_its_time() -> None:
-    assert used_since(token(1, OLD, last_used=NOW), NOW, NOW) == ""
-    assert used_since(token(1, OLD), NOW, NOW) == ""
-    assert used_since(None, NOW, NOW) == ""
-    said = used_since(token(1, OLD, last_used=NOW + 7), NOW - 5, NOW)
-    assert "last at 2027-01-15T08:00:07Z, 7 s after the last host" in said
-
-
-# -- subjects ----------------------------------------------------------------------------------------------------------
-
-
-def test_a_subject_survives_being_a_result() -> None:
-    subject = replace(SUBJECT, places=[{"path": "a", "name": "b"}], person={"id": 3, "name": "Alice", "email": ""})
-    subject.withhold("ws1", "alice", "somebody else's")
-    assert Subject.of(subject.as_dict()) == subject
-
-
-def test_a_subject_is_about_the_token_before_and_after() -> None:
-    assert SUBJECT.holds(SERVER, fingerprint(OLD))
-    assert SUBJECT.holds(SERVER, fingerprint(NEW))
-    assert not SUBJECT.holds(SERVER, fingerprint(OTHER))
-    assert not SUBJECT.holds("https://other.example.org", fingerprint(OLD))
-
-
-# -- what the hosts' variables say -------------------------------------------------------------------------------------
-
-
-def test_the_entries_of_a_host_are_read_with_their_defaults() -> None:
-    variables = {
-        "caveclient_server": SERVER,
-        "caveclient_datastacks": ["minnie65_public"],
-        "caveclient_tokens": [
-            {"user": "alice", "token": OLD},
-            {"user": "bob", "token": NEW, "server": "https://other.example.org", "datastacks": ["x"]},
-            {"user": "gone", "state": "absent"},
-        ],
-    }
-    first, second = _steps.holders_of("ws1", variables)
-    assert first == ("ws1", "alice", SERVER, OLD, ("minnie65_public",))
-    assert second == ("ws1", "bob", "https://other.example.org", NEW, ("x",))
-    assert OLD not in repr(first)
+def test_what_the_server_does_not_list_cannot_be_replaced() -> None:
+    assert "does not list it, so it could not be revoked" in one(OLD, listed(OTHER, 9)).reason
 
 
 @pytest.mark.parametrize(
-    "entries", [["x"], [{"user": "alice"}], [{"user": "alice", "token": 5}], [{"token": "two words"}]]
+    ("request_", "message"),
+    [
+        ({"users": frozenset(["alice", "alcie"])}, "names alcie, who has no entry"),
+        ({"canary": ("ws9",)}, "names ws9, which is no host of this run"),
+        ({"give_up": frozenset(["ws9"])}, "names ws9, which is no host of the inventory"),
+    ],
 )
-def test_entries_that_cannot_be_used_are_a_hosts_own_problem(entries: list[Any]) -> None:
-    good = {"caveclient_tokens": [{"user": "alice", "token": OLD}]}
-    found, problems = _steps.gather(
-        ["ws1", "ws2"], lambda host: {"caveclient_tokens": entries} if host == "ws1" else good
-    )
-    assert [item.host for item in found] == ["ws2"]
-    assert list(problems) == ["ws1"]
+def test_a_name_that_nobody_has_is_refused(request_: dict[str, Any], message: str) -> None:
+    with pytest.raises(CaveError, match=message):
+        one(OLD, OLD_ONE, **request_)
 
 
-# -- the first host ----------------------------------------------------------------------------------------------------
+def test_users_who_share_a_selected_token_are_rotated_together() -> None:
+    entries = [entry("ws1"), entry("ws2", "guest"), entry("ws2", "bob", OTHER)]
+    accounts = {OLD: account(OLD_ONE), OTHER: account(listed(OTHER, 5), person=4)}
+    found = decided(entries, accounts, users=frozenset(["alice"]))
+    assert [(item.action, item.users) for item in found] == [("make", ("alice", "guest")), ("leave", ("bob",))]
 
 
-def test_the_least_troubled_hosts_come_first_and_one_after_the_other() -> None:
-    subject = replace(SUBJECT, hosts=["ws1", "ws2", "ws3", "ws4", "ws5"], old_alive=True)
-    hosts = ["ws0", "ws1", "ws2", "ws3", "ws4"]
-    assert _steps.canaries([subject], hosts, {"ws1": 100, "ws3": 1}, []) == [["ws2"], ["ws4"], ["ws3"]]
-    assert _steps.canaries([subject], hosts, {}, ["ws4", "ws1"]) == [["ws4", "ws1"]]
+def test_canaries_are_hosts_on_which_nothing_else_is_wrong() -> None:
+    entries = [entry(f"ws{number}") for number in range(5)]
+    trouble = [100, 0, 1, 0, 5]
+    seen: dict[str, Seen | str] = {
+        f"ws{number}": has(("alice", OLD), trouble=much) for number, much in enumerate(trouble)
+    }
+    (found,) = decided(entries, {OLD: account(OLD_ONE)}, seen)
+    assert found.canaries == ("ws1", "ws3", "ws2")
+    (named,) = decided(entries, {OLD: account(OLD_ONE)}, seen, canary=("ws4", "ws0"))
+    assert named.canaries == ("ws4", "ws0")
 
 
-def test_a_first_host_that_is_not_there_is_refused() -> None:
-    with pytest.raises(CaveError, match="names ws9, which this run cannot reach"):
-        _steps.canaries([SUBJECT], ["ws1"], {}, ["ws9"])
+# -- whose token it is -------------------------------------------------------------------------------------------------
 
 
-def test_when_the_old_token_is_dead_already_nobody_waits_for_a_first_host() -> None:
-    assert _steps.canaries([replace(SUBJECT, old_alive=False)], ["ws1", "ws2"], {}, []) == []
-    assert _steps.canaries([replace(SUBJECT, old_alive=None)], ["ws1", "ws2"], {}, []) != []
+def strangers(*people: tuple[str, str, int, int | None, str]) -> list[str]:
+    """Whom a cutover refuses: user, token, its person, whose the host's token is, and which it is."""
+    entries = [entry(f"ws{index}", user, token) for index, (user, token, *_rest) in enumerate(people)]
+    accounts = {token: account(listed(token, 1), person=person) for _user, token, person, *_rest in people}
+    seen: dict[str, Seen | str] = {
+        f"ws{index}": has(*([(user, held)] if held else []), persons={(user, SERVER): before} if before else {})
+        for index, (user, _token, _person, before, held) in enumerate(people)
+    }
+    found = decided(entries, accounts, seen, strategy="cutover")
+    return [
+        item.host
+        for rotation in found
+        for item in rotation.entries
+        if rotation.action == "refuse" or item in rotation.withheld
+    ]
+
+
+def test_the_same_person_as_before_is_no_stranger() -> None:
+    assert strangers(("alice", NEW, 3, 3, OLD), ("bob", OTHER, 4, 4, OTHER)) == []
+
+
+def test_a_host_whose_token_is_of_another_person_says_so() -> None:
+    assert strangers(("alice", OTHER, 4, 3, OLD), ("bob", OTHER, 4, 4, OTHER)) == ["ws0"]
+
+
+def test_when_all_old_tokens_are_dead_a_person_who_is_another_user_is_a_stranger() -> None:
+    assert strangers(("alice", OTHER, 4, None, OLD), ("bob", OTHER, 4, None, OTHER)) == ["ws0"]
+    assert strangers(("alice", NEW, 3, None, OLD), ("guest", NEW, 3, None, OLD)) == []
+
+
+def test_a_user_without_a_token_before_is_no_stranger() -> None:
+    assert strangers(("alice", OTHER, 4, None, ""), ("bob", OTHER, 4, 4, OTHER)) == []
+
+
+# -- uses of the old token ---------------------------------------------------------------------------------------------
+
+
+def test_a_use_after_the_last_host_had_the_new_token_is_told_with_its_time() -> None:
+    assert used_since(listed(OLD, 1, last_used=NOW), NOW, NOW) == ""
+    assert used_since(listed(OLD, 1), NOW, NOW) == ""
+    assert used_since(None, NOW, NOW) == ""
+    said = used_since(listed(OLD, 1, last_used=NOW + 7), NOW - 5, NOW)
+    assert "last at 2027-01-15T08:00:07Z, 7 s after the last host" in said

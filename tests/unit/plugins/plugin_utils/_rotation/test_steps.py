@@ -2,44 +2,55 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How a rotated token comes to a host: sealed on the way, and to nobody else's account."""
+"""What the variables say, how tokens pass from task to task, and what the hosts' results mean."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from ansible.parsing.vault import VaultSecret
+from ansible.parsing.vault import VaultLib, VaultSecret
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
-from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.decide import Subject
-from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.sealed import seal, unseal
-from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.steps import Holder, token_for
-from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.file import set_variable
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import hosts as _hosts
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import steps as _steps
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.inventory import (
+    VaultFiles,
+    inventory_of,
+    read_host,
+    variable_files,
+)
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.model import Entry, Request, Rotation
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.sealed import (
+    seal,
+    seal_state,
+    unseal,
+    unseal_state,
+)
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.state import Settings, State
 
 SERVER = "https://cave.example.org"
 OLD, NEW = "a" * 32, "b" * 32
-HOLDER = Holder("ws1", "alice", SERVER, OLD, ())
-SUBJECT = Subject(
-    SERVER,
-    fingerprint(OLD),
-    ["alice"],
-    ["ws1"],
-    action="made",
-    new=fingerprint(NEW),
-    sealed=seal(NEW),
-    old=fingerprint(OLD),
-)
+SECRETS = [("default", VaultSecret(b"correct horse"))]
+OMIT = "__omit_place_holder__0123456789abcdef"
+
+
+def read(entries: Any, **more: Any) -> Any:
+    return read_host("ws1", {"caveclient_server": SERVER, "caveclient_tokens": entries, **more}, list)
+
+
+# -- sealed ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_sealed_token_is_read_by_this_run_alone() -> None:
     sealed = seal(NEW)
     assert NEW not in sealed
+    assert NEW not in seal_state({"token": NEW})
     assert unseal(sealed) == NEW
+    assert unseal_state(seal_state({"token": NEW})) == {"token": NEW}
     program = (
         "import sys\nfrom ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.sealed import unseal\n"
         "sys.exit(unseal(sys.argv[1]) is not None)"
@@ -52,30 +63,143 @@ def test_what_was_not_sealed_opens_nothing(text: str) -> None:
     assert unseal(text) is None
 
 
-def test_a_host_gets_the_new_token_in_the_place_of_the_old_one() -> None:
-    assert token_for(SUBJECT, HOLDER, []) == NEW
-    assert token_for(SUBJECT, HOLDER._replace(token=NEW), []) == NEW
+# -- the variables -----------------------------------------------------------------------------------------------------
 
 
-def test_a_token_that_cannot_be_unsealed_comes_out_of_the_vault(tmp_path: Path) -> None:
-    secrets = [("default", VaultSecret(b"x"))]
-    path = str(tmp_path / "vault.yml")
-    set_variable(path, ("alice",), NEW, secrets)
-    subject = replace(SUBJECT, sealed="of another run", places=[{"path": path, "name": "alice"}])
-    assert token_for(subject, HOLDER, secrets) == NEW
-    with pytest.raises(CaveError, match="this run cannot read it any more"):
-        token_for(replace(subject, places=[]), HOLDER, secrets)
+def test_an_entry_keeps_what_is_its_own() -> None:
+    own = {"server": "https://other.example.org", "datastacks": ["x"], "key": "banc", "person": "bob@example.org"}
+    host = read([{"user": "alice", "token": f"{OLD}\n"}, {"user": "bob", "token": NEW, **own}], caveclient_mode="0640")
+    first, second = host.held
+    assert (first.entry, first.datastacks) == (
+        Entry("ws1", 0, "alice", SERVER, "token", fingerprint(OLD)),
+        ("minnie65_public",),
+    )
+    assert (second.own, second.datastacks) == ({"user": "bob", **own}, ("x",))
+    assert host.settings == {"mode": "0640"}
+    assert OLD not in repr(first)
 
 
-def test_nobody_gets_a_token_that_was_refused_or_is_somebody_elses() -> None:
-    refused, barred = replace(SUBJECT, barred=[]), replace(SUBJECT, barred=[])
-    refused.refuse("The server refuses it.")
-    barred.withhold("ws1", "alice", "It is Bob's.")
-    for subject, says in ((refused, "The server refuses it"), (barred, "It is Bob's"), (None, "changed while the run")):
-        with pytest.raises(CaveError, match=says):
-            token_for(subject, HOLDER, [])
-    assert token_for(barred, HOLDER._replace(host="ws2"), []) == NEW
+def test_what_a_template_left_out_is_not_there() -> None:
+    host = read([{"user": "alice", "token": OLD, "server": OMIT, "key": OMIT}, {"user": "bob", "token": OMIT}])
+    assert [item.entry.server for item in host.held] == [SERVER]
+    assert [user for user, _message in host.problems] == ["bob"]
 
 
-def test_in_check_mode_a_token_that_does_not_exist_yet_is_nobodys() -> None:
-    assert token_for(replace(SUBJECT, new=None, sealed=""), HOLDER, []) is None
+@pytest.mark.parametrize(
+    "wrong", ["x", {"user": "bob"}, {"user": "bob", "token": 5}, {"user": "bob", "token": ""}, {"token": OLD}]
+)
+def test_an_entry_that_cannot_be_used_is_its_own_trouble(wrong: Any) -> None:
+    host = read([wrong, {"user": "alice", "token": OLD}])
+    assert [item.entry.user for item in host.held] == ["alice"]
+    assert len(host.problems) == 1
+
+
+@pytest.mark.parametrize("wrong", ["text", {"user": "alice"}])
+def test_a_variable_that_is_no_list_may_name_anybody(wrong: Any) -> None:
+    inventory = inventory_of([read(wrong)])
+    assert inventory.unknown == {"ws1": None}
+
+
+def test_an_entry_that_is_to_be_absent_names_its_token_and_nothing_more() -> None:
+    host = read([{"user": "alice", "token": OLD, "state": "absent"}, {"user": "bob", "state": "absent"}])
+    assert [(item.entry.user, item.entry.absent) for item in host.held] == [("alice", True)]
+    assert host.problems == ()
+
+
+# -- the vault ---------------------------------------------------------------------------------------------------------
+
+
+def encrypted(name: str, token: str) -> str:
+    lines = VaultLib().encrypt(token, SECRETS[0][1]).decode().splitlines()
+    return f"{name}: !vault |\n" + "".join(f"  {line}\n" for line in lines)
+
+
+def test_a_folder_that_is_a_link_is_searched_as_ansible_does(tmp_path: Path) -> None:
+    real = tmp_path / "elsewhere"
+    real.mkdir()
+    (real / "vault.yml").write_text(encrypted("v", OLD))
+    (real / "again").symlink_to(real)
+    (tmp_path / "group_vars").mkdir()
+    (tmp_path / "group_vars" / "all").symlink_to(real)
+    assert [Path(path).name for path in variable_files([str(tmp_path)])] == ["vault.yml"]
+    vault = VaultFiles([str(tmp_path)], [], [], SECRETS)
+    assert vault.store([OLD], NEW) == [{"path": str(real / "vault.yml"), "name": "v"}]
+    assert [name for _path, name in vault.places(NEW)] == [("v",)]
+
+
+def test_a_token_in_the_inventory_itself_cannot_be_replaced_and_that_is_said(tmp_path: Path) -> None:
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text("all:\n  vars:\n" + "".join(f"    {line}\n" for line in encrypted("v", OLD).splitlines()))
+    (reason,) = VaultFiles([str(tmp_path)], [str(inventory)], [], SECRETS).fixed(OLD)
+    assert "an inventory is not changed here" in reason
+
+
+def test_a_place_that_was_not_named_is_told(tmp_path: Path) -> None:
+    for name in ("one.yml", "two.yml"):
+        path = tmp_path / "group_vars" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(encrypted("v", OLD))
+    vault = VaultFiles([str(tmp_path)], [], [str(tmp_path / "group_vars" / "one.yml")], SECRETS)
+    (reason,) = vault.fixed(OLD)
+    assert "two.yml" in reason
+    assert [Path(path).name for path, _name in vault.writable(OLD)] == ["one.yml"]
+
+
+# -- what the hosts' tasks say -----------------------------------------------------------------------------------------
+
+
+def result(user: str = "alice", **more: Any) -> dict[str, Any]:
+    return {"changed": False, "users": [{"user": user, "server": SERVER, **more}]}
+
+
+def test_all_places_of_a_host_are_seen_and_what_could_not_be_read() -> None:
+    files = [{"path": "/a", "fingerprints": {"token": "1" * 8, "banc": "2" * 8, "none": None}}]
+    seen = _hosts.seen_of(result(files=files, unread=["/b"]))
+    assert not isinstance(seen, str)
+    assert {(place.path, place.key, place.token) for place in seen.places} == {
+        ("/a", "token", "1" * 8),
+        ("/a", "banc", "2" * 8),
+    }
+    assert seen.failed == {"alice": "/b cannot be read"}
+
+
+@pytest.mark.parametrize(
+    "found", [None, {}, {"unreachable": True, "msg": "off"}, {"failed": True, "msg": "no python"}, {"skipped": True}]
+)
+def test_a_host_that_was_not_looked_at_may_have_anything(found: dict[str, Any] | None) -> None:
+    assert isinstance(_hosts.seen_of(found), str)
+
+
+def test_of_two_results_on_a_host_the_last_word_counts() -> None:
+    first = {**result(failed=True, msg="500", changed=False), "failed": True, "msg": "alice: 500"}
+    merged = _hosts.merged([first, result(changed=True)])
+    entry = Entry("ws1", 0, "alice", SERVER, "token", "1" * 8)
+    assert _hosts.trouble_of(entry, merged) == ""
+    assert _hosts.trouble_of(entry, _hosts.merged([result(changed=True), first])) == "500"
+    assert _hosts.trouble_of(entry, _hosts.merged([None, {"skipped": True}])) == "not reached"
+    assert _hosts.trouble_of(entry, {"unreachable": True, "msg": "off"}) == "unreachable: off"
+
+
+def test_a_wait_says_every_half_minute_what_it_waits_for() -> None:
+    state = State({}, Request(()), Settings(grace=70.0))
+    state.marks["1" * 8] = None, 0.0
+    said: list[str] = []
+    slept: list[float] = []
+    _steps.wait(state, {}, said.append, slept.append)
+    assert slept == [30.0, 30.0, 10.0]
+    assert len(said) == 3
+    assert "Ctrl-C stops here" in said[0]
+    assert all("1" * 8 in text for text in said)
+
+
+def test_a_rollout_stops_only_for_the_token_whose_canaries_failed() -> None:
+    alice, bob = (Entry("ws1", number, user, SERVER, "token", user) for number, user in enumerate(("alice", "bob")))
+    good, bad = (
+        Rotation((entry.token,), (entry,), "roll_out", new="1" * 8, canaries=("ws1",)) for entry in (alice, bob)
+    )
+    state = State({}, Request(("ws1",)), Settings(), rotations=[good, bad])
+    users = [*result("alice")["users"], *result("bob", failed=True, msg="no home")["users"]]
+    found = _hosts.stopped(state, {"ws1": {"changed": False, "users": users}})
+    assert list(found) == [("bob",)]
+    assert "Rollout stopped: the canary host failed" in found["bob",]
+    assert "ws1: no home" in found["bob",]

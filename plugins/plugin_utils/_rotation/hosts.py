@@ -1,0 +1,289 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What each host gets, and what the results of its tasks mean."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.inventory import Host
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.model import Entry, Place, Rotation, Seen
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.sealed import seal
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.state import State
+
+
+def seen_of(result: Mapping[str, Any] | None) -> Seen | str:
+    """Return what saved_token_info found on a host; a string when it could not look."""
+    if not result:
+        return "not looked at"
+    if result.get("unreachable") or (result.get("failed") and not result.get("users")) or result.get("skipped"):
+        return _reason(result)
+    places: dict[Place, None] = {}
+    failed: dict[str, str] = {}
+    persons = {}
+    proven = set()
+    trouble = 0
+    for entry in _mappings(result.get("users")):
+        user, server = str(entry.get("user")), str(entry.get("server"))
+        trouble += len(entry.get("problems") or ())
+        if entry.get("failed"):
+            failed[user] = str(entry.get("msg") or "it could not be looked at")
+            trouble += 100
+        for path in entry.get("unread") or ():
+            failed.setdefault(user, f"{path} cannot be read")
+        for file in _mappings(entry.get("files")):
+            for key, found in (file.get("fingerprints") or {}).items():
+                if found:
+                    places[Place(user, str(file.get("path")), str(key), str(found))] = None
+        access = entry.get("access")
+        if isinstance(access, Mapping):
+            person = access.get("person")
+            if isinstance(person, Mapping) and isinstance(person.get("id"), int):
+                persons[user, server] = int(person["id"])
+            if access.get("verdict") == "ok" and access.get("fingerprint"):
+                proven.add((user, server, str(access["fingerprint"])))
+            trouble += 100 * (access.get("verdict") in ("unreachable", "tls_error"))
+    return Seen(tuple(places), failed, trouble, persons, frozenset(proven))
+
+
+def _reason(result: Mapping[str, Any]) -> str:
+    text = " ".join(str(result.get("msg") or "it was not reached").split())
+    return f"unreachable: {text}" if result.get("unreachable") and "unreachable" not in text.lower() else text
+
+
+def _mappings(value: Any) -> list[Mapping[str, Any]]:
+    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, Sequence) else []
+
+
+class Todo(NamedTuple):
+    """What a host gets: entries for saved_token, and results for those who get nothing."""
+
+    entries: list[dict[str, Any]]
+    others: list[dict[str, Any]]
+
+
+def todo(
+    state: State, host: Host, stopped: Mapping[tuple[str, ...], str], only: Iterable[Rotation] | None = None
+) -> Todo:
+    """Return what a host gets, or is not to get.
+
+    Args:
+        state: what is known.
+        host: the host.
+        stopped: rotations whose roll-out has stopped, and why.
+        only: the rotations to do; None: all.
+    """
+    found = state.seen.get(host.name)
+    proven = found.proven if isinstance(found, Seen) else frozenset()
+    chosen = {rotation.tokens for rotation in (state.rotations if only is None else only)}
+    entries, others = [], []
+    of_token = {entry: rotation for rotation in state.rotations for entry in rotation.entries}
+    for item in host.held:
+        rotation = of_token.get(item.entry)
+        if rotation is None or rotation.action == "leave" or item.entry.absent or rotation.tokens not in chosen:
+            continue
+        reason = rotation.withheld.get(item.entry) or stopped.get(rotation.tokens, "")
+        reason = rotation.reason if rotation.action == "refuse" else reason
+        result = {"user": item.entry.user, "server": item.entry.server, "changed": False, "files": []}
+        access = state.accounts[rotation.source].access if rotation.action == "refuse" else None
+        if reason:
+            others.append({**result, "failed": True, "msg": reason, **({"access": dict(access)} if access else {})})
+        else:
+            own = {key: value for key, value in item.own.items() if key not in ("state", "token")}
+            if not rotation.new or (item.entry.user, item.entry.server, rotation.new) in proven:
+                own["validate"] = False  # the server was asked from there a moment ago
+            # In check mode, one that was not made: what it would change is the same.
+            value = state.values[rotation.new] if rotation.new else secrets.token_hex(16)
+            entries.append({**own, "sealed": seal(value)})
+    others += [
+        {"user": user or "?", "server": host.server, "changed": False, "files": [], "failed": True, "msg": message}
+        for user, message in host.problems
+        if user is None or not state.request.users or user in state.request.users
+    ]
+    return Todo(entries, others)
+
+
+def merged(results: Iterable[Mapping[str, Any] | None]) -> dict[str, Any] | None:
+    """Return several results of saved_token and verify_access on a host as one; of each entry the last word counts."""
+    found = [result for result in results if result and not result.get("skipped")]
+    if not found:
+        return None
+    users = {
+        (item.get("user"), item.get("server"), item.get("key")): dict(item)
+        for result in found
+        for item in _mappings(result.get("users"))
+    }
+    whole = {key: value for key, value in found[-1].items() if key in ("failed", "unreachable", "msg")}
+    changed = any(result.get("changed") for result in found)
+    for (user, server, key), item in users.items():
+        item["changed"] = any(
+            bool(other.get("changed"))
+            for result in found
+            for other in _mappings(result.get("users"))
+            if (other.get("user"), other.get("server"), other.get("key")) == (user, server, key)
+        )
+    return {**whole, "changed": changed, "users": list(users.values())}
+
+
+def trouble_of(entry: Entry, result: Mapping[str, Any] | None) -> str:
+    """Return why an entry is not in place on its host according to saved_token, or an empty string."""
+    if not result:
+        return "not reached"
+    users = [
+        item
+        for item in _mappings(result.get("users"))
+        if (item.get("user"), item.get("server"), item.get("key") or entry.key) == (entry.user, entry.server, entry.key)
+    ]
+    if result.get("unreachable") or not users:
+        return _reason(result) if result.get("unreachable") or result.get("failed") else "not reached"
+    return next((str(item.get("msg") or "failed") for item in users if item.get("failed")), "")
+
+
+def passed(
+    state: State, rotation: Rotation, results: Mapping[str, Mapping[str, Any] | None]
+) -> tuple[bool, dict[str, str]]:
+    """Return whether the canaries have a rotation's token, and why some have not: all that the user named, or any.
+
+    ``results`` are those of the hosts that were tried, as of ``merged``.
+    """
+    tried = [host for host in rotation.canaries if results.get(host)]
+    troubles = {
+        entry.host: why
+        for entry in rotation.entries
+        if entry.host in tried and not entry.absent and entry not in rotation.withheld
+        for why in [trouble_of(entry, results[entry.host])]
+        if why
+    }
+    if set(rotation.canaries) & set(state.request.canary):
+        return not troubles and len(tried) == len(rotation.canaries), troubles
+    return any(host not in troubles for host in tried), troubles
+
+
+def has_it(rotation: Rotation, host: str, result: Mapping[str, Any] | None) -> bool:
+    """Whether all entries of a rotation are in place on a host, according to saved_token."""
+    mine = [entry for entry in rotation.entries if entry.host == host and not entry.absent]
+    return bool(result) and all(not trouble_of(entry, result) for entry in mine)
+
+
+def stopped(state: State, results: Mapping[str, Mapping[str, Any] | None]) -> dict[tuple[str, ...], str]:
+    """Return the rotations whose canaries failed, with what to tell the other hosts."""
+    found = {}
+    for rotation in state.rotations:
+        good, troubles = passed(state, rotation, results)
+        if good or rotation.idle or not rotation.canaries or not troubles:
+            continue
+        why = " ".join(f"{host}: {message}" for host, message in troubles.items())
+        has = [host for host in rotation.canaries if results.get(host) and host not in troubles]
+        where = f" {', '.join(has)} has the token." if has else ""
+        found[rotation.tokens] = (
+            f"Rollout stopped: the canary host failed, and this host was left as it was. {why}{where}"
+        )
+    return found
+
+
+def note_replaced(state: State, saved: Mapping[str, Mapping[str, Any] | None]) -> None:
+    """Note which tokens were replaced on the hosts."""
+    of_entry = {entry: rotation for rotation in state.rotations for entry in rotation.entries}
+    for entry, rotation in of_entry.items():
+        for item in _mappings((saved.get(entry.host) or {}).get("users")):
+            mine = (item.get("user"), item.get("server"), item.get("key") or entry.key)
+            before = item.get("previous_fingerprint")
+            same = mine == (entry.user, entry.server, entry.key)
+            if same and item.get("changed") and before and before != rotation.new:
+                state.replaced.setdefault(rotation.new, set()).add(str(before))
+
+
+def not_done(
+    state: State, rotation: Rotation, saved: Mapping[str, Mapping[str, Any] | None], in_run: bool = False
+) -> list[str]:
+    """Return the holders who do not have the token; ``in_run``: of the hosts of this run alone."""
+    found = []
+    for entry in rotation.entries:
+        if entry.absent or entry.host in state.request.give_up:
+            continue
+        if in_run and entry.host not in state.request.hosts:
+            continue
+        if entry.host in state.request.hosts:
+            seen = state.seen.get(entry.host)
+            why = trouble_of(entry, saved.get(entry.host))
+            why = seen if why == "not reached" and isinstance(seen, str) else why
+        else:
+            seen = state.seen.get(entry.host, "not looked at")
+            has = isinstance(seen, Seen) and any(
+                (place.user, place.key, place.token) == (entry.user, entry.key, rotation.new) for place in seen.places
+            )
+            why = "" if has else seen if isinstance(seen, str) else f"outside of this run, without {rotation.new}"
+        if why and not state.settings.check:
+            found.append(f"{entry.host} ({entry.user}: {why})")
+    return found
+
+
+def found_on(
+    state: State,
+    name: str,
+    saved: Mapping[str, Any] | None,
+    stopped: Mapping[tuple[str, ...], str],
+    registered: bool,
+) -> list[dict[str, Any]] | None:
+    """Return the results for the report on a host; None where what its task registered says all of it.
+
+    Args:
+        state: what is known.
+        name: of the host.
+        saved: the results of its tasks as one.
+        stopped: the rotations whose roll-out has stopped, and why.
+        registered: whether ``saved`` is what one task registered.
+    """
+    host, seen = state.hosts[name], state.seen.get(name)
+    mine = [
+        item for item in state.rotations if item.action != "leave" and any(entry.host == name for entry in item.entries)
+    ]
+    if name not in state.request.hosts:
+        return _found_outside(state, name, mine)
+    others = todo(state, host, stopped).others
+    blocked = state.blocked.get(name, [])
+    if registered and saved and not others and not blocked:
+        return None
+    if isinstance(seen, str) and not saved and any(not item.idle for item in mine):
+        return [{"unreachable": True, "changed": False, "msg": seen}]
+    told = {(item.get("user"), item.get("server")) for item in _mappings((saved or {}).get("users"))}
+    missing = [item for item in others if (item["user"], item["server"]) not in told]
+    users = [*_mappings((saved or {}).get("users")), *missing]
+    failed = any(item.get("failed") for item in users) or bool((saved or {}).get("failed"))
+    changed = bool((saved or {}).get("changed")) or any(item["changed"] for item in missing)
+    whole = {key: value for key, value in (saved or {}).items() if key in ("unreachable", "msg")}
+    result = {**whole, "changed": changed, "users": users, **({"failed": True} if failed else {})}
+    return [result, *_keeping_alive(blocked if not failed else [])]
+
+
+def _keeping_alive(reasons: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the result for the report of a host that has all it should have, and an old token, too."""
+    message = f"The old token is kept alive for this host: {'; '.join(dict.fromkeys(reasons))}."
+    return [{"failed": True, "changed": False, "msg": message}] if reasons else []
+
+
+def _found_outside(state: State, name: str, rotations: Iterable[Rotation]) -> list[dict[str, Any]] | None:
+    """Return the result for the report on a host that is not in this run, and holds one of its tokens."""
+    seen = state.seen.get(name, "not looked at")
+    rotations = [rotation for rotation in rotations if not rotation.idle]
+    if not rotations or name in state.request.give_up:
+        return None
+    if isinstance(seen, str):
+        return [
+            {"unreachable": True, "changed": False, "msg": f"It is not in this run, and could not be looked at: {seen}"}
+        ]
+    users = []
+    for entry, rotation in [(entry, item) for item in rotations for entry in item.entries]:
+        if entry.host != name or entry.absent:
+            continue
+        result: dict[str, Any] = {"user": entry.user, "server": entry.server, "changed": False, "files": []}
+        if Place(entry.user, "", entry.key, rotation.new) not in {place._replace(path="") for place in seen.places}:
+            result.update(failed=True, msg=f"It does not have the token {rotation.new}, and is not in this run.")
+        users.append({**result, "fingerprint": rotation.new})
+    if any("failed" in item for item in users):
+        return [{"changed": False, "users": users, "failed": True}]
+    return [{"changed": False, "users": users}, *_keeping_alive(state.blocked.get(name, []))]

@@ -1,0 +1,302 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Who holds which token by the variables, on every host that Ansible knows, and where the vault keeps them.
+
+The variables are templated once a run; what the hosts' tasks need of them is in a ``Host``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ansible.errors import AnsibleError
+
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import (
+    DEFAULT_SERVER,
+    parse_datastacks,
+    server_address,
+)
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import clean_token, fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import plain_string
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.model import Entry, Inventory
+from ansible_collections.connectomics.cave.plugins.plugin_utils._vault import file as _file
+from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.yaml_edit import VariablePath, label
+
+SETTINGS = (
+    *("secrets_dir", "cloud_volume_dir", "mode", "group", "stale", "on_malformed"),
+    *("ca_path", "timeout", "retries", "rate", "path", "interpreter", "verify"),
+)
+"""The variables of a host (``caveclient_`` in front) that its tasks take."""
+DEFAULT_DATASTACKS = ("minnie65_public",)
+
+_OMITTED = "__omit_place_holder__"
+_UNREADABLE = "it cannot be read ({}). Is a variable not defined, or the vault's password wrong?"
+
+
+class Held(NamedTuple):
+    """An entry of ``caveclient_tokens`` as a host's variables have it: what is its own, and the token."""
+
+    entry: Entry
+    own: dict[str, Any]
+    datastacks: tuple[str, ...]
+    token: str
+
+    def __repr__(self) -> str:
+        """Return it without the token."""
+        return f"<{self.entry.user} on {self.entry.host}: {self.entry.token}>"
+
+
+class Host(NamedTuple):
+    """A host's variables; ``problems`` say of users (None: of all) why their entries cannot be used."""
+
+    name: str
+    server: str = DEFAULT_SERVER
+    datastacks: tuple[Any, ...] = ()
+    settings: Mapping[str, Any] = {}
+    held: tuple[Held, ...] = ()
+    problems: tuple[tuple[str | None, str], ...] = ()
+
+    @property
+    def users(self) -> list[str]:
+        """The accounts that have an entry, or one that cannot be read."""
+        names = [item.entry.user for item in self.held] + [user for user, _message in self.problems if user]
+        return list(dict.fromkeys(names))
+
+
+def read_host(name: str, variables: Mapping[str, Any], entry_by_entry: Callable[[], Sequence[Any]]) -> Host:
+    """Return what the variables of a host say. What is wrong with them is in its problems; no token is ever shown.
+
+    ``entry_by_entry`` returns the entries of ``caveclient_tokens`` each filled in for itself, and is called when they
+    cannot be filled in together.
+    """
+    try:
+        settings = {option: _plain(variables.get(f"caveclient_{option}")) for option in SETTINGS}
+        settings = {option: value for option, value in settings.items() if value is not None}
+        server = server_address(_plain(variables.get("caveclient_server")) or DEFAULT_SERVER)
+        stacks = _plain(variables.get("caveclient_datastacks"))
+        stacks = tuple(DEFAULT_DATASTACKS if stacks is None else stacks)
+        try:
+            entries = variables.get("caveclient_tokens")
+        except AnsibleError:
+            entries = entry_by_entry()
+        if isinstance(entries, (str, Mapping)):
+            raise CaveError("caveclient_tokens is not a list of mappings with user and token.")
+    except AnsibleError as error:
+        # Its message may quote a template or a value.
+        return Host(name, problems=((None, f"its variables: {_UNREADABLE.format(type(error).__name__)}"),))
+    except (CaveError, TypeError) as error:
+        message = error.message if isinstance(error, CaveError) else "its variables have a list where none can be."
+        return Host(name, problems=((None, message),))
+    host = Host(name, server, stacks, settings)
+    held: list[Held] = []
+    problems: list[tuple[str | None, str]] = []
+    entries = entries or ()
+    for number in range(len(entries)):
+        found = _read_entry(host, number, entries)
+        if isinstance(found, Held):
+            held.append(found)
+        elif found is not None:
+            problems.append(found)
+    return host._replace(held=tuple(held), problems=tuple(problems))
+
+
+def _read_entry(host: Host, number: int, entries: Sequence[Any]) -> Held | tuple[str | None, str] | None:
+    """Return an entry; or whose it is, and what is wrong with it; None when there is nothing in it."""
+    user = None
+    try:
+        item = entries[number]
+        if not isinstance(item, Mapping):
+            raise CaveError("it is not a mapping with user and token.")
+        user = str(_plain(item.get("user")) or "") or None
+        own = {str(key): _plain(item[key]) for key in item if key != "token"}
+        own = {key: value for key, value in own.items() if value is not None}
+        if user is None:
+            raise CaveError("it names no user.")
+        server = server_address(own.get("server") or host.server)
+        stacks = own.get("datastacks")
+        stacks = (host.datastacks if server == host.server else ()) if stacks is None else stacks
+        names = tuple(stack.name for stack in parse_datastacks(stacks, server))
+        absent = own.get("state") == "absent"
+        value = item.get("token")
+        if absent and _is_nothing(value):
+            return None
+        token = clean_token(None if _is_nothing(value) else plain_string(value, "The token"))
+    except AnsibleError as error:
+        return user, f"entry {number + 1} of caveclient_tokens: {_UNREADABLE.format(type(error).__name__)}"
+    except (CaveError, TypeError) as error:
+        message = error.message if isinstance(error, CaveError) else "it has a list where none can be."
+        return user, f"entry {number + 1} of caveclient_tokens: {message[0].lower()}{message[1:]}"
+    key = str(own.get("key") or "token")
+    return Held(Entry(host.name, number, user, server, key, fingerprint(token), absent), own, names, token)
+
+
+def _is_nothing(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and value.startswith(_OMITTED))
+
+
+def _plain(value: Any) -> Any:
+    """Return a value without what Ansible adds; None where a template left it out (before ansible-core 2.19)."""
+    if isinstance(value, str):
+        return None if value.startswith(_OMITTED) else "".join(value)
+    if isinstance(value, Mapping):
+        found = {str(key): _plain(item) for key, item in value.items()}
+        return {key: item for key, item in found.items() if item is not None}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+class Lazily(Mapping[str, Any]):
+    """A mapping whose values are filled in when they are asked for."""
+
+    def __init__(self, raw: Mapping[str, Any], fill_in: Callable[[Any], Any]) -> None:
+        self._raw = raw
+        self._fill_in = fill_in
+
+    def __getitem__(self, key: str) -> Any:
+        """Return a value. Raises AnsibleError."""
+        return self._fill_in(self._raw[key])
+
+    def __iter__(self) -> Iterator[str]:
+        """Return the keys."""
+        return iter(self._raw)
+
+    def __len__(self) -> int:
+        """Return how many keys there are."""
+        return len(self._raw)
+
+
+def inventory_of(hosts: Iterable[Host], refused: Mapping[Entry, str] | None = None) -> Inventory:
+    """Return what a decision has to know of the variables, without the vault."""
+    hosts = list(hosts)
+    unknown = {
+        host.name: None if any(user is None for user, _message in host.problems) else
+        frozenset(user for user, _message in host.problems if user)
+        for host in hosts if host.problems
+    }  # fmt: skip
+    return Inventory(
+        hosts=tuple(host.name for host in hosts),
+        entries=tuple(item.entry for host in hosts for item in host.held),
+        unknown=unknown,
+        problems={host.name: " ".join(message for _user, message in host.problems) for host in hosts if host.problems},
+        refused=refused or {},
+    )
+
+
+# The vault ------------------------------------------------------------------------------------------------------------
+
+
+class VaultFiles:
+    """The files with variables of a run, each decrypted once.
+
+    Args:
+        folders: of the inventories, and of the playbook, in which ``group_vars`` and ``host_vars`` are looked for.
+        sources: the inventories themselves, which cannot be changed here, and may hold a token.
+        named: the files that the user named; empty: all of them may be written.
+        secrets: what the run was started with.
+        vault_id: whose secret encrypts what is plain.
+    """
+
+    def __init__(
+        self,
+        folders: Iterable[str],
+        sources: Iterable[str],
+        named: Sequence[str],
+        secrets: _file.VaultSecrets,
+        vault_id: str | None = None,
+    ) -> None:
+        self.named = [os.path.realpath(path) for path in named]
+        self._files = list(dict.fromkeys([*self.named, *map(os.path.realpath, variable_files(folders))]))
+        self._sources = [path for path in dict.fromkeys(map(os.path.realpath, sources)) if Path(path).is_file()]
+        self._secrets = secrets
+        self._vault_id = vault_id
+        self._read: dict[str, dict[VariablePath, str]] = {}
+
+    def places(self, token: str) -> list[tuple[str, VariablePath]]:
+        """Return the files and variables that hold a token. Raises CaveError for a file that the user named."""
+        return [
+            (path, variable)
+            for path in self._files
+            for variable, value in self._variables(path).items()
+            if value.strip() == token
+        ]
+
+    def writable(self, token: str) -> list[tuple[str, VariablePath]]:
+        """Return those of the places that may be written."""
+        return [place for place in self.places(token) if not self.named or place[0] in self.named]
+
+    def fixed(self, token: str) -> list[str]:
+        """Return the places that hold a token, and cannot be changed, each with the reason."""
+        found = []
+        for path, variable in self.places(token):
+            if self.named and path not in self.named:
+                found.append(
+                    f"{label(variable)} in {path} holds {fingerprint(token)} too. Name that file as well in "
+                    "caveclient_rotate_vault_file."
+                )
+                continue
+            try:
+                self._set(path, variable, "0" * 32, check=True)
+            except CaveError as error:
+                found.append(error.message)
+        found += [
+            f"{path} holds {fingerprint(token)}, and an inventory is not changed here. Move the token into a file of "
+            "variables (group_vars, host_vars)."
+            for path in self._sources
+            if path not in self._files and _file.holds(path, token, self._secrets)
+        ]
+        return found
+
+    def store(self, old: Iterable[str], new: str) -> list[dict[str, str]]:
+        """Put ``new`` into all places of the tokens ``old``, read it back from there, and return these places.
+
+        Raises:
+            CaveError: it is not in one of them then.
+        """
+        self._read.clear()  # another run may have stored something since
+        places = [place for token in old for place in self.writable(token)]
+        for path, variable in places:
+            self._set(path, variable, new)
+            self._read.pop(path, None)
+            if _file.read_variable(path, variable, self._secrets) != new:
+                raise CaveError(f"{path}: {label(variable)} does not hold what was stored in it.")
+        return [{"path": path, "name": label(variable)} for path, variable in places or self.places(new)]
+
+    def _set(self, path: str, variable: VariablePath, value: str, check: bool = False) -> None:
+        _file.set_variable(path, variable, value, self._secrets, vault_id=self._vault_id, check=check)
+
+    def _variables(self, path: str) -> dict[VariablePath, str]:
+        if path not in self._read:
+            try:
+                self._read[path] = _file.read_variables(path, self._secrets)
+            except CaveError:
+                if path in self.named:
+                    raise
+                self._read[path] = {}
+        return self._read[path]
+
+
+def variable_files(folders: Iterable[str]) -> list[str]:
+    """Return the files of variables beside inventories and playbooks, links to folders followed as Ansible does."""
+    return [path for folder in dict.fromkeys(folders) for kind in ("group_vars", "host_vars")
+            for path in _files_below(Path(folder) / kind)]  # fmt: skip
+
+
+def _files_below(folder: Path) -> Iterator[str]:
+    seen = set()
+    for root, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(root)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if real in seen:
+            folders[:] = []
+            continue
+        seen.add(real)
+        for path in sorted(Path(root, name) for name in files):
+            if not path.name.startswith(".") and path.suffix in ("", ".yml", ".yaml", ".json") and path.is_file():
+                yield str(path)

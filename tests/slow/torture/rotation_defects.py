@@ -1,0 +1,79 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Defects to put into what a rotation decides: each has to be found by the random labs of ``test_model``."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Defect(NamedTuple):
+    """A text of ``_rotation/decide.py``, and what to put in its place."""
+
+    found: str
+    instead: str
+
+
+DEFECTS = {
+    "revoke though a host is off": Defect(
+        "        elif host in may_hold:\n            found.append(Blocker(host, what))\n", ""
+    ),
+    "ignore hosts outside of the limit": Defect(
+        "        if host in request.give_up:\n            continue\n        if isinstance(what, Seen):",
+        "        if host in request.give_up or host not in request.hosts:\n            continue\n"
+        "        if isinstance(what, Seen):",
+    ),
+    "forget other keys": Defect(
+        "for item in found.places if item.token in old]",
+        'for item in found.places if item.token in old and item.key == "token"]',
+    ),
+    "forget other accounts": Defect(
+        "for item in found.places if item.token in old]",
+        "for item in found.places if item.token in old and item.user in rotation.users]",
+    ),
+    "revoke for each entry: believe what the first account of a host has": Defect(
+        "    if holding:\n        return holding\n    without = []\n    for entry in rotation.entries:",
+        "    without = []\n    for entry in rotation.entries[:1]:",
+    ),
+    "make before looking for a place to keep it": Defect(
+        "        refusal = _store_refusal(rotation, inventory, request)\n", '        refusal = ""\n'
+    ),
+    "make where a holder is outside of the run": Defect("    if outside:\n", "    if False:\n"),
+    "make where a holder is off, on a server that kills the old one": Defect(
+        '    if not gone:\n        return ""\n', '    if True:\n        return ""\n'
+    ),
+    "do not ask whether two tokens can live": Defect("    if account.two_live:\n", "    if True:\n"),
+    "make another one where one was made and not stored": Defect("    if made is not None:\n", "    if False:\n"),
+    "make another one when the old one is still alive": Defect(
+        "    if before is not None and not kept and same:\n", "    if False:\n"
+    ),
+    "forget that the rotation of this name is over": Defect(
+        "if same and (earlier or request.name or account.now", "if same and (earlier or account.now"
+    ),
+    "revoke while the vault still has it": Defect(
+        "for token in sorted(old) for place in inventory.vault.get(token, ())]",
+        "for token in sorted(old) for place in ()]",
+    ),
+    "revoke while a file that may not be written has it": Defect(
+        "    found += [Blocker(, place) for token in sorted(old) for place in inventory.fixed.get(token, ())]\n", ""
+    ),
+    "take the entries of a half-written vault for two tokens": Defect(
+        "                older[token] = replaced\n", "                pass\n"
+    ),
+    "rotate people who were not named": Defect(
+        "        if in_run and (not request.users or request.users & set(rotation.users)):\n", "        if in_run:\n"
+    ),
+    "let a cutover go through the steps of an overlap": Defect(
+        '    if request.strategy == "cutover":\n        old =', '    if request.strategy == "never":\n        old ='
+    ),
+    "revoke what was to be kept": Defect(
+        '    if request.revoke == "never":\n        rotation = replace(rotation, old=())\n', ""
+    ),
+    "take hosts for done that were not proven": Defect(
+        "        elif entry.host == host and not entry.absent and not _has(found, entry, rotation.new):\n"
+        "            without.append(f\"{entry.user} does not have {rotation.new or 'the new token'}\")\n",
+        "",
+    ),
+}

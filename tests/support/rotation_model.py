@@ -1,0 +1,305 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A lab, its people, hosts, vault and servers in memory, and a rotation of it that stops before every effect.
+
+What is decided is decided by the collection; what is done here stands for the playbook. Tokens are fingerprints.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import decide as _decide
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.lineage import (
+    description,
+    replaces,
+    rotation_name,
+)
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.model import (
+    Account,
+    Entry,
+    Inventory,
+    Listed,
+    Place,
+    Request,
+    Rotation,
+    Seen,
+)
+
+
+@dataclass
+class Token:
+    """A token on a server."""
+
+    name: str
+    server: str
+    person: int
+    number: int
+    created: float
+    description: str = ""
+    last_used: float | None = None
+    alive: bool = True
+
+
+class Holder(NamedTuple):
+    """An entry of the variables; ``variable`` is where the vault keeps its token."""
+
+    host: str
+    user: str
+    address: str
+    key: str
+    variable: str
+
+
+@dataclass
+class Lab:
+    """Everything there is.
+
+    Attributes:
+        legacy: servers on which making a token kills the person's others.
+        addresses: which server an address leads to.
+        holders: the entries of all hosts.
+        vault: the tokens in the vault's variables.
+        fixed: variables that the run may not write.
+        files: tokens on hosts, by host, user, path and key.
+        off: hosts that are switched off.
+        broken: hosts and users whose files cannot be written.
+        before: what was in the vault before, by variable.
+        faults: what a run did that it must never do.
+    """
+
+    legacy: set[str]
+    addresses: dict[str, str]
+    hosts: list[str]
+    holders: list[Holder]
+    vault: dict[str, str]
+    tokens: dict[str, Token]
+    fixed: set[str] = field(default_factory=set)
+    files: dict[tuple[str, str, str, str], str] = field(default_factory=dict)
+    off: set[str] = field(default_factory=set)
+    broken: set[tuple[str, str]] = field(default_factory=set)
+    clock: float = 1_800_000_000.0
+    before: dict[str, str] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+    numbers: Iterable[int] = field(default_factory=lambda: itertools.count(1))
+
+    # What a run sees
+
+    def entries(self) -> tuple[Entry, ...]:
+        """Return the entries as the variables have them now."""
+        return tuple(
+            Entry(item.host, number, item.user, item.address, item.key, self.vault[item.variable])
+            for number, item in enumerate(self.holders)
+        )
+
+    def inventory(self, entries: tuple[Entry, ...]) -> Inventory:
+        """Return the inventory, with the vault's places as they are now."""
+        vault: dict[str, tuple[str, ...]] = {}
+        fixed: dict[str, tuple[str, ...]] = {}
+        for variable, token in self.vault.items():
+            where = fixed if variable in self.fixed else vault
+            where[token] = (*where.get(token, ()), variable)
+        return Inventory(tuple(self.hosts), entries, vault=vault, fixed=fixed)
+
+    def look(self, hosts: Iterable[str]) -> dict[str, Seen | str]:
+        """Return what an inspection of hosts finds."""
+        found: dict[str, Seen | str] = {}
+        for host in hosts:
+            places = [
+                Place(user, path, key, token) for (name, user, path, key), token in self.files.items() if name == host
+            ]
+            failed = {user: "malformed" for name, user in self.broken if name == host}
+            found[host] = "off" if host in self.off else Seen(tuple(places), failed, trouble=len(failed))
+        return found
+
+    def account(self, token: str) -> Account:
+        """Return what the server says of a token."""
+        known = self.tokens.get(token)
+        if known is None or not known.alive:
+            return Account(False, "The server does not accept it.")
+        mine = [item for item in self.tokens.values() if item.alive and self._same_person(item, known)]
+        listed = tuple(Listed(item.name, item.number, item.description, item.created, item.last_used) for item in mine)
+        return Account(
+            True, "", known.person, f"person {known.person}", listed, self.clock, known.server not in self.legacy
+        )
+
+    def _same_person(self, one: Token, other: Token) -> bool:
+        return (one.server, one.person) == (other.server, other.person)
+
+    def may_need(self, token: str, give_up: Iterable[str]) -> list[str]:
+        """Return who would be locked out without a token: what lies where nobody has to know of it is left out."""
+        named = {item.host for item in self.holders if self.vault[item.variable] == token}
+        return [
+            f"{host} {user} {path} {key}"
+            for (host, user, path, key), held in self.files.items()
+            if held == token
+            and host not in give_up
+            and (host not in self.off or host in named or user in self._users(host))
+        ]
+
+    def _users(self, host: str) -> set[str]:
+        return {item.user for item in self.holders if item.host == host}
+
+    # What is done
+
+    def new_token(self, server: str, person: int, description: str = "", age: float = 0.0) -> str:
+        """Make a token; return its name."""
+        number = next(iter(self.numbers))
+        name = f"{number:08x}"
+        self.tokens[name] = Token(name, server, person, number, self.clock - age, description)
+        return name
+
+    def make(self, source: str, description: str, request: Request, off: set[str]) -> str:
+        """Make the token that replaces another one, once; ``off`` were the hosts that could not be looked at before."""
+        old = self.tokens[source]
+        mine = [item for item in self.tokens.values() if item.alive and self._same_person(item, old)]
+        found = [item for item in mine if replaces(item.description) == source]
+        if found:
+            return min(found, key=lambda item: item.number).name
+        name = self.new_token(old.server, old.person, description)
+        if old.server in self.legacy:
+            for item in mine:
+                item.alive = False
+                if not request.anyway and item.name == source:
+                    unreachable = [
+                        place for place in self.may_need(item.name, request.give_up)
+                        if place.split()[0] in off or place.split()[0] not in request.hosts
+                    ]  # fmt: skip
+                    self.faults += [f"making {name} killed {item.name}: {place}" for place in unreachable]
+        return name
+
+    def save(self, entry: Entry, token: str) -> bool:
+        """Write a token on a host, in the place of the one before in all of the account's files."""
+        if entry.host in self.off or (entry.host, entry.user) in self.broken or not self.tokens[token].alive:
+            return False
+        mine = (entry.host, entry.user, f"{entry.server.lower()}.json", entry.key)
+        before = self.files.get(mine)
+        others = {(item.host, item.user, f"{item.address.lower()}.json", item.key) for item in self.holders}
+        for place, held in list(self.files.items()):
+            if place[:2] == mine[:2] and before is not None and held == before and place not in others:
+                self.files[place] = token
+        self.files[mine] = token
+        return True
+
+    def revoke(self, token: str, rotation: Rotation, request: Request, vault: dict[str, str]) -> None:
+        """Revoke a token; ``vault`` is what was in it when that was decided."""
+        self.tokens[token].alive = False
+        self.faults += [f"revoking {token}: {place}" for place in self.may_need(token, request.give_up)]
+        self.faults += [f"revoking {token}: {name} has it" for name, held in vault.items() if held == token]
+        self.faults += [
+            f"revoking {token}: {entry.host} {entry.user} does not have {rotation.new}"
+            for entry in rotation.entries
+            if entry.host not in request.give_up and held_by(self, entry) != rotation.new
+        ]
+
+
+class Outcome(NamedTuple):
+    """How a run ended: whether it may exit 0, and the effects that it had."""
+
+    done: bool
+    effects: tuple[str, ...]
+    rotations: tuple[Rotation, ...] = ()
+
+
+def rotate(lab: Lab, request: Request) -> Generator[str, None, Outcome]:
+    """Rotate, as the playbook does; stops before every effect, and names it."""
+    effects: list[str] = []
+    entries = lab.entries()
+    accounts = {entry.token: lab.account(entry.token) for entry in entries}
+    inventory = lab.inventory(entries)
+    _decide.decide(inventory, {}, accounts, request)
+    seen = lab.look(lab.hosts)
+    off = {host for host, found in seen.items() if isinstance(found, str)}
+    rotations = list(_decide.decide(inventory, seen, accounts, request))
+    failed = False
+    lab.faults += [
+        fault for rotation in rotations if rotation.action == "make" for fault in _needless(lab, rotation, request)
+    ]
+    for index, rotation in enumerate(rotations):
+        if rotation.action == "make":
+            yield f"make for {rotation.source}"
+            if not lab.tokens[rotation.source].alive:
+                rotations[index] = replace(rotation, action="refuse")
+                continue
+            kept = request.revoke == "never"
+            name = lab.make(rotation.source, description(request.name, rotation.source, kept), request, off)
+            effects.append(f"made {name}")
+            rotations[index] = replace(rotation, new=name)
+        if rotation.action in ("make", "continue"):
+            new = rotations[index].new
+            stale = {*rotation.tokens, *(item.token for item in rotation.old)} - {new}
+            first = rotation.action == "make" and lab.tokens[new].server in lab.legacy
+            for variable, token in lab.vault.items():
+                if token in stale and variable not in lab.fixed:
+                    if not first:  # no server that kills the old one lists the new one for it
+                        yield f"store {new} in {variable}"
+                    first = False
+                    lab.before[variable] = token
+                    lab.vault[variable] = new
+                    effects.append(f"stored {new} in {variable}")
+    for rotation in rotations:
+        if rotation.idle:
+            failed = failed or rotation.action == "refuse"
+            continue
+        failed = failed or bool(rotation.left)
+        for entry in rotation.entries:
+            if entry.host in request.hosts and entry not in rotation.withheld:
+                held = held_by(lab, entry)
+                if held != rotation.new:
+                    yield f"save {rotation.new} on {entry.host} for {entry.user}"
+                    if lab.save(entry, rotation.new):
+                        effects.append(f"saved {rotation.new} on {entry.host} for {entry.user}")
+    marks = {old.token: lab.tokens[old.token].last_used for rotation in rotations for old in rotation.old}
+    yield "wait"
+    seen, vault = lab.look(lab.hosts), dict(lab.vault)
+    inventory = lab.inventory(entries)
+    for rotation in rotations:
+        if rotation.idle:
+            continue
+        blockers = _decide.blockers(rotation, inventory, seen, request)
+        for old in rotation.old:
+            now = next((item for item in lab.account(rotation.new).tokens or () if item.token == old.token), None)
+            used = _decide.used_since(now, marks.get(old.token), lab.clock)
+            if blockers or (used and request.revoke != "even_if_used") or not lab.tokens[rotation.new].alive:
+                failed = True
+            elif now is not None:
+                yield f"revoke {old.token}"
+                if lab.tokens[old.token].alive:
+                    lab.revoke(old.token, rotation, request, vault)
+                    effects.append(f"revoked {old.token}")
+        failed = failed or any(
+            entry.host not in request.give_up
+            and (held_by(lab, entry) != rotation.new or entry.host in lab.off or (entry.host, entry.user) in lab.broken)
+            for entry in rotation.entries
+        )
+    return Outcome(not failed, tuple(effects), tuple(rotations))
+
+
+def _needless(lab: Lab, rotation: Rotation, request: Request) -> list[str]:
+    """Return why a token need not be made, as far as that was known when it was decided."""
+    own = lab.tokens[rotation.source]
+    made = [token.name for token in lab.tokens.values() if token.alive and replaces(token.description) == own.name]
+    if made:
+        return [f"another one for {own.name}, beside {made}"]
+    by = rotation_name(own.description)
+    return [f"another one of {by} for {own.name}"] if by is not None and by == request.name else []
+
+
+def held_by(lab: Lab, entry: Entry) -> str | None:
+    """Return the token that a holder has in its own place."""
+    return lab.files.get((entry.host, entry.user, f"{entry.server.lower()}.json", entry.key))
+
+
+def finish(run: Generator[str, None, Outcome]) -> Outcome:
+    """Let a run go on to its end."""
+    while True:
+        try:
+            next(run)
+        except StopIteration as ended:
+            outcome: Outcome = ended.value
+            return outcome
