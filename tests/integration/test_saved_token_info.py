@@ -51,7 +51,9 @@ STACK = "minnie65_public"
 STACKS = [{"name": STACK, "local_server": "https://minnie.microns-daf.com"}]
 IS_ROOT = os.geteuid() == 0
 HALVES = ["looked at by root", "by the user"]
-one_half = pytest.mark.parametrize("place", [HALVES[0] if IS_ROOT else HALVES[1]], indirect=True)
+one_half = pytest.mark.parametrize(
+    "place", [pytest.param(HALVES[0], marks=pytest.mark.root) if IS_ROOT else HALVES[1]], indirect=True
+)
 
 
 @dataclass
@@ -173,12 +175,10 @@ def _alice() -> Iterator[User | None]:
         yield stack.enter_context(real_user(stack.enter_context(real_group()), Path(folder)))
 
 
-@pytest.fixture(params=HALVES)
+@pytest.fixture(params=[pytest.param(HALVES[0], marks=pytest.mark.root), HALVES[1]])
 def place(request: pytest.FixtureRequest, cave: CaveServer, _alice: User | None, tmp_path: Path) -> Iterator[Place]:
     """A user whose files are well: what saved_token wrote, with the datastack in the server map."""
     by_root = request.param == HALVES[0]
-    if by_root and _alice is None:
-        pytest.skip("needs root, to look at another user")
     if _alice is not None and not by_root and python_for_all() is None:
         pytest.skip("no Python here that another user may run")
     name = _alice.name if _alice else getpass.getuser()

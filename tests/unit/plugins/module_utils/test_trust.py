@@ -63,7 +63,12 @@ def link_to_a_link_in_an_open_folder(program: Path) -> str:
 
 @pytest.mark.parametrize(
     "spoil",
-    [open_folder, open_to_everybody, open_program, link_out_of_an_open_folder, link_to_a_link_in_an_open_folder],
+    [
+        pytest.param(
+            open_folder, marks=pytest.mark.root
+        ),  # root has no group of its own that could be meant for others
+        *(open_to_everybody, open_program, link_out_of_an_open_folder, link_to_a_link_in_an_open_folder),
+    ],
 )
 def test_whoever_can_write_a_program_or_a_folder_or_link_on_the_way_to_it_can_change_it(
     program: Path, spoil: Callable[[Path], str]

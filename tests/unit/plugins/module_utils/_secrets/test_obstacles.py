@@ -17,7 +17,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets import 
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import Home
 
 GINA, ALICE, NOBODY_KNOWN = 70_001, 70_002, 70_003
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give files away")
+needs_root = pytest.mark.root
 
 
 @pytest.fixture(autouse=True)
