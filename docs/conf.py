@@ -53,9 +53,10 @@ def file_table() -> str:
     """Return a table of the files below plugins/, each with the first line of its docstring."""
     rows = [".. list-table::", "   :header-rows: 1", "   :widths: 35 65", "", "   * - file", "     - what is in it"]
     for kind in KINDS:
-        for path in sorted((PLUGINS / kind).glob("[!.]*.py")):
-            about = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-            rows += [f"   * - ``{kind}/{path.name}``", f"     - {about.partition(chr(10))[0]}"]
+        for path in sorted((PLUGINS / kind).rglob("[!.]*.py"), key=lambda path: (len(path.parts), path)):
+            about = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+            if about:
+                rows += [f"   * - ``{path.relative_to(PLUGINS)}``", f"     - {about.partition(chr(10))[0]}"]
     return "\n".join([*rows, ""])
 
 
