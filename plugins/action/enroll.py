@@ -10,12 +10,15 @@ again after the server has spoken.
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsiblePromptInterrupt, AnsiblePromptNoninteractive
@@ -27,13 +30,27 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers im
     parse_datastacks,
     server_address,
 )
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_api import (
+    EXPIRING,
+    TokenApi,
+    expiring_message,
+)
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_list import (
+    LONGEST_DESCRIPTION,
+    clean_description,
+)
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import Verdict
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.plugin_utils._action import CaveAction
 from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import vault_secrets
 from ansible_collections.connectomics.cave.plugins.plugin_utils._enroll_dialogue import Enrolment, Outcome, Person
-from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.file import Change, read_variable, set_variable
+from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.file import (
+    Change,
+    read_variable,
+    read_variables,
+    set_variable,
+)
 from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.yaml_edit import label
 
 display = Display()
@@ -92,9 +109,12 @@ class ActionModule(CaveAction):
             retries=options["retries"],
             ca_path=options["ca_path"] or None,
         )
+        terminal = _Terminal()
+        _confirm_password(terminal, store, vault_secrets(self._loader))
         person = Person(options["user"], server, stacks, options["new_account"])
+        tokens = _Tokens(options, server, store)
         show = _open_page if options["open_pages"] and _desktop_opener() else None
-        outcome = Enrolment(_Terminal(), person, verdict_on, show).run(stored)
+        outcome = Enrolment(terminal, person, verdict_on, show, tokens).run(stored)
         change = store.write(outcome.token) if outcome.token is not None else None
         return _result(options, outcome, stored, change, store)
 
@@ -108,11 +128,20 @@ class _Store:
         self._options = options
         self._secrets = secrets
         self.name = label(self._variable)
+        self.path = options["path"]
+        self.exists = Path(options["path"]).exists()
         self.template = name if options["key"] is None else f"{name}['{options['key']}']"
 
     def read(self) -> str | None:
         """Return the token that is in the vault."""
         return read_variable(self._options["path"], self._variable, self._secrets)
+
+    def holder_of(self, token: str) -> str:
+        """Return the name of another variable of the file that has a token; an empty string where none has."""
+        found = read_variables(self.path, self._secrets)
+        return next(
+            (label(name) for name, value in found.items() if value.strip() == token and name != self._variable), ""
+        )
 
     def write(self, token: str, check: bool = False) -> Change:
         """Put a token into the vault."""
@@ -125,6 +154,72 @@ class _Store:
             new_format=self._options["format"],
             check=check,
         )
+
+
+class _Tokens:
+    """What the server and the vault say of a token besides."""
+
+    def __init__(self, options: dict[str, Any], server: str, store: _Store) -> None:
+        self._options = options
+        self._server = server
+        self._store = store
+
+    def _api(self, token: str) -> TokenApi:
+        options = self._options
+        return TokenApi(
+            self._server,
+            token,
+            timeout=options["timeout"],
+            retries=options["retries"],
+            ca_path=options["ca_path"] or None,
+        )
+
+    def expiring(self, token: str) -> str:
+        """Return a sentence when a token ends by itself."""
+        try:
+            kind = self._api(token).kind().kind
+        except CaveError:
+            return ""  # the verdict on the token says what is wrong
+        return expiring_message(self._server, token) if kind == EXPIRING else ""
+
+    def make_key(self, token: str) -> str:
+        """Return a token that does not end, made with one that does."""
+        text = f"connectomics.cave, enrolled for {self._options['user']}"[:LONGEST_DESCRIPTION].strip()
+        made = self._api(token).ensure(clean_description(text, token))
+        if made.token is None:
+            raise CaveError("No token was made. Nothing was stored.", gave_up=True)
+        return made.token.value
+
+    def doubt(self, token: str, verdict: Verdict) -> str:
+        """Return a sentence when a token seems to be somebody else's."""
+        other = self._store.holder_of(token)
+        if other:
+            return f"The vault has this very token already, as {other}. Is it really {self._options['user']}'s?"
+        person, user = verdict.person, self._options["user"]
+        if person is None or _alike(user, person.name, person.email):
+            return ""
+        return f"The account {person.name} ({person.email}) does not look like {user}'s."
+
+
+def _alike(user: str, name: str, email: str) -> bool:
+    """Whether an account's name and mail could be those of a user: they have some letters in a row in common."""
+    whose = re.sub(r"[^a-z]", "", f"{name}|{email.partition('@')[0]}".lower())
+    words = [word for word in re.split(r"[^a-z]+", user.lower()) if len(word) > 1]
+    return not words or any(word[:start] in whose for word in words for start in [min(len(word), 4)])
+
+
+def _confirm_password(terminal: _Terminal, store: _Store, secrets: list[tuple[str, Any]]) -> None:
+    """Ask once more for the password of a vault that does not exist yet: a slip in it would lock everybody out.
+
+    Raises:
+        CaveError: it is another one.
+    """
+    typed = [secret for _id, secret in secrets if type(secret).__name__ == "PromptVaultSecret"]
+    if store.exists or not typed:
+        return
+    answer = terminal.ask_hidden(f"{store.path} is new. Its vault password once more:")
+    if answer.encode() not in [secret.bytes for secret in typed]:
+        raise CaveError("The two passwords differ. Nothing was stored: start again.")
 
 
 class _Terminal:
@@ -157,7 +252,9 @@ class _Terminal:
 
 
 def _identifier(user: str) -> str:
-    return "".join(character if character.isascii() and character.isalnum() else "_" for character in user)
+    """Return what names a user's variable; another user's never has the same."""
+    plain = "".join(character if character.isascii() and character.isalnum() else "_" for character in user)
+    return plain if plain == user else f"{plain}_{hashlib.sha256(user.encode()).hexdigest()[:6]}"
 
 
 def _verdict_on(token: str, server: str, stacks: Iterable[str], **limits: Any) -> Verdict:

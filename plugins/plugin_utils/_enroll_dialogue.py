@@ -61,6 +61,19 @@ Show = Callable[[str], bool]
 """Open a page on the person's desktop; False where there is none."""
 
 
+class Tokens(Protocol):
+    """What else is to be known of tokens before one is stored."""
+
+    def expiring(self, token: str) -> str:
+        """Return a sentence when a token ends by itself, as one of a browser's login does; else nothing."""
+
+    def make_key(self, token: str) -> str:
+        """Return a token that does not end, made with one that does."""
+
+    def doubt(self, token: str, verdict: Verdict) -> str:
+        """Return a sentence when a token seems to be somebody else's; else nothing."""
+
+
 class Enrolment:
     """One person's conversation.
 
@@ -69,13 +82,17 @@ class Enrolment:
         person: whose token it shall be.
         prove: asks the server.
         show: opens a page, None where there is no desktop.
+        tokens: what else is known of tokens; None: nothing.
     """
 
-    def __init__(self, terminal: Terminal, person: Person, prove: Prove, show: Show | None) -> None:
+    def __init__(
+        self, terminal: Terminal, person: Person, prove: Prove, show: Show | None, tokens: Tokens | None = None
+    ) -> None:
         self._terminal = terminal
         self._person = person
         self._prove = prove
         self._show = show
+        self._tokens = tokens
 
     def run(self, stored: str | None) -> Outcome:
         """Get a token that works.
@@ -93,10 +110,13 @@ class Enrolment:
                 if error.details.get("gave_up"):
                     raise
                 verdict = Verdict("invalid_token", error.message)
-            if verdict.verdict != "invalid_token":
+            expiring = self._expiring(clean_token(stored)) if verdict.verdict != "invalid_token" else ""
+            if verdict.verdict != "invalid_token" and not expiring:
                 return Outcome(None, self._settled(stored, verdict))
             self._terminal.say(
-                f"The vault has the token {fingerprint(stored)}, which does not work any more: {verdict.message}"
+                f"The vault's token will stop working. {expiring}"
+                if expiring
+                else f"The vault has the token {fingerprint(stored)}, which does not work any more: {verdict.message}"
             )
         self._explain(is_new=stored is None and self._is_new())
         token, verdict = self._obtain()
@@ -151,12 +171,29 @@ class Enrolment:
                 continue
             verdict = self._prove_until_known(token)
             if verdict.verdict != "invalid_token":
-                return token, verdict
+                key = self._lasting(token)
+                if key is None:
+                    continue
+                return key, verdict if key == token else self._prove_until_known(key)
             self._terminal.say(
                 f"{self._person.server} does not know the token {fingerprint(token)}. Copy it again from "
                 f"{token_page(self._person.server)}, all of it."
             )
         raise CaveError(f"No token that works after {TRIES} tries. Nothing was stored.", gave_up=True)
+
+    def _expiring(self, token: str) -> str:
+        return self._tokens.expiring(token) if self._tokens is not None else ""
+
+    def _lasting(self, token: str) -> str | None:
+        """Return a token that does not end by itself: this one, or a key made with it if the person agrees; or None."""
+        expiring = self._expiring(token)
+        if not expiring or self._tokens is None:
+            return token
+        self._terminal.say(expiring)
+        if self._agrees("Make a token that stays with it now, and store that one?", default=True):
+            return self._tokens.make_key(token)
+        self._terminal.say("It is not stored: every computer that had it would be locked out within a week.")
+        return None
 
     def _prove_until_known(self, token: str) -> Verdict:
         """Ask the server, again as long as the person likes when it cannot be asked."""
@@ -190,10 +227,14 @@ class Enrolment:
     def _confirm(self, token: str, verdict: Verdict) -> None:
         """Show whose token it is, and ask whether that is right."""
         self._terminal.say(f"\n{self._person.server} knows the token {fingerprint(token)}{_of(verdict)}.")
-        if verdict.ok:
+        doubt = self._tokens.doubt(token, verdict) if self._tokens is not None else ""
+        if doubt:
+            self._terminal.say(doubt)
+        if verdict.ok and not doubt:
             question, default = f"Store it for {self._person.user}?", True
         else:
-            self._terminal.say(f"{verdict.message} {verdict.remedy}")
+            if not verdict.ok:
+                self._terminal.say(f"{verdict.message} {verdict.remedy}")
             question, default = f"Store it for {self._person.user} all the same?", False
         if not self._agrees(question, default):
             raise CaveError("Stopped. Nothing was stored.", gave_up=True)

@@ -19,6 +19,7 @@ import requests
 import yaml
 from ansible_run import ansible, command, environment, wait_until_read
 
+from ansible_collections.connectomics.cave.plugins.action.enroll import _alike, _identifier
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from cave_server import CaveServer
 
@@ -264,7 +265,7 @@ def test_a_server_that_cannot_be_reached_can_be_tried_again(desk: Desk) -> None:
     desk.cave.set_fault("/auth", "status", status=503, times=1)
     terminal = desk.start("-e", "caveclient_enroll_new=false", "-e", "caveclient_retries=0")
     hand_over(desk, terminal, person.token)
-    terminal.expect("has trouble of its own")
+    terminal.expect("status 503")
     answer(terminal, "Try again")
     answer(terminal, "Store it")
     assert desk.finish(terminal) == 0, desk.screen
@@ -333,3 +334,36 @@ def test_check_mode_asks_nothing(desk: Desk) -> None:
     done = ansible(desk.folder, "playbook", *desk.arguments("--check"), stdin="")
     assert done.ok, done.output
     assert not desk.vault.exists()
+
+
+@pytest.mark.parametrize("user", ["anna.b", "anna_b"])
+def test_a_user_never_gets_the_variable_of_another(user: str) -> None:
+    assert _identifier("anna-b") != _identifier(user)
+    assert _identifier("anna_b") == "anna_b"
+    assert re.fullmatch(r"[A-Za-z0-9_]+", _identifier("anna-b"))
+
+
+@pytest.mark.parametrize(
+    ("user", "name", "email", "fits"),
+    [
+        ("alice", "Alice Example", "a.example@example.org", True),
+        ("aexample", "Alice Example", "alice.example@example.org", False),
+        ("example", "Alice Example", "alice@example.org", True),
+        ("bob", "Alice Example", "alice@example.org", False),
+        ("u123", "Alice Example", "alice@example.org", True),
+    ],
+)
+def test_an_account_that_does_not_look_like_the_users_is_noticed(user: str, name: str, email: str, fits: bool) -> None:
+    assert _alike(user, name, email) is fits
+
+
+def test_a_token_of_a_browsers_login_is_swapped_for_a_key(desk: Desk) -> None:
+    desk.cave.add_person("alice", [STACK])
+    session = desk.cave.log_in("alice")
+    terminal = desk.start("-e", "caveclient_enroll_new=false")
+    hand_over(desk, terminal, session)
+    answer(terminal, "ends by itself within a week.*Make a token that stays with it now")
+    answer(terminal, "Store it for alice")
+    assert desk.finish(terminal) == 0
+    assert desk.stored() in [item["token"] for item in desk.cave.tokens("alice")]
+    assert desk.stored() != session

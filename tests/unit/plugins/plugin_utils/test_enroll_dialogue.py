@@ -132,3 +132,56 @@ def test_only_somebody_new_is_told_to_make_a_token_without_the_warning() -> None
     assert "locks out every computer" in known.said
     assert "Log in once" not in known.said
     assert "Log in once" in new.said
+
+
+class Suspicious:
+    """A server and a vault that say something of a token."""
+
+    def __init__(self, doubt: str = "", expiring: str = "") -> None:
+        self.doubted = doubt
+        self.ends = expiring
+        self.made: list[str] = []
+
+    def expiring(self, token: str) -> str:
+        return self.ends if token == DEAD else ""
+
+    def make_key(self, token: str) -> str:
+        self.made.append(token)
+        return TOKEN
+
+    def doubt(self, token: str, verdict: Verdict) -> str:
+        assert (token, verdict) == (TOKEN, OK)
+        return self.doubted
+
+
+def talked(talk: Talk, tokens: Suspicious, stored: str | None = None) -> Outcome:
+    person = Person("alice", SERVER, ["minnie65_public"], False)
+    return Enrolment(talk, person, talk.prove, None, tokens).run(stored)
+
+
+@pytest.mark.parametrize("stored", [None, DEAD])
+def test_a_token_that_ends_by_itself_is_swapped_for_one_that_stays(stored: str | None) -> None:
+    tokens = Suspicious(expiring="It ends within a week.")
+    talk = Talk([DEAD, "", ""], [*([OK] if stored else []), OK, OK])
+    assert talked(talk, tokens, stored).token == TOKEN
+    assert tokens.made == [DEAD]
+    assert "It ends within a week." in talk.said
+
+
+def test_without_consent_a_token_that_ends_by_itself_is_asked_for_again() -> None:
+    tokens = Suspicious(expiring="It ends within a week.")
+    talk = Talk([DEAD, "n", TOKEN, ""], [OK, OK])
+    assert talked(talk, tokens).token == TOKEN
+    assert tokens.made == []
+
+
+@pytest.mark.parametrize(("answer", "stored"), [("", False), ("y", True)])
+def test_a_token_that_seems_to_be_somebody_elses_is_stored_only_on_demand(answer: str, stored: bool) -> None:
+    talk = Talk([TOKEN, answer], [OK])
+    if stored:
+        assert talked(talk, Suspicious(doubt="Bob has it.")).token == TOKEN
+    else:
+        with pytest.raises(CaveError, match="Nothing was stored"):
+            talked(talk, Suspicious(doubt="Bob has it."))
+    assert "Bob has it." in talk.said
+    assert "[y/N]" in talk.said
