@@ -162,7 +162,23 @@ def check(what: str, path: str, remedy: str) -> None:
 
 def python_changeable(python: str, owners: Collection[int]) -> str:
     """Like ``changeable``, for a Python with its environment: what it imports on every start counts as well."""
-    return next(filter(None, (changeable(path, owners) for path in parts_of_python(python))), "")
+    for path in parts_of_python(python):
+        found = changeable(path, owners) or _changeable_inside(path, owners)
+        if found:
+            return found
+    return ""
+
+
+def _changeable_inside(path: str, owners: Collection[int]) -> str:
+    """Return what lets somebody change an entry of a folder of modules, which only its owners can replace."""
+    if os.path.basename(os.path.dirname(path)) != "lib" and os.path.basename(path) != "site-packages":
+        return ""  # programs beside a Python may well belong to others
+    try:
+        with os.scandir(path) as entries:
+            steps = [Step(entry.path, entry.stat(follow_symlinks=False)) for entry in entries]
+    except OSError:
+        return ""
+    return next(filter(None, (_complaint(step, owners, is_last=True) for step in steps)), "")
 
 
 def parts_of_python(python: str) -> Iterator[str]:

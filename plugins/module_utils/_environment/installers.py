@@ -30,6 +30,9 @@ from ansible_collections.connectomics.cave.plugins.module_utils._environment.req
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 
+_UV_PLACES = ("UV_FIND_LINKS", "UV_INDEX", "UV_INDEX_URL", "UV_DEFAULT_INDEX", "UV_EXTRA_INDEX_URL")
+"""Variables of uv that name folders or indexes."""
+
 
 class Installer(NamedTuple):
     """A program that installs packages, seen to run on this host."""
@@ -253,7 +256,10 @@ def check_sources(source: Source, environ: Mapping[str, str]) -> None:
     """
     settings = _pip_config.read_pip_settings(environ, environ["HOME"]).with_source(source)
     configured = (*settings.index_urls, *settings.find_links, *settings.constraints)
-    for what, links in (("find_links", source.find_links), ("pip's configuration", configured)):
+    of_uv = [place for name in _UV_PLACES for place in re.split(r"[\s,]+", environ.get(name, "")) if place]
+    of_uv = [re.sub(r"^[\w-]+=", "", place) for place in of_uv]  # an index may have a name
+    given = (*source.find_links, source.index_url)
+    for what, links in (("find_links", given), ("pip's configuration", configured), ("uv's variables", of_uv)):
         for link in links:
             place = os.path.expanduser(_pip_config.local_path(link))
             if place.startswith("/"):

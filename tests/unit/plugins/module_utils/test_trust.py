@@ -131,10 +131,24 @@ def test_what_a_python_imports_on_every_start_counts_as_well(program: Path) -> N
     assert str(packages) in _trust.python_changeable(str(program), (0, ME))
 
 
+@pytest.mark.root
+@pytest.mark.parametrize("name", ["lab.pth", "sitecustomize.py", "packaging"])
+def test_a_users_file_among_the_packages_of_a_python_counts_as_well(program: Path, name: str) -> None:
+    file = program.parents[1] / "lib" / "python3.11" / "site-packages" / name
+    file.touch()
+    assert _trust.python_changeable(str(program), (0,)) == ""
+
+    os.chown(file, SOMEBODY, SOMEBODY)
+    assert f"{file} belongs to the user id {SOMEBODY}" in _trust.python_changeable(str(program), (0,))
+
+
 def test_the_python_behind_an_environment_counts_as_well(program: Path, tmp_path: Path) -> None:
     base = tmp_path / "base" / "bin"
     base.mkdir(parents=True)
     (program.parents[1] / "pyvenv.cfg").write_text(f"home = {base}\nversion = 3.11.2\n")
+    if ME == 0:  # as daemon owns /usr/bin/at
+        (base / "at").touch()
+        os.chown(base / "at", SOMEBODY, SOMEBODY)
     assert _trust.python_changeable(str(program), (0, ME)) == ""
 
     base.chmod(0o777)

@@ -12,6 +12,7 @@ import pytest
 
 from ansible_collections.connectomics.cave.plugins.module_utils._environment.installers import (
     Installer,
+    check_sources,
     choose_installer,
     find_uv,
     installer_environment,
@@ -250,3 +251,31 @@ def test_a_home_that_cannot_be_written_needs_no_cache(environ: dict[str, str], m
 def test_pip_tries_twice_since_it_says_nothing_of_a_first_failure(environ: dict[str, str]) -> None:
     assert installer_environment("pip", Source(), {**environ, "PIP_RETRIES": "0"})["PIP_RETRIES"] == "1"
     assert installer_environment("pip", Source(), {**environ, "PIP_RETRIES": "5"})["PIP_RETRIES"] == "5"
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("source", "variables"),
+    [
+        (Source(find_links=("{}",)), {}),
+        (Source(find_links=("file://{}",)), {}),
+        (Source(index_url="file://{}/simple"), {}),
+        (Source(), {"PIP_FIND_LINKS": "{}"}),
+        (Source(), {"PIP_EXTRA_INDEX_URL": "https://lab.example file://{}"}),
+        (Source(), {"UV_FIND_LINKS": "/srv/wheels,{}"}),
+        (Source(), {"UV_INDEX": "lab=file://{}"}),
+        (Source(), {"UV_DEFAULT_INDEX": "file://{}"}),
+    ],
+)
+def test_root_installs_from_no_folder_that_others_can_write(
+    environ: dict[str, str], tmp_path: Path, source: Source, variables: dict[str, str]
+) -> None:
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+    source = Source(source.index_url.format(folder), tuple(link.format(folder) for link in source.find_links))
+    environ |= {name: value.format(folder) for name, value in variables.items()}
+    check_sources(source, environ)
+
+    os.chown(folder, 65534, 65534)
+    with pytest.raises(CaveError, match=f"{folder} belongs to"):
+        check_sources(source, environ)
