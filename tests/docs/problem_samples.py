@@ -16,7 +16,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets import 
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.inspect import Place, TokenQuery, UserFiles
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import CloudVolumeDir, Doubt
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.problems import Problem
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_files import SHELL
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_commands import SHELL
 
 SERVER = "https://global.daf-apis.com"
 HOME = "/home/alice"

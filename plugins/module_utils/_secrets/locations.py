@@ -17,14 +17,14 @@ from ansible_collections.connectomics.cave.plugins.module_utils._errors import C
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import readers as _readers
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.directory import Access
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.obstacles import advice
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_files import (
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_commands import (
     CSH,
     FISH,
     PLAIN,
     SHELL,
     VARIABLE,
-    setting,
 )
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_files import setting
 
 _STARTUP_FILES = {
     ".pam_environment": PLAIN,

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.inspect import UserFiles
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import Doubt
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_files import CSH, FISH, PLAIN, SHELL
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_commands import CSH, FISH, PLAIN, SHELL
 from ansible_collections.connectomics.cave.plugins.module_utils._text import quoted
 
 _TAKE_AWAY = {

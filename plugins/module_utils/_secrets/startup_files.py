@@ -12,13 +12,20 @@ from __future__ import annotations
 
 import itertools
 import re
-from typing import Iterator, Mapping, NamedTuple
+from typing import Mapping, NamedTuple
 
-VARIABLE = "CLOUD_VOLUME_DIR"
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_commands import (
+    CSH,
+    FISH,
+    PLAIN,
+    SHELL,
+    VARIABLE,
+    Command,
+    closing_double,
+    commands_in,
+)
+
 _MOST_CHARACTERS = 262_144
-
-SHELL, FISH, CSH, PLAIN = "sh", "fish", "csh", "plain"
-"""The languages of startup files; plain: lines of ``NAME=value``."""
 
 
 class Setting(NamedTuple):
@@ -34,14 +41,6 @@ class _Unclear(Exception):  # noqa: N818 (not an error: an answer)
     """What a word becomes is not certain."""
 
 
-class _Command(NamedTuple):
-    """A simple command: its words as they are written, and whether it is certain to run."""
-
-    words: list[str]
-    line: int
-    is_certain: bool
-
-
 def setting(text: str, language: str, known: Mapping[str, str]) -> Setting | None:
     """Return what a startup file sets the variable to; None where it leaves it alone.
 
@@ -55,152 +54,11 @@ def setting(text: str, language: str, known: Mapping[str, str]) -> Setting | Non
     if len(text) > _MOST_CHARACTERS:
         return Setting(None, 1)
     reader = _Reader(language, known)
-    for command in _commands(text, language):
+    for command in commands_in(text, language):
         if language == SHELL and command.is_certain and command.words[0] in ("return", "exit"):
             break
         reader.take(command)
     return reader.result()
-
-
-# From text to commands ------------------------------------------------------------------------------------------------
-
-_OPENING = {
-    SHELL: {"if", "case", "for", "while", "until", "select", "{"},
-    FISH: {"if", "for", "while", "switch", "function", "begin"},
-    CSH: {"foreach", "while", "switch", "then"},
-    PLAIN: set(),
-}
-_CLOSING = {SHELL: {"fi", "esac", "done", "}"}, FISH: {"end"}, CSH: {"endif", "end", "endsw"}, PLAIN: set()}
-_CONDITIONAL = {SHELL: {"!", "then", "else", "elif", "do"}, FISH: {"and", "or", "not", "else"}, CSH: {"if", "else"}}
-_LEXEME = re.compile(
-    r"""(?P<space>[ \t\r]+|\\\n|\#[^\n]*)|(?P<line>\n)|(?P<redirection><<|[<>])|(?P<operator>&&|\|\||;;|[;&|()])
-      |(?P<other>.)""",
-    re.VERBOSE | re.DOTALL,
-)
-"""What a command begins with, and what stands between words: a ``#`` there begins a comment."""
-
-
-def _commands(text: str, language: str) -> Iterator[_Command]:
-    """Yield the simple commands of a text. One that cannot be split up is a command that is not certain."""
-    if language == PLAIN:
-        for number, content in enumerate(text.split("\n"), 1):
-            if content.strip() and not content.lstrip().startswith("#"):
-                yield _Command([content.strip()], number, is_certain=True)
-        return
-    words: list[str] = []
-    blocks = brackets = position = 0
-    line, before = 1, ""
-
-    def command(separator: str) -> Iterator[_Command]:
-        """Yield what the words so far are, up to a separator."""
-        nonlocal blocks, before
-        if words:
-            first = words[0]
-            blocks = max(0, blocks - (first in _CLOSING[language]))
-            opens = first in _OPENING[language] or (first == "function" and "{" in words)
-            is_joined = before in ("&&", "||", "|", "(", ")") or separator in ("|", "&", "(")
-            in_block = blocks or brackets or opens or first in _CONDITIONAL.get(language, ())
-            yield _Command(list(words), line, not in_block and not is_joined)
-            blocks += opens
-            words.clear()
-        before = separator
-
-    while position < len(text):
-        match = _LEXEME.match(text, position)
-        assert match is not None  # noqa: S101 (its last alternative takes any character)
-        kind, lexeme = match.lastgroup, match.group()
-        if kind == "other":
-            stop = _end_of_word(text, position, language)
-            if stop < 0:  # a quotation that does not end: what follows is in doubt
-                words.append(text[position:])
-                yield from command("(")
-                return
-            words.append(text[position:stop])
-            position = stop
-        else:
-            position = match.end()
-        if kind == "operator":
-            words += ["("] if lexeme == "(" else []
-            yield from command(lexeme)
-            brackets = max(0, brackets + (lexeme == "(") - (lexeme == ")"))
-        elif kind == "line":
-            yield from command("")
-        elif kind == "redirection":
-            words.append(lexeme)
-            if lexeme == "<<" and VARIABLE in text[position:]:  # its end is not looked for
-                words.append(f"{VARIABLE}=")
-                yield from command("(")
-                return
-        line = text.count("\n", 0, position) + 1
-    yield from command("")
-
-
-def _end_of_word(text: str, position: int, language: str) -> int:
-    """Return where the word that begins at a position ends; -1 where a quotation or substitution in it does not."""
-    while position < len(text) and text[position] not in " \t\n;&|()<>":
-        character = text[position]
-        if character == "\\":
-            position += 2
-        elif text.startswith("$'", position) or (character == "'" and language == FISH):
-            position = _closing(text, position + 1 + (character == "$"), "'", escapes=True)
-        elif character == "'":
-            position = _closing(text, position + 1, "'")
-        elif character == '"':
-            position = _closing_double(text, position + 1)
-        elif character == "`":
-            position = _closing(text, position + 1, "`")
-        elif text.startswith(("$(", "${"), position):
-            position = _closing_bracket(text, position + 1)
-        else:
-            position += 1
-        if position < 0:
-            return -1
-    return min(position, len(text))
-
-
-def _closing(text: str, position: int, mark: str, *, escapes: bool = False) -> int:
-    """Return the place behind the next mark; -1 where there is none."""
-    while position < len(text):
-        if escapes and text[position] == "\\":
-            position += 1
-        elif text[position] == mark:
-            return position + 1
-        position += 1
-    return -1
-
-
-def _closing_double(text: str, position: int) -> int:
-    while 0 <= position < len(text):
-        if text[position] == '"':
-            return position + 1
-        if text[position] == "`":
-            position = _closing(text, position + 1, "`", escapes=True)
-        elif text.startswith(("$(", "${"), position):
-            position = _closing_bracket(text, position + 1)
-        else:
-            position += 1 + (text[position] == "\\")
-    return -1
-
-
-def _closing_bracket(text: str, position: int) -> int:
-    """Return where a substitution ends whose bracket opens at a position; quotations in it are skipped."""
-    depth = 0
-    opening, closing = ("(", ")") if text[position] == "(" else ("{", "}")
-    while position < len(text):
-        character = text[position]
-        if character == "\\":
-            position += 2
-            continue
-        if character in "'\"`":
-            position = _closing(text, position + 1, character)
-            if position < 0:
-                return -1
-            continue
-        depth += (character == opening) - (character == closing)
-        position += 1
-        if depth == 0:
-            return position
-    return -1
 
 
 # From commands to the value -------------------------------------------------------------------------------------------
@@ -224,13 +82,11 @@ class _Reader:
         self.found: Setting | None = None
 
     def result(self) -> Setting | None:
-        """Return what all commands together do."""
         if self.found is not None and self.found.value and not self.exported:
             return Setting(None, self.found.line)  # programs do not see it, unless something else exports it
         return self.found
 
-    def take(self, command: _Command) -> None:
-        """Take one command in."""
+    def take(self, command: Command) -> None:
         words = command.words
         concerns = any(_may_set(word) for word in words)
         if self.language == SHELL and words[0] == "set" and len(words) > 1 and "a" in words[1]:
@@ -238,12 +94,12 @@ class _Reader:
         if not command.is_certain:
             self._doubt(words)
             if concerns and not _is_harmless(words):
-                self.found = Setting(None, command.line)
+                self._set(None, command.line)
             return
         try:
             self._run(words, command.line, concerns)
         except _Unclear:
-            self.found = Setting(None, command.line)
+            self._set(None, command.line)
 
     def _doubt(self, words: list[str]) -> None:
         """Forget what a command that may or may not run would set."""
@@ -282,9 +138,7 @@ class _Reader:
             self.values[name] = value
             return
         self.exported = self.exported or self.all_exported
-        if not value:  # empty: the programs take the current folder
-            raise _Unclear
-        self._set(value, line)
+        self._set(value or None, line)  # empty: the programs take the current folder
 
     def _assigned(self, word: str) -> tuple[str, str | None]:
         """Return the name in an assignment, and the value that it gets; None where that is not certain."""
@@ -377,7 +231,7 @@ class _Reader:
                     raise _Unclear
                 result, position = result + inner, stop + 1
             elif character == '"' and self.language != PLAIN:
-                stop = _closing_double(raw, position + 1)
+                stop = closing_double(raw, position + 1)
                 if stop < 0:
                     raise _Unclear
                 result, position = result + self._inner(raw[position + 1 : stop - 1], quoted=True), stop

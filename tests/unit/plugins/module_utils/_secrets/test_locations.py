@@ -17,7 +17,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._errors import C
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import locations as _locations
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.directory import Access
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import Home, cloud_volume_dir
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_files import PLAIN
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_commands import PLAIN
 
 
 @pytest.fixture(autouse=True)

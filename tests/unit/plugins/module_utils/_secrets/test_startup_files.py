@@ -15,13 +15,13 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_files import (
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_commands import (
     CSH,
     FISH,
     PLAIN,
     SHELL,
-    setting,
 )
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_files import setting
 
 KNOWN = {"HOME": "/home/alice", "USER": "alice", "LOGNAME": "alice", "CLOUD_VOLUME_DIR": ""}
 ME = {**KNOWN, "USER": pwd.getpwuid(os.geteuid()).pw_name}
@@ -91,6 +91,8 @@ def value(text: str, language: str, known: dict[str, str] = KNOWN) -> str:
         ("echo $'it\\'s'\nexport CLOUD_VOLUME_DIR=/a", "/a"),
         ("echo 'open\nexport CLOUD_VOLUME_DIR=/a", LEFT_ALONE),  # an error in every shell, but nothing is set
         ("true | export CLOUD_VOLUME_DIR=/a", UNCLEAR),
+        ("export CLOUD_VOLUME_DIR=/a && true &", UNCLEAR),
+        ("export CLOUD_VOLUME_DIR=/a && mkdir -p /a", "/a"),
     ],
 )
 def test_shells(line: str, expected: str) -> None:
@@ -178,6 +180,8 @@ scripts = st.lists(
 @settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(scripts.map(lambda parts: "".join(command + end for command, end in parts)))
 @example("CLOUD_VOLUME_DIR=/x eval :\n")
+@example("export S= CLOUD_VOLUME_DIR=/x/$S S=/a\nexport CLOUD_VOLUME_DIR=/x/$S\n")
+@example("export S= CLOUD_VOLUME_DIR=/x/$S\nexport CLOUD_VOLUME_DIR=/a$CLOUD_VOLUME_DIR\n")
 def test_what_is_said_of_a_script_is_what_bash_makes_of_it(script: str) -> None:
     said = value(script, SHELL, ME)
     if said == UNCLEAR:
