@@ -83,6 +83,12 @@ options:
         type: str
         choices: [present, absent]
         default: present
+      person:
+        description: Of no consequence here; M(connectomics.cave.saved_token) compares it.
+        type: str
+      validate:
+        description: Of no consequence here; O(validate) is.
+        type: bool
   key:
     description: The name of the token in the secrets files.
     type: str
@@ -266,6 +272,8 @@ EXPECTED = {
     "datastacks": {"type": "list", "elements": "raw"},
     "key": {"type": "str", "no_log": False},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "person": {"type": "str"},
+    "validate": {"type": "bool"},
 }
 ARGUMENTS: dict[str, Any] = {
     "argument_spec": {

@@ -299,7 +299,8 @@ class _Planner:
         default = os.path.join(os.path.dirname(path), _files.DEFAULT_FILE)
         shadowed = texts.get(default, "{}\n")
         others = {key for key, owner in self.owners[default].items() if owner not in servers}
-        others.update(tokens, *(server.tokens for server in servers))
+        # In a file of a server's family, a key that is asked for holds what was asked for, or nothing of another's.
+        others.update(tokens, *(server.tokens for server in self.servers if name in server.family))
         if path not in texts:
             kept = {key: token for server in servers for key, token in server.tokens.items() if token is not None}
             for key in others:

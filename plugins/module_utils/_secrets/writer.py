@@ -107,8 +107,14 @@ class _Session:
         """
         self.entries: dict[str, _files.Entry] = {}
         for folder, directory in self.directories.items():
-            for name in directory.names():
-                entry = directory.read(name) if name.endswith(".json") else None
+            names = [name for name in directory.names() if name.endswith(".json")]
+            if len(names) > _directory.MOST_FILES:
+                raise CaveError(
+                    f"{folder} holds {len(names)} JSON files; expected at most {_directory.MOST_FILES}. "
+                    "Move those away that belong to no server, then run this again."
+                )
+            for name in names:
+                entry = directory.read(name)
                 if entry is not None:
                     self.entries[os.path.join(folder, name)] = entry
         self.texts = {path: entry.text for path, entry in self.entries.items() if entry.text is not None}

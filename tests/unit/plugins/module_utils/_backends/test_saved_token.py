@@ -32,7 +32,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._backends import
 from ansible_collections.connectomics.cave.plugins.module_utils._cave import probe as _probe
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.probe import Access, Question
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import Verdict
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import Person, Verdict
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import locations as _locations
 
@@ -265,6 +265,78 @@ def test_a_failure_shows_no_token_even_if_an_error_holds_it(answering: Callable[
     error = refused(token=NEW_TOKEN, validate=True)
     assert NEW_TOKEN not in error.message
     assert fingerprint(NEW_TOKEN) in error.message
+
+
+# Whose token it is -------------------------------------------------------------------------------------------------
+
+ACCOUNTS = {NEW_TOKEN: "alice@lab.example", OTHER_TOKEN: "bob@lab.example"}
+
+
+@pytest.fixture
+def accounts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Let the server know whose the tokens are, but for one that is dead; return the tokens that it was asked about."""
+    asked: list[str] = []
+
+    def prove(questions: Iterable[Question], **_limits: Any) -> dict[Question, Access]:
+        found = {}
+        for question in questions:
+            asked.append(question.token)
+            mail = ACCOUNTS.get(question.token)
+            person = Person(1, "", mail) if mail else None
+            verdict = Verdict("ok" if mail else "invalid_token", "It is so.", "", question.server, person=person)
+            found[question] = Access(verdict)
+        return found
+
+    monkeypatch.setattr(_probe, "prove", prove)
+    return asked
+
+
+def test_the_token_of_another_account_is_refused(home: Path, accounts: list[str]) -> None:
+    error = refused(token=OTHER_TOKEN, person="alice@lab.example", validate=True)
+    assert "The token is of bob@lab.example, not of alice@lab.example. Nothing was written." in error.message
+    assert picture(home) == {}
+    result = run(tokens=[{"token": NEW_TOKEN, "person": "Alice@Lab.example"}], validate=True)
+    assert result["users"][0]["account"] == "alice@lab.example"
+    assert "warnings" not in result
+
+
+def test_whose_a_token_is_needs_the_server(home: Path) -> None:
+    assert "Set validate: true, or leave out person" in refused(token=NEW_TOKEN, person="alice@lab.example").message
+    assert picture(home) == {}
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_a_token_of_another_account_than_the_last_one_is_a_warning(
+    check_mode: bool, home: Path, accounts: list[str]
+) -> None:
+    fill(home, {DEFAULT_FILE: {"token": OTHER_TOKEN}})
+    result = run(check_mode, token=NEW_TOKEN, validate=True)
+    (user,) = result["users"]
+    assert (user["account"], user["previous_account"]) == ("alice@lab.example", "bob@lab.example")
+    assert result["warnings"] == user["warnings"]
+    assert "is of alice@lab.example; the one that it replaced was of bob@lab.example" in result["warnings"][0]
+    assert OTHER_TOKEN not in json.dumps(result)
+
+
+def test_of_a_dead_token_nobody_knows_whose_it_was(home: Path, accounts: list[str]) -> None:
+    fill(home, {DEFAULT_FILE: {"token": OLD_TOKEN}})
+    result = run(token=NEW_TOKEN, validate=True)
+    assert result["users"][0]["previous_account"] is None
+    assert "warnings" not in result
+
+
+def test_the_old_token_is_not_used_where_the_person_is_named(home: Path, accounts: list[str]) -> None:
+    fill(home, {DEFAULT_FILE: {"token": OTHER_TOKEN}})
+    run(token=NEW_TOKEN, person="alice@lab.example", validate=True)
+    assert accounts == [NEW_TOKEN]
+
+
+def test_one_token_for_two_users_is_a_warning(home: Path, accounts: list[str]) -> None:
+    entries = [{"token": NEW_TOKEN}, {"user": "nobody-of-that-name", "token": NEW_TOKEN}]
+    error = refused(tokens=entries, validate=True)
+    (message,) = error.details["warnings"]
+    assert f"{ME} and nobody-of-that-name have one token for {SERVER}" in message
+    assert "which is of alice@lab.example" in message
 
 
 # Results ---------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import socket
 import stat
@@ -28,6 +29,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets.directo
     Directory,
     open_directory,
 )
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.lock import NO_LOCKS, try_lock
 
 ME = os.geteuid()
 TEXT = '{"token": "0123456789abcdef"}'
@@ -546,4 +548,30 @@ def test_whatever_stands_in_the_place_of_the_lock_is_named_at_once(
 ) -> None:
     make(Path(directory.path) / _directory.LOCK_FILE)
     with pytest.raises(CaveError, match=_directory.LOCK_FILE):
+        directory.lock()
+
+
+def test_where_the_kernel_has_no_such_locks_flock_serves(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(_descriptor: int, command: int, _request: bytes) -> int:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(fcntl, "fcntl", unknown)
+    directory.lock()
+    with (Path(directory.path) / _directory.LOCK_FILE).open("r+") as other:
+        assert not try_lock(other.fileno())
+        directory.close()
+        assert try_lock(other.fileno())
+
+
+@pytest.mark.parametrize("number", NO_LOCKS)
+def test_a_file_system_without_locks_is_refused_with_what_to_do(
+    number: int, directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_arguments: Any) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "fcntl", no_locks)
+    with pytest.raises(
+        CaveError, match=r"Cannot lock .*\. Mount it with file locks \(NFS: with lockd; "
+    ):
         directory.lock()
