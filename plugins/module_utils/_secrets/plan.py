@@ -327,13 +327,12 @@ class _Planner:
         new_values = self._new_values(servers)
         result = text
         if new_values:
-            also: dict[str, str | None] = {}
-            if _before_the_name(
-                os.path.basename(path)
-            ):  # under a key that is asked for, all files of a server hold the same
-                held = tokens_in(text)
-                requested = {key: token for server in servers for key, token in server.tokens.items()}
-                also = {key: requested[key] for key in requested.keys() - tokens if held.get(key) in new_values}
+            held = tokens_in(text)
+            requested = {key: token for server in servers for key, token in server.tokens.items()}
+            also = {key: new_values[held[key]] for key in requested.keys() - tokens if held.get(key) in new_values}
+            if _before_the_name(os.path.basename(path)):
+                # Under a key that is asked for, all files of a server hold what was asked for.
+                also = {key: requested[key] for key in also}
             result = _json_edit.replace_values(text, new_values, {**tokens, **also})
             for key in also:
                 result = _set(result, key, also[key])
