@@ -479,6 +479,7 @@ def test_a_malformed_file_is_refused_and_left(name: str, make: Callable[[Path], 
 
 
 def test_a_good_token_is_proven_and_saved_in_one_task(host: Host, cave: CaveServer) -> None:
+    cave.serve("minnie65_public", f"https://{LOCAL_HOST}")
     alice = cave.add_person("alice", permissions=["minnie65_public"], accepted_tos=True)
     host.secrets.append(alice.token)
     result = host.save(token=f" {alice.token}\n", server=cave.url, validate=True)

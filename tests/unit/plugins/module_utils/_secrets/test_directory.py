@@ -571,7 +571,5 @@ def test_a_file_system_without_locks_is_refused_with_what_to_do(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "fcntl", no_locks)
-    with pytest.raises(
-        CaveError, match=r"Cannot lock .*\. Mount it with file locks \(NFS: with lockd; "
-    ):
+    with pytest.raises(CaveError, match=r"Cannot lock .*\. Mount it with file locks \(NFS: with lockd; "):
         directory.lock()
