@@ -19,11 +19,13 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets.files i
     LEGACY_FILE,
     SERVER_MAP,
     Entry,
+    named_for,
     server_file,
+    tokens_in,
     values,
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.json_edit import members
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.plan import Plan, named_for, plan, tokens_in
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.plan import Plan, plan
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.readers import places, read_by_all
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.requests import Request, conflicts
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, NamedTuple
 
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import json_edit as _json_edit
@@ -18,6 +19,8 @@ QUARANTINE = ".malformed-"
 """What stands between a malformed file's name and a number, once the file was set aside."""
 MAX_BYTES = 65536
 """A secrets file holds a handful of tokens; what is larger is not one, and is not read."""
+
+_NAMED_FOR = re.compile(r"\.?(?P<host>.+)-cave-secret\.json")
 
 PROBLEMS = {
     "empty": "is empty",
@@ -106,3 +109,27 @@ def parse(raw: bytes) -> str:
 def values(text: str) -> dict[str, Any]:
     """Return what a JSON reader makes of a sound secrets file."""
     return {member.key: member.value for member in _json_edit.members(text)}
+
+
+def tokens_in(text: str) -> dict[str, str]:
+    """Return the strings in a secrets file, by key: of a repeated key the last one, which is what readers take."""
+    return {
+        member.key: member.value
+        for member in _json_edit.members(text)
+        if isinstance(member.value, str) and text[member.value_start] == '"'
+    }
+
+
+def named_for(name: str) -> str:
+    """Return the host that a secrets file, or a copy of one, is named for; empty for one of all servers.
+
+    A word without a dot or a port is a person's own (``old-cave-secret.json``), unless a request is about that host.
+    """
+    host = before_the_name(name)
+    return host if "." in host or ":" in host or host == "localhost" else ""
+
+
+def before_the_name(name: str) -> str:
+    """Return what stands before the usual name in that of a server's file, or of a copy of one; empty without."""
+    match = _NAMED_FOR.match(name)
+    return match.group("host") if match else ""

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os.path
-import re
 from typing import Collection, Iterable, Mapping, NamedTuple, Sequence
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import DEFAULT_SERVER, host_of
@@ -24,7 +23,6 @@ Texts = Mapping[str, str]
 """Path -> content of each sound secrets file (and server map) in the directories."""
 
 _DEFAULT_HOST = host_of(DEFAULT_SERVER)
-_NAMED_FOR = re.compile(r"\.?(?P<host>.+)-cave-secret\.json")
 
 
 class Share(NamedTuple):
@@ -87,37 +85,14 @@ def missing_keys(texts: Texts, path: str, names: Collection[str]) -> set[str]:
         value
         for other, text in texts.items()
         if _is_server_file(other) and os.path.basename(other) not in names
-        for value in tokens_in(text).values()
+        for value in _files.tokens_in(text).values()
     }
     return {key for key in missing if not (isinstance(there[key], str) and there[key] in others)}
 
 
-def tokens_in(text: str) -> dict[str, str]:
-    """Return the strings in a secrets file, by key: of a repeated key the last one, which is what readers take."""
-    return {
-        member.key: member.value
-        for member in _json_edit.members(text)
-        if isinstance(member.value, str) and text[member.value_start] == '"'
-    }
-
-
-def named_for(name: str) -> str:
-    """Return the host that a secrets file, or a copy of one, is named for; empty for one of all servers.
-
-    A word without a dot or a port is a person's own (``old-cave-secret.json``), unless a request is about that host.
-    """
-    host = _before_the_name(name)
-    return host if "." in host or ":" in host or host == "localhost" else ""
-
-
-def _before_the_name(name: str) -> str:
-    match = _NAMED_FOR.match(name)
-    return match.group("host") if match else ""
-
-
 def _is_server_file(path: str) -> bool:
     name = os.path.basename(path)
-    return _files.is_server_file(name) and bool(named_for(name))
+    return _files.is_server_file(name) and bool(_files.named_for(name))
 
 
 class _Server:
@@ -146,7 +121,7 @@ class _Planner:
     def __init__(self, texts: Texts, directories: Sequence[str], requests: Sequence[Request], stale: str) -> None:
         self.before = texts
         self.after = dict(texts)
-        self.tokens = {path: tokens_in(text) for path, text in texts.items()}
+        self.tokens = {path: _files.tokens_in(text) for path, text in texts.items()}
         self.directories = directories
         self.requests = requests
         self.stale = stale
@@ -192,7 +167,7 @@ class _Planner:
 
         It remains with the server whose token it holds, which that server's files prove.
         """
-        value = self.tokens.get(path, {}).get(key)
+        value = self.tokens.get(path, {}).get(key) or None
         holders = self._holders(value, key)
         candidates = [server for server in self.servers if key in server.tokens]
         requested = [server for server in candidates if value is not None and server.tokens[key] == value]
@@ -219,10 +194,11 @@ class _Planner:
                 own = [name for name in server.own if key in server.tokens_at(name)]
                 old |= {self.tokens.get(os.path.join(directory, name), {}).get(key) for name in own}
                 if self.owners[default].get(key) is server:
-                    legacy = self.tokens.get(os.path.join(directory, _files.LEGACY_FILE), {})
-                    shared = self.tokens.get(default, {}).get(key, legacy.get(key))
-                    holders = self._holders(shared, key)
-                    old |= {shared} if not holders or server.family & holders else set()
+                    legacy = self.tokens.get(os.path.join(directory, _files.LEGACY_FILE), {}).get(key)
+                    shared = {self.tokens.get(default, {}).get(key) or legacy}
+                    shared |= {legacy} if server.tokens[key] is None else set()
+                    holders = {token: self._holders(token, key) for token in shared}
+                    old |= {token for token in shared if not holders[token] or server.family & holders[token]}
             for token in old:
                 if token and token not in server.wanted:
                     server.new_values.setdefault(token, server.tokens[key])
@@ -250,10 +226,10 @@ class _Planner:
 
     def _belonging(self, name: str) -> list[_Server]:
         """Return the servers to which a file belongs: whose it is by its name, or all where it is for all."""
-        server_file = _files.server_file(_before_the_name(name))
+        server_file = _files.server_file(_files.before_the_name(name))
         own = [server for server in self.servers if server_file in server.own]
         family = [server for server in self.servers if server_file in server.family]
-        return own or family or ([] if named_for(name) else self.servers)
+        return own or family or ([] if _files.named_for(name) else self.servers)
 
     # What is written --------------------------------------------------------------------------------------------------
 
@@ -327,10 +303,10 @@ class _Planner:
         new_values = self._new_values(servers)
         result = text
         if new_values:
-            held = tokens_in(text)
+            held = _files.tokens_in(text)
             requested = {key: token for server in servers for key, token in server.tokens.items()}
             also = {key: new_values[held[key]] for key in requested.keys() - tokens if held.get(key) in new_values}
-            if _before_the_name(os.path.basename(path)):
+            if _files.before_the_name(os.path.basename(path)):
                 # Under a key that is asked for, all files of a server hold what was asked for.
                 also = {key: requested[key] for key in also}
             result = _json_edit.replace_values(text, new_values, {**tokens, **also})
@@ -379,9 +355,10 @@ class _Planner:
     def _empty_legacy(self, path: str) -> None:
         """Take what is to be absent out of the legacy file, where caveclient looks when no other file has a token."""
         for key in self.keys if path in self.after else ():
-            token = tokens_in(self.after[path]).get(key)
+            token = _files.tokens_in(self.after[path]).get(key)
             absent = [server for server in self.servers if server.tokens.get(key, "") is None]
-            if token is None or not absent or self._is_held(token, key):
+            family = {name for server in absent for name in server.family}
+            if token is None or not absent or self._is_held(token, key, family):
                 continue
             self.after[path] = _json_edit.remove_member(self.after[path], key)
             self.elsewhere.append(path)
@@ -391,9 +368,12 @@ class _Planner:
                 share.changed.add(path)
                 share.replaced.update({token} - {""})
 
-    def _is_held(self, token: str, key: str) -> bool:
-        """Return whether a server's file holds a token under a key in the end."""
-        return any(_is_server_file(path) and tokens_in(text).get(key) == token for path, text in self.after.items())
+    def _is_held(self, token: str, key: str, besides: Collection[str]) -> bool:
+        """Return whether a server's file, besides some by name, holds a token under a key in the end."""
+        return any(
+            _is_server_file(path) and os.path.basename(path) not in besides and _files.tokens_in(text).get(key) == token
+            for path, text in self.after.items()
+        )
 
     def _map_datastacks(self, path: str) -> None:
         """Let the server map send each datastack to its server, or forget it when nothing is left for the server."""
@@ -406,7 +386,7 @@ class _Planner:
                     changed = _json_edit.set_member(text or "{}\n", stack.name, request.server)
                 elif text is None:
                     continue
-                elif tokens_in(text).get(stack.name) == request.server and not is_known:
+                elif _files.tokens_in(text).get(stack.name) == request.server and not is_known:
                     changed = _json_edit.remove_member(text, stack.name)
                 else:
                     changed = text
@@ -428,7 +408,7 @@ class _Planner:
                         continue
                     name = os.path.basename(path)
                     is_other = server not in self._belonging(name)
-                    owner = f", which is a file of {named_for(name)}" if is_other else ""
+                    owner = f", which is a file of {_files.named_for(name)}" if is_other else ""
                     share.stale[path] = f"holds the token that was {'replaced'}{owner}"
 
     def _order(self) -> list[str]:

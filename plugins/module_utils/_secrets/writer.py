@@ -17,7 +17,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets import 
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import Home
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.obstacles import reporting, require_home
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.outcome import Outcome, shown
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.plan import Plan, Share, named_for, plan
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.plan import Plan, Share, plan
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.requests import Request
 
 
@@ -295,7 +295,7 @@ class _Session:
         self, directory: _directory.Directory, name: str, path: str, index: int, tokens: list[bytes]
     ) -> None:
         is_copy = directory.holds(name, tokens) if tokens else False
-        owner = named_for(name)
+        owner = _files.named_for(name)
         if is_copy is None:
             self.told[path] = "closed to its user, so that nobody can tell whether it holds the token"
         elif is_copy and owner and _files.server_file(owner) not in self.requests[index].family():

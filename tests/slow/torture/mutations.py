@@ -116,7 +116,7 @@ DEFECTS = {
     "another-servers-file": Defect(
         "a file named for a server that nobody asked about is changed",
         "_secrets/plan.py",
-        "return own or family or ([] if named_for(name) else self.servers)",
+        "return own or family or ([] if _files.named_for(name) else self.servers)",
         "return own or family or self.servers",
         ("_secrets/test_plan.py",),
     ),
