@@ -27,7 +27,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     "vault_id": {"type": "str"},
     "format": {"type": "str", "choices": ["inline", "file"], "default": "inline"},
-    "mode": {"type": "raw", "default": "0600"},
+    "mode": {"type": "raw"},
 }
 
 
@@ -79,7 +79,9 @@ def _variable(options: dict[str, Any]) -> tuple[str, ...]:
     return (options["name"],) if options["key"] is None else (options["name"], options["key"])
 
 
-def _mode(value: Any) -> int:
+def _mode(value: Any) -> int | None:
+    if value is None:
+        return None
     try:
         return value if isinstance(value, int) else int(str(value), 8)
     except ValueError:

@@ -68,9 +68,9 @@ options:
   mode:
     description:
       - The permissions of the file after a change. Owner and group of a file that is there are kept.
+      - By default V(0600), or those that the file has, if a group shares it and others cannot read it.
       - V(0640) and V(0660) are for a group that shares the file on purpose; anything that others could read is refused.
     type: raw
-    default: '0600'
 notes:
   - A file in which the change could reach further than the variable (anchors, aliases, merge keys, a variable that is
     set twice) is refused with the reason, and left as it is.

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 import tempfile
 import time
@@ -49,7 +50,9 @@ def expect(wanted: bool, run: Run, *patterns: str) -> None:
 def main() -> None:
     """Run the demo."""
     with tempfile.TemporaryDirectory(prefix="cave-demo-") as folder, CaveServer() as cave:
-        lab = Lab(Path(folder), cave, PEOPLE, python=sys._base_executable)  # type: ignore[attr-defined]  # not in the stubs
+        # As on a workstation: one that all users can start, unlike one in somebody's home.
+        usual = shutil.which("python3", path="/usr/bin") or sys._base_executable  # type: ignore[attr-defined]  # not in the stubs
+        lab = Lab(Path(folder), cave, PEOPLE, python=usual)
         say(f"A stand-in CAVE server runs at {cave.url}, and three pretend workstations wait for it.")
 
         say("Provision them: the real caveclient from the package index, everybody's token from the vault.")
@@ -73,6 +76,10 @@ def main() -> None:
         say("The new token goes into the vault, and out to the workstation that needs it: a cutover.")
         lab.store(**tokens)
         expect(True, play(lab, "rotate"), r"3 workstations ok \(1 updated, 2 unchanged\)")
+        if any([item["token"] for item in cave.tokens(person)] != [token] for person, token in tokens.items()):
+            sys.exit("The demo did not show what it should: a cutover made or revoked a token.")
+        if [lab.saved(host) for host in PEOPLE] != [tokens[person] for person in PEOPLE.values()]:
+            sys.exit("The demo did not show what it should: somebody else's token was changed.")
         expect(True, play(lab, "verify"), "3 workstations ok")
 
         say("New tokens for all, while the old ones go on working until the last workstation has let go: an overlap.")

@@ -223,7 +223,8 @@ def rotate(lab: Lab, request: Request) -> Generator[str, None, Outcome]:
     for index, rotation in enumerate(rotations):
         if rotation.action == "make":
             yield f"make for {rotation.source}"
-            if not lab.tokens[rotation.source].alive:
+            stored = any(lab.vault[name] in rotation.tokens for name in lab.vault if name not in lab.fixed)
+            if not lab.tokens[rotation.source].alive or not stored:
                 rotations[index] = replace(rotation, action="refuse")
                 continue
             kept = request.revoke == "never"

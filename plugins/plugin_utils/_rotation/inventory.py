@@ -253,6 +253,11 @@ class VaultFiles:
         ]
         return found
 
+    def still_holds(self, tokens: Iterable[str]) -> bool:
+        """Return whether a place that may be written holds one of the tokens now."""
+        self._read.clear()  # another run may have stored something since
+        return any(self.writable(token) for token in tokens)
+
     def store(self, old: Iterable[str], new: str) -> list[dict[str, str]]:
         """Put ``new`` into all places of the tokens ``old``, read it back from there, and return these places.
 

@@ -184,6 +184,8 @@ def _with_new_token(state: State, rotation: Rotation, vault: VaultFiles) -> Rota
                 raise _lost(api.server, text, error.message) from None
 
     if rotation.action == "make":
+        if not state.request.own_store and not vault.still_holds(stale):
+            raise CaveError("Another run has replaced this token in the vault meanwhile. Run again.")
         made = api.ensure(text, same=lambda found: replaces(found) == rotation.source, keep=keep)
         if made.token is None:
             raise CaveError("No token was made.")

@@ -148,7 +148,7 @@ def set_variable(
     *,
     vault_id: str | None = None,
     new_format: str = "inline",
-    mode: int = 0o600,
+    mode: int | None = None,
     check: bool = False,
 ) -> Change:
     """Set a variable in a vault file, encrypted; make the file when there is none.
@@ -161,7 +161,8 @@ def set_variable(
         vault_id: whose secret encrypts a new file or a new variable in a plain file. What is encrypted already keeps
             its own vault id.
         new_format: ``inline`` or ``file``: how a new file is encrypted.
-        mode: permissions of a file that is written.
+        mode: permissions of a file that is written; None: those that it has, when a group shares it on purpose (0660),
+            else 0600.
         check: only say what would be done.
 
     Raises CaveError. The file is then as it was.
@@ -194,7 +195,7 @@ def set_variable(
 
 
 def remove_variable(
-    path: str, variable: VariablePath, secrets: VaultSecrets, *, mode: int = 0o600, check: bool = False
+    path: str, variable: VariablePath, secrets: VaultSecrets, *, mode: int | None = None, check: bool = False
 ) -> Change:
     """Remove a variable (or one key of it) from a vault file. The file stays, also when nothing else is in it.
 
@@ -343,11 +344,11 @@ def _change(
     path: str,
     edit: Callable[[_Content | None], tuple[str | None, _Cipher | None, Change]],
     secrets: VaultSecrets,
-    mode: int,
+    mode: int | None,
     check: bool,
 ) -> Change:
     """Read a file, let ``edit`` make the new text of it, and write that, alone with the file."""
-    if mode & ~0o660 or not mode & 0o600 == 0o600:
+    if mode is not None and (mode & ~0o660 or not mode & 0o600 == 0o600):
         raise CaveError(
             f"The mode {mode:04o} is refused: a vault file is 0600, or 0640 or 0660 for a group on purpose."
         )
@@ -358,6 +359,8 @@ def _change(
         if not check:
             stack.enter_context(_locked(directory, real.name))
         data = _read(directory, real.name)
+        if mode is None:
+            mode = data[1].st_mode & 0o060 | 0o600 if data and not data[1].st_mode & 0o007 else 0o600
         text, cipher, change = edit(_decrypted(data[0], secrets) if data else None)
         change = change._replace(path=str(real), created=data is None and change.changed)
         if text is None:

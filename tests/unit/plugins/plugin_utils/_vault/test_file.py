@@ -324,6 +324,13 @@ def test_a_value_that_cannot_be_stored_is_refused(file: Path, value: str) -> Non
     assert file.read_bytes() == before
 
 
+@pytest.mark.parametrize(("before", "after"), [(0o660, 0o660), (0o640, 0o640), (0o600, 0o600), (0o644, 0o600)])
+def test_a_file_that_a_group_shares_stays_so(file: Path, before: int, after: int) -> None:
+    file.chmod(before)
+    set_variable(str(file), NAME, NEW, SECRETS)
+    assert stat.S_IMODE(file.stat().st_mode) == after
+
+
 @pytest.mark.parametrize("mode", [0o644, 0o604, 0o200, 0o700, 0o666])
 def test_a_mode_that_others_can_read_is_refused(file: Path, mode: int) -> None:
     with pytest.raises(CaveError, match="is refused"):
