@@ -245,12 +245,13 @@ def file_system_that_hangs(*places: Path) -> Iterator[None]:
         options = f"fd={device},rootmode=40000,user_id=0,group_id=0,allow_other".encode()
         if libc.mount(b"hangs", os.fsencode(place), b"fuse", 0, options):
             raise OSError(ctypes.get_errno(), f"cannot mount a file system on {place}")
-        threading.Thread(target=_take_and_keep, args=(device,), daemon=True).start()
+        threading.Thread(target=take_and_keep, args=(device,), daemon=True).start()
         devices.append(device)
     yield
 
 
-def _take_and_keep(device: int) -> None:
+def take_and_keep(device: int) -> None:
+    """Be a file system that takes every question, and answers the first alone."""
     while True:
         _length, opcode, unique = struct.unpack_from("<IIQ", os.read(device, 1 << 18))
         if opcode == 26:  # INIT
