@@ -268,11 +268,10 @@ def table(cadences: dict[str, tuple[str, ...]]) -> str:
     """Return a table of all stages with the times of their last runs here, as Markdown."""
     lines = ["| command | stage | what it does | last time |", "|---|---|---|---|"]
     for command, names in cadences.items():
-        total = 0.0
         for name in names:
             seconds = Result(name).load().seconds
-            total += seconds
-            lines.append(f"| `make {command}` | `{name}` | {STAGES[name].about} | {seconds:.0f} s |")
+            told = f"{seconds:.0f} s" if seconds else "not run here"
+            lines.append(f"| `make {command}` | `{name}` | {STAGES[name].about} | {told} |")
     return "\n".join(lines)
 
 
