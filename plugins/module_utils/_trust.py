@@ -21,6 +21,7 @@ from typing import Collection, Iterator, NamedTuple
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 
 _LINKS_AT_MOST = 40
+_OF_STAFF = "/usr/local/"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | getattr(os, "O_PATH", 0)
 
 
@@ -112,6 +113,8 @@ def _complaint(step: Step, owners: Collection[int], is_last: bool) -> str:
         return ""
     if not mode & 0o002 and uid and _is_private_group(step.info.st_gid, uid):
         return ""
+    if not mode & 0o002 and f"{step.path}/".startswith(_OF_STAFF) and _is_without_members(step.info.st_gid):
+        return ""
     who = "everybody" if mode & 0o002 else f"the group {_group_name(step.info.st_gid)}"
     return f"{step.path} can be changed by {who} (mode {stat.S_IMODE(mode):04o})"
 
@@ -123,6 +126,14 @@ def _is_private_group(gid: int, uid: int) -> bool:
     except KeyError:
         return False
     return group.gr_name == user.pw_name and user.pw_gid == gid and set(group.gr_mem) <= {user.pw_name}
+
+
+def _is_without_members(gid: int) -> bool:
+    """Whether a group is nobody's: Debian up to 11 and Ubuntu let the group staff write below /usr/local."""
+    try:
+        return not grp.getgrgid(gid).gr_mem and all(user.pw_gid != gid for user in pwd.getpwall())
+    except KeyError:
+        return False
 
 
 def _user_name(uid: int) -> str:

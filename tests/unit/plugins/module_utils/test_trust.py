@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import sys
 from collections.abc import Callable
@@ -195,3 +196,21 @@ def test_a_file_system_for_programs_is_not_mounted_noexec() -> None:
     assert _trust.no_programs_from(sys.executable) == ""
     if os.statvfs("/proc").f_flag & os.ST_NOEXEC:
         assert _trust.no_programs_from("/proc/gone/deep/down") == "/proc"
+
+
+@pytest.mark.parametrize(("members", "is_refused"), [([], False), (["mallory"], True)])
+def test_what_only_a_group_without_members_can_change_below_usr_local_is_trusted(
+    program: Path, monkeypatch: pytest.MonkeyPatch, members: list[str], is_refused: bool
+) -> None:
+    """As on Debian up to 11, where /usr/local is of the group staff, which has no members."""
+    open_folder(program)
+    folder = program.parents[1]
+    if ME:
+        monkeypatch.setattr(_trust, "_is_private_group", lambda _gid, _uid: False)
+    monkeypatch.setattr(_trust.grp, "getgrgid", lambda gid: grp.struct_group(("staff", "x", gid, members)))
+    monkeypatch.setattr(_trust.pwd, "getpwall", list)
+    assert "can be changed by the group" in _trust.changeable(str(program), (0, ME))  # elsewhere
+
+    monkeypatch.setattr(_trust, "_OF_STAFF", f"{folder}/")
+
+    assert bool(_trust.changeable(str(program), (0, ME))) is is_refused
