@@ -196,7 +196,7 @@ def _start(job: Job) -> tuple[int, int]:
     """Start a job; return the pipe that brings its answer, and its process id."""
     # The groups are looked up before the fork: name services may hold locks that a forked child never gets.
     changes = os.geteuid() == 0 and job.user.pw_uid != 0
-    groups = os.getgrouplist(job.user.pw_name, job.user.pw_gid) if changes else None
+    groups = _groups_of(job.user) if changes else None
     pipe, child_end = os.pipe()
     try:
         pid = os.fork()
@@ -214,6 +214,15 @@ def _start(job: Job) -> tuple[int, int]:
             remaining = remaining[os.write(child_end, remaining) :]
     finally:
         os._exit(0)
+
+
+def _groups_of(user: pwd.struct_passwd) -> list[int]:
+    """Return the user's groups; the primary one alone where the name cannot be looked up, which is never too much."""
+    try:
+        # Python asks for the UTF-8 form of this text, unlike that of all other names.
+        return os.getgrouplist(os.fsencode(user.pw_name).decode("utf-8"), user.pw_gid)
+    except UnicodeError:
+        return [user.pw_gid]
 
 
 def _close_all_but(kept: int) -> None:

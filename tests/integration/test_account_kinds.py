@@ -62,6 +62,10 @@ def outcomes(_cave_process: CaveServer, tmp_path_factory: pytest.TempPathFactory
             }
         },
         "after": {"connectomics.cave.saved_token_info": common},
+        "old locale": {
+            "connectomics.cave.saved_token_info": {**common, "users": ["josé", "日本"]},
+            "environment": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        },
     }
     (folder / "tasks.json").write_text(json.dumps({"tokens": tokens, "tasks": tasks}))
     done = subprocess.run(
@@ -146,6 +150,11 @@ def test_everybody_loses_a_token_whose_files_can_be_changed(outcomes: dict[str, 
     after = by_user(outcomes["after"])
     for name in set(EVERYBODY) - NO_HOME - HANG - NOT_WRITABLE:
         assert not after.get(name, {}).get("fingerprint"), name
+
+
+def test_an_account_is_found_where_the_locale_is_not_utf8(outcomes: dict[str, Any]) -> None:
+    found = by_user(outcomes["old locale"])
+    assert {name: entry["has_account"] for name, entry in found.items()} == {"josé": True, "日本": True}
 
 
 def test_what_is_said_is_utf8_and_does_nothing_to_a_terminal(outcomes: dict[str, Any]) -> None:

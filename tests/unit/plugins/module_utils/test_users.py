@@ -158,6 +158,13 @@ def test_a_host_that_forbids_to_become_the_user_is_named_as_that(call: str, monk
     assert "Cannot work as nobody: this host does not let root change to user id" in refused.message
 
 
+@root
+@pytest.mark.parametrize("name", [os.fsdecode(b"jos\xe9"), "josé"])
+def test_a_name_of_any_bytes_is_worked_for(name: str) -> None:
+    user = pwd.struct_passwd((name, *NOBODY[1:]))
+    assert run_as(user, os.getgroups) == [NOBODY.pw_gid]
+
+
 def test_homes_that_hang_keep_nobody_else_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_users, "_HANGS_AFTER", 0.2)
     begin = time.monotonic()
