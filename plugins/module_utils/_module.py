@@ -48,8 +48,9 @@ class CaveModule(AnsibleModule):
         super()._load_params()
         complaint = misplaced_secret(self.params, self.argument_spec)
         if complaint:
-            print("\n" + json.dumps({"failed": True, "changed": False, "msg": complaint}))
-            sys.exit(1)
+            # Not by fail_json, which would log and print what is wrong.
+            sys.stdout.write("\n" + json.dumps({"failed": True, "changed": False, "msg": complaint}) + "\n")
+            raise SystemExit(1)
         self.no_log_values.update(strings_out_of_place(self.params, self.argument_spec))
 
 
