@@ -52,13 +52,6 @@ DEFECTS = {
     "forget that the rotation of this name is over": Defect(
         "if same and (earlier or request.name or account.now", "if same and (earlier or account.now"
     ),
-    "revoke while the vault still has it": Defect(
-        "for token in sorted(old) for place in inventory.vault.get(token, ())]",
-        "for token in sorted(old) for place in ()]",
-    ),
-    "revoke while a file that may not be written has it": Defect(
-        "    found += [Blocker(, place) for token in sorted(old) for place in inventory.fixed.get(token, ())]\n", ""
-    ),
     "take the entries of a half-written vault for two tokens": Defect(
         "                older[token] = replaced\n", "                pass\n"
     ),
