@@ -187,6 +187,8 @@ class _Planner:
         }
 
     def _look_for_replaced(self, server: _Server) -> None:
+        # A token that is only in the files of all is another server's where it is asked for there.
+        wanted = {token for other in self.servers for token in other.wanted}
         for key in self.keys:
             numbers = server.numbers(key)
             old: set[str | None] = set()
@@ -197,6 +199,7 @@ class _Planner:
                     legacy = self.tokens.get(os.path.join(directory, _files.LEGACY_FILE), {}).get(key)
                     shared = {self.tokens.get(default, {}).get(key) or legacy}
                     shared |= {legacy} if server.tokens[key] is None else set()
+                    shared -= wanted
                     holders = {token: self._holders(token, key) for token in shared}
                     old |= {token for token in shared if not holders[token] or server.family & holders[token]}
             for token in old:
