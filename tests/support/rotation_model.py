@@ -218,6 +218,11 @@ def rotate(lab: Lab, request: Request) -> Generator[str, None, Outcome]:
     rotations = list(_decide.decide(inventory, seen, accounts, request))
     failed = False
     lab.faults += [
+        f"{rotation.users} are rotated and were not named"
+        for rotation in rotations
+        if rotation.action != "leave" and request.users and not request.users & set(rotation.users)
+    ]
+    lab.faults += [
         fault for rotation in rotations if rotation.action == "make" for fault in _needless(lab, rotation, request)
     ]
     for index, rotation in enumerate(rotations):
