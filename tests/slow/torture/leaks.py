@@ -836,10 +836,10 @@ PLAYS = (
     Play("audit", (), ("JSON", "(?i)connection refused")),
     Play("rotate", ("-e", "caveclient_rotate_grace=0.1", "-e", "caveclient_rotate_strategy=cutover"), ("bob", "carol")),
     Play("rotate", ("-e", "caveclient_rotate_grace=0.1", "-e", "caveclient_rotate_strategy=overlap"), ("bob", "carol")),
-    Play("rotate", ("-e", "caveclient_rotate_grace=0.1"), (UNEXPECTED,), ("prove",)),
+    Play("rotate", ("-e", "caveclient_rotate_grace=0.1"), (UNEXPECTED,), ("ask_servers",)),
     Play("rotate", ("-e", "caveclient_rotate_grace=0.1"), (UNEXPECTED,), ("begin",)),
-    Play("rotate", ("-e", "caveclient_rotate_grace=0.1"), (UNEXPECTED,), ("token_for",)),
-    Play("rotate", ("-e", "caveclient_rotate_grace=0.1"), (UNEXPECTED,), ("end",)),
+    Play("rotate", ("-e", "caveclient_rotate_grace=0.1"), (UNEXPECTED,), ("todo",)),
+    Play("rotate", ("-e", "caveclient_rotate_grace=0.1"), (UNEXPECTED,), ("finish",)),
     Play("provision", ("--tags", "token"), (UNEXPECTED,), ("build_report",)),
     Play(
         "decommission",
@@ -867,7 +867,7 @@ def hunt_in_playbooks(hunt: Hunt, report: Report, loudness: Loudness, core: str,
         judge(report, found, what)
         report.tries += 1
         report.check(found.status != 0 or not play.reasons, f"{what}: all is well: {found.output[-300:]}")
-        reached = not loudness.is_check or not play.breaks or play.breaks[0] == "prove"
+        reached = not loudness.is_check or not play.breaks or play.breaks[0] == "ask_servers"
         for reason in play.reasons if reached else ():
             report.tries += 1
             report.check(found.says(reason), f"{what}: its reason is not printed: {reason}: {found.output[-400:]}")
@@ -966,7 +966,7 @@ def selection(report: Report, scale: float) -> None:
             found = hunt.play(playbook(cases, local=False) + playbook(cases, local=True), loudness)
             judge(report, found, "modules")
             judge_cases(report, found, cases, list(hunt.fleet.hosts), loudness)
-        hunt_in_playbooks(hunt, report, LOUD[0], "own", [play for play in PLAYS if play.breaks == ("end",)])
+        hunt_in_playbooks(hunt, report, LOUD[0], "own", [play for play in PLAYS if play.breaks == ("finish",)])
     _tell_figures(report, hunt, "own")
 
 
