@@ -320,8 +320,11 @@ class Lab:
 
 
 def _descendants(pid: int) -> list[int]:
-    """Return all processes that a process has started, and these."""
-    children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    """Return all processes that a process has started, and these; each may end at any time."""
+    try:
+        children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
     return children + [other for child in children for other in _descendants(child)]
 
 
