@@ -300,7 +300,7 @@ class Rotations(RuleBasedStateMachine):
         if dead:
             return
         assert outcome.done, f"it does not end: {outcome}"
-        for name in lab.vault.values():
+        for name in {lab.vault[holder.variable] for holder in lab.holders}:
             replaced = replaces(lab.tokens[name].description)
             kept = ", kept)" in lab.tokens[name].description
             assert kept or replaced is None or not lab.tokens[replaced].alive, f"{replaced} stays alive"
