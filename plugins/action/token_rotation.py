@@ -13,10 +13,9 @@ from typing import Any, cast
 
 from ansible.template import Templar
 from ansible.utils.display import Display
-from cryptography.fernet import InvalidToken
 
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
 from ansible_collections.connectomics.cave.plugins.plugin_utils._action import CaveAction
 from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import vault_secrets
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import decide as _decide
@@ -38,6 +37,7 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.model 
 )
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.revoke import revoke_taken_off
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.sealed import (
+    NotSealedError,
     replaced_in_this_run,
     seal,
     seal_state,
@@ -92,7 +92,7 @@ class ActionModule(CaveAction):
         step = _Step(options, task_vars or {}, self._loader, bool(self._task.check_mode))
         try:
             found = getattr(step, options["step"])()
-        except InvalidToken:
+        except NotSealedError:
             return {**result, "failed": True, "msg": "The state is not one that a step of this run returned."}
         except CaveError as error:
             return {**result, "failed": True, "msg": error.message, **error.details}

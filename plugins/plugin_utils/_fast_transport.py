@@ -130,7 +130,7 @@ def known_program(module: str) -> str:
         text = program(module).encode("ascii")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = [folder / f"connectomics_cave_{module}_{hashlib.sha256(text).hexdigest()[:16]}.py"]
-        unfinished = found[0].with_suffix(f".{os.getpid()}")  # each of the workers that come first has its own
+        unfinished = folder.with_suffix(f".{os.getpid()}")  # in the folder, Ansible would take it for the module
         unfinished.write_bytes(text)
         unfinished.replace(found[0])
     module_loader.add_directory(str(folder))

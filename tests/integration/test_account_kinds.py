@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from account_host import GONE, KINDS, NAMES, UNLISTED
 
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
 from cave_server import CaveServer
 
 STACK = "minnie65_public"

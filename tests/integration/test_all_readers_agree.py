@@ -32,7 +32,7 @@ from homes import (
 from module_runner import run_module
 from real_readers import Answers, RealReaders, real_readers
 
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import directory as _directory
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import readers as _readers
 from cave_server import CaveServer

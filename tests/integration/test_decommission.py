@@ -13,7 +13,7 @@ import pytest
 from homes import DEFAULT_FILE, LEGACY_FILE, OTHER_TOKEN, fill, picture
 from lab import USER, Lab, squeezed
 
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
 from cave_server import CaveServer
 
 STACKS = [{"name": "minnie65_public", "local_server": "https://minnie.microns-daf.com"}]
@@ -95,9 +95,10 @@ def test_what_the_inventory_does_not_know_stays_unless_it_is_asked_for(lab: Lab)
     assert lab.holding(OTHER_TOKEN) == []
 
 
-def test_someone_without_an_account_there_is_no_trouble(lab: Lab) -> None:
+def test_a_person_whom_no_host_knows_is_no_success(lab: Lab) -> None:
     done = lab.play("decommission", users="mallory_of_old")
-    assert done.ok, done.output
+    assert done.status == 2, done.output
+    assert "mallory_of_old has no account on any of these hosts." in squeezed(done)
     assert lab.holding(lab.token)
 
 

@@ -20,7 +20,7 @@ import yaml
 from ansible_run import ansible, command, environment, wait_until_read
 
 from ansible_collections.connectomics.cave.plugins.action.enroll import _alike, _identifier
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
 from cave_server import CaveServer
 
 STACK = "minnie65_public"

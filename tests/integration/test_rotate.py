@@ -17,7 +17,7 @@ from ansible_run import Run
 from lab import USER, Lab
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import request
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
 from cave_server import CaveServer
 
 pytestmark = pytest.mark.slow

@@ -40,7 +40,7 @@ from homes import (
 )
 from module_runner import Outcome, python_for_all, run_module
 
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
 from cave_server import CaveServer
 
 root = pytest.mark.root

@@ -43,7 +43,7 @@ from homes import (
 from interpreters import open_python
 from module_runner import Outcome, python_for_all, run_module
 
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.problems import PROBLEMS
 from cave_server import CaveServer
 
@@ -154,6 +154,7 @@ class Place:
             "caveclient_tokens": [{"user": self.name, "token": self.token}],
             "caveclient_path": str(self.folder / "opt"),
             "caveclient_jupyter_kernel": False,
+            "caveclient_doctor": False,
             "caveclient_verify": "none",
             **self.extra_variables,
         }

@@ -15,8 +15,8 @@ import pytest
 from ansible_run import run_tasks
 
 from ansible_collections.connectomics.cave.plugins.module_utils._backends import server_token as _server_token
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
 from cave_server import CaveServer, Person
 
 TOKENS = "/auth/api/v1/user/token"

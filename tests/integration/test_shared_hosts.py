@@ -25,7 +25,7 @@ from homes import DEFAULT_FILE, SERVER_MAP, fill, real_group, real_user, secrets
 from interpreters import open_python
 from module_runner import command, module_input, run_module
 
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
 from cave_server import CaveServer
 
 STACK = "minnie65_public"

@@ -24,9 +24,9 @@ from raw_server import RawServer, http_answer, say
 from ansible_collections.connectomics.cave.plugins.module_utils import _users
 from ansible_collections.connectomics.cave.plugins.module_utils._backends import verify_access as _verify_access
 from ansible_collections.connectomics.cave.plugins.module_utils._cave import client as _client
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import VERDICTS
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
 from cave_server import CaveServer
 
 STACK = "minnie65_public"

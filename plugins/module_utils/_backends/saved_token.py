@@ -17,8 +17,9 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers im
     parse_datastacks,
     server_address,
 )
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import clean_token, fingerprint, mask
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import clean_token
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint, mask
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import Home
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.requests import Request, conflicts
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.writer import save

@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import Answer, HttpError
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import host_of
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import (
     Person,
     Verdict,
@@ -20,6 +19,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts i
     token_page,
     tos_verdict,
 )
+from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
 
 # Failures ------------------------------------------------------------------------------------------------------------
 

@@ -21,7 +21,6 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.answers im
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import Answer, HttpError
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.retries import request_with_retries
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.side_by_side import AT_ONCE, side_by_side
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import (
     Verdict,
     dataset_url,
@@ -29,6 +28,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts i
     user_cache_url,
     worst,
 )
+from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
 
 
 class Question(NamedTuple):

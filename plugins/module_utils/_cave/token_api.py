@@ -28,7 +28,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_list
     ServerToken,
     listing_of,
 )
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import clean_token, fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import clean_token
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import (
     Person,
     Verdict,
@@ -36,6 +36,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts i
     user_cache_url,
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
 
 _DOUBTFUL = frozenset(("cut", "timeout", "too_large", "bad_answer"))
 """Failures after which the server may have done what it was asked for."""

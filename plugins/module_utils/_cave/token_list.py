@@ -13,9 +13,9 @@ import time
 from typing import Any, NamedTuple
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import Answer
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import clean_text
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
 
 LONGEST_DESCRIPTION = 120
 """Characters. A longer one gives 500 and leaves a token behind that no list shows (middle_auth 2.30.3)."""

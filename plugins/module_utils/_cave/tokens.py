@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint, mask  # noqa: F401 (also from here)
 
 MAX_TOKEN_LENGTH = 4096
 """Characters. The longest token that a CAVE server is known to make has 44; HTTP servers refuse headers over 8 KiB."""

@@ -15,8 +15,8 @@ from typing import Any, Iterable, NamedTuple
 from urllib.parse import quote, urlsplit
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import host_of
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import mask
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._masking import mask
 
 VERDICTS = (
     "ok",

@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import time
-from typing import Any, Mapping, Sequence
+from typing import Any, Mapping, Sequence, TextIO
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import DEFAULT_SERVER, server_address
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import TRANSIENT, token_page
@@ -46,10 +46,10 @@ def main(arguments: Sequence[str], lab: Mapping[str, Any]) -> int:
             return _save(question._replace(datastacks=list(lab.get("datastacks", []))))
         return _examine(options, question, str(lab["version"]))
     except CaveError as error:
-        print(error.message, file=sys.stderr)
+        _say(error.message, sys.stderr)
         return words.EXIT_STATUS[words.YOURS]
     except KeyboardInterrupt:
-        print("\nStopped.", file=sys.stderr)
+        _say("\nStopped.", sys.stderr)
         return _INTERRUPTED
 
 
@@ -72,21 +72,27 @@ def _parser(lab: Mapping[str, Any]) -> argparse.ArgumentParser:
 
 def _examine(options: argparse.Namespace, question: Question, version: str) -> int:
     if sys.stderr.isatty() and not options.json and not options.offline:
-        print(f"Asking {question.server} ...", end="\r", file=sys.stderr, flush=True)
+        _say(f"Asking {question.server} ...", sys.stderr, end="\r")
     found = examine(question, options.offline)
     while options.wait and _may_pass(found):
-        print(f"{time.strftime('%H:%M')}  not yet: {found.access['message'] if found.access else ''}", flush=True)
+        _say(f"{time.strftime('%H:%M')}  not yet: {found.access['message'] if found.access else ''}")
         time.sleep(_PAUSE)
         found = examine(question, offline=False)
-    if options.fix and repair.fix(found, question, _agree, print):
+    if options.fix and repair.fix(found, question, _agree, _say):
         found = examine(question, options.offline)
     if options.json:
-        print(json.dumps({**found.as_dict(), "version": version, "exit_status": text.exit_status(found)}, indent=2))
+        _say(json.dumps({**found.as_dict(), "version": version, "exit_status": text.exit_status(found)}, indent=2))
     elif options.ask_admin:
-        print(text.for_administrator(found, version))
+        _say(text.for_administrator(found, version))
     else:
-        print(text.as_text(found, version, _colours(), GUIDE))
+        _say(text.as_text(found, version, _colours(), GUIDE))
     return text.exit_status(found)
+
+
+def _say(text: str, to: TextIO | None = None, end: str = "\n") -> None:
+    to = to or sys.stdout
+    to.write(f"{text}{end}")
+    to.flush()
 
 
 def _may_pass(found: Examination) -> bool:
@@ -105,9 +111,9 @@ def _agree(what: str) -> bool:
 
 
 def _save(question: Question) -> int:
-    print(f"Copy your token from {token_page(question.server)}.")
+    _say(f"Copy your token from {token_page(question.server)}.")
     saved = repair.save(getpass.getpass("Token (not shown): "), question)
     for file in saved["files"]:
-        print(f"{file['action']}: {file['path']} ({file['reason']})")
-    print(f"The server accepts the token {saved['fingerprint']}, and all of your programs send it.")
+        _say(f"{file['action']}: {file['path']} ({file['reason']})")
+    _say(f"The server accepts the token {saved['fingerprint']}, and all of your programs send it.")
     return 0

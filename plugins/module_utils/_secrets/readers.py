@@ -12,7 +12,7 @@ from __future__ import annotations
 import os.path
 from typing import Any, Mapping, NamedTuple
 
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.files import (
     DEFAULT_FILE,
     LEGACY_FILE,

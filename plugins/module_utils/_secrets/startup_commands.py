@@ -66,7 +66,8 @@ def _simple_commands(text: str, language: str) -> Iterator[Command]:
 
     while position < len(text):
         match = _LEXEME.match(text, position)
-        assert match is not None  # noqa: S101 (its last alternative takes any character)
+        if match is None:  # its last alternative takes any character
+            return
         kind, lexeme = match.lastgroup, match.group()
         if kind == "other":
             stop = _end_of_word(text, position, language)

@@ -11,7 +11,9 @@ tasks are copies of that one. Nobody can open it afterwards, not even somebody w
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import functools
 import os
 import pickle
 import zlib
@@ -21,37 +23,67 @@ from typing import Any
 
 from ansible import constants
 from ansible.errors import AnsibleError
-from cryptography.fernet import Fernet, InvalidToken
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import clean_token
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import plain_string
 
-_BOX = Fernet(Fernet.generate_key())
+_KEY = base64.urlsafe_b64encode(os.urandom(32))
 _REPLACED = "cave-replaced"
+
+
+class NotSealedError(Exception):
+    """A text was not sealed by this run."""
+
+
+class _Box:
+    """Encrypts with the key of this run."""
+
+    def __init__(self) -> None:
+        # Ansible needs this package itself; its sanity tests import plugins without it.
+        from cryptography import fernet
+
+        self._fernet = fernet.Fernet(_KEY)
+        self._refusal = fernet.InvalidToken
+
+    def encrypt(self, content: bytes) -> bytes:
+        """Return the content, closed."""
+        return self._fernet.encrypt(content)
+
+    def decrypt(self, closed: bytes) -> bytes:
+        """Return what ``encrypt`` was given. Raises NotSealedError for what this run has not closed."""
+        try:
+            return self._fernet.decrypt(closed)
+        except self._refusal:
+            raise NotSealedError from None
+
+
+@functools.cache
+def _box() -> _Box:
+    return _Box()
 
 
 def seal(token: str) -> str:
     """Return a text that only this run can open."""
-    return _BOX.encrypt(token.encode()).decode("ascii")
+    return _box().encrypt(token.encode()).decode("ascii")
 
 
 def unseal(text: str) -> str | None:
     """Return the token that ``seal`` was given; None when it was in another run (or a process that is no copy)."""
     try:
-        return _BOX.decrypt(text.encode()).decode()
-    except InvalidToken:
+        return _box().decrypt(text.encode()).decode()
+    except NotSealedError:
         return None
 
 
 def seal_state(state: Any) -> str:
     """Return what a step knows, for the next one."""
-    return _BOX.encrypt(zlib.compress(pickle.dumps(state), 1)).decode("ascii")
+    return _box().encrypt(zlib.compress(pickle.dumps(state), 1)).decode("ascii")
 
 
 def unseal_state(text: str) -> Any:
-    """Return what ``seal_state`` was given. Raises InvalidToken for what this run has not sealed."""
-    return pickle.loads(zlib.decompress(_BOX.decrypt(text.encode())))  # noqa: S301 (only this process can have sealed it)
+    """Return what ``seal_state`` was given. Raises NotSealedError for what this run has not sealed."""
+    return pickle.loads(zlib.decompress(_box().decrypt(text.encode())))  # noqa: S301 (only this process can have sealed it)
 
 
 # Variables that are older than the tokens in the vault ----------------------------------------------------------------

@@ -27,8 +27,8 @@ from ansible import constants as C  # noqa: N812 (its usual name)
 from ansible.errors import AnsibleError
 from ansible.parsing.vault import VaultLib, is_encrypted, parse_vaulttext_envelope
 
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
 from ansible_collections.connectomics.cave.plugins.plugin_utils._vault import yaml_edit as _yaml_edit
 from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.yaml_edit import VariablePath, label
 

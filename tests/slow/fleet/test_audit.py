@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 from lab import Lab, squeezed
 
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
 from cave_server import CaveServer
 from fleet import Fleet, Host
 

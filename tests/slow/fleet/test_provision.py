@@ -16,7 +16,7 @@ import pytest
 from ansible_run import ROOT, Run
 from lab import CA_FILE, Lab, recap
 
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
 from cave_server import CaveServer
 from fleet import Fleet, Host
 

@@ -18,7 +18,7 @@ import pytest
 from lab import CA_FILE, Lab
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import request
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
 from cave_server import CaveServer
 from fleet import USERS, Fleet, Host
 

@@ -50,8 +50,8 @@ from torture.tracing import CALLS, failing_at, killed_at, modes_given, points, t
 
 from ansible_collections.connectomics.cave.plugins.module_utils import _users
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import parse_datastacks
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import directory as _directory
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import json_edit as _json_edit
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import writer as _writer

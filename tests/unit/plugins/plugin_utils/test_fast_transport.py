@@ -183,6 +183,26 @@ def test_a_program_is_made_once_for_its_user_alone_and_found_by_a_name_that_no_o
     assert len(name.rpartition("_")[2]) == 16
 
 
+def test_ansible_never_finds_a_program_that_is_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes a file of whatever suffix for a module, and another worker may be looking at any time."""
+    monkeypatch.setattr(constants, "DEFAULT_LOCAL_TMP", str(tmp_path), raising=False)
+    monkeypatch.setattr(_fast_transport, "program", lambda _name: "# a program")
+    written: list[Path] = []
+    write = Path.write_bytes
+
+    def watched(path: Path, content: bytes) -> int:
+        written.append(path)
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", watched)
+
+    known_program("saved_token")
+
+    folder = tmp_path / _fast_transport.COLLECTION / "saved_token"
+    assert [path.parent == folder for path in written] == [False]
+    assert [path.suffix for path in folder.iterdir()] == [".py"]
+
+
 class Asked(HostAction):
     """An action on a connection that pipelines."""
 

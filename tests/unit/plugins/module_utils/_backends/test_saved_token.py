@@ -31,9 +31,9 @@ from ansible_collections.connectomics.cave.plugins.module_utils import _users
 from ansible_collections.connectomics.cave.plugins.module_utils._backends import saved_token as _saved_token
 from ansible_collections.connectomics.cave.plugins.module_utils._cave import probe as _probe
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.probe import Access, Question
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import Person, Verdict
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import locations as _locations
 
 ME = _users.current_user().pw_name

@@ -17,8 +17,8 @@ from homes import DEFAULT_FILE, NEW_TOKEN, OLD_TOKEN, OTHER_TOKEN, fill
 
 from ansible_collections.connectomics.cave.plugins.module_utils import _users
 from ansible_collections.connectomics.cave.plugins.module_utils._backends import saved_token_info as _saved_token_info
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import directory as _directory
 
 SERVER = "https://global.daf-apis.com"

@@ -18,7 +18,6 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.answers im
     permitted_verdict,
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import Answer, HttpError
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import (
     VERDICTS,
     Person,
@@ -27,6 +26,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts i
     no_token_verdict,
     token_page,
 )
+from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
 
 SERVER = "https://global.daf-apis.com"
 STACK = "minnie65_public"

@@ -20,7 +20,7 @@ from raw_server import RawServer, http_answer
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave import probe as _probe
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.probe import Access, Question, prove
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 ALICE = {

@@ -32,8 +32,8 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_list
     describe,
     iso,
 )
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
 
 SERVER = "https://cave.example.org"
 OWN = "0a1b2c3d4e5f60718293a4b5c6d7e8f9"

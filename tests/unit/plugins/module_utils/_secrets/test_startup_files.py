@@ -28,8 +28,8 @@ ME = {**KNOWN, "USER": pwd.getpwuid(os.geteuid()).pw_name}
 LEFT_ALONE, UNCLEAR, TAKEN_AWAY = "left alone", "unclear", ""
 
 
-def value(text: str, language: str, known: dict[str, str] = KNOWN) -> str:
-    found = setting(text, language, known)
+def value(text: str, language: str, known: dict[str, str] | None = None) -> str:
+    found = setting(text, language, known or KNOWN)
     return LEFT_ALONE if found is None else UNCLEAR if found.value is None else found.value
 
 

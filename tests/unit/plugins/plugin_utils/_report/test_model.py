@@ -35,8 +35,8 @@ from report_samples import (
     unreachable,
 )
 
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report import cleaning as _cleaning
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report import model as _model
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.cleaning import Cleaner

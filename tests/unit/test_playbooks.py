@@ -1,0 +1,57 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the text of the playbooks has to keep to, whatever ansible-core makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted([*(ROOT / "playbooks").rglob("*.yml"), *(ROOT / "roles").rglob("tasks/*.yml")])
+BEGIN = ROOT / "playbooks" / "plays" / "begin.yml"
+
+
+def tasks(value: Any) -> Iterator[dict[str, Any]]:
+    """Yield every task of a playbook, those in blocks too."""
+    if isinstance(value, list):
+        for item in value:
+            yield from tasks(item)
+    elif isinstance(value, dict):
+        yield value
+        for name in ("tasks", "pre_tasks", "post_tasks", "block", "rescue", "always"):
+            yield from tasks(value.get(name))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_fact_is_set_once_for_several_hosts(path: Path) -> None:
+    """On ansible-core 2.21 they share one dictionary then, and what is found out of one is believed of all."""
+    shared = [
+        task["name"]
+        for task in tasks(yaml.safe_load(path.read_text(encoding="utf-8")))
+        if "ansible.builtin.set_fact" in task and task.get("run_once") and not task.get("delegate_facts")
+    ]
+
+    assert shared == []
+
+
+def test_what_a_report_reads_is_forgotten_before_it_is_found_anew() -> None:
+    [forget] = [
+        task["ansible.builtin.set_fact"]
+        for task in tasks(yaml.safe_load(BEGIN.read_text(encoding="utf-8")))
+        if task.get("name", "").startswith("Forget") and "ansible.builtin.set_fact" in task
+    ]
+    read = {
+        name
+        for path in FILES
+        for task in yaml.safe_load(path.read_text(encoding="utf-8")) or []
+        for name in (task.get("vars") or {}).get("__caveclient_results", [])
+    }
+
+    assert set(forget) == read | {"ansible_failed_result"}
