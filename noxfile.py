@@ -241,7 +241,7 @@ def hosts(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", default=False)
 def bench(session: nox.Session) -> None:
-    """Measure against what one would write instead (root); some: nox -s bench -- rotation unchanged."""
+    """Measure against what one would write instead (root); some: nox -s bench -- rotation verify."""
     session.run("python", "-m", "bench", *session.posargs)
 
 

@@ -9,16 +9,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ansible_run import ROOT, environment
+from ansible_run import ROOT, command, environment
 from fleet import Fleet
+from lab import Lab, recap
 
 from cave_server import CaveServer
 
@@ -26,56 +25,54 @@ from ._meter import BenchError, Group, Meter, Sample
 
 PYTHON = "3.11"
 VERSION = "8.2.1"
+GROUP = "neuro"
 CACHE = ROOT / ".cache" / "bench"
 PLAYBOOKS = Path(__file__).with_name("playbooks")
-CA_FILE = "/etc/ssl/cave-ca.pem"
-GROUP = "neuro"
 FOR_PIP = ("python3-pip-whl", "python3-setuptools-whl", "python3.11-venv", "python3-venv", "python3-distutils")
 FOR_ANSIBLES_PIP = ("python3-packaging", "python3-setuptools", "python3-pkg-resources", "python3-lib2to3")
 
 
-@dataclass
-class Lab:
-    """What contestants work with.
+class Bench:
+    """A lab over SSH whose commands are measured.
+
+    Args:
+        lab: the administrator's folder, the server, the hosts.
+        meter: measures commands.
 
     Attributes:
-        fleet: the hosts.
-        cave: the server that all of them reach.
-        folder: the administrator's, with the inventory and all that Ansible writes.
-        meter: measures commands.
-        users: those on every host who are to have a token.
+        lab: the same.
+        forks: of Ansible, where it does not run with its defaults.
     """
 
-    fleet: Fleet
-    cave: CaveServer
-    folder: Path
-    meter: Meter
-    users: Sequence[str]
-    forks: int = 20
-    _tokens: dict[str, str] = field(default_factory=dict)
+    def __init__(self, lab: Lab, meter: Meter) -> None:
+        self.lab = lab
+        self.forks = int(lab.settings["ANSIBLE_FORKS"])
+        self._meter = meter
+        lab.variables |= {"bench_group": GROUP, "bench_version": VERSION}
+        self._tokens = {name: person.token for name, person in lab.persons.items()}
+        self._tell()
 
-    def variables(self, new_tokens: bool = False) -> dict[str, Any]:
-        """Return the playbooks' variables, with tokens that nobody had before when so wanted."""
-        for user in self.users:
-            if user not in self._tokens:
-                self._tokens[user] = self.cave.add_person(user, ["minnie65_public"]).token
-            elif new_tokens:
-                self._tokens[user] = self.cave.make_token(user)
-        return {
-            "bench_tokens": [{"user": user, "token": token} for user, token in self._tokens.items()],
-            "bench_server": self.cave.url,
-            "bench_ca": CA_FILE,
-            "bench_group": GROUP,
-            "bench_version": VERSION,
-        }
+    @property
+    def tokens(self) -> list[dict[str, str]]:
+        """What the hosts are to have, as ``caveclient_tokens`` has it."""
+        return [{"user": user, "token": token} for user, token in self._tokens.items()]
 
-    def settings(self, stock: bool = False) -> dict[str, str]:
+    def renew_tokens(self) -> None:
+        """Give every user a token that no host has yet."""
+        self._tokens = {user: self.lab.cave.make_token(user) for user in self._tokens}
+        self._tell()
+
+    def _tell(self) -> None:
+        """Let one task's contestants have the tokens as they are, and whole playbooks have them in the vault."""
+        self.lab.variables["bench_tokens"] = self.tokens
+        self.lab.store(**self._tokens)
+
+    def settings(self, defaults: bool = False) -> dict[str, str]:
         """Return the environment of Ansible's programs: an administrator who has read about speed, or one who has not.
 
-        The stock one has 5 forks and no pipelining.
+        The latter has 5 forks and no pipelining.
         """
-        tuned = {"ANSIBLE_FORKS": str(self.forks), "ANSIBLE_PIPELINING": "true"}
-        return environment(self.folder, **({} if stock else tuned))
+        return environment(self.lab.folder, **({} if defaults else {**self.lab.settings, "ANSIBLE_PIPELINING": "true"}))
 
     def play(
         self,
@@ -83,7 +80,7 @@ class Lab:
         *,
         changed: bool,
         new_tokens: bool = False,
-        stock: bool = False,
+        defaults: bool = False,
         first: int = 0,
         watch_memory: bool = False,
         **variables: Any,
@@ -94,25 +91,30 @@ class Lab:
             name: of the playbook.
             changed: whether it must change every host; otherwise it must change none.
             new_tokens: whether every user gets a token that no host has yet.
-            stock: whether Ansible runs with its defaults.
+            defaults: whether Ansible runs with its defaults.
             first: on how many hosts; 0: on all.
             watch_memory: whether to look at the memory meanwhile.
-            variables: further ones.
+            variables: extra ones.
 
         Raises:
             BenchError: it failed, or did not do what it was to do.
         """
-        values = self.folder / "variables.json"
-        values.write_text(json.dumps({**self.variables(new_tokens), **variables}))
-        command = [str(Path(shutil.which("ansible-playbook") or "ansible-playbook")), "-i", str(self.fleet.inventory)]
+        if new_tokens:
+            self.renew_tokens()
         playbook = PLAYBOOKS / f"{name}.yml"
-        command += [str(playbook) if playbook.exists() else f"connectomics.cave.{name}", "-e", f"@{values}"]
-        command += ["--limit", f"all[0:{first - 1}]"] if first else []
-        sample, done = self.meter.run(command, self.settings(stock), self.folder, watch_memory)
-        recap = re.findall(r"ok=(\d+)\s+changed=(\d+)\s+unreachable=0\s+failed=0", done.stdout)
-        wanted = first or len(self.fleet)
-        right = [(int(count) > 0) == changed for _ok, count in recap]
-        if done.returncode or len(recap) != wanted or not all(right):
+        more = ["--limit", f"all[0:{first - 1}]"] if first else []
+        more += ["-e", json.dumps(variables)] if variables else []
+        words = self.lab.arguments(str(playbook) if playbook.exists() else name, *more)
+        run = command("playbook", *words)
+        sample, done = self._meter.run(run, self.settings(defaults), self.lab.folder, watch_memory)
+        counts = {host: found for host, found in recap(done.stdout).items() if host in self.lab.hosts}
+        wanted = first or len(self.lab.hosts)
+        wrong = [
+            host
+            for host, found in counts.items()
+            if found["unreachable"] or found["failed"] or bool(found["changed"]) is not changed
+        ]
+        if done.returncode or len(counts) != wanted or wrong:
             said = (done.stdout + done.stderr)[-3000:]
             raise BenchError(f"{name} was to leave {wanted} hosts {'changed' if changed else 'unchanged'}:\n{said}")
         return sample
@@ -124,27 +126,26 @@ class Lab:
             script: the script.
             text: its standard input on every host: what must not be seen in a process list.
         """
-        names, secret = self.folder / "names", self.folder / "secret"
-        names.write_text("\n".join(self.fleet.hosts))
+        names, secret = self.lab.folder / "names", self.lab.folder / "secret"
+        names.write_text("\n".join(self.lab.hosts))
         secret.write_text(text)
         each = 'ssh -F "$1" "$0" "$2" < secret'
-        command = ["xargs", "-a", str(names), "-P", str(self.forks), "-I", "HOST", "sh", "-c", each, "HOST"]
-        command += [str(self.fleet.ssh_config), script]
-        sample, done = self.meter.run(command, self.settings(), self.folder)
+        run = ["xargs", "-a", str(names), "-P", str(self.forks), "-I", "HOST", "sh", "-c", each, "HOST"]
+        run += [str(self.lab.fleet.ssh_config), script]
+        sample, done = self._meter.run(run, self.settings(), self.lab.folder)
         if done.returncode:
             raise BenchError(f"ssh ended with {done.returncode}: {done.stderr[-1000:]}")
         return sample
 
 
 @contextlib.contextmanager
-def lab(
+def bench(
     folder: Path,
     hosts: int,
     users: Sequence[str] = ("alice",),
     layers: Sequence[Path] = (),
-    forks: int = 20,
     python: str = PYTHON,
-) -> Iterator[Lab]:
+) -> Iterator[Bench]:
     """Bring a lab up for the length of a block, whose hosts have a Python of the version that is named.
 
     Raises:
@@ -160,23 +161,22 @@ def lab(
         CaveServer(tls=True, address=fleet.server_address) as cave,
     ):
         group.add(host.pid for host in fleet)
-        for host in fleet:
-            host.root(CA_FILE).write_text(Path(str(cave.ca)).read_text())
-            host.root(CA_FILE).chmod(0o644)
-        yield Lab(fleet, cave, folder, Meter(controller, group), users, forks)
+        yield Bench(Lab.of_fleet(fleet, cave, folder / "lab", users), Meter(controller, group))
 
 
 def with_caveclient(folder: Path) -> Path:
-    """Return a layer with an installed caveclient: made once by the role on one host, shared by all hosts then."""
-    layer = CACHE / f"caveclient-{VERSION}"
+    """Return a layer with caveclient as the role installs it, and as Ansible's pip does: made once for all hosts."""
+    layer = CACHE / f"caveclient-{VERSION}-twice"
     if not (layer / ".complete").exists():
         shutil.rmtree(layer, ignore_errors=True)
         layer.mkdir(parents=True)
-        with lab(folder, 1) as one:
-            one.fleet.connect_to_index("ws001")
+        with bench(folder / "layer", 1, layers=[with_venv()]) as one:
+            fleet = one.lab.fleet
+            fleet.connect_to_index("ws001")
             one.play("provision", changed=True, caveclient_version=VERSION)
+            one.play("pip", changed=True)
             for place in ("opt", "usr"):
-                source = next(iter(one.fleet)).folder / "upper" / place
+                source = fleet["ws001"].folder / "upper" / place
                 subprocess.run(["cp", "-a", str(source), str(layer)], check=True)
         (layer / ".complete").touch()
     return layer

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from ansible_run import ROOT
 
 from ._model import fitted
 from ._results import REPORT
+from ._series import SERIES
 
 PAGE = ROOT / "docs" / "docsite" / "rst" / "performance.rst"
 SCALE = ROOT / "docs" / "docsite" / "rst" / "scale.rst"
@@ -48,51 +50,60 @@ def plot(name: str, result: Mapping[str, Any]) -> Path:
 
 
 def write_page(results: Mapping[str, Any]) -> None:
-    """Put the results into the documentation."""
-    _replace(PAGE, _figures(results))
+    """Put the results into the documentation; a series without a stored result keeps the figures that are there."""
+    before, old, after = _parts(PAGE)
+    known = dict(zip((found := re.split(r"^(.+)\n~+\n", old, flags=re.MULTILINE))[1::2], found[2::2], strict=True))
+    sections = [
+        f"{series.about}\n{'~' * len(series.about)}\n{text}"
+        for name, series in SERIES.items()
+        if (text := _figures(results[name]) if name in results else known.get(series.about))
+    ]
+    PAGE.write_text(f"{before}\n{''.join(sections)}{after}")
     if "scale" in results:
-        _replace(SCALE, _predictions(results))
+        before, _old, after = _parts(SCALE)
+        SCALE.write_text(f"{before}\n{_predictions(results)}\n{after}")
 
 
-def _replace(page: Path, text: str) -> None:
+def _parts(page: Path) -> tuple[str, str, str]:
+    """Return what stands before the figures of a page, the figures, and the rest; the marks are no figures."""
     begin, end = MARKS
     before, _begin, rest = page.read_text().partition(begin)
-    _old, _end, after = rest.partition(end)
-    page.write_text(f"{before}{begin}\n{text}\n{end}{after}")
+    figures, _end, after = rest.partition(end)
+    return before + begin, figures, end + after
 
 
-def _figures(results: Mapping[str, Any]) -> str:
-    parts = []
-    for result in results.values():
-        where = result["machine"]
-        rounds = min(len(taken) for taken in result["samples"].values())
-        parts += [result["about"], "~" * len(result["about"]), ""]
-        parts += [
-            f"{where['date']}, {where['cores']} cores ({where['processor']}), {where['memory']}, "
-            f"Python {where['python']}, ansible-core {where['ansible-core']}. Runs of each: {rounds}.",
-            "",
+def _figures(result: Mapping[str, Any]) -> str:
+    """Return the text of a series' section."""
+    where = result["machine"]
+    rounds = min(len(taken) for taken in result["samples"].values())
+    parts = [
+        "",
+        f"{where['date']}, {where['cores']} cores ({where['processor']}), {where['memory']}, "
+        f"Python {where['python']}, ansible-core {where['ansible-core']}. Runs of each: {rounds}.",
+        "",
+    ]
+    rows = [
+        [
+            contestant,
+            *(_each(values[measure], _hosts(contestant, result)) for measure in ("controller_cpu", "hosts_cpu")),
+            _seconds(values["wall"]),
+            f"{values['memory'] / 1e6:.0f} MB" if values["memory"] else "",
         ]
+        for contestant, values in result["medians"].items()
+    ]
+    parts += _table(["", "CPU of the controller a host", "CPU of a host", "wall, all", "memory, peak"], rows)
+    if result["ratios"]:
         rows = [
             [
-                contestant,
-                *(_seconds(values[measure]) for measure in ("wall", "controller_cpu", "hosts_cpu")),
-                f"{values['memory'] / 1e6:.0f} MB" if values["memory"] else "",
+                ratio["about"],
+                _figure(ratio["value"]),
+                "" if ratio["goal"] is None else _figure(ratio["goal"]),
+                "" if ratio["goal"] is None else "yes" if ratio["value"] <= ratio["goal"] else "**no**",
             ]
-            for contestant, values in result["medians"].items()
+            for ratio in result["ratios"]
         ]
-        parts += _table(["", "wall", "CPU, controller", "CPU, hosts", "memory, peak"], rows)
-        if result["ratios"]:
-            rows = [
-                [
-                    ratio["about"],
-                    _figure(ratio["value"]),
-                    "" if ratio["goal"] is None else _figure(ratio["goal"]),
-                    "" if ratio["goal"] is None else "yes" if ratio["value"] <= ratio["goal"] else "**no**",
-                ]
-                for ratio in result["ratios"]
-            ]
-            parts += _table(["what", "found", "at most", "reached"], rows)
-    return "\n".join(parts)
+        parts += _table(["what", "found", "at most", "reached"], rows)
+    return "\n".join([*parts, ""])
 
 
 def _predictions(results: Mapping[str, Any]) -> str:
@@ -120,6 +131,16 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     for row in (head, *rows):
         lines += [f"   {'*' if not place else ' '} - {cell}".rstrip() for place, cell in enumerate(row)]
     return [*lines, ""]
+
+
+def _hosts(contestant: str, result: Mapping[str, Any]) -> int:
+    """Return on how many hosts a contestant ran; 1 where that is not what it was about."""
+    sized = re.fullmatch(r"(\d+) hosts", contestant)
+    return int(sized.group(1)) if sized else result.get("hosts") or 1
+
+
+def _each(value: float, hosts: int) -> str:
+    return f"{value / hosts * 1000:.0f} ms" if value else ""
 
 
 def _seconds(value: float) -> str:

@@ -35,11 +35,12 @@ class Measured:
     about: str
     samples: Mapping[str, Sequence[Sample]]
     ratios: Sequence[Ratio]
+    hosts: int = 0
 
     @classmethod
     def of(cls, series: Series, samples: Mapping[str, Sequence[Sample]]) -> Measured:
         """Return a series together with what was measured."""
-        return cls(series.about, samples, series.ratios)
+        return cls(series.about, samples, series.ratios, series.hosts)
 
     def median(self, name: str, measure: str) -> float:
         """Return a contestant's median of wall, controller_cpu, hosts_cpu, cpu (both), memory or largest."""
@@ -55,6 +56,7 @@ class Measured:
         return {
             "about": self.about,
             "machine": dict(where),
+            "hosts": self.hosts,
             "samples": {name: [dataclasses.asdict(one) for one in taken] for name, taken in self.samples.items()},
             "medians": {
                 name: {measure: round(self.median(name, measure), 4) for measure in MEASURES} for name in self.samples

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ._lab import PYTHON, Lab, lab, with_caveclient, with_venv
+from ._lab import PYTHON, Bench, bench, with_caveclient, with_venv
 from ._meter import BenchError, Sample
 
 Contestant = Callable[[Any], Sample]
@@ -59,6 +59,7 @@ class Series:
         place: brings up the lab, given a folder.
         rounds: how often each has its turn.
         warm_up: whether each has a turn before those that count, which fills all caches.
+        hosts: how many, where all contestants run on the same number.
     """
 
     about: str
@@ -67,6 +68,7 @@ class Series:
     place: Callable[[Path], AbstractContextManager[object]]
     rounds: int = 5
     warm_up: bool = True
+    hosts: int = 0
 
 
 def _play(name: str, **options: Any) -> Contestant:
@@ -77,40 +79,39 @@ def _write(name: str, **options: Any) -> Contestant:
     return _play(name, changed=True, new_tokens=True, **options)
 
 
-def _by_ssh(where: Lab) -> Sample:
-    token = where.variables(new_tokens=True)["bench_tokens"][0]["token"]
-    return where.over_ssh(WRITE, json.dumps({"token": token}))
+def _by_ssh(where: Bench) -> Sample:
+    where.renew_tokens()
+    return where.over_ssh(WRITE, json.dumps({"token": where.tokens[0]["token"]}))
 
 
 @contextmanager
-def _provisioned(folder: Path, hosts: int = 30) -> Iterator[Lab]:
-    with lab(folder, hosts, layers=[with_caveclient(folder)]) as where:
+def _provisioned(folder: Path, hosts: int = 30) -> Iterator[Bench]:
+    with bench(folder, hosts, layers=[with_caveclient(folder), with_venv()]) as where:
         where.play("provision", changed=True)
         yield where
 
 
 @contextmanager
-def _shared(folder: Path) -> Iterator[Lab]:
-    with lab(folder, 1, users=[f"user{number:02}" for number in range(1, 51)]) as where:
+def _shared(folder: Path) -> Iterator[Bench]:
+    with bench(folder, 1, users=[f"user{number:02}" for number in range(1, 51)]) as where:
         yield where
 
 
-def _one_of_many(where: Lab, count: int) -> Sample:
-    everybody = where.variables(new_tokens=True)["bench_tokens"]
-    return where.play("rotation", changed=True, bench_tokens=everybody[:count])
+def _one_of_many(where: Bench, count: int) -> Sample:
+    where.renew_tokens()
+    return where.play("saved_token", changed=True, bench_tokens=where.tokens[:count])
 
 
 @contextmanager
-def _installing(folder: Path) -> Iterator[Lab]:
-    with lab(folder, 1, layers=[with_venv()]) as where:
-        where.fleet.connect_to_index("ws001")
+def _installing(folder: Path) -> Iterator[Bench]:
+    with bench(folder, 1, layers=[with_venv()]) as where:
+        where.lab.fleet.connect_to_index("ws001")
         yield where
 
 
-def _install(where: Lab, name: str, cold: bool) -> Sample:
-    host = where.fleet["ws001"]
-    kind = name.partition("_")[2]
-    host.run(["sh", "-c", f"rm -rf /opt/bench-{kind}" + (f" ~root/.cache/{kind}" if cold else "")])
+def _install(where: Bench, name: str, cold: bool) -> Sample:
+    host = where.lab.fleet["ws001"]
+    host.run(["sh", "-c", f"rm -rf /opt/bench-{name}" + (f" ~root/.cache/{name}" if cold else "")])
     return where.play(name, changed=True)
 
 
@@ -118,25 +119,9 @@ SIZES = (10, 30, 100, 300)
 
 
 @contextmanager
-def _fleet(folder: Path, hosts: int, python: str = PYTHON) -> Iterator[Lab]:
-    with lab(folder, hosts, python=python) as where:
+def _fleet(folder: Path, hosts: int, python: str = PYTHON) -> Iterator[Bench]:
+    with bench(folder, hosts, python=python) as where:
         yield where
-
-
-def _whole_rotation(where: Lab, hosts: int = 0, watch_memory: bool = False) -> Sample:
-    """Rotate as an administrator does on a bad day: the new token is in the variables already."""
-    variables = where.variables(new_tokens=True)
-    return where.play(
-        "rotate",
-        changed=True,
-        first=hosts,
-        watch_memory=watch_memory,
-        caveclient_tokens=variables["bench_tokens"],
-        caveclient_server=variables["bench_server"],
-        caveclient_ca_path=variables["bench_ca"],
-        caveclient_rotate_ca_path=where.cave.ca,
-        caveclient_rotate_strategy="cutover",
-    )
 
 
 @contextmanager
@@ -154,66 +139,99 @@ def _in_process(_folder: Path, what: str) -> Sample:
 
 SERIES: dict[str, Series] = {
     "rotation": Series(
-        "A new token on 30 hosts",
+        "One task that gives 30 hosts a new token",
         {
             "ping": _play("ping"),
             "ping without sudo": _play("ping", bench_become=False),
-            "rotation": _write("rotation"),
+            "saved_token": _write("saved_token"),
+            "saved_token, stock": _write("saved_token", caveclient_fast=False),
             "uri + file + copy": _write("uri_file_copy"),
             "ssh": _by_ssh,
         },
         (
-            Ratio("rotation's fleet stage against ping", "rotation", "ping", 1.15),
-            Ratio("rotation's fleet stage against ping without sudo", "rotation", "ping without sudo"),
-            Ratio("rotation's fleet stage against uri + file + copy", "rotation", "uri + file + copy", 0.30),
+            Ratio("saved_token against ping", "saved_token", "ping", 0.75),
+            Ratio("saved_token sent by Ansible's own way against ping", "saved_token, stock", "ping", 1.35),
+            Ratio("saved_token against ping without sudo", "saved_token", "ping without sudo"),
+            Ratio("saved_token against uri + file + copy", "saved_token", "uri + file + copy", 0.30),
             Ratio("plain ssh against ping", "ssh", "ping"),
-            Ratio("rotation's fleet stage against ping, CPU of the hosts", "rotation", "ping", measure="hosts_cpu"),
-            Ratio("rotation's fleet stage against ping, all CPU", "rotation", "ping", measure="cpu"),
+            Ratio("saved_token against ping, CPU of the controller", "saved_token", "ping", measure="controller_cpu"),
+            Ratio("saved_token against ping, CPU of the hosts", "saved_token", "ping", measure="hosts_cpu"),
         ),
         _provisioned,
+        hosts=30,
+    ),
+    "provision": Series(
+        "The whole command provision on 30 hosts on which all is right",
+        {"ping": _play("ping"), "provision": _play("provision"), "pip + uri + file + copy": _play("pip_uri_file_copy")},
+        (
+            Ratio("provision against pip + uri + file + copy", "provision", "pip + uri + file + copy", 0.35),
+            Ratio("provision against ping", "provision", "ping"),
+            Ratio("provision against ping, CPU of the controller", "provision", "ping", measure="controller_cpu"),
+            Ratio("provision against ping, CPU of the hosts", "provision", "ping", measure="hosts_cpu"),
+        ),
+        _provisioned,
+        hosts=30,
+    ),
+    "verify": Series(
+        "The whole command verify on 30 hosts",
+        {"ping": _play("ping"), "verify": _play("verify"), "CAVEclient()": _play("client")},
+        (
+            Ratio("verify against CAVEclient()", "verify", "CAVEclient()", 0.35),
+            Ratio("verify against CAVEclient(), CPU of the hosts", "verify", "CAVEclient()", 0.15, "hosts_cpu"),
+            Ratio("verify against ping", "verify", "ping"),
+            Ratio("verify against ping, CPU of the controller", "verify", "ping", measure="controller_cpu"),
+        ),
+        _provisioned,
+        hosts=30,
+    ),
+    "rotate": Series(
+        "The whole command rotate (cutover) on 30 hosts",
+        {"ping": _play("ping"), "rotate": _write("rotate"), "uri + file + copy": _write("uri_file_copy")},
+        (
+            Ratio("rotate against uri + file + copy", "rotate", "uri + file + copy", 0.35),
+            Ratio("rotate against ping", "rotate", "ping", 1.1),
+            Ratio("rotate against ping, CPU of the controller", "rotate", "ping", 1.6, "controller_cpu"),
+            Ratio("rotate against ping, CPU of the hosts", "rotate", "ping", measure="hosts_cpu"),
+        ),
+        _provisioned,
+        hosts=30,
+    ),
+    "audit": Series(
+        "The whole command audit on 30 hosts",
+        {"ping": _play("ping"), "audit": _play("audit")},
+        (
+            Ratio("audit against ping", "audit", "ping", 1.0),
+            Ratio("audit against ping, CPU of the controller", "audit", "ping", measure="controller_cpu"),
+            Ratio("audit against ping, CPU of the hosts", "audit", "ping", measure="hosts_cpu"),
+        ),
+        _provisioned,
+        hosts=30,
     ),
     "other_python": Series(
         "A new token on 30 hosts whose Python is of another version than the controller's",
-        {"ping": _play("ping"), "rotation": _write("rotation")},
+        {"ping": _play("ping"), "saved_token": _write("saved_token")},
         (
-            Ratio("other Python: rotation's fleet stage against ping", "rotation", "ping", 1.15),
-            Ratio("other Python: the same, CPU of the hosts", "rotation", "ping", measure="hosts_cpu"),
+            Ratio("other Python: saved_token against ping", "saved_token", "ping", 0.75),
+            Ratio("other Python: the same, CPU of the hosts", "saved_token", "ping", measure="hosts_cpu"),
         ),
         functools.partial(_fleet, hosts=30, python="3.13"),
+        hosts=30,
     ),
     "save_token": Series(
         "A new token on 30 hosts, by caveclient's own function",
-        {"rotation": _write("rotation"), "save_token": _write("save_token")},
+        {"saved_token": _write("saved_token"), "save_token": _write("save_token")},
         (
             Ratio(
-                "rotation's fleet stage against save_token by command, CPU of the hosts",
-                "rotation",
+                "saved_token against save_token by command, CPU of the hosts",
+                "saved_token",
                 "save_token",
                 0.10,
                 "hosts_cpu",
             ),
-            Ratio("rotation's fleet stage against save_token by command", "rotation", "save_token"),
+            Ratio("saved_token against save_token by command", "saved_token", "save_token"),
         ),
         _provisioned,
-    ),
-    "unchanged": Series(
-        "Verifying and provisioning 30 hosts on which all is well",
-        {"ping": _play("ping"), "verify": _play("verify"), "provision": _play("provision")},
-        (
-            Ratio("unchanged second provision, the whole role, against ping", "provision", "ping", 2.2),
-            Ratio("verify by API against ping", "verify", "ping", 1.15),
-            Ratio("verify by API against ping, all CPU", "verify", "ping", measure="cpu"),
-        ),
-        _provisioned,
-    ),
-    "client": Series(
-        "Verifying 30 hosts by API, and by CAVEclient()",
-        {"verify": _play("verify"), "CAVEclient()": _play("client")},
-        (
-            Ratio("verify by API against CAVEclient(), CPU of the hosts", "verify", "CAVEclient()", 0.10, "hosts_cpu"),
-            Ratio("verify by API against CAVEclient()", "verify", "CAVEclient()"),
-        ),
-        _provisioned,
+        hosts=30,
     ),
     "users": Series(
         "New tokens for the users of one shared host",
@@ -225,19 +243,20 @@ SERIES: dict[str, Series] = {
         _shared,
         9,
     ),
-    "stock": Series(
-        "The same with a stock ansible.cfg: 5 forks, no pipelining",
-        {"stock ping": _play("ping", stock=True), "stock rotation": _write("rotation", stock=True)},
-        (Ratio("stock: rotation's fleet stage against ping", "stock rotation", "stock ping", 1.0),),
+    "defaults": Series(
+        "The same with Ansible's default settings: 5 forks, no pipelining",
+        {"ping": _play("ping", defaults=True), "saved_token": _write("saved_token", defaults=True)},
+        (Ratio("defaults: saved_token against ping", "saved_token", "ping", 1.0),),
         _provisioned,
+        hosts=30,
     ),
     "install": Series(
         "Installing caveclient on a bare host",
         {
-            "uv, cold": functools.partial(_install, name="install_uv", cold=True),
-            "pip, cold": functools.partial(_install, name="install_pip", cold=True),
-            "uv, warm": functools.partial(_install, name="install_uv", cold=False),
-            "pip, warm": functools.partial(_install, name="install_pip", cold=False),
+            "uv, cold": functools.partial(_install, name="uv", cold=True),
+            "pip, cold": functools.partial(_install, name="pip", cold=True),
+            "uv, warm": functools.partial(_install, name="uv", cold=False),
+            "pip, warm": functools.partial(_install, name="pip", cold=False),
         },
         (
             Ratio("install by uv against ansible.builtin.pip, cold cache", "uv, cold", "pip, cold", 0.20),
@@ -248,30 +267,40 @@ SERIES: dict[str, Series] = {
         _installing,
     ),
     "scale": Series(
-        "The fleet stage of a rotation, on more and more hosts",
-        {f"{size} hosts": _write("rotation", first=size) for size in SIZES},
+        "One task that writes a new token, on more and more hosts",
+        {f"{size} hosts": _write("saved_token", first=size) for size in SIZES},
         (Ratio("wall time per host, 300 hosts against 30", "300 hosts", "30 hosts", 1.1, factor=0.1),),
         functools.partial(_fleet, hosts=SIZES[-1]),
     ),
     "playbook": Series(
-        "The whole playbook rotate, on more and more hosts",
-        {f"{size} hosts": functools.partial(_whole_rotation, hosts=size) for size in SIZES[:-1]},
-        (Ratio("wall time per host, 100 hosts against 30", "100 hosts", "30 hosts", factor=0.3),),
-        functools.partial(_fleet, hosts=SIZES[-2]),
+        "The whole command rotate, on more and more hosts",
+        {f"{size} hosts": _write("rotate", first=size) for size in SIZES},
+        (
+            Ratio(
+                "controller CPU a host, 300 hosts against 30",
+                "300 hosts",
+                "30 hosts",
+                1.1,
+                "controller_cpu",
+                factor=0.1,
+            ),
+            Ratio("wall time a host, 300 hosts against 30", "300 hosts", "30 hosts", 1.1, factor=0.1),
+        ),
+        functools.partial(_fleet, hosts=SIZES[-1]),
     ),
     "memory": Series(
         "The controller's memory with 300 hosts (looking at it takes time: don't compare this time with others)",
         {
             "ping": _play("ping", watch_memory=True),
-            "rotation": _write("rotation", watch_memory=True),
-            "playbook rotate": functools.partial(_whole_rotation, watch_memory=True),
+            "saved_token": _write("saved_token", watch_memory=True),
+            "rotate": _write("rotate", watch_memory=True),
         },
         (
-            Ratio("largest process of the controller, fleet stage, MB", "rotation", "", 300, "largest", 1e-6),
-            Ratio("largest process of the controller, whole playbook, MB", "playbook rotate", "", 300, "largest", 1e-6),
+            Ratio("largest process of the controller, one task, MB", "saved_token", "", 300, "largest", 1e-6),
+            Ratio("largest process of the controller, rotate, MB", "rotate", "", 300, "largest", 1e-6),
             Ratio("all of the controller's processes, a ping, MB", "ping", "", None, "memory", 1e-6),
-            Ratio("all of the controller's processes, fleet stage, MB", "rotation", "", 300, "memory", 1e-6),
-            Ratio("all of the controller's processes, whole playbook, MB", "playbook rotate", "", 300, "memory", 1e-6),
+            Ratio("all of the controller's processes, one task, MB", "saved_token", "", 300, "memory", 1e-6),
+            Ratio("all of the controller's processes, rotate, MB", "rotate", "", 300, "memory", 1e-6),
         ),
         functools.partial(_fleet, hosts=SIZES[-1]),
         rounds=1,
