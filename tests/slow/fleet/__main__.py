@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Start, stop and mishandle a fleet from the command line: `nox -s hosts -- --help`."""
+"""Start and stop a fleet from the command line: `nox -s hosts -- --help`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from collections.abc import Sequence
 
 from images.rootfs import RootfsError
 
-from fleet import _faults
 from fleet._errors import FleetError
 from fleet._fleet import GROUP, PYTHONS, UMASKS, USERS, Fleet, running
 
@@ -38,7 +37,6 @@ def up(options: argparse.Namespace) -> None:
         users=options.users,
         group=options.group,
         umasks=options.umasks,
-        subnet=options.subnet,
     )
     start = time.monotonic()
     fleet.up()
@@ -69,29 +67,6 @@ def status(_options: argparse.Namespace) -> None:
         print("no fleet is up")
 
 
-def inflict(options: argparse.Namespace) -> None:
-    """Give hosts a fault."""
-    fleet = Fleet.attach(options.name)
-    for name in options.hosts:
-        fleet[name].inflict(options.fault, **dict(options.options))
-
-
-def heal(options: argparse.Namespace) -> None:
-    """Take the faults off hosts; off all when none is named."""
-    fleet = Fleet.attach(options.name)
-    for name in options.hosts or fleet.hosts:
-        fleet[name].heal()
-
-
-def run(options: argparse.Namespace) -> None:
-    """Run a command on a host as one of its users, without SSH."""
-    result = Fleet.attach(options.name)[options.host].run(options.command, options.user, check=False)
-    print(result.stdout, end="")
-    print(result.stderr, end="", file=sys.stderr)
-    if result.returncode != 0:
-        raise FleetError(f"the command ended with {result.returncode}")
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fleet", description="Real SSH hosts on this machine, for tests.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -116,40 +91,17 @@ def _parser() -> argparse.ArgumentParser:
             f"--{option}", type=_list, default=default, metavar="A,B", help=f"{text} ({','.join(default)})"
         )
     add.add_argument("--group", default=GROUP, help="of the users (default: %(default)s)")
-    add.add_argument("--subnet", help="such as 10.77.3.0/24 (default: a free one)")
 
     take = command("down", down, down.__doc__)
     take.add_argument("--all", action="store_true", help="every fleet of this machine")
 
     command("status", status, status.__doc__)
 
-    faults = "\n".join(
-        f"  {name:12} {(fault.inflict.__doc__ or '').splitlines()[0]}" for name, fault in _faults.FAULTS.items()
-    )
-    harm = command("inflict", inflict, f"{inflict.__doc__}\n\n{faults}")
-    harm.add_argument("fault", metavar="FAULT")
-    harm.add_argument("hosts", nargs="+", metavar="HOST")
-    harm.add_argument("--option", dest="options", action="append", type=_pair, default=[], metavar="NAME=VALUE")
-
-    cure = command("heal", heal, heal.__doc__)
-    cure.add_argument("hosts", nargs="*", metavar="HOST")
-
-    execute = command("run", run, run.__doc__)
-    execute.add_argument("--user", default="root")
-    execute.add_argument("host", metavar="HOST")
-    execute.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
     return parser
 
 
 def _list(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
-    return name, value
 
 
 def _span(fleet: Fleet) -> list[str]:

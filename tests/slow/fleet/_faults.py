@@ -29,7 +29,6 @@ Memo = Any
 NOBODY = "02:00:00:00:00:01"  # a hardware address that no device here has
 SILENT_SHELL = "/usr/local/sbin/silent-shell"
 SHIFTED_CLOCK = "/usr/local/lib/shifted-clock.so"
-MALFORMED = '{"token": "'
 
 
 @dataclass(frozen=True)
@@ -115,33 +114,6 @@ def heal_read_only(host: Host, path: Memo) -> None:
     host.run(["umount", "--lazy", path])
 
 
-def inflict_malformed(
-    host: Host, user: str, path: str = ".cloudvolume/secrets/cave-secret.json", content: str = MALFORMED
-) -> Memo:
-    """A secrets file of a user is no JSON. What the file was comes back unless somebody has mended it by then.
-
-    Args:
-        host: the host.
-        user: whose file.
-        path: the file, absolute or in the user's home.
-        content: what stands in it.
-    """
-    before = host.run(["sh", "-c", '[ ! -e "$1" ] || base64 --wrap=0 "$1"', "sh", path], user).stdout
-    script = 'umask 077; mkdir -p "$(dirname "$1")"; cat > "$1"'
-    host.run(["sh", "-c", script, "sh", path], user, input=content)
-    return {"user": user, "path": path, "content": content, "before": before}
-
-
-def heal_malformed(host: Host, memo: Memo) -> None:
-    user, path = memo["user"], memo["path"]
-    if host.run(["cat", path], user, check=False).stdout != memo["content"]:
-        return
-    if memo["before"]:
-        host.run(["sh", "-c", 'base64 -d > "$1"', "sh", path], user, input=memo["before"])
-    else:
-        host.run(["rm", path], user)
-
-
 def inflict_no_python(host: Host) -> Memo:
     """The host has no Python."""
     host.run(["sh", "-c", "for it in /usr/bin/python3*; do mv $it $it.away; done"])
@@ -200,7 +172,6 @@ FAULTS = {
     "hang": Fault(inflict_hang, heal_hang),
     "full_disk": Fault(inflict_full_disk, heal_full_disk),
     "read_only": Fault(inflict_read_only, heal_read_only),
-    "malformed": Fault(inflict_malformed, heal_malformed),
     "no_python": Fault(inflict_no_python, heal_no_python),
     "wrong_clock": Fault(inflict_wrong_clock, heal_wrong_clock),
     "cut_off": Fault(inflict_cut_off, heal_cut_off),

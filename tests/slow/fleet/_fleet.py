@@ -72,7 +72,6 @@ class Fleet:
         users: the scientists on every host, besides `lab`, who may use sudo.
         group: the scientists' primary group.
         umasks: dealt out to the hosts in turn.
-        subnet: as in "10.77.3.0/24"; a free one below 10.77.0.0/16 otherwise.
         layers: folders with files that every host has besides, topmost first; they must not change meanwhile.
 
     Attributes:
@@ -92,7 +91,6 @@ class Fleet:
         users: Sequence[str] = USERS,
         group: str = GROUP,
         umasks: Sequence[str] = UMASKS,
-        subnet: str | None = None,
         layers: Sequence[Path] = (),
     ) -> None:
         if hosts < 1:
@@ -113,7 +111,6 @@ class Fleet:
         self.folder = _fleets() / name
         self.inventory = self.folder / "inventory.yml"
         self.ssh_config = self.folder / "ssh_config"
-        self._subnet = _network.parse_subnet(subnet, hosts) if subnet else None
         self._network: Network | None = None
         self._children: list[subprocess.Popen[bytes]] = []
 
@@ -191,7 +188,7 @@ class Fleet:
             if self.folder.exists():
                 _require_free(_read_state(self.folder))
                 _remove(self.folder)
-            self._network = Network(self._choose_subnet())
+            self._network = Network(_network.free_subnet(self.count))
             self.folder.mkdir(parents=True)
             self._write_state(owned)
             self._network.up(self.name)
@@ -253,13 +250,6 @@ class Fleet:
                 _network.forwarding("1")
         for host in hosts:
             _index.connect(host)
-
-    def _choose_subnet(self) -> ipaddress.IPv4Network:
-        if self._subnet is None:
-            return _network.free_subnet(self.count)
-        if not _network.is_free(self._subnet):
-            raise FleetError(f"{self._subnet} is in use on this machine (ip route): choose another subnet")
-        return self._subnet
 
     def _start(self, lowers: Sequence[rootfs.Rootfs]) -> None:
         addresses = self._addresses()

@@ -131,10 +131,6 @@ class Host:
         self._require_alive()
         return _processes.in_namespace_of(self.pid)
 
-    def cpu_seconds(self) -> float:
-        """Return the CPU time that the host has taken since it started, in seconds (resolution 10 ms)."""
-        return _processes.cpu_seconds(self.processes())
-
     @property
     def alive(self) -> bool:
         """Whether its PID 1 lives (a host that hangs, or is cut off, is alive)."""
@@ -164,18 +160,10 @@ class Host:
         self._memos.mkdir(exist_ok=True)
         (self._memos / f"{fault}.json").write_text(json.dumps(memo))
 
-    def heal(self, *faults: str) -> None:
-        """Take these faults (all that it has, when none is named) off the host.
-
-        Raises:
-            FleetError: it does not have one of them.
-        """
-        for fault in faults or self.faults:
+    def heal(self) -> None:
+        """Take all faults off the host."""
+        for fault in self.faults:
             path = self._memos / f"{fault}.json"
-            if not path.exists():
-                raise FleetError(
-                    f"{self.name} does not have the fault {fault!r}, but: {', '.join(self.faults) or 'none'}"
-                )
             FAULTS[fault].heal(self, json.loads(path.read_text()))
             path.unlink()
 

@@ -150,20 +150,3 @@ def _run(*command: str) -> str:
 
 def _try(*command: str) -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
-
-
-def parse_subnet(text: str, hosts: int) -> ipaddress.IPv4Network:
-    """Return the subnet written as in `10.77.3.0/24`.
-
-    Raises:
-        FleetError: it is no private IPv4 network, or too small for the hosts.
-    """
-    try:
-        subnet = ipaddress.IPv4Network(text)
-    except ValueError as error:
-        raise FleetError(f"{text!r} is no IPv4 network such as 10.77.3.0/24: {error}") from error
-    if not subnet.is_private or not 16 <= subnet.prefixlen <= 24:
-        raise FleetError(f"{subnet} is no private network of the size /16 to /24")
-    if subnet.num_addresses < FIRST_HOST + hosts + 1:
-        raise FleetError(f"{subnet} has no room for {hosts} hosts: choose a shorter prefix, for example /22")
-    return subnet

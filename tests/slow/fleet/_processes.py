@@ -16,8 +16,6 @@ from pathlib import Path
 
 from ._errors import FleetError
 
-CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
-
 
 def start_time(pid: int) -> int | None:
     """Return when a process started, in clock ticks since boot: with the id it names one process for good."""
@@ -28,11 +26,6 @@ def start_time(pid: int) -> int | None:
 def is_alive(pid: int, started: int) -> bool:
     """Tell whether the process that had this id at this start time still lives."""
     return start_time(pid) == started
-
-
-def cpu_seconds(pids: Iterable[int]) -> float:
-    """Return the CPU time in seconds of these processes and of all their children that have ended."""
-    return sum(sum(map(int, fields[11:15])) for pid in pids if (fields := _stat(pid))) / CLOCK_TICKS
 
 
 def in_namespace_of(pid: int) -> list[int]:
