@@ -242,7 +242,11 @@ class CallbackModule(Default):
         if self._verbose:
             super().v2_runner_retry(result)
         else:
-            self._news(self._host(result), f"tried {self._of(result).get('attempts', 1)} times, again")
+            found = self._of(result)
+            why = " ".join(str(found.get("msg", "")).split()).removesuffix(".")
+            line = f"{time.strftime('%H:%M:%S')} tried {_count(found.get('attempts', 1), 'time')}, again: {why}"
+            room = max(40, self._display.columns - len(self._host(result)) - 7)
+            self._news(self._host(result), line if len(line) <= room else f"{line[:room]}...")
 
     def v2_on_file_diff(self, result: Any) -> None:
         """Keep a diff until all hosts are done: those that are the same are printed once."""
