@@ -206,6 +206,14 @@ users:
         email:
           description: E-mail address of the person.
           type: str
+        service_account:
+          description: Whether it is a service account.
+          returned: when it is one
+          type: bool
+        parent:
+          description: Number of the account that a service account belongs to, whose terms of service are its own.
+          returned: for a service account
+          type: int
     fingerprint:
       description: Fingerprint of the token that caveclient sends; null without one.
       returned: when a token was looked for

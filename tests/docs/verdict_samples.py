@@ -12,8 +12,8 @@ import socket
 import ssl
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave import answers as _answers
+from ansible_collections.connectomics.cave.plugins.module_utils._cave import client_fit as _client_fit
 from ansible_collections.connectomics.cave.plugins.module_utils._cave import http as _http
-from ansible_collections.connectomics.cave.plugins.module_utils._cave import services as _services
 from ansible_collections.connectomics.cave.plugins.module_utils._cave import verdicts as _verdicts
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import Answer
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import Verdict
@@ -69,9 +69,16 @@ def untrusted(reason: str) -> ssl.SSLCertVerificationError:
 
 def too_old() -> Verdict:
     """Return the verdict on a service that is too old for the installed caveclient."""
-    stack = _services.Stack(SERVER, STACK, LOCAL, STACK, "minnie65_phase3")
     told = Verdict("ok", "", server=LOCAL, service="materialize", version="5.12.0")
-    verdict = _services.incompatible(stack, told, "8.2.1")
+    verdict = _client_fit.too_old(LOCAL, STACK, told, "8.2.1")
+    assert verdict is not None
+    return verdict
+
+
+def unfit() -> Verdict:
+    """Return the verdict on an environment with a package that caveclient does not go with."""
+    packages = {"caveclient": "8.2.1", "pandas": "3.0.0"}
+    verdict = _client_fit.unfit_packages(packages, LOCAL, STACK, "/opt/caveclient/current")
     assert verdict is not None
     return verdict
 
@@ -88,6 +95,10 @@ def samples() -> list[Verdict]:
         _verdicts.malformed_file_verdict(SERVER, f"{SECRETS}/cave-secret.json", "it is empty"),
         to_token(401, {"error": "invalid_token"}),
         to_datastack(403, {"error": "missing_tos", "data": TERMS}),
+        _verdicts.owed_by_parent(
+            to_datastack(403, {"error": "missing_tos", "data": TERMS}),
+            _verdicts.Person(9, "robot", "robot@serviceaccount", service_account=True, parent=3),
+        ),
         to_datastack(403, forbidden),
         _verdicts.permission_verdict(SERVER, STACK, "minnie65_graph", services="chunkedgraph, l2cache"),
         to_datastack(400, unknown),
@@ -104,6 +115,7 @@ def samples() -> list[Verdict]:
         _verdicts.service_down_verdict(LOCAL, STACK, "materialize", "answers 503", 503),
         _verdicts.service_down_verdict(LOCAL, STACK, "all", "answers 502", 502),
         too_old(),
+        unfit(),
         to_token(429, "", **{"retry-after": "20"}),
         to_token(503, {"message": "Service Unavailable"}),
         to_token(200, "{", **{"content-type": "application/json"}),

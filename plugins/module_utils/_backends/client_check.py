@@ -144,7 +144,7 @@ def _after_second_look(
         sent = users[finding.user or ""].reading_for(verdict.datastack)
         return Question(verdict.server.rstrip("/"), str(sent.token), (verdict.datastack,))
 
-    doubtful = ("ok", "invalid_token", "unknown_datastack")
+    doubtful = ("ok", "invalid_token", "unknown_datastack", "missing_tos")
     asked = [
         question_of(finding, verdict)
         for finding in findings

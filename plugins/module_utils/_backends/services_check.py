@@ -2,28 +2,23 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What ``verify_access`` asks the services of datastacks, for the tokens that the auth server accepts."""
+"""What ``verify_access`` asks the services of datastacks, for the tokens that the auth server accepts.
+
+The rooms that ask are imported only where services are wanted: to read them takes a host as long as all the rest.
+"""
 
 from __future__ import annotations
 
-from typing import Iterable, NamedTuple
+from typing import TYPE_CHECKING, Iterable, NamedTuple
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.answers import Account
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.probe import Access
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.services import (
-    SERVICES,
-    Asker,
-    Limits,
-    Stack,
-    incompatible,
-    installed_clients,
-    reach,
-    serve,
-)
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.side_by_side import side_by_side
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_api import UNKNOWN, TokenApi
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import Verdict
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+
+if TYPE_CHECKING:
+    from ansible_collections.connectomics.cave.plugins.module_utils._cave.services import Limits, Stack
 
 
 class Wanted(NamedTuple):
@@ -40,7 +35,7 @@ class Proof(NamedTuple):
     server: str
     token: str
     account: Account
-    stacks: tuple[Stack, ...]
+    datastacks: tuple[Verdict, ...]
 
     def __repr__(self) -> str:
         """Return it without the token."""
@@ -65,6 +60,8 @@ def services_wanted(option: list[str]) -> Wanted | None:
     """
     if option in (["none"], []):
         return None
+    from ansible_collections.connectomics.cave.plugins.module_utils._cave.services import SERVICES
+
     if len(option) == 1 and option[0] in _WAYS:
         return Wanted(*_WAYS[option[0]], tuple(SERVICES))
     unknown = next((name for name in option if name not in SERVICES), None)
@@ -81,8 +78,7 @@ def proof_of(server: str, token: str, account: Account | None, verdicts: Iterabl
     """Return the proof that an account and the verdicts on its datastacks amount to; None without an account."""
     if account is None:
         return None
-    stacks = [Stack.of(verdict) for verdict in verdicts if verdict.ok and verdict.local_server]
-    return Proof(server, token, account, tuple(dict.fromkeys(stacks)))
+    return Proof(server, token, account, tuple(item for item in verdicts if item.ok and item.local_server))
 
 
 def proof_in(access: Access, token: str) -> Proof | None:
@@ -99,14 +95,15 @@ def look_at_services(proofs: list[Proof], wanted: Wanted, limits: Limits, enviro
         limits: how long to ask a server.
         environment: folder of an environment with caveclient, whose version has to fit.
     """
+    from ansible_collections.connectomics.cave.plugins.module_utils._cave.services import Asker, Stack, reach, serve
+
     verdicts: dict[tuple[str, Stack], dict[str, Verdict]] = {}
-    pairs = {(proof.token, stack): Asker(proof.token, proof.account) for proof in proofs for stack in proof.stacks}
+    known = [(proof, tuple(dict.fromkeys(map(Stack.of, proof.datastacks)))) for proof in proofs]
+    pairs = {(proof.token, stack): Asker(proof.token, proof.account) for proof, stacks in known for stack in stacks}
     if wanted.openly:
         reached = reach([stack for _token, stack in pairs], wanted.names, limits)
-        clients = installed_clients(environment)
-        for pair in pairs:
-            found = reached[pair[1]]
-            verdicts[pair] = {item.service: _fitting(pair[1], item, clients) for item in found}
+        fitting = {stack: _fitting(stack, found, environment) for stack, found in reached.items()}
+        verdicts = {pair: fitting[pair[1]] for pair in pairs}
     if wanted.personally:
         asked = [(asker, pair[1], _still_open(verdicts.get(pair, {}), wanted.names)) for pair, asker in pairs.items()]
         for pair, found in zip(pairs, serve(asked, limits)):
@@ -114,16 +111,29 @@ def look_at_services(proofs: list[Proof], wanted: Wanted, limits: Limits, enviro
     kinds = _kinds(proofs, limits) if wanted.personally else {}
     return [
         Looked(
-            tuple(item for stack in proof.stacks for item in verdicts[proof.token, stack].values()),
+            tuple(item for stack in stacks for item in verdicts[proof.token, stack].values()),
             kinds.get((proof.server, proof.token), ""),
         )
-        for proof in proofs
+        for proof, stacks in known
     ]
 
 
-def _fitting(stack: Stack, verdict: Verdict, clients: list[str]) -> Verdict:
-    unfit = (incompatible(stack, verdict, client) for client in clients)
-    return next((item for item in unfit if item is not None), verdict)
+def _fitting(stack: Stack, reached: list[Verdict], environment: str) -> dict[str, Verdict]:
+    """Return the verdicts on services by their names, with those in their place that say what does not fit."""
+    from ansible_collections.connectomics.cave.plugins.module_utils._cave.client_fit import (
+        installed_packages,
+        too_old,
+        unfit_packages,
+    )
+
+    verdicts = {item.service: item for item in reached}
+    for packages in installed_packages(environment):
+        for item in reached:
+            verdict = too_old(stack.local_server, stack.datastack, item, packages["caveclient"])
+            verdicts[item.service] = verdict or verdicts[item.service]
+        unfit = unfit_packages(packages, stack.local_server, stack.datastack, environment)
+        verdicts.update({unfit.service: unfit} if unfit else {})
+    return verdicts
 
 
 def _still_open(found: dict[str, Verdict], names: tuple[str, ...]) -> tuple[str, ...]:
@@ -134,6 +144,8 @@ def _still_open(found: dict[str, Verdict], names: tuple[str, ...]) -> tuple[str,
 
 
 def _kinds(proofs: list[Proof], limits: Limits) -> dict[tuple[str, str], str]:
+    from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_api import UNKNOWN, TokenApi
+
     def kind(pair: tuple[str, str]) -> str:
         api = TokenApi(*pair, timeout=limits.timeout, retries=0, ca_path=limits.ca_path)
         try:

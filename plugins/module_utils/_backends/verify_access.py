@@ -33,8 +33,6 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers im
     parse_datastacks,
     server_address,
 )
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.services import Limits as ServiceLimits
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_api import EXPIRING, expiring_message
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import clean_token
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import client_error_verdict
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
@@ -96,6 +94,8 @@ def _with_services(
     """Add what the services of the datastacks say, and make the worst of it the overall verdict."""
     if wanted is None:
         return findings
+    from ansible_collections.connectomics.cave.plugins.module_utils._cave.services import Limits as ServiceLimits
+
     environment = os.path.join(params["path"], "current")
     proofs = [finding.proof for finding in findings if finding.proof is not None]
     looks = iter(look_at_services(proofs, wanted, ServiceLimits(limits.timeout, limits.ca_path), environment))
@@ -107,7 +107,9 @@ def _with_look(finding: Finding, looked: Looked) -> Finding:
     if overall is not finding.overall:
         known = finding.overall  # whose server is the auth server: users are told apart by it
         overall = overall._replace(server=known.server, person=known.person, fingerprint=known.fingerprint)
-    elif looked.token_kind == EXPIRING and finding.proof is not None:
+    elif looked.token_kind and looked.token_kind not in ("key", "unknown") and finding.proof is not None:
+        from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_api import expiring_message
+
         note = expiring_message(finding.proof.server, finding.proof.token)
         overall = overall._replace(message=f"{overall.message} {note}")
     return finding._replace(overall=overall, looked=looked)

@@ -96,7 +96,14 @@ def _person(record: dict[str, Any], token: str) -> Person | None:
     number = record.get("id")
     if not isinstance(number, int) or isinstance(number, bool):
         return None
-    return Person(number, clean_text(record.get("name") or "", [token]), clean_text(record.get("email") or "", [token]))
+    parent = record.get("parent_id")
+    return Person(
+        number,
+        clean_text(record.get("name") or "", [token]),
+        clean_text(record.get("email") or "", [token]),
+        record.get("service_account") is True,
+        parent if isinstance(parent, int) and not isinstance(parent, bool) else None,
+    )
 
 
 def error_of(answer: Answer, token: str) -> Found:
@@ -306,7 +313,8 @@ def account_of(answer: Answer, server: str, token: str) -> Account | Verdict:
 def account_verdict(account: Account, server: str) -> Verdict:
     """Return the verdict on a token that the auth server knows, without a look at any datastack."""
     name = account.person.email or account.person.name or f"person {account.person.id}"
-    return Verdict("ok", f"{server} accepts the token of {name}.", "", server, person=account.person)
+    whose = f"service account {name}" if account.person.service_account else name
+    return Verdict("ok", f"{server} accepts the token of {whose}.", "", server, person=account.person)
 
 
 def permitted_verdict(account: Account, server: str, datastack: str, dataset: str = "") -> Verdict | None:

@@ -25,6 +25,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts i
     Verdict,
     dataset_url,
     datastack_url,
+    owed_by_parent,
     user_cache_url,
     worst,
 )
@@ -64,7 +65,8 @@ def _examine(question: Question, limits: _Limits, records: bool) -> Access:
     account = account_of(answer, server, token) if isinstance(answer, Answer) else answer
     if isinstance(account, Verdict):
         return Access(account._replace(fingerprint=fingerprint(token)))
-    verdicts = tuple(_on_datastack(name, account, question, limits, records) for name in question.datastacks)
+    found = (_on_datastack(name, account, question, limits, records) for name in question.datastacks)
+    verdicts = tuple(owed_by_parent(verdict, account.person) for verdict in found)
     overall = worst(verdicts) or account_verdict(account, server)
     if overall.ok:
         overall = account_verdict(account, server)

@@ -11,9 +11,6 @@ side effect, and no redirect is followed.
 
 from __future__ import annotations
 
-import glob
-import os.path
-import re
 import time
 from functools import partial
 from typing import Any, Iterable, NamedTuple
@@ -32,6 +29,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts i
     Verdict,
     clean_text,
     dataset_url,
+    owed_by_parent,
     permission_verdict,
     service_blocked_verdict,
     service_down_verdict,
@@ -68,12 +66,6 @@ SERVICES = {
     ),
 }
 """Services by the names that caveclient gives them."""
-
-CLIENT_NEEDS = (
-    ("8.0.0", "materialize", "5.13.0", "query_table, join_query, live_query, live_live_query and query_view"),
-    ("8.0.0", "skeleton", "0.5.10", "skeletons_exist"),
-)
-"""Since which caveclient, which service needs which version; what raises ServerIncompatibilityError otherwise."""
 
 _NOT_REACHED = frozenset(("dns", "refused", "unreachable", "cut", "proxy", "timeout"))
 """Failures of HTTP that come from the way to the server, when all requests end so."""
@@ -236,7 +228,8 @@ def _serve_one(asked: tuple[Asker, Stack, tuple[str, ...]], limits: Limits) -> l
         verdicts[name] = _personal_verdict(asker, stack, name, said)
     if any(verdict.refused for verdict in verdicts.values()):
         verdicts = _after_second_look(asker, stack, verdicts, left)
-    return [verdict._replace(with_token=True) for verdict in judged(stack, {name: verdicts[name] for name in names})]
+    found = {name: owed_by_parent(verdicts[name], asker.account.person) for name in names}
+    return [verdict._replace(with_token=True) for verdict in judged(stack, found)]
 
 
 def _question(asker: Asker, stack: Stack, name: str) -> tuple[str, str | None]:
@@ -303,41 +296,6 @@ def _after_second_look(asker: Asker, stack: Stack, verdicts: dict[str, Verdict],
         return verdicts
     dead = account._replace(datastack=stack.datastack)
     return {name: dead._replace(service=name) if verdict.refused else verdict for name, verdict in verdicts.items()}
-
-
-def installed_clients(environment: str) -> list[str]:
-    """Return the versions of caveclient that an environment has installed; ``environment`` is its folder."""
-    pattern = os.path.join(glob.escape(environment), "lib", "python3.*", "site-packages", "caveclient-*.dist-info")
-    return [os.path.basename(path)[len("caveclient-") : -len(".dist-info")] for path in glob.glob(pattern)]
-
-
-def incompatible(stack: Stack, verdict: Verdict, client: str) -> Verdict | None:
-    """Return the verdict on a service that is too old for an installed caveclient; None when it is not.
-
-    Args:
-        stack: the datastack.
-        verdict: on the service, with the version that it tells.
-        client: version of caveclient.
-    """
-    for since, service, needed, calls in CLIENT_NEEDS:
-        is_told = service == verdict.service and verdict.ok and bool(verdict.version)
-        if is_told and _version(client) >= _version(since) and _version(verdict.version) < _version(needed):
-            return Verdict(
-                "incompatible_client",
-                f"caveclient {client} needs {service} {needed} or later for {calls}; {stack.local_server} has "
-                f"{verdict.version}.",
-                f"Install the caveclient that fits the server (caveclient_version: '<{since}'), or ask the server's "
-                "operator to update the service.",
-                stack.local_server,
-                stack.datastack,
-                service=service,
-                version=verdict.version,
-            )
-    return None
-
-
-def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", text)[:3])
 
 
 def _content(answer: Answer) -> Any:

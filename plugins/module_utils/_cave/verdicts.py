@@ -79,6 +79,9 @@ class Person(NamedTuple):
     id: int
     name: str
     email: str
+    service_account: bool = False
+    parent: int | None = None
+    """The number of the account that a service account belongs to."""
 
 
 class Verdict(NamedTuple):
@@ -125,7 +128,8 @@ class Verdict(NamedTuple):
             if value not in ("", None, False) and key not in _NOT_SHOWN
         }
         if self.person is not None:
-            result["person"] = self.person._asdict()
+            told = self.person._asdict().items()
+            result["person"] = {key: value for key, value in told if value is not None and value is not False}
         return result
 
 
@@ -220,6 +224,18 @@ def tos_verdict(server: str, datastack: str, tos_id: object, tos_name: object, o
         server,
         datastack,
         form,
+    )
+
+
+def owed_by_parent(verdict: Verdict, person: Person) -> Verdict:
+    """Return a verdict on terms of service with who can accept them: a service account's are those of its parent."""
+    if verdict.verdict != "missing_tos" or not person.service_account:
+        return verdict
+    parent = "its parent account" if person.parent is None else f"its parent account, number {person.parent}"
+    name = person.email or person.name or f"account {person.id}"
+    return verdict._replace(
+        message=f"{verdict.message} {name} is a service account: its terms are those of {parent}.",
+        remedy=f"The person of the parent account has to log in and accept them (nobody else can): {verdict.url}",
     )
 
 

@@ -122,6 +122,7 @@ def _person(value: object, clean: Cleaner) -> dict[str, Any] | None:
         "id": int(number) if isinstance(number, int) and not isinstance(number, bool) else None,
         "name": clean.name(value.get("name")),
         "email": clean.name(value.get("email")),
+        "service_account": value.get("service_account") is True,
     }
 
 

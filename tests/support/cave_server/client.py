@@ -170,6 +170,7 @@ class CaveServer:
         token: str | None = None,
         description: str | None = None,
         with_key: bool = True,
+        parent: Person | None = None,
     ) -> Person:
         """Add a person with one key.
 
@@ -179,6 +180,7 @@ class CaveServer:
             token: the value of the key, if it must be a certain one.
             description: of the key.
             with_key: False: no key at all.
+            parent: whose service account it is.
         """
         granted = (
             {dataset: list(allowed) for dataset, allowed in permissions.items()}
@@ -197,6 +199,7 @@ class CaveServer:
                 token=token,
                 description=description,
                 with_key=with_key,
+                parent_id=parent.id if parent else None,
             )
         )
 

@@ -6,13 +6,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ansible_collections.connectomics.cave.plugins.module_utils._backends.verify_access import run
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.client_fit import unfit_packages
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.services import SERVICES
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.modules.verify_access import ARGUMENTS
@@ -295,3 +300,66 @@ def test_a_service_that_is_too_old_for_the_installed_caveclient_is_named(
     assert by_service(user) == ALL_OK | {"materialize": verdict}
     if verdict != "ok":
         assert f"caveclient {client} needs materialize 5.13.0" in user["message"]
+
+
+@pytest.mark.parametrize(
+    ("client", "package", "verdict"),
+    [
+        ("8.2.1", "pandas-2.3.3", "ok"),
+        ("8.2.1", "pandas-3.0.0", "incompatible_client"),
+        ("5.31.0", "pandas-3.0.0", "incompatible_client"),
+        ("8.2.1", "cloud_files-6.1.0", "ok"),
+        ("8.2.1", "cloud_files-6.1.1", "incompatible_client"),
+        ("8.2.1", "cloud_files-6.4.3", "ok"),
+        ("5.31.0", "pyarrow-20.0.0", "incompatible_client"),
+        ("5.31.0", "pyarrow-19.0.1", "ok"),
+        ("8.2.1", "pyarrow-20.0.0", "ok"),
+        ("5.31.0", "numpy-2.2.1", "incompatible_client"),
+        ("5.31.0", "numpy-1.26.4", "ok"),
+        ("8.2.1", "numpy-2.2.1", "ok"),
+    ],
+)
+def test_a_package_that_caveclient_does_not_go_with_is_named_before_a_query_fails(
+    client: str, package: str, verdict: str, ask: Ask, tmp_path: Path
+) -> None:
+    for name in (f"caveclient-{client}", package):
+        (tmp_path / f"current/lib/python3.11/site-packages/{name}.dist-info").mkdir(parents=True)
+    user = ask("reach")
+    assert user["verdict"] == verdict
+    if verdict != "ok":
+        assert package.partition("-")[0].replace("_", "-") in user["message"]
+        assert by_service(user) == ALL_OK | {"caveclient": verdict}
+
+
+@given(st.dictionaries(st.text(max_size=12), st.text(max_size=12)), st.text(max_size=12))
+def test_whatever_packages_are_called_they_can_be_judged(packages: dict[str, str], client: str) -> None:
+    found = unfit_packages({**packages, "caveclient": client}, "https://x.example.org", STACK, "/opt/caveclient")
+    assert found is None or found.verdict == "incompatible_client"
+
+
+def test_what_asks_the_services_is_read_only_where_they_are_asked() -> None:
+    package = run.__module__.rpartition("._backends")[0]
+    script = f"import sys, {run.__module__}; print([n for n in sys.modules if n.startswith({package!r})])"
+    read = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert f"{package}._cave.probe'" in read
+    assert not [name for name in ("services", "token_api", "client_fit") if f"{package}._cave.{name}'" in read]
+
+
+def test_a_service_account_is_shown_as_such(ask: Ask, cave: CaveServer) -> None:
+    robot = cave.add_person("robot", [STACK], parent=cave.person("alice"))
+    user = ask("full", token=robot.token)
+    assert user["person"]["service_account"] is True
+    assert user["person"]["parent"] == cave.person("alice").id
+    assert "the token of service account robot@serviceaccount" in user["message"]
+
+
+def test_the_terms_that_a_service_account_owes_are_those_of_its_parent(ask: Ask, cave: CaveServer) -> None:
+    owner = cave.add_person("owner", [STACK], accepted_tos=False)
+    robot = cave.add_person("robot", [STACK], parent=owner)
+    user = ask("full", token=robot.token)
+    assert user["verdict"] == "missing_tos"
+    assert (
+        f"robot@serviceaccount is a service account: its terms are those of its parent account, number {owner.id}"
+        in (user["message"])
+    )
+    assert "person of the parent account" in user["remedy"]
