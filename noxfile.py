@@ -172,8 +172,7 @@ def browser(run: Run) -> None:
 @stage(limit=15 * MINUTE)
 def torture(run: Run) -> None:
     """Attacks on what the collection promises, a selection; all of them: nox -s attacks."""
-    model = "tests/unit/plugins/plugin_utils/_rotation/test_model.py"
-    run.pytest("tests/slow/torture", model, ROTATION_MODEL_STEPS="50000")
+    run.pytest("tests/slow/torture")
 
 
 @stage(needs=root_and("podman", "mmdebstrap"), limit=20 * MINUTE)

@@ -88,6 +88,12 @@ class Lab:
     faults: list[str] = field(default_factory=list)
     numbers: Iterable[int] = field(default_factory=lambda: itertools.count(1))
 
+    @staticmethod
+    def place(holder: Holder | Entry) -> tuple[str, str, str, str]:
+        """Return where an entry's token lies on its host."""
+        address = holder.address if isinstance(holder, Holder) else holder.server
+        return holder.host, holder.user, f"{address.lower()}.json", holder.key
+
     # What a run sees
 
     def entries(self) -> tuple[Entry, ...]:
@@ -111,7 +117,9 @@ class Lab:
         found: dict[str, Seen | str] = {}
         for host in hosts:
             places = [
-                Place(user, path, key, token) for (name, user, path, key), token in self.files.items() if name == host
+                Place(user, path, key, token)
+                for (name, user, path, key), token in self.files.items()
+                if name == host and (name, user) not in self.broken
             ]
             failed = {user: "malformed" for name, user in self.broken if name == host}
             found[host] = "off" if host in self.off else Seen(tuple(places), failed, trouble=len(failed))
@@ -131,19 +139,31 @@ class Lab:
     def _same_person(self, one: Token, other: Token) -> bool:
         return (one.server, one.person) == (other.server, other.person)
 
+    def is_alive(self, token: str | None) -> bool:
+        """Return whether there is a token, and its server accepts it."""
+        return token is not None and self.tokens[token].alive
+
     def may_need(self, token: str, give_up: Iterable[str]) -> list[str]:
-        """Return who would be locked out without a token: what lies where nobody has to know of it is left out."""
-        named = {item.host for item in self.holders if self.vault[item.variable] == token}
+        """Return who would be locked out without a token.
+
+        What cannot be looked at has to be known of where the variables name that person: an account on a host that is
+        on, any account on one that is off.
+        """
+        whose = self.tokens[token]
+        accounts = {
+            (item.host, item.user)
+            for item in self.holders
+            if self._same_person(self.tokens[self.vault[item.variable]], whose)
+        }
+        hosts = {host for host, _user in accounts}
         return [
             f"{host} {user} {path} {key}"
             for (host, user, path, key), held in self.files.items()
             if held == token
             and host not in give_up
-            and (host not in self.off or host in named or user in self._users(host))
+            and (host not in self.off or host in hosts)
+            and ((host, user) not in self.broken or (host, user) in accounts)
         ]
-
-    def _users(self, host: str) -> set[str]:
-        return {item.user for item in self.holders if item.host == host}
 
     # What is done
 
@@ -173,13 +193,20 @@ class Lab:
                     self.faults += [f"making {name} killed {item.name}: {place}" for place in unreachable]
         return name
 
+    def use(self, token: str) -> bool:
+        """Ask a server something with a token; return whether it accepted it."""
+        self.clock += 1
+        if self.tokens[token].alive:
+            self.tokens[token].last_used = self.clock
+        return self.tokens[token].alive
+
     def save(self, entry: Entry, token: str) -> bool:
         """Write a token on a host, in the place of the one before in all of the account's files."""
-        if entry.host in self.off or (entry.host, entry.user) in self.broken or not self.tokens[token].alive:
+        if entry.host in self.off or not self.use(token) or (entry.host, entry.user) in self.broken:
             return False
-        mine = (entry.host, entry.user, f"{entry.server.lower()}.json", entry.key)
+        mine = self.place(entry)
         before = self.files.get(mine)
-        others = {(item.host, item.user, f"{item.address.lower()}.json", item.key) for item in self.holders}
+        others = set(map(self.place, self.holders))
         for place, held in list(self.files.items()):
             if place[:2] == mine[:2] and before is not None and held == before and place not in others:
                 self.files[place] = token
@@ -192,9 +219,9 @@ class Lab:
         self.faults += [f"revoking {token}: {place}" for place in self.may_need(token, request.give_up)]
         self.faults += [f"revoking {token}: {name} has it" for name, held in vault.items() if held == token]
         self.faults += [
-            f"revoking {token}: {entry.host} {entry.user} does not have {rotation.new}"
+            f"revoking {token}: {entry.host} {entry.user} has no living one"
             for entry in rotation.entries
-            if entry.host not in request.give_up and held_by(self, entry) != rotation.new
+            if entry.host not in request.give_up and not self.is_alive(held_by(self, entry))
         ]
 
 
@@ -210,6 +237,8 @@ def rotate(lab: Lab, request: Request) -> Generator[str, None, Outcome]:
     """Rotate, as the playbook does; stops before every effect, and names it."""
     effects: list[str] = []
     entries = lab.entries()
+    for entry in entries:
+        lab.use(entry.token)
     accounts = {entry.token: lab.account(entry.token) for entry in entries}
     inventory = lab.inventory(entries)
     _decide.decide(inventory, {}, accounts, request)
@@ -269,15 +298,16 @@ def rotate(lab: Lab, request: Request) -> Generator[str, None, Outcome]:
             continue
         blockers = _decide.blockers(rotation, inventory, seen, request)
         for old in rotation.old:
-            now = next((item for item in lab.account(rotation.new).tokens or () if item.token == old.token), None)
+            if not blockers and lab.tokens[old.token].alive:
+                yield f"revoke {old.token}"
+            listed = lab.account(rotation.new).tokens
+            now = next((item for item in listed or () if item.token == old.token), None)
             used = _decide.used_since(now, marks.get(old.token), lab.clock)
-            if blockers or (used and request.revoke != "even_if_used") or not lab.tokens[rotation.new].alive:
+            if blockers or listed is None or (used and request.revoke != "even_if_used"):
                 failed = True
             elif now is not None:
-                yield f"revoke {old.token}"
-                if lab.tokens[old.token].alive:
-                    lab.revoke(old.token, rotation, request, vault)
-                    effects.append(f"revoked {old.token}")
+                lab.revoke(old.token, rotation, request, vault)
+                effects.append(f"revoked {old.token}")
         failed = failed or any(
             entry.host not in request.give_up
             and (held_by(lab, entry) != rotation.new or entry.host in lab.off or (entry.host, entry.user) in lab.broken)
@@ -289,6 +319,9 @@ def rotate(lab: Lab, request: Request) -> Generator[str, None, Outcome]:
 def _needless(lab: Lab, rotation: Rotation, request: Request) -> list[str]:
     """Return why a token need not be made, as far as that was known when it was decided."""
     own = lab.tokens[rotation.source]
+    fixed = [name for name in sorted(lab.fixed) if lab.vault[name] in rotation.tokens]
+    if fixed:
+        return [f"a new one for {own.name} that cannot be stored in {fixed}"]
     made = [token.name for token in lab.tokens.values() if token.alive and replaces(token.description) == own.name]
     if made:
         return [f"another one for {own.name}, beside {made}"]
@@ -298,7 +331,7 @@ def _needless(lab: Lab, rotation: Rotation, request: Request) -> list[str]:
 
 def held_by(lab: Lab, entry: Entry) -> str | None:
     """Return the token that a holder has in its own place."""
-    return lab.files.get((entry.host, entry.user, f"{entry.server.lower()}.json", entry.key))
+    return lab.files.get(lab.place(entry))
 
 
 def finish(run: Generator[str, None, Outcome]) -> Outcome:

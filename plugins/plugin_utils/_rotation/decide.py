@@ -141,7 +141,7 @@ def _decided(
     if request.strategy == "cutover":
         old = tuple(item for item in account.tokens or () if item.token in request.old and item.token != rotation.new)
         rotation = replace(rotation, action="roll_out", reason="It is in the vault.", old=old)
-        return replace(rotation, blockers=blockers(rotation, inventory, seen, request))
+        return _with_blockers(rotation, inventory, seen, accounts, request)
     own = _own(rotation.source, accounts)
     if account.tokens is None or own is None:
         why = "does not list it" if account.tokens is not None else "cannot list tokens"
@@ -164,6 +164,17 @@ def _decided(
             return replace(rotation, action="refuse", reason=refusal, old=())
     if request.revoke == "never":
         rotation = replace(rotation, old=())
+    return _with_blockers(rotation, inventory, seen, accounts, request)
+
+
+def _with_blockers(
+    rotation: Rotation,
+    inventory: Inventory,
+    seen: Mapping[str, Seen | str],
+    accounts: Mapping[str, Account],
+    request: Request,
+) -> Rotation:
+    rotation = replace(rotation, kin=_kin(rotation, inventory, accounts))
     return replace(rotation, blockers=blockers(rotation, inventory, seen, request))
 
 
@@ -208,7 +219,7 @@ def _is_behind(
     rotation: Rotation, old: str, seen: Mapping[str, Seen | str], inventory: Inventory, request: Request
 ) -> bool:
     """Whether hosts still have, or may have, the token that was replaced before."""
-    for host in _may_hold(rotation, inventory):
+    for host in _may_hold(inventory, rotation.entries):
         found = seen.get(host)
         if host in request.give_up:
             continue
@@ -241,7 +252,7 @@ def _lockout(
     """Return who might be locked out by making a token, as a sentence; or an empty string."""
     if request.anyway:
         return ""
-    holders = [host for host in _may_hold(rotation, inventory) if host not in request.give_up]
+    holders = [host for host in _may_hold(inventory, rotation.entries) if host not in request.give_up]
     outside = [host for host in holders if host not in request.hosts]
     if outside:
         return (
@@ -276,12 +287,11 @@ def _unready(rotation: Rotation, host: str, seen: Mapping[str, Seen | str]) -> s
          and entry.host == host), "")  # fmt: skip
 
 
-def _may_hold(rotation: Rotation, inventory: Inventory) -> list[str]:
-    """Return the hosts whose variables name a token, or cannot be read where they could."""
-    found = set(rotation.hosts)
-    for host, users in inventory.unknown.items():
-        if users is None or users & set(rotation.users):
-            found.add(host)
+def _may_hold(inventory: Inventory, entries: Sequence[Entry]) -> list[str]:
+    """Return the hosts of entries, and those whose variables cannot be read where they could name the same users."""
+    users = {entry.user for entry in entries}
+    found = {entry.host for entry in entries}
+    found |= {host for host, whose in inventory.unknown.items() if whose is None or whose & users}
     return [host for host in inventory.hosts if host in found]
 
 
@@ -295,7 +305,7 @@ def blockers(
     old = {item.token for item in rotation.old}
     if not old:
         return ()
-    may_hold = {*_may_hold(rotation, inventory), *(entry.host for entry in inventory.entries if entry.token in old)}
+    may_hold = _may_hold(inventory, (*rotation.entries, *rotation.kin))
     found: list[Blocker] = []
     for host in inventory.hosts:
         what = seen.get(host, "not looked at")
@@ -307,8 +317,8 @@ def blockers(
             found.append(Blocker(host, what))
     found += [
         Blocker(entry.host, f"its variables name {entry.token} for {entry.user}")
-        for entry in inventory.entries
-        if entry.token in old and entry not in rotation.entries and entry.host not in request.give_up
+        for entry in rotation.kin
+        if entry.token in old and entry.host not in request.give_up
     ]
     found += [Blocker("", place) for token in sorted(old) for place in inventory.fixed.get(token, ())]
     if not request.own_store:
@@ -318,17 +328,40 @@ def blockers(
     return tuple(dict.fromkeys([*found, *(Blocker(entry.host, text) for entry, text in rotation.withheld.items())]))
 
 
+def _kin(rotation: Rotation, inventory: Inventory, accounts: Mapping[str, Account]) -> tuple[Entry, ...]:
+    """Return the entries with other tokens of the same person, or with dead ones for a user of the same name.
+
+    Before such a token came into the variables, one that is to be revoked may have been there; a host that was off
+    since, or an account that cannot be looked at, may still have that.
+    """
+    tokens = {*rotation.tokens, *(item.token for item in rotation.old)}
+
+    def is_kin(entry: Entry) -> bool:
+        account = accounts[entry.token]
+        if account.tokens is None:
+            return entry.user in rotation.users
+        return any(item.token in tokens for item in account.tokens)
+
+    return tuple(entry for entry in inventory.entries if entry not in rotation.entries and is_kin(entry))
+
+
 def _blockers_on(rotation: Rotation, host: str, found: Seen, old: set[str]) -> list[str]:
     holding = [f"{item.user}: {item.path} has {item.token} as {item.key}" for item in found.places if item.token in old]
     if holding:
         return holding
-    without = []
-    for entry in rotation.entries:
-        if entry.host == host and entry.user in found.failed:
-            without.append(f"{entry.user}: {found.failed[entry.user]}")
-        elif entry.host == host and not entry.absent and not _has(found, entry, rotation.new):
-            without.append(f"{entry.user} does not have {rotation.new or 'the new token'}")
-    return without
+    without = [
+        f"{entry.user}: {found.failed[entry.user]}"
+        for entry in (*rotation.entries, *rotation.kin)
+        if entry.host == host and entry.user in found.failed
+    ]
+    return without + [
+        f"{entry.user} does not have {rotation.new or 'the new token'}"
+        for entry in rotation.entries
+        if entry.host == host
+        and entry.user not in found.failed
+        and not entry.absent
+        and not _has(found, entry, rotation.new)
+    ]
 
 
 def _has(found: Seen, entry: Entry, token: str) -> bool:

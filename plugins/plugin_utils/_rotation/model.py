@@ -152,6 +152,7 @@ class Rotation:
         new: what the hosts get; empty when it is to be made.
         old: what is to be revoked in the end.
         withheld: entries that don't get it, with the reason.
+        kin: entries with other tokens of the same person; a host that was off may still have an older one.
         blockers: who may still hold ``old``; empty when it can be revoked.
         canaries: hosts that get it first, the best first.
         left: what is still to be done after it, as a sentence.
@@ -165,6 +166,7 @@ class Rotation:
     new: str = ""
     old: tuple[Listed, ...] = ()
     withheld: Mapping[Entry, str] = field(default_factory=dict)
+    kin: tuple[Entry, ...] = ()
     blockers: tuple[Blocker, ...] = ()
     canaries: tuple[str, ...] = ()
     left: str = ""

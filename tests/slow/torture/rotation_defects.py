@@ -2,11 +2,20 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Defects to put into what a rotation decides: each has to be found by the random labs of ``test_model``."""
+"""Defects to put into what a rotation decides: random labs have to find each of them.
+
+python -m torture.rotation_defects NAME STEPS SEED
+"""
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import NamedTuple
+
+import rotation_labs
+
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import decide
 
 
 class Defect(NamedTuple):
@@ -19,6 +28,14 @@ class Defect(NamedTuple):
 DEFECTS = {
     "revoke though a host is off": Defect(
         "        elif host in may_hold:\n            found.append(Blocker(host, what))\n", ""
+    ),
+    "revoke though an account cannot be looked at": Defect(
+        "        if entry.host == host and entry.user in found.failed\n    ]\n    return",
+        "        if False\n    ]\n    return",
+    ),
+    "revoke while the vault still has it": Defect(
+        "    if not request.own_store:\n        found += [",
+        "    if not request.own_store and False:\n        found += [",
     ),
     "ignore hosts outside of the limit": Defect(
         "        if host in request.give_up:\n            continue\n        if isinstance(what, Seen):",
@@ -34,8 +51,8 @@ DEFECTS = {
         "for item in found.places if item.token in old and item.user in rotation.users]",
     ),
     "revoke for each entry: believe what the first account of a host has": Defect(
-        "    if holding:\n        return holding\n    without = []\n    for entry in rotation.entries:",
-        "    without = []\n    for entry in rotation.entries[:1]:",
+        "    if holding:\n        return holding\n    without = [",
+        "    if holding[:0]:\n        return holding\n    without = [",
     ),
     "make before looking for a place to keep it": Defect(
         "        refusal = _store_refusal(rotation, inventory, request)\n", '        refusal = ""\n'
@@ -64,9 +81,18 @@ DEFECTS = {
     "revoke what was to be kept": Defect(
         '    if request.revoke == "never":\n        rotation = replace(rotation, old=())\n', ""
     ),
-    "take hosts for done that were not proven": Defect(
-        "        elif entry.host == host and not entry.absent and not _has(found, entry, rotation.new):\n"
-        "            without.append(f\"{entry.user} does not have {rotation.new or 'the new token'}\")\n",
-        "",
-    ),
 }
+
+
+def put_in(name: str) -> None:
+    """Put a defect into what rotations decide, in this process."""
+    defect = DEFECTS[name]
+    source = Path(decide.__file__).read_text(encoding="utf-8")
+    if source.count(defect.found) != 1:
+        raise ValueError(f"{name}: the text of the defect is not there (once)")
+    exec(compile(source.replace(defect.found, defect.instead), decide.__file__, "exec"), decide.__dict__)  # noqa: S102 (that is how a module is run)
+
+
+if __name__ == "__main__":
+    put_in(sys.argv[1])
+    rotation_labs.search(int(sys.argv[2]), int(sys.argv[3]), shrink=False)

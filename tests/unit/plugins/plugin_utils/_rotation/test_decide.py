@@ -277,3 +277,24 @@ def test_a_use_after_the_last_host_had_the_new_token_is_told_with_its_time() -> 
     assert used_since(None, NOW, NOW) == ""
     said = used_since(listed(OLD, 1, last_used=NOW + 7), NOW - 5, NOW)
     assert "last at 2027-01-15T08:00:07Z, 7 s after the last host" in said
+
+
+# -- who may still hold an old token -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by_hand", ["alive", "dead"])
+@pytest.mark.parametrize("what", ["off", has(failed={"alice": "a malformed file"})])
+def test_what_cannot_be_looked_at_may_have_a_token_that_its_variables_named_before(
+    what: Seen | str, by_hand: str
+) -> None:
+    """One place of the vault was restored, and the other one has a token that its owner made since."""
+    tokens = (OLD_ONE, NEW_ONE, listed(OTHER, 3, age=30))
+    accounts = {OLD: account(*tokens), OTHER: account(*tokens)}
+    if by_hand == "dead":
+        accounts = {OLD: account(*tokens[:2]), OTHER: Account(False, "The server does not accept it.")}
+    entries = [entry("ws1"), entry("ws2", token=OTHER), entry("ws3", user="bob", token="ddddddd4")]
+    accounts["ddddddd4"] = account(listed("ddddddd4", 9), person=4)
+    found = decided(entries, accounts, {"ws1": has(("alice", NEW)), "ws2": what, "ws3": "off"})
+    assert (found[0].action, found[0].new, found[0].old) == ("continue", NEW, (OLD_ONE,))
+    held_up = {blocker.host for blocker in found[0].blockers if blocker.host}
+    assert held_up == {"ws2"}, "bob's host says nothing of alice's token"

@@ -1,0 +1,33 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The attack on what rotations decide: random labs, hours of them, with seeds that nobody has tried yet."""
+
+from __future__ import annotations
+
+import secrets
+
+from rotation_labs import search_apart
+from torture.attacks import Report, Short, attack
+
+FULL = 500_000
+AT_ONCE = 20_000
+"""Steps of one process, which has a seed of its own."""
+
+
+@attack(
+    "rotation-model",
+    "No rotation locks anybody out, loses a token or does anything twice",
+    "random labs, limits, kills and accidents, with what is decided in a simulated fleet; a try is a step",
+    fewest=FULL,
+    short=Short(0.1, FULL // 10),
+)
+def random_labs(report: Report, scale: float) -> None:
+    """Search with fresh seeds; a part of the full size takes always the same ones."""
+    while report.tries < FULL * scale:
+        number = report.counts["seeds"] = report.counts.get("seeds", 0) + 1
+        seed = secrets.randbelow(2**32) if scale >= 1 else number
+        found = search_apart("rotation_labs", str(AT_ONCE), str(seed))
+        report.tries += int(found.stdout.split()[0]) if found.stdout else AT_ONCE
+        report.check(found.returncode == 0, f"python -m rotation_labs {AT_ONCE} {seed}: {found.stderr[-300:]}")
