@@ -7,7 +7,7 @@
 Ansible sends a module in an archive, with as much of ``ansible.module_utils`` as it imports, and the host's Python
 compiles all of it at every start: that is most of what a task costs there. A program of this kind holds the module and
 this collection's ``module_utils`` alone, with ``_basic.py`` in the place of ``ansible.module_utils.basic``. To Ansible
-it is a "JSON args module"; interpreter, become, environment and result are Ansible's own affair.
+it is a "JSON args module"; all the rest is Ansible's own affair.
 
 This is an optimisation. It is taken where Ansible itself pipelines, and where nothing else looks into a module on its
 way; everywhere else a module goes as any other does. ``caveclient_fast: false`` turns it off.
@@ -15,11 +15,12 @@ way; everywhere else a module goes as any other does. ``caveclient_fast: false``
 
 from __future__ import annotations
 
-import ast
 import binascii
+import fcntl
 import hashlib
 import json
 import os
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -34,6 +35,7 @@ COLLECTION = "connectomics.cave"
 PACKAGE = f"ansible_collections.{COLLECTION}.plugins"
 PLUGINS = Path(__file__).parent.parent
 BASIC = "ansible.module_utils.basic"
+_IMPORT = re.compile(rf"^ *from ({BASIC}|{PACKAGE}\.module_utils[\w.]*) import (\([^)]*\)|.*)", re.MULTILINE)
 TESTED = ("2.17", "2.18", "2.19", "2.20", "2.21")  # versions of ansible-core
 
 LAUNCHER = '''\
@@ -114,27 +116,26 @@ def checked_arguments(wanted: Mapping[str, Any], args: Mapping[str, Any]) -> dic
         for name, option in wanted["argument_spec"].items()
     }
     result = ArgumentSpecValidator(**{**wanted, "argument_spec": spec}).validate(dict(args))
-    if result.error_messages or result._warnings or result._deprecations:
-        return None
-    return dict(result.validated_parameters)
+    complaints = result.error_messages or result._warnings or result._deprecations
+    return None if complaints else dict(result.validated_parameters)
 
 
 def known_program(module: str) -> str:
     """Return the name by which Ansible finds a module's program, in the folder that it removes when the run is over.
 
-    No file of a playbook or of the current folder has its name, which holds a digest of what is in it.
+    No file of a playbook or of the current folder has that name, which holds a digest.
     """
     folder = Path(constants.DEFAULT_LOCAL_TMP, COLLECTION, module)
-    found = list(folder.glob("connectomics_cave_*.py"))
-    if not found:
-        text = program(module).encode("ascii")
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = [folder / f"connectomics_cave_{module}_{hashlib.sha256(text).hexdigest()[:16]}.py"]
-        unfinished = folder.with_suffix(f".{os.getpid()}")  # in the folder, Ansible would take it for the module
-        unfinished.write_bytes(text)
-        unfinished.replace(found[0])
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the workers begin all at once, and one program is enough
+        if not list(folder.iterdir()):
+            text = program(module).encode("ascii")
+            unfinished = folder.with_suffix(".new")  # in the folder, Ansible would take it for the module
+            unfinished.write_bytes(text)
+            unfinished.replace(folder / f"connectomics_cave_{module}_{hashlib.sha256(text).hexdigest()[:16]}.py")
     module_loader.add_directory(str(folder))
-    return found[0].stem
+    return next(folder.iterdir()).stem
 
 
 def program(module: str) -> str:
@@ -164,9 +165,8 @@ def sources_of(module: str) -> Iterator[tuple[str, str]]:
 
 
 def _imports(source: str) -> Iterator[str]:
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            if (PLUGINS / node.module.removeprefix(f"{PACKAGE}.").replace(".", "/")).is_dir():
-                yield from (f"{node.module}.{alias.name}" for alias in node.names)
-            elif node.module == BASIC or node.module.startswith(f"{PACKAGE}.module_utils."):
-                yield node.module
+    for name, aliases in _IMPORT.findall(source):
+        if (PLUGINS / name.removeprefix(f"{PACKAGE}.").replace(".", "/")).is_dir():
+            yield from (f"{name}.{alias.split()[0]}" for alias in aliases.strip("()").split(",") if alias.strip())
+        else:
+            yield name

@@ -56,7 +56,8 @@ class Desk:
         playbook = self.folder / "playbook.yml"
         play = {"hosts": self.host.name, "gather_facts": False, "become": True, "vars": variables, "tasks": tasks}
         playbook.write_text(json.dumps([play]))
-        return ansible(self.folder, "playbook", "-i", str(self.fleet.inventory), str(playbook), **(settings or {}))
+        words = ["-i", str(self.fleet.inventory), str(playbook)]
+        return ansible(self.folder, "playbook", *words, **{"ANSIBLE_TIMEOUT": "60", **(settings or {})})
 
     @property
     def saved(self) -> bool:
@@ -169,13 +170,12 @@ def mitogen(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.network
 def test_mitogen_runs_the_playbooks(desk: Desk, mitogen: Path) -> None:
     token = desk.cave.add_person("alice", permissions=["minnie65_public"]).token
-    told = {
+    told: dict[str, Any] = {
         "caveclient_hosts": desk.host.name,
         "caveclient_server": desk.cave.url,
         "caveclient_tokens": [{"user": "alice", "token": token}],
         "caveclient_datastacks": ["minnie65_public"],
     }
-    (desk.folder / "told.yml").write_text(json.dumps(told))
     packages = next((mitogen.parent.parent / "lib").glob("python*/site-packages"))
     strategy = {
         "ANSIBLE_STRATEGY_PLUGINS": str(packages / "ansible_mitogen/plugins/strategy"),
@@ -183,9 +183,11 @@ def test_mitogen_runs_the_playbooks(desk: Desk, mitogen: Path) -> None:
     }
     words = [str(mitogen), "-m", "ansible", "playbook", "-i", str(desk.fleet.inventory)]
     words += ["-e", f"@{desk.folder}/told.yml"]
-    for playbook in (["provision", "--tags", "token,verify"], ["verify"], ["audit"]):
+
+    def play(playbook: str, *more: str) -> None:
+        (desk.folder / "told.yml").write_text(json.dumps(told))
         done = subprocess.run(
-            [*words, f"connectomics.cave.{playbook[0]}", *playbook[1:]],
+            [*words, f"connectomics.cave.{playbook}", *more],
             env=environment(desk.folder, **strategy),
             capture_output=True,
             text=True,
@@ -194,6 +196,18 @@ def test_mitogen_runs_the_playbooks(desk: Desk, mitogen: Path) -> None:
         )
         assert done.returncode == 0, done.stdout + done.stderr
         assert "1 workstation ok" in done.stdout
-        assert token not in done.stdout
-    assert "cave-secret.json" in desk.host.run(["grep", "-rl", token, "/home/alice/.cloudvolume"]).stdout
-    assert desk.host.run(["grep", "-rl", token, "/home/lab", "/root", "/tmp"], check=False).stdout == ""
+        assert not [secret for secret in (token, new) if secret in done.stdout]
+
+    def files_with(secret: str, *folders: str) -> str:
+        return desk.host.run(["grep", "-rl", secret, *folders], check=False).stdout
+
+    new = desk.cave.make_token("alice")
+    play("provision", "--tags", "token,verify")
+    play("verify")
+    play("audit")
+    assert "cave-secret.json" in files_with(token, "/home/alice/.cloudvolume")
+    told["caveclient_tokens"][0]["token"] = new
+    play("rotate")
+    assert "cave-secret.json" in files_with(new, "/home/alice/.cloudvolume")
+    assert files_with(token, "/home/alice/.cloudvolume") == ""
+    assert [files_with(secret, "/home/lab", "/root", "/tmp") for secret in (token, new)] == ["", ""]
