@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 LIST = Path(__file__).with_name("matrix.toml")
@@ -54,10 +55,18 @@ class Cell:
 _told = tomllib.loads(LIST.read_text(encoding="utf-8"))
 PYTHONS: tuple[str, ...] = tuple(_told["pythons"])
 DEBIAN: Mapping[str, str] = _told["debian"]
-CORES: Mapping[str, Core] = {
-    version: Core(version, limits["run_on"], tuple(limits["controller"]), tuple(limits["managed"]))
-    for version, limits in _told["ansible-core"].items()
-}
+
+
+def _cores(told: Mapping[str, Any]) -> dict[str, Core]:
+    return {
+        version: Core(version, limits["run_on"], tuple(limits["controller"]), tuple(limits["managed"]))
+        for version, limits in told.items()
+    }
+
+
+CORES: Mapping[str, Core] = _cores(_told["ansible-core"])
+(PREVIEW,) = _cores(_told["preview"]).values()
+"""The next version, which has no lock."""
 
 
 def cells(core: Core) -> list[Cell]:
@@ -67,7 +76,7 @@ def cells(core: Core) -> list[Cell]:
 
 def supported(cell: Cell) -> bool:
     """Tell whether its ansible-core supports the Python of the managed host."""
-    return cell.python in CORES[cell.core].managed
+    return cell.python in {**CORES, PREVIEW.version: PREVIEW}[cell.core].managed
 
 
 def diagonal() -> list[Cell]:

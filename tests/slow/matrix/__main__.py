@@ -6,6 +6,7 @@
 
     nox -s matrix                    all of it, with ansible-test's sanity tests on every ansible-core
     nox -s matrix -- --core 2.19     one of them; what is known of the others stays
+    nox -s matrix -- --preview       the cells of the next one, before its release, for information
     nox -s matrix -- --table         the table again, of the last run
 
 A cell is a real host that is reached over SSH (see tests/slow/fleet): there the playbooks predict, provision, provision
@@ -24,7 +25,7 @@ from collections.abc import Sequence
 import support_matrix
 from fleet import FleetError
 from images.rootfs import RootfsError
-from support_matrix import CORES, ROOT, Core
+from support_matrix import CORES, PREVIEW, ROOT, Core
 
 from matrix import controllers, lab, result
 
@@ -78,7 +79,13 @@ def main(arguments: Sequence[str]) -> int:
     only.add_argument("--cells", action="store_true", help="the cells alone")
     only.add_argument("--sanity", action="store_true", help="the sanity tests alone")
     only.add_argument("--table", action="store_true", help="run nothing, show what came of the last run")
+    only.add_argument("--preview", action="store_true", help="the next version, for information; nothing is kept")
     told = parser.parse_args(arguments)
+    if told.preview:
+        found = run_core(PREVIEW, None, cells=True, sanity=False)
+        print(f"ansible-core {found.version}, for information:")
+        print("\n".join(f"  {host}: {outcome}" for host, outcome in found.cells.items()))
+        return 0
     results = result.load(REPORT)
     errors = []
     for version in [] if told.table else told.core:

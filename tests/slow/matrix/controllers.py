@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""An environment for each ansible-core, from its lock in requirements/."""
+"""An environment for each ansible-core, from its lock in requirements/; of the next one, the newest pre-release."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from interpreters import find_interpreters
-from support_matrix import ROOT, Core
+from support_matrix import PREVIEW, ROOT, Core
 
 FOLDER = ROOT / ".cache" / "controllers"
 ASK = """
@@ -61,14 +61,16 @@ def provide(core: Core) -> Controller:
     folder = FOLDER / core.version
     python = folder / "bin" / "python"
     stamp = folder / "installed"
-    wanted = hashlib.sha256(core.requirements.read_bytes() + str(interpreter).encode()).hexdigest()
+    preview = [f"ansible-core>={core.version}.0.dev0", "--prerelease=allow"]
+    packages = preview if core == PREVIEW else ["--require-hashes", "--requirement", str(core.requirements)]
+    lock = b"" if core == PREVIEW else core.requirements.read_bytes()
+    wanted = hashlib.sha256(lock + str(interpreter).encode()).hexdigest()
     if not stamp.exists() or stamp.read_text() != wanted:
         shutil.rmtree(folder, ignore_errors=True)
         uv = Path(sys.executable).with_name("uv")
         # ansible-test asks pip for its settings.
         _run([str(uv), "venv", "--quiet", "--seed", "--python", str(interpreter), str(folder)])
-        command = [str(uv), "pip", "install", "--quiet", "--python", str(python), "--require-hashes"]
-        _run([*command, "--requirement", str(core.requirements)])
+        _run([str(uv), "pip", "install", "--quiet", "--python", str(python), *packages])
         stamp.write_text(wanted)
     release, controller, managed = _run([str(python), "-c", ASK]).splitlines()
     if tuple(controller.split()) != core.controller or tuple(managed.split()) != core.managed:
