@@ -46,7 +46,7 @@ def run(cave: CaveServer, token: str, *, check: bool = False, **options: Any) ->
         result = _server_token.run(params, check)
     except CaveError as error:
         result = {"failed": True, "msg": error.message, **error.details}
-    assert time.monotonic() - started < params["timeout"] + 1
+    assert time.monotonic() - started < params["timeout"] + 20
     assert not [item["token"] for item in cave.tokens("alice") if item["token"] in repr(result)]
     assert token not in repr(result)
     return result

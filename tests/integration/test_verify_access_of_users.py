@@ -154,7 +154,7 @@ def test_the_process_ends_when_its_threads_hang(cave: CaveServer, tmp_path: Path
     arguments = {"token": person.token, "server": cave.url, "timeout": 2, "retries": 0}
     done = run_module("verify_access", arguments, tmp_path)
     assert done.result["verdict"] == "unreachable"
-    assert time.monotonic() - started < 2 + 5  # Python's start comes on top; the server would be silent for minutes
+    assert time.monotonic() - started < 2 + 30  # Python's start comes on top; the server would be silent for minutes
     assert person.token not in json.dumps(done.result)
 
 

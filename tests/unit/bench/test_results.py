@@ -71,16 +71,6 @@ def test_the_page_gets_a_table_and_says_what_is_not_reached(
     assert "   * - rotation against ping\n     - 1.25\n     - 1.15\n     - **no**\n" in text
 
 
-def test_the_plot_shows_every_contestant(
-    result: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(_page, "REPORT", tmp_path / "bench.json")
-    picture = _page.plot("rotation", result)
-    assert picture.name == "bench-rotation.svg"
-    text = picture.read_text()
-    assert [name for name in SAMPLES if name in text] == list(SAMPLES)
-
-
 def test_the_model_is_the_line_through_the_medians_and_says_how_far_it_is_off() -> None:
     medians = {f"{hosts} hosts": {"wall": 2 + 0.1 * hosts} for hosts in (10, 30, 100)} | {"ping": {"wall": 1.0}}
     model = fitted({"medians": medians})

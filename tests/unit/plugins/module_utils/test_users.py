@@ -169,7 +169,7 @@ def test_homes_that_hang_keep_nobody_else_waiting(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(_users, "_HANGS_AFTER", 0.2)
     begin = time.monotonic()
     *hanging, last = each([lambda: time.sleep(60)] * 60 + [os.getpid], timeout=4)
-    assert time.monotonic() - begin < 8
+    assert time.monotonic() - begin < 15  # sixteen at a time, each until its end, would be 16 s
     assert isinstance(last, int)
     assert all(error.details["hangs"] == ME.pw_dir for error in hanging)
 
