@@ -26,6 +26,10 @@ options:
     description: Whether, without a pattern, a host without C(caveclient_tokens) is left out.
     type: bool
     default: false
+  with_any_of:
+    description: Names of variables. A host for which none of them is set is left out.
+    type: list
+    elements: str
 """
 
 EXAMPLES = r"""
@@ -66,6 +70,8 @@ class LookupModule(LookupBase):
             hosts = named.run(patterns, variables)
         elif self.get_option("with_tokens"):
             hosts = [host for host in hosts if _is_given(variables["hostvars"].raw_get(host))]
+        if names := self.get_option("with_any_of"):
+            hosts = [host for host in hosts if not variables["hostvars"].raw_get(host).keys().isdisjoint(names)]
         there = set(variables.get("ansible_play_hosts_all", hosts))
         return [host for host in hosts if host in there]
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,4 +55,7 @@ def test_what_a_report_reads_is_forgotten_before_it_is_found_anew() -> None:
         for name in (task.get("vars") or {}).get("__caveclient_results", [])
     }
 
+    looked_for = re.findall(r"'(__caveclient_\w+|ansible_failed_result)'", BEGIN.read_text(encoding="utf-8"))
+
     assert set(forget) == read | {"ansible_failed_result"}
+    assert set(looked_for) == set(forget)
