@@ -31,6 +31,7 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._private_files i
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report import command as _command
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report import model as _model
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report import text as _text
+from ansible_collections.connectomics.cave.plugins.plugin_utils._report.addresses import address_sentences
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.cleaning import Cleaner
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.html import to_html
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.junit import to_junit
@@ -163,6 +164,9 @@ class ActionModule(CaveAction):
         somewhere, nowhere = without_account(_accounts(results))
         report["notes"] += [clean.text(sentence) for sentence in somewhere]
         report["unfinished"] += [clean.text(sentence) for sentence in nowhere]
+        through, blocked = address_sentences(results)
+        report["notes"] += [clean.text(sentence) for sentence in through]
+        report["unfinished"] += [clean.text(sentence) for sentence in blocked]
         report["notes"] += _asked_nobody(report) if options["require_users"] else []
         report["unfinished"] += _nothing_done(report, results, run, options, variables)
         return report

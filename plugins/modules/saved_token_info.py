@@ -97,6 +97,12 @@ options:
     description: Whether to ask the server about each token as well.
     type: bool
     default: false
+  addresses:
+    description:
+      - Whether to return which hosts and ports the datastacks need, as their records tell, and to try each from
+        the host, through its proxy. It asks the server about each token as O(validate) does.
+    type: bool
+    default: false
   path:
     description: The folder of the managed caveclient environments, to see which version is there.
     type: path
@@ -257,6 +263,27 @@ problems:
   description: How many problems were found, with all users.
   returned: always
   type: int
+addresses:
+  description: What a firewall has to let through, and whether this host reaches it.
+  returned: with O(addresses=true)
+  type: list
+  elements: dict
+  contains:
+    address:
+      description: Host and port.
+      type: str
+      sample: minnie.microns-daf.com:443
+    purposes:
+      description: What it is for.
+      type: list
+      elements: str
+      sample: [services, segmentation]
+    reached:
+      description: Whether anything answers there.
+      type: bool
+    reason:
+      description: Why it is not reached; empty where it is.
+      type: str
 """
 
 from typing import Any
@@ -284,6 +311,7 @@ ARGUMENTS: dict[str, Any] = {
         "datastacks": {"type": "list", "elements": "raw", "default": []},
         "key": {"type": "str", "default": "token", "no_log": False},
         "validate": {"type": "bool", "default": False},
+        "addresses": {"type": "bool", "default": False},
         "path": {"type": "path", "default": "/opt/caveclient"},
         "secrets_dir": {"type": "str", "no_log": False},
         "cloud_volume_dir": {"type": "str"},

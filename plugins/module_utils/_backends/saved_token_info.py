@@ -21,6 +21,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers im
     server_address,
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import clean_token
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import Verdict
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint, mask
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
@@ -90,10 +91,13 @@ def run(params: Mapping[str, Any]) -> dict[str, Any]:
         candidates[id(item.result)] = others
     if params["users"] is None:
         items = [item for item in items if _has_something(item, accounts[item.user], homes.get(item.user))]
-    if params["validate"]:
-        _ask(items, sent, candidates, params)
+    addresses = {}
+    if params["validate"] or params["addresses"]:
+        found_stacks = _ask(items, sent, candidates, params)
+        addresses = {"addresses": _addresses(items, found_stacks, params)} if params["addresses"] else {}
     users = [item.result for item in items]
-    return {"changed": False, "users": users, "problems": sum(len(user.get("problems", [])) for user in users)}
+    count = sum(len(user.get("problems", [])) for user in users)
+    return {"changed": False, "users": users, "problems": count, **addresses}
 
 
 def _items(params: Mapping[str, Any], found: Iterable[str]) -> list[_Item]:
@@ -271,8 +275,8 @@ def _ask(
     sent: Mapping[int, Reading],
     candidates: Mapping[int, list[Any]],
     params: Mapping[str, Any],
-) -> None:
-    """Ask the servers about each distinct token."""
+) -> list[Verdict]:
+    """Ask the servers about each distinct token; return the verdicts on datastacks."""
     # HTTP is imported only where it is needed: it takes longer than all the rest of the module.
     from ansible_collections.connectomics.cave.plugins.module_utils._cave.probe import Question, prove
 
@@ -288,7 +292,7 @@ def _ask(
         # To have no token is wrong only where one is due.
         elif verdict.verdict != "no_token" or (query.is_managed and not query.is_absent):
             item.result["access"] = verdict.as_dict()
-    answers = prove(questions.values(), **limits)
+    answers = prove(questions.values(), **limits, records=params["addresses"])
     for index, question in questions.items():
         items[index].result["access"] = answers[question].overall.as_dict()
     # Where a dead token is sent, another one that lies there may be good: it is not to be taken away.
@@ -304,3 +308,20 @@ def _ask(
         for token, problem, kept in candidates[id(result)]:
             if second[others[index, token]].overall.verdict in _GOOD:
                 result["problems"] = [kept if found == problem else found for found in result["problems"]]
+    return [verdict for access in answers.values() for verdict in access.datastacks]
+
+
+def _addresses(items: list[_Item], stacks: Iterable[Verdict], params: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return which hosts and ports the users' datastacks need, and whether this host reaches them.
+
+    What no record tells, as nobody has a token that works, is what is known of the public deployments.
+    """
+    from ansible_collections.connectomics.cave.plugins.module_utils._cave.addresses import reached
+
+    queries = [item.query for item in items] or [_query({}, params)]
+    known = [(stack.local_server, stack.name) for query in queries for stack in query.datastacks]
+    told = {verdict.datastack: verdict.addresses for verdict in stacks if verdict.addresses}
+    wanted = [("auth", query.server) for query in queries]
+    wanted += [address for found in told.values() for address in found]
+    wanted += [("services", server) for server, name in known if server and name not in told]
+    return reached(wanted, params["timeout"], params["ca_path"])

@@ -9,6 +9,7 @@ import re
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.addresses import addresses_in
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import Answer, HttpError
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import host_of
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import (
@@ -256,6 +257,7 @@ def datastack_verdict(answer: Answer, server: str, datastack: str, token: str) -
             local_server=_plain(record.get("local_server"), token),
             table=segmentation.rpartition("/")[2] if segmentation.startswith("graphene://") else "",
             volume=_plain(volume.get("name") if isinstance(volume, dict) else "", token),
+            addresses=addresses_in(record),
         )
     found = error_of(answer, token)
     if found.error == "invalid_table_id" or (answer.status == 404 and answer.claims_json):

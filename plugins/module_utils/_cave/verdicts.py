@@ -70,7 +70,7 @@ _SHOWN = 200  # characters of a server's text, at most
 _ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|[ -/]*[0-~]?)|\x9b[0-?]*[ -/]*[@-~]")
 
 
-_NOT_SHOWN = ("table", "volume", "blocked", "refused")
+_NOT_SHOWN = ("table", "volume", "blocked", "refused", "addresses")
 
 
 class Person(NamedTuple):
@@ -112,6 +112,8 @@ class Verdict(NamedTuple):
     """The name of the datastack's aligned volume; not shown."""
     blocked: str = ""
     """Why no answer came, where that may be the network's doing; not shown."""
+    addresses: tuple[tuple[str, str], ...] = ()
+    """What the datastack's record leads to: what it is for, and its address; not shown."""
     refused: bool = False
     """Whether a service refused the token, so that the auth server has to be asked again; not shown."""
 
@@ -125,7 +127,7 @@ class Verdict(NamedTuple):
         result: dict[str, Any] = {
             key: value
             for key, value in self._asdict().items()
-            if value not in ("", None, False) and key not in _NOT_SHOWN
+            if value not in ("", None, False, ()) and key not in _NOT_SHOWN
         }
         if self.person is not None:
             told = self.person._asdict().items()

@@ -102,6 +102,7 @@ def _info_params(user: str, question: Question) -> dict[str, Any]:
         "homes": None,
         "mode": "0600",
         "validate": False,
+        "addresses": False,
     }
 
 

@@ -30,6 +30,7 @@ DEFAULTS: dict[str, Any] = {
     "datastacks": [],
     "key": "token",
     "validate": False,
+    "addresses": False,
     "path": "/nonexistent",
     "secrets_dir": None,
     "cloud_volume_dir": "",
