@@ -51,7 +51,7 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.file impo
     read_variables,
     set_variable,
 )
-from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.yaml_edit import label
+from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.yaml_tree import label
 
 display = Display()
 

@@ -16,7 +16,7 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.file impo
     remove_variable,
     set_variable,
 )
-from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.yaml_edit import label
+from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.yaml_tree import label
 
 ARGUMENT_SPEC: dict[str, Any] = {
     "path": {"type": "path", "required": True},

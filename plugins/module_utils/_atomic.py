@@ -9,12 +9,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 from typing import Callable
 
 
 def temporary_name(name: str) -> str:
     """Return a new name for a file that is to take the place of ``name``."""
     return f".{name}.{os.urandom(8).hex()}.tmp"
+
+
+def temporary_pattern(name: str) -> re.Pattern[str]:
+    """Return what the names of ``temporary_name`` for ``name`` look like."""
+    return re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{16}}\.tmp")
 
 
 def replace_file(

@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import re
-import secrets
 from pathlib import Path
 
 from ansible_collections.connectomics.cave.plugins.module_utils import _atomic
@@ -75,8 +73,7 @@ def _replace(folder: int, name: str, content: bytes) -> None:
 
 def _remove_leftovers(folder: int, name: str) -> None:
     """Remove the files that killed runs left beside another one: those that nobody has locked."""
-    pattern = re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{16}}\.tmp")
-    for entry in filter(pattern.fullmatch, os.listdir(folder)):
+    for entry in filter(_atomic.temporary_pattern(name).fullmatch, os.listdir(folder)):
         with contextlib.suppress(OSError):
             descriptor = os.open(entry, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
             try:
@@ -103,7 +100,7 @@ def replace_link(path: Path, target: str) -> None:
     Raises:
         CaveError: it cannot be made, since something else has its name for example.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    temporary = path.with_name(_atomic.temporary_name(path.name))
     try:
         temporary.symlink_to(target)
         try:

@@ -27,7 +27,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._masking import 
 from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import plain_string
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.model import Entry, Inventory
 from ansible_collections.connectomics.cave.plugins.plugin_utils._vault import file as _file
-from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.yaml_edit import VariablePath, label
+from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.yaml_tree import VariablePath, label
 
 SETTINGS = (
     *("secrets_dir", "cloud_volume_dir", "mode", "group", "stale", "on_malformed"),

@@ -5,21 +5,14 @@
 """Read and set variables in ansible-vault files, on the controller.
 
 Both forms that labs use: a file that is encrypted as a whole, and a plain file with ``!vault`` strings in it. What is
-encrypted is decrypted in memory only. The file is replaced atomically, so a reader or a crash finds the old or the new
-content, whole; writers wait for each other, so none loses what another one added.
+encrypted is decrypted in memory only.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
-import os
 import re
-import secrets as random
-import stat
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,13 +22,10 @@ from ansible.parsing.vault import VaultLib, is_encrypted, parse_vaulttext_envelo
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
+from ansible_collections.connectomics.cave.plugins.plugin_utils._vault import access as _access
 from ansible_collections.connectomics.cave.plugins.plugin_utils._vault import yaml_edit as _yaml_edit
-from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.yaml_edit import VariablePath, label
-
-MAX_BYTES = 16 << 20
-"""The largest file that is read. Vault files of variables have some kilobytes."""
-LOCK_TIMEOUT = 60.0
-"""Seconds to wait for another writer."""
+from ansible_collections.connectomics.cave.plugins.plugin_utils._vault import yaml_tree as _yaml_tree
+from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.yaml_tree import VariablePath, label
 
 VaultSecrets = Sequence[tuple[str, Any]]
 """Vault ids and secrets (``ansible.parsing.vault.VaultSecret``) that a run was started with, best first."""
@@ -77,7 +67,7 @@ class _Current(NamedTuple):
 class _Content(NamedTuple):
     """A file, decrypted in memory; ``cipher`` is None when the file as a whole is plain."""
 
-    document: _yaml_edit.Document
+    document: _yaml_tree.Document
     cipher: _Cipher | None
 
 
@@ -90,9 +80,9 @@ def read_variable(path: str, variable: VariablePath, secrets: VaultSecrets) -> s
 
     Raises CaveError: the file can't be read or decrypted, or the variable is no string.
     """
-    real = _real(path)
-    with _explained(real), _opened_directory(real.parent) as directory:
-        data = _read(directory, real.name)
+    real = _access.real_path(path)
+    with _access.explained(real), _access.opened_directory(real.parent) as directory:
+        data = _access.read(directory, real.name)
         if data is None:
             return None
         return _current(_decrypted(data[0], secrets), variable, secrets).value
@@ -104,12 +94,12 @@ def read_variables(path: str, secrets: VaultSecrets) -> dict[VariablePath, str]:
     What cannot be decrypted with ``secrets`` is left out; it may be somebody else's. Raises CaveError when the file as
     a whole can't be read.
     """
-    real = _real(path)
-    with _explained(real), _opened_directory(real.parent) as directory:
-        data = _read(directory, real.name)
+    real = _access.real_path(path)
+    with _access.explained(real), _access.opened_directory(real.parent) as directory:
+        data = _access.read(directory, real.name)
         content = _decrypted(data[0], secrets) if data is not None else None
         found = {}
-        for variable in _yaml_edit.scalars(content.document) if content else ():
+        for variable in _yaml_tree.scalars(content.document) if content else ():
             try:
                 value = _current(content, variable, secrets).value if content else None
             except CaveError:
@@ -123,7 +113,7 @@ def holds(path: str, value: str, secrets: VaultSecrets) -> int:
     """Return how often a file holds a value, at whatever depth and in whatever form; 0 when it can't be read."""
     try:
         with Path(path).open("rb") as file:
-            data = file.read(MAX_BYTES)
+            data = file.read(_access.MAX_BYTES)
         if is_encrypted(data):
             data = _decrypt(data, secrets, "it")[0]
         text = data.decode("utf-8")
@@ -131,7 +121,7 @@ def holds(path: str, value: str, secrets: VaultSecrets) -> int:
         return 0
     found = text.count(value)
     try:
-        ciphertexts = _yaml_edit.vault_strings(_yaml_edit.parse(text))
+        ciphertexts = _yaml_tree.vault_strings(_yaml_tree.parse(text))
     except CaveError:
         return found
     for ciphertext in ciphertexts:
@@ -205,7 +195,7 @@ def remove_variable(
     def edit(content: _Content | None) -> tuple[str | None, _Cipher | None, Change]:
         previous, own, _is_string = _current(content, variable, secrets) if content else _Current(None, None, False)
         cipher = content.cipher if content else None
-        node = _yaml_edit.find(content.document, variable) if content else None
+        node = _yaml_tree.find(content.document, variable) if content else None
         change = Change(
             changed=node is not None,
             path="",
@@ -281,20 +271,20 @@ def _decrypted(data: bytes, secrets: VaultSecrets) -> _Content:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
         raise CaveError("it is not UTF-8 text. Is this the right file?") from None
-    return _Content(_yaml_edit.parse(text), cipher)
+    return _Content(_yaml_tree.parse(text), cipher)
 
 
 def _new_content(secrets: VaultSecrets, vault_id: str | None, new_format: str) -> _Content:
-    empty = _Content(_yaml_edit.parse("---\n"), None)
+    empty = _Content(_yaml_tree.parse("---\n"), None)
     return empty._replace(cipher=_cipher_for_new(empty, secrets, vault_id)) if new_format == "file" else empty
 
 
 def _current(content: _Content, variable: VariablePath, secrets: VaultSecrets) -> _Current:
-    node = _yaml_edit.find(content.document, variable)
+    node = _yaml_tree.find(content.document, variable)
     if node is None or node.tag == "tag:yaml.org,2002:null":
         return _Current(None, None, False)
     where = f"the variable {label(variable)} in line {node.start_mark.line + 1}"
-    if node.tag in _yaml_edit.VAULT_TAGS:
+    if node.tag in _yaml_tree.VAULT_TAGS:
         _require_secrets(secrets)
         plain, cipher = _decrypt(node.value, secrets, where)
         return _Current(plain.decode("utf-8", "surrogateescape"), cipher, True)
@@ -308,7 +298,7 @@ def _current(content: _Content, variable: VariablePath, secrets: VaultSecrets) -
 def _cipher_for_new(content: _Content, secrets: VaultSecrets, vault_id: str | None) -> _Cipher:
     """Choose the secret for something that isn't encrypted yet: as asked, as configured, as in the rest of the file."""
     available = dict(reversed([(str(name), secret) for name, secret in secrets]))
-    others = _yaml_edit.vault_strings(content.document)
+    others = _yaml_tree.vault_strings(content.document)
     used = {_header_id(text) or C.DEFAULT_VAULT_IDENTITY: text for text in others}
     wanted = vault_id or C.DEFAULT_VAULT_ENCRYPT_IDENTITY
     if wanted is None:
@@ -352,203 +342,22 @@ def _change(
         raise CaveError(
             f"The mode {mode:04o} is refused: a vault file is 0600, or 0640 or 0660 for a group on purpose."
         )
-    real = _real(path)
+    real = _access.real_path(path)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_explained(real))
-        directory = stack.enter_context(_opened_directory(real.parent))
+        stack.enter_context(_access.explained(real))
+        directory = stack.enter_context(_access.opened_directory(real.parent))
         if not check:
-            stack.enter_context(_locked(directory, real.name))
-        data = _read(directory, real.name)
+            stack.enter_context(_access.locked(directory, real.name))
+        data = _access.read(directory, real.name)
         if mode is None:
             mode = data[1].st_mode & 0o060 | 0o600 if data and not data[1].st_mode & 0o007 else 0o600
         text, cipher, change = edit(_decrypted(data[0], secrets) if data else None)
         change = change._replace(path=str(real), created=data is None and change.changed)
         if text is None:
             return change
-        _require_replaceable(directory, data[1] if data else None, mode)
+        _access.require_replaceable(directory, data[1] if data else None, mode)
         if check:
             return change
         new = _encrypt(text, cipher) if cipher else text.encode("utf-8")
-        _remove_leftovers(directory, real.name)
-        _replace(directory, real.name, new, data[1] if data else None, mode)
+        _access.replace(directory, real.name, new, data[1] if data else None, mode)
         return change
-
-
-def _real(path: str) -> Path:
-    """Return where a path leads to."""
-    try:
-        return Path(os.path.realpath(path))
-    except OSError as error:
-        raise _unusable(path, error) from None
-
-
-def _unusable(path: str | Path, error: OSError) -> CaveError:
-    reason = os.strerror(error.errno) if error.errno else "it cannot be used"
-    return CaveError(f"{path}: {reason}. Look at the file and at its directory, then run again.")
-
-
-@contextlib.contextmanager
-def _explained(real: Path) -> Iterator[None]:
-    """Say of every error which file it is about."""
-    try:
-        yield
-    except CaveError as error:
-        raise CaveError(f"{real}: {error.message}", **error.details) from None
-    except OSError as error:
-        raise _unusable(real, error) from None
-
-
-@contextlib.contextmanager
-def _opened_directory(path: Path) -> Iterator[int]:
-    try:
-        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise CaveError("there is no such directory. Make it, or name another file.") from None
-    try:
-        yield directory
-    finally:
-        os.close(directory)
-
-
-@contextlib.contextmanager
-def _locked(directory: int, name: str) -> Iterator[None]:
-    """Keep other writers of this collection out. The lock is on the directory itself, so nothing is left behind.
-
-    Where a file system has no locks on directories (NFS), a file ``.NAME.lock`` takes its place.
-    """
-    with contextlib.ExitStack() as stack:
-        target = directory
-        if not _try_lock(target):
-            target = os.open(
-                f".{name}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=directory
-            )
-            stack.callback(os.close, target)
-        else:
-            stack.callback(fcntl.flock, directory, fcntl.LOCK_UN)
-        deadline = time.monotonic() + LOCK_TIMEOUT
-        while not _got_lock(target):
-            if time.monotonic() > deadline:
-                raise CaveError(f"another run has been writing here for {LOCK_TIMEOUT:.0f} seconds. Try again later.")
-            time.sleep(0.05)
-        yield
-
-
-def _try_lock(directory: int) -> bool:
-    """Whether directories can be locked here at all."""
-    try:
-        _got_lock(directory)
-    except OSError:
-        return False
-    return True
-
-
-def _got_lock(target: int) -> bool:
-    try:
-        fcntl.flock(target, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _read(directory: int, name: str) -> tuple[bytes, os.stat_result] | None:
-    try:
-        handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
-    except FileNotFoundError:
-        return None
-    try:
-        info = os.fstat(handle)
-        if not stat.S_ISREG(info.st_mode):
-            raise CaveError("it is not a regular file.")
-        with os.fdopen(handle, "rb", closefd=False) as file:
-            data = file.read(MAX_BYTES + 1)
-    finally:
-        os.close(handle)
-    if len(data) > MAX_BYTES:
-        raise CaveError(f"it has more than {MAX_BYTES >> 20} MiB. Is this the right file?")
-    return data, info
-
-
-def _leftover(name: str) -> re.Pattern[str]:
-    return re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{16}}\.tmp")
-
-
-def _remove_leftovers(directory: int, name: str) -> None:
-    """Remove temporary files of runs that were killed; nobody else is writing, as this run holds the lock."""
-    for entry in os.listdir(directory):
-        if _leftover(name).fullmatch(entry):
-            with contextlib.suppress(OSError):
-                os.unlink(entry, dir_fd=directory)
-
-
-def _replace(directory: int, name: str, data: bytes, old: os.stat_result | None, mode: int) -> None:
-    """Put ``data`` in the place of a file: whole or not at all, and never readable by others, not for an instant."""
-    temporary = f".{name}.{random.token_hex(8)}.tmp"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    handle = os.open(temporary, flags, 0o600, dir_fd=directory)
-    try:
-        try:
-            if old is not None:
-                _keep_owner(handle, old)
-            os.fchmod(handle, mode)
-            view = memoryview(data)
-            while view:
-                view = view[os.write(handle, view) :]
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-        _require_untouched(directory, name, old)
-        os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary, dir_fd=directory)
-        raise
-    try:
-        os.fsync(directory)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems have no such thing
-            raise
-
-
-def _require_replaceable(directory: int, old: os.stat_result | None, mode: int) -> None:
-    """Raise CaveError when a file cannot be replaced by one that its users can use just as well.
-
-    It is checked before anything is done, so that a prediction holds.
-    """
-    if not os.access(".", os.W_OK | os.X_OK, dir_fd=directory, effective_ids=True):
-        raise CaveError("its directory does not let you write. Run as the user to whom it belongs.")
-    if old is None:
-        return
-    if old.st_nlink > 1:
-        raise CaveError(f"it has {old.st_nlink} hard links, and only one would get the new content. Remove the others.")
-    if os.geteuid() == 0:
-        return
-    if old.st_uid != os.geteuid() and not mode & 0o060:
-        raise CaveError(
-            "it belongs to another user, who could not read it any more. Run as that user, or say mode 0660 if a group "
-            "shares it on purpose."
-        )
-    if old.st_gid not in (os.getegid(), *os.getgroups()) and mode & 0o060:
-        raise CaveError("it belongs to a group that you are not in, so the group cannot be kept.")
-
-
-def _keep_owner(handle: int, old: os.stat_result) -> None:
-    """Give a new file the owner and group of the old one, as far as that is allowed and means anything."""
-    mine = os.fstat(handle)
-    if mine.st_uid != old.st_uid:
-        with contextlib.suppress(PermissionError):
-            os.fchown(handle, old.st_uid, -1)
-    if mine.st_gid != old.st_gid:
-        with contextlib.suppress(PermissionError):
-            os.fchown(handle, -1, old.st_gid)
-
-
-def _require_untouched(directory: int, name: str, old: os.stat_result | None) -> None:
-    """Raise CaveError when somebody who doesn't lock (an editor, ansible-vault) has changed the file meanwhile."""
-    try:
-        now = os.stat(name, dir_fd=directory, follow_symlinks=False)
-    except OSError as error:
-        if error.errno == errno.ENOENT and old is None:
-            return
-        raise
-    if old is None or (now.st_ino, now.st_mtime_ns, now.st_size) != (old.st_ino, old.st_mtime_ns, old.st_size):
-        raise CaveError("somebody else changed it in the meantime. Nothing was written: run again.")

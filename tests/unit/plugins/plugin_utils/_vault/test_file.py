@@ -20,7 +20,7 @@ from ansible.parsing.vault import VaultLib, VaultSecret
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
-from ansible_collections.connectomics.cave.plugins.plugin_utils._vault import file as _file
+from ansible_collections.connectomics.cave.plugins.plugin_utils._vault import access as _access
 from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.file import (
     read_variable,
     remove_variable,
@@ -341,7 +341,7 @@ def test_a_directory_a_fifo_and_a_huge_file_are_refused(tmp_path: Path, monkeypa
     (tmp_path / "directory").mkdir()
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "huge").write_bytes(b"a: 1\n" * 10)
-    monkeypatch.setattr(_file, "MAX_BYTES", 20)
+    monkeypatch.setattr(_access, "MAX_BYTES", 20)
     for name, says in (("directory", "not a regular file"), ("fifo", "not a regular file"), ("huge", "more than")):
         with pytest.raises(CaveError, match=says):
             set_variable(str(tmp_path / name), NAME, NEW, DEFAULT)
@@ -421,6 +421,7 @@ def test_what_an_ordinary_user_cannot_replace_is_refused_before_anything_is_done
 
 def test_an_error_while_writing_leaves_the_old_file_and_no_litter(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = file.read_bytes()
+    file.chmod(0o660)
     for function in ("write", "fsync", "rename", "fchmod"):
         with monkeypatch.context() as patch:
             patch.setattr(os, function, _no_space)
@@ -471,24 +472,24 @@ def test_writers_at_the_same_time_lose_none_of_their_variables(file: Path) -> No
 
 
 def test_a_writer_that_never_ends_is_not_waited_for_forever(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_file, "LOCK_TIMEOUT", 0.2)
+    monkeypatch.setattr(_access, "LOCK_TIMEOUT", 0.2)
     with (
-        _file._opened_directory(file.parent) as directory,
-        _file._locked(directory, file.name),
+        _access.opened_directory(file.parent) as directory,
+        _access.locked(directory, file.name),
         pytest.raises(CaveError, match="another run has been writing here"),
     ):
         set_variable(str(file), NAME, NEW, SECRETS)
 
 
 def test_where_directories_cannot_be_locked_a_lock_file_does_it(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_file, "_try_lock", lambda _directory: False)
+    monkeypatch.setattr(_access, "_try_lock", lambda _directory: False)
     assert set_variable(str(file), NAME, NEW, SECRETS).changed
     lock = file.parent / f".{file.name}.lock"
     assert stat.S_IMODE(lock.stat().st_mode) == 0o600
-    monkeypatch.setattr(_file, "LOCK_TIMEOUT", 0.2)
+    monkeypatch.setattr(_access, "LOCK_TIMEOUT", 0.2)
     with (
-        _file._opened_directory(file.parent) as directory,
-        _file._locked(directory, file.name),
+        _access.opened_directory(file.parent) as directory,
+        _access.locked(directory, file.name),
         pytest.raises(CaveError, match="another run has been writing here"),
     ):
         set_variable(str(file), NAME, OLD, SECRETS)

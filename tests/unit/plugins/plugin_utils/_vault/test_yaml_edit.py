@@ -16,14 +16,8 @@ from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.yaml_edit import (
-    Scalar,
-    find,
-    parse,
-    remove,
-    set_scalar,
-    vault_strings,
-)
+from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.yaml_edit import Scalar, remove, set_scalar
+from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.yaml_tree import find, parse, vault_strings
 
 CIPHERTEXT = "$ANSIBLE_VAULT;1.1;AES256\n6162636465\n3031323334\n"
 NEW = Scalar(CIPHERTEXT, vaulted=True)
