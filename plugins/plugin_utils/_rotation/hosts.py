@@ -52,6 +52,9 @@ def seen_of(result: Mapping[str, Any] | None) -> Seen | str:
 
 def _reason(result: Mapping[str, Any]) -> str:
     text = " ".join(str(result.get("msg") or "it was not reached").split())
+    said = str(result.get("module_stderr") or "").strip().splitlines()[-1:]
+    if said and not said[0].startswith("Shared connection to"):
+        text = f"{text.rstrip('.')}: {said[0].strip()}"
     return f"unreachable: {text}" if result.get("unreachable") and "unreachable" not in text.lower() else text
 
 
@@ -273,9 +276,8 @@ def _found_outside(state: State, name: str, rotations: Iterable[Rotation]) -> li
     if not rotations or name in state.request.give_up:
         return None
     if isinstance(seen, str):
-        return [
-            {"unreachable": True, "changed": False, "msg": f"It is not in this run, and could not be looked at: {seen}"}
-        ]
+        kind = "unreachable" if seen.startswith(("unreachable", "not looked at")) else "failed"
+        return [{kind: True, "changed": False, "msg": f"It is not in this run, and could not be looked at: {seen}"}]
     users = []
     for entry, rotation in [(entry, item) for item in rotations for entry in item.entries]:
         if entry.host != name or entry.absent:

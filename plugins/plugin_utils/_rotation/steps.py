@@ -386,7 +386,7 @@ def notes(state: State) -> tuple[list[str], list[str]]:
         account = state.accounts[rotation.source]
         who = f" ({account.name})" if account.name and account.name not in rotation.users else ""
         server = state.servers.get(rotation.source, rotation.entries[0].server)
-        story = " ".join(state.stories.get(rotation.tokens, ["Nothing was done."]))
+        story = " ".join(state.stories.get(rotation.tokens, [rotation.reason or "Nothing was done."]))
         about = f"{', '.join(rotation.users)}{who}, token {rotation.new or rotation.source} on {server}: {story}"
         (unfinished if rotation.tokens in state.failed else told).append(about)
         if account.expires and rotation.action != "refuse":
