@@ -282,13 +282,13 @@ class Lab:
         """Rotate, with a report and hardly any grace."""
         return self.play("rotate", *more, **{"grace": 0.5, "caveclient_report": str(self.report), **variables})
 
-    def start(self, *more: str, **variables: Any) -> subprocess.Popen[str]:
-        """Start a rotation, and leave it running."""
+    def start(self, *more: str, settings: Mapping[str, str] | None = None, **variables: Any) -> subprocess.Popen[str]:
+        """Start a rotation, and leave it running; ``settings`` are environment variables."""
         variables = {"grace": 0.5, "caveclient_report": str(self.report), **variables}
         return subprocess.Popen(
             command("playbook", *self.arguments("rotate", *more, **variables)),
             cwd=self.folder,
-            env=environment(self.folder, PYTHONUNBUFFERED="1"),
+            env=environment(self.folder, **{"PYTHONUNBUFFERED": "1", **self.settings, **(settings or {})}),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
