@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import sys
@@ -69,6 +70,7 @@ _COLOURS = {
     "warning": constants.COLOR_WARN,
     "ok": constants.COLOR_OK,
 }
+_ROTATION = "rotate"
 _LARGEST_FILE = 256 * 1024 * 1024  # bytes of a report to merge; one of 500 hosts with 50 users has about 15 million
 
 
@@ -100,10 +102,12 @@ class ActionModule(CaveAction):
         else:
             known = ()
             report = self._merged(options, variables)
-        files = Files(options)
+        rotation = report["title"] == _ROTATION
+        files = Files(options, rotation)
         if options["merge"] is None:
             _complete(report, "" if check_mode else files.pending, options["run"] or {}, variables)
         if not check_mode:
+            report["notes"] += [] if rotation else files.left_of_rotation()
             report["unfinished"] += files.write(report, known)
         again = report["run"]["again"] if report["run"] else ""
         _print(_text.table(report, display.columns or 79, page=files.page, again=again))
@@ -158,7 +162,12 @@ class ActionModule(CaveAction):
             time=datetime.now(tz=timezone.utc),
             clean=clean,
             check_mode=check_mode,
-            notes=[*options["notes"], *unknown_variables(names), *_left_alone(results, run, variables)],
+            notes=[
+                *_expiring(results),
+                *options["notes"],
+                *unknown_variables(names),
+                *_left_alone(results, run, variables),
+            ],
             unfinished=options["unfinished"],
         )
         somewhere, nowhere = without_account(_accounts(results))
@@ -214,6 +223,12 @@ def _accounts(results: Mapping[str, list[Any]]) -> Iterator[tuple[str, str, bool
                     user = str(entry.get("user"))
                     if not user.isdigit():  # the number of an owner of files is no name that somebody typed
                         yield host, user, entry["has_account"]
+
+
+def _expiring(results: Mapping[str, list[Any]]) -> list[str]:
+    """Return what the hosts' tasks found of tokens that end by themselves."""
+    found = [result for many in results.values() for result in many if isinstance(result, Mapping)]
+    return [str(sentence) for result in found for sentence in result.get("expiring") or ()]
 
 
 def _asked_nobody(report: Mapping[str, Any]) -> list[str]:
@@ -311,7 +326,8 @@ def _print(lines: Iterable[_text.Line]) -> None:
 class Files:
     """The files of a report: where they are, and what goes into them."""
 
-    def __init__(self, options: Mapping[str, Any]) -> None:
+    def __init__(self, options: Mapping[str, Any], rotation: bool = False) -> None:
+        self._rotation = rotation
         self._folder = Path(options["dest"]) if options["dest"] else None
         self._junit = Path(options["junit"]) if options["junit"] else None
         if options["pending"]:
@@ -352,6 +368,8 @@ class Files:
             writers.append(partial(_write, self._junit, to_junit(report)))
         if self._pending:
             writers.append(partial(self._write_pending, self._pending, report, known))
+            if self._rotation:
+                writers.append(partial(self._write_pending, _of_rotation(self._pending), report, known))
         return list(dict.fromkeys(filter(None, map(_message_of, writers))))
 
     @staticmethod
@@ -364,22 +382,47 @@ class Files:
             _write(place / "report.html", to_html(report).encode("utf-8"))
         replace_link(folder / "latest", kept.name)
 
-    @staticmethod
-    def _write_pending(path: Path, report: Mapping[str, Any], known: Collection[str]) -> None:
-        """Write the hosts that are not done, one a line. Those of an earlier run that this one left out stay in it."""
+    def left_of_rotation(self) -> list[str]:
+        """Return a note on the hosts that a rotation has left, which that alone can finish."""
+        left: list[str] = []
+        with contextlib.suppress(CaveError):  # writing it says so
+            left = _names_in(_of_rotation(self._pending)) if self._pending else []
+        if not left:
+            return []
+        command = f"ansible-playbook connectomics.cave.rotate --limit @{self._pending}"
+        return [
+            f"A rotation is not finished on {_text.shortened(left, 8)}. Finish it with the options it had: {command}"
+        ]
+
+    def _write_pending(self, path: Path, report: Mapping[str, Any], known: Collection[str]) -> None:
+        """Write the hosts that are not done, one a line.
+
+        Those of an earlier run that this one left out stay in it, and those of a rotation until a rotation is done with
+        them: a host on which the old token works is fine for everybody else.
+        """
         left_out = set(known) - {host["name"] for host in report["hosts"]}
-        try:
-            earlier = path.read_text(encoding="utf-8").split("\n")
-        except FileNotFoundError:
-            earlier = []
-        except (OSError, ValueError) as error:
-            raise CaveError(f"{path} cannot be read: {error}. Remove it, or name another file.") from error
-        waiting = _model.hosts_in(report, "failed", "pending")
-        waiting += [name for name in earlier if name in left_out]
+        waiting = {*_model.hosts_in(report, "failed", "pending"), *(set(_names_in(path)) & left_out)}
+        if not self._rotation:
+            waiting |= {name for name in _names_in(_of_rotation(path)) if not known or name in known}
         if not waiting:
             remove_file(path)
             return
         _write(path, "".join(f"{name}\n" for name in sorted(waiting, key=_model.natural_key)).encode("utf-8"))
+
+
+def _of_rotation(pending: Path) -> Path:
+    """Return where the hosts stand that a rotation has left."""
+    return pending.with_name(f"{pending.name}.rotate")
+
+
+def _names_in(path: Path) -> list[str]:
+    """Return the hosts in a file, one a line. Raises CaveError."""
+    try:
+        return path.read_text(encoding="utf-8").split()
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise CaveError(f"{path} cannot be read: {error}. Remove it, or name another file.") from error
 
 
 def _message_of(work: Callable[[], None]) -> str:

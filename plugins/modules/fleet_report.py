@@ -92,6 +92,8 @@ options:
       - A file on the controller for the names of the hosts that failed or are pending, one a line.
         C(ansible-playbook --limit @FILE) takes it.
       - A host that is named in it already, and that this run left out, stays in it. It is removed when no host is left.
+      - A host that the playbook C(rotate) has left stays in it until C(rotate) is done with it; a file of the same name
+        with C(.rotate) added lists these.
       - When it is not given, it is the file C(pending) in O(dest).
     type: path
   fail:

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from ansible.parsing.vault import VaultLib, VaultSecret
 from ansible_run import Run, ansible
-from lab import PASSWORD, USER, Lab
+from lab import PASSWORD, USER, Lab, recap
 
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
 from cave_server import CaveServer
@@ -211,6 +211,26 @@ def test_a_pending_host_is_finished_days_later_with_the_token_that_was_made(cave
     assert pending(lab) == []
 
 
+def test_what_a_rotation_has_left_is_pending_until_a_rotation_is_done_with_it(cave: CaveServer, tmp_path: Path) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice", ws2="alice")
+    old = lab.persons["alice"].token
+    lab.variables["caveclient_report"] = str(lab.report)
+    lab.switch_off("ws1")
+    assert lab.rotate(strategy="overlap").status == 2
+    lab.switch_on("ws1")
+    for playbook, options in (("verify", ()), ("audit", ()), ("provision", ("--tags", "token"))):
+        run = lab.play(playbook, *options)
+        assert "A rotation is not finished on ws1" in said(run)
+        assert pending(lab) == ["ws1"]
+        assert old in lab.tokens()
+    run = lab.rotate("--limit", f"@{lab.report / 'pending'}", strategy="overlap")
+    assert run.ok, run.output
+    assert lab.tokens() == [lab.stored()] != [old]
+    run = lab.play("verify")
+    assert "A rotation is not finished" not in said(run)
+    assert sorted(path.name for path in lab.report.glob("pending*")) == []
+
+
 def test_a_host_that_is_given_up_holds_up_nothing_and_is_named(cave: CaveServer, tmp_path: Path) -> None:
     lab = make_lab(tmp_path, cave, ws1="alice", hpc1="alice")
     old = lab.persons["alice"].token
@@ -304,17 +324,16 @@ def test_a_host_that_only_others_use_need_not_be_there(cave: CaveServer, tmp_pat
 
 def test_a_canary_that_fails_once_and_is_saved_then_is_done(cave: CaveServer, tmp_path: Path) -> None:
     lab = make_lab(tmp_path, cave, ws1="alice", ws2="alice")
-    lab.write_vault({"vault_cave_token_alice": cave.make_token("alice")})
+    old = lab.persons["alice"].token
     lab.variables.update(caveclient_retries=0)
-    path = lab.secrets("ws1")
-    path.chmod(0o700)
-    (path / "cave-secret.json").write_text("{")
-    run = lab.rotate()
-    assert run.status == 2
-    assert lab.saved("ws2") == lab.stored()
-    (path / "cave-secret.json").unlink()
-    run = lab.rotate()
+    # Before the canary, the controller asks three times about the old token, and each host once.
+    cave.set_fault("/auth/api/v1/user/cache", "status", status=500, skip=5, times=1)
+    run = lab.rotate(strategy="overlap")
+    assert recap(run.output)["ws1"]["rescued"] == 1, run.output
     assert run.ok, run.output
+    assert lab.tokens() == [lab.stored()] != [old]
+    assert [lab.saved(host) for host in lab.hosts] == [lab.stored()] * 2
+    assert "2 workstations ok" in run.output
 
 
 def test_a_server_that_fails_while_uses_are_looked_for_leaves_a_report_and_the_old_token(
@@ -443,8 +462,27 @@ def test_provision_after_a_rotation_in_the_same_run_takes_the_new_token(cave: Ca
     assert lab.saved("ws1") == lab.stored()
 
 
-def test_a_token_that_will_expire_is_named_first(cave: CaveServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("playbook", ["rotate", "provision"])
+def test_a_token_that_will_expire_is_named_first_and_asked_about_once(
+    cave: CaveServer, tmp_path: Path, playbook: str
+) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice", ws2="alice", ws3="alice", ws4="bob")
+    lab.write_vault({"vault_cave_token_alice": cave.log_in("alice"), "vault_cave_token_bob": lab.persons["bob"].token})
+    lab.offer_caveclient()
+    cave.clear_requests()
+    run = lab.play(playbook, *(["--tags", "token"] if playbook == "provision" else []))
+    assert run.ok, run.output
+    notes = [line for line in run.output.splitlines() if line.startswith("NOTE")]
+    assert "it comes from a browser's login, and ends by itself within a week" in notes[0] + said(run)
+    assert notes[0].split()[1].startswith(USER), notes
+    assert run.output.count("comes from a browser's login") == 1
+    assert len(cave.requests("/auth/api/v1/user/token")) == 2
+
+
+def test_provision_does_not_fail_where_nobody_can_say_whether_a_token_expires(cave: CaveServer, tmp_path: Path) -> None:
     lab = make_lab(tmp_path, cave, ws1="alice")
-    lab.write_vault({"vault_cave_token_alice": cave.log_in("alice")})
-    run = lab.rotate()
-    assert "it comes from a browser's login, and ends by itself within a week" in said(run)
+    lab.write_vault({"vault_cave_token_alice": cave.make_token("alice")})
+    cave.set_fault("/auth/api/v1/user/token", "status", status=500)
+    run = lab.play("provision", "--tags", "token")
+    assert run.ok, run.output
+    assert lab.saved("ws1") == lab.stored()

@@ -42,6 +42,17 @@ def test_no_fact_is_set_once_for_several_hosts(path: Path) -> None:
     assert shared == []
 
 
+@pytest.mark.parametrize("path", [path for path in FILES if "roles" not in path.parts], ids=lambda path: path.name)
+def test_no_setting_of_a_site_changes_how_hosts_take_turns_or_stop_each_other(path: Path) -> None:
+    """A task cannot run once for all with the strategy free, and any_errors_fatal lets one host stop the others."""
+    plays = [play for play in yaml.safe_load(path.read_text(encoding="utf-8")) if "hosts" in play]
+    loose = [
+        play["name"] for play in plays if (play.get("strategy"), play.get("any_errors_fatal")) != ("linear", False)
+    ]
+
+    assert loose == []
+
+
 def test_what_a_report_reads_is_forgotten_before_it_is_found_anew() -> None:
     [forget] = [
         task["ansible.builtin.set_fact"]
