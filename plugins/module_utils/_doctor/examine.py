@@ -35,6 +35,7 @@ class Examination(NamedTuple):
 
     host: str
     user: str
+    home: str
     server: str
     files: Mapping[str, Any]
     """As ``saved_token_info`` returns it for a user."""
@@ -62,9 +63,12 @@ def examine(question: Question, offline: bool) -> Examination:
     me = _users.current_user()
     files = saved_token_info.run(_info_params(me.pw_name, question))["users"][0]
     access = None if offline else _access(me.pw_name, question)
-    return Examination(
-        socket.gethostname(), me.pw_name, question.server, files, access, session.notes(os.environ, me.pw_dir)
-    )
+    if access is not None and access["verdict"] == "invalid_token":
+        # Another token that lies there may be the good one.
+        files = saved_token_info.run({**_info_params(me.pw_name, question), "validate": True})["users"][0]
+    notes = session.notes(os.environ, me.pw_dir)
+    home = me.pw_dir.rstrip("/")
+    return Examination(socket.gethostname(), me.pw_name, home, question.server, files, access, notes)
 
 
 def token_sent(user: str, question: Question) -> str | None:
@@ -90,9 +94,9 @@ def _access(user: str, question: Question) -> Mapping[str, Any]:
     return user_found
 
 
-def _cloud_volume_dir() -> str:
-    """Return the variable of this session, which is what programs that are started here go by."""
-    return os.environ.get("CLOUD_VOLUME_DIR", "")
+def _cloud_volume_dir() -> str | None:
+    """Return the variable of this session; None without it: then the person's startup files say what others have."""
+    return os.environ.get("CLOUD_VOLUME_DIR") or None
 
 
 def _info_params(user: str, question: Question) -> dict[str, Any]:

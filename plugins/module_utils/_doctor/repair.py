@@ -38,7 +38,7 @@ def save(token: str, question: Question) -> Mapping[str, Any]:
         "validate": True,
         "stale": "update",
         "secrets_dir": None,
-        "cloud_volume_dir": os.environ.get("CLOUD_VOLUME_DIR", ""),
+        "cloud_volume_dir": os.environ.get("CLOUD_VOLUME_DIR") or None,
         "mode": "0600",
         "group": None,
         "on_malformed": "replace",

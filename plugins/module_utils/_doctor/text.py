@@ -16,6 +16,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._doctor.words im
 
 OK, NOTE, WRONG = "ok", "note", "WRONG"
 _COLUMNS = 80
+_BEHIND = {"netrc_overrides_token": "client_error", "wrong_owner": "malformed_file"}
 _COLOURS = {OK: "32", NOTE: "33", WRONG: "31"}
 
 
@@ -38,10 +39,18 @@ def advice(found: Examination) -> list[Advice]:
     verdicts = (
         [found.access, *found.access.get("datastacks", []), *found.access.get("services", [])] if found.access else []
     )
-    asked = [words.on_verdict(verdict, page) for verdict in verdicts if "verdict" in verdict]
-    problems = [words.on_problem(problem) for problem in found.files.get("problems", [])]
+    problems = found.files.get("problems", [])
+    # The problem that is behind a verdict says what to do.
+    explained = {_BEHIND.get(problem["code"], "") for problem in problems}
+    asked = [
+        words.on_verdict(verdict, page)
+        for verdict in verdicts
+        if "verdict" in verdict and verdict["verdict"] not in explained
+    ]
+    works = (found.access or {}).get("verdict") == "ok"
+    about_files = [words.on_problem(problem, works) for problem in problems]
     failed = [Advice(words.YOURS, str(found.files["msg"]))] if found.files.get("failed") else []
-    return list(dict.fromkeys([*failed, *filter(None, asked), *problems]))
+    return list(dict.fromkeys([*failed, *filter(None, asked), *about_files]))
 
 
 def exit_status(found: Examination) -> int:
@@ -61,12 +70,13 @@ def as_text(found: Examination, version: str, colours: bool, guide: str) -> str:
     lines = [f"cave-doctor {version} on {found.host} for {found.user}", ""]
     for line in findings(found):
         state = f"\x1b[{_COLOURS[line.state]}m{line.state:<5}\x1b[0m" if colours else f"{line.state:<5}"
-        first, *more = textwrap.wrap(f"{line.about}: {line.text}", _COLUMNS - 7, break_on_hyphens=False) or [""]
+        text = f"{line.about}: {line.text}".replace(f"{found.home}/", "~/")
+        first, *more = textwrap.wrap(text, _COLUMNS - 7, break_on_hyphens=False) or [""]
         lines += [f"{state}  {first}", *(f"{'':7}{rest}" for rest in more)]
     lines.append("")
     for item in advice(found):
         lines += textwrap.wrap(
-            f"{item.whose}: {item.text}",
+            f"{item.whose}: {item.text}".replace(f"{found.home}/", "~/"),
             _COLUMNS,
             subsequent_indent="  ",
             break_on_hyphens=False,
@@ -91,6 +101,11 @@ def for_administrator(found: Examination, version: str) -> str:
         for file in found.files.get("files", [])
     ]
     lines += [f"- remedy: {problem['code']}: {problem['remedy']}" for problem in found.files.get("problems", [])]
+    access = found.access or {}
+    remedies = {
+        f"- remedy: {part['verdict']}: {part['remedy']}" for part in [access, *_parts(access)] if part.get("remedy")
+    }
+    lines += sorted(remedies)
     return "\n".join(lines)
 
 
@@ -109,7 +124,7 @@ def _token(found: Examination) -> Iterator[Line]:
         return
     senders: dict[str, list[str]] = {}
     for reader in found.files.get("readers", []):
-        senders.setdefault(reader["fingerprint"] or "", []).append(f"{reader['reader']} to {reader['host']}")
+        senders.setdefault(reader["fingerprint"] or "no token", []).append(f"{reader['reader']} to {reader['host']}")
     for sent, named in senders.items():
         yield Line(
             OK if len(senders) == 1 and sent != "no token" else WRONG,

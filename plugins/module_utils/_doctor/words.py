@@ -12,36 +12,32 @@ YOURS, ADMINISTRATORS, CAVES = "Yours", "Your administrator's", "CAVE's"
 EXIT_STATUS = {YOURS: 1, ADMINISTRATORS: 3, CAVES: 4}
 """The program's exit status by whose trouble it is; 0 where all is well, 2 for wrong use of the program."""
 
-_WHOSE = {
-    "no_token": YOURS,
-    "malformed_file": YOURS,
-    "invalid_token": YOURS,
-    "netrc_overrides_token": YOURS,
-    "missing_tos": YOURS,
-    "missing_permission": YOURS,
-    "unknown_datastack": YOURS,
-    "not_a_cave_server": ADMINISTRATORS,
-    "unreachable": ADMINISTRATORS,
-    "tls_error": ADMINISTRATORS,
-    "service_blocked": ADMINISTRATORS,
-    "incompatible_client": ADMINISTRATORS,
-    "client_error": ADMINISTRATORS,
-    "rate_limited": CAVES,
-    "server_error": CAVES,
-    "service_down": CAVES,
-}
+_SEND = "send them what this prints: cave-doctor --ask-admin"
+_WAIT = "nothing to do but wait (cave-doctor --wait tries until it works)."
 _SAVE_ONE = "copy the token from {page} and run: cave-doctor token"
 _ADVICE = {
-    "no_token": _SAVE_ONE,
-    "invalid_token": _SAVE_ONE,
-    "malformed_file": "run: cave-doctor --fix",
-    "missing_tos": "log in and accept the terms of service: {url}",
-    "unknown_datastack": "check the name; cave-doctor NAME tries another one.",
-    "rate_limited": "wait a minute, then try again (cave-doctor --wait tries until it works).",
-    "server_error": "nothing to do but wait (cave-doctor --wait tries until it works).",
-    "service_down": "nothing to do but wait (cave-doctor --wait tries until it works).",
+    "no_token": (YOURS, _SAVE_ONE),
+    "malformed_file": (YOURS, "run: cave-doctor --fix"),
+    "invalid_token": (YOURS, _SAVE_ONE),
+    "missing_tos": (YOURS, "log in and accept the terms of service: {url}"),
+    "missing_permission": (YOURS, ""),
+    "unknown_datastack": (YOURS, "check the name; cave-doctor NAME tries another one."),
+    "not_a_cave_server": (
+        ADMINISTRATORS,
+        f"something else answers in its place. Open a web page: the network may want you to log in. If not, {_SEND}",
+    ),
+    "unreachable": (ADMINISTRATORS, f"check that this computer is online; if it is, {_SEND}"),
+    "tls_error": (ADMINISTRATORS, f"this computer does not trust what answers: {_SEND}"),
+    "service_blocked": (ADMINISTRATORS, f"a firewall may be in the way: {_SEND}"),
+    "service_down": (CAVES, _WAIT),
+    "incompatible_client": (ADMINISTRATORS, f"the installed programs do not fit: {_SEND}"),
+    "rate_limited": (CAVES, "wait a minute, then try again (cave-doctor --wait tries until it works)."),
+    "server_error": (CAVES, _WAIT),
+    "client_error": (ADMINISTRATORS, _SEND),
 }
-_FOR_THE_ADMINISTRATOR = "ansible-playbook "
+"""Whose trouble each verdict is, and what to do; empty: as the verdict's remedy says, which is for persons then."""
+_FOR_THE_ADMINISTRATOR = ("ansible-playbook ", "sudo ", "kubectl ")
+_BY_SAVING = "ansible-playbook connectomics.cave.provision --tags token"
 
 
 class Advice(NamedTuple):
@@ -61,29 +57,34 @@ def on_verdict(verdict: Mapping[str, Any], token_page: str) -> Advice | None:
     code = verdict["verdict"]
     if code == "ok":
         return None
-    whose = _WHOSE.get(code, ADMINISTRATORS)
-    text = _ADVICE.get(code, "").format(page=token_page, url=verdict.get("url") or verdict.get("server", ""))
-    if not text:
-        text = str(verdict.get("remedy") or verdict["message"])
-    return Advice(whose, text)
+    whose, text = _ADVICE.get(code, (ADMINISTRATORS, _SEND))
+    said = text.format(page=token_page, url=verdict.get("url") or verdict.get("server", ""))
+    return Advice(whose, said or str(verdict.get("remedy") or verdict["message"]))
 
 
-def on_problem(problem: Mapping[str, str]) -> Advice:
-    """Return what to do about a problem of the user's files (as ``saved_token_info`` returns it)."""
+def on_problem(problem: Mapping[str, str], works: bool) -> Advice:
+    """Return what to do about a problem of the user's files.
+
+    Args:
+        problem: as ``saved_token_info`` returns it.
+        works: whether the server accepts the token that is sent.
+    """
     remedy = problem["remedy"]
-    if remedy.startswith(_FOR_THE_ADMINISTRATOR) or is_fixable(problem):
+    if needs_saving(problem) and not works:
+        return Advice(YOURS, "run: cave-doctor token")
+    if needs_saving(problem) or is_fixable(problem):
         return Advice(YOURS, "run: cave-doctor --fix")
-    if remedy.startswith("sudo "):
-        return Advice(ADMINISTRATORS, f"ask them to run: {remedy}")
+    if remedy.startswith(_FOR_THE_ADMINISTRATOR):
+        return Advice(ADMINISTRATORS, _SEND)
     return Advice(YOURS, f"run: {remedy}")
 
 
 def is_fixable(problem: Mapping[str, str]) -> bool:
     """Return whether the person may run the remedy themselves: it is a command that needs no other account."""
     remedy = problem["remedy"]
-    return bool(remedy) and not remedy.startswith((_FOR_THE_ADMINISTRATOR, "sudo ", "unset "))
+    return bool(remedy) and not remedy.startswith((*_FOR_THE_ADMINISTRATOR, "unset "))
 
 
 def needs_saving(problem: Mapping[str, str]) -> bool:
     """Return whether the remedy is to save the token anew, which the administrator does by provisioning."""
-    return problem["remedy"].startswith(_FOR_THE_ADMINISTRATOR) and "--tags token" in problem["remedy"]
+    return problem["remedy"].startswith(_BY_SAVING)
