@@ -247,7 +247,7 @@ class _Step:
 
     def canary(self) -> dict[str, Any]:
         """Return what the hosts of this batch get, of the tokens that no canary has yet."""
-        _steps.note_stored(self.state, self.options["stored"])
+        _steps.note_stored(self.state, self.options["stored"], self._read_back)
         hosts = self.variables["ansible_play_hosts_all"]
         todo = self._todo(hosts, self._canaries(), first=True)
         batch = self.variables["ansible_play_batch"]
@@ -255,9 +255,17 @@ class _Step:
 
     def roll_out(self) -> dict[str, Any]:
         """Return what each host gets."""
-        _steps.note_stored(self.state, self.options["stored"])
+        _steps.note_stored(self.state, self.options["stored"], self._read_back)
         hosts = self._todo(self.state.request.hosts, self._canaries())
         return {"hosts": hosts, "state": seal_state(self.state)}
+
+    def _read_back(self, rotation: Rotation) -> set[str]:
+        """Return which tokens the variables give now to the entries of a rotation, on the first host that has it."""
+        name = rotation.hosts[0]
+        host = read_host(name, self.hostvars[name], partial(self._entries, name))
+        mine = {entry.number for entry in rotation.entries if entry.host == name}
+        unreadable = {message for user, message in host.problems if user is None or user in rotation.users}
+        return unreadable | {item.entry.token for item in host.held if item.entry.number in mine}
 
     def _todo(
         self, hosts: Iterable[str], results: Mapping[str, Mapping[str, Any] | None], first: bool = False

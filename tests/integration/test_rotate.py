@@ -209,20 +209,64 @@ def test_without_a_place_for_a_new_token_none_is_made(lab: Lab) -> None:
     assert_untouched(lab, old)
 
 
-def test_the_labs_own_tasks_can_store_the_new_token(lab: Lab) -> None:
-    old = lab.persons["alice"].token
-    safe = lab.folder / "safe"
-    (lab.folder / "store.yml").write_text(
-        "- ansible.builtin.copy:\n"
-        "    content: \"{{ lookup('connectomics.cave.rotated_token', caveclient_rotated.sealed) }}\"\n"
-        f"    dest: {safe}\n    mode: '0600'\n  no_log: true\n"
-    )
-    run = lab.rotate(strategy="overlap", store_tasks=str(lab.folder / "store.yml"))
+STORE = """
+- name: Set a fact as playbooks do
+  ansible.builtin.set_fact:
+    entry: "{{ caveclient_rotated.users | first }}-{{ caveclient_rotated.given }}"
+  run_once: true
+- name: Look who runs this, and where
+  ansible.builtin.command: sh -c 'echo "$HOME"'
+  register: who
+  changed_when: false
+- name: Keep it
+  ansible.builtin.copy:
+    content: "TOKEN\\n"
+    dest: "{{ inventory_dir }}/safe-{{ entry }}"
+    mode: "0600"
+  when: who is success and who.stdout == lookup('ansible.builtin.env', 'HOME')
+  delegate_to: localhost
+  no_log: true
+"""
+OPENED = "{{ lookup('connectomics.cave.rotated_token', caveclient_rotated.sealed) }}"
+
+
+def with_safes(cave: CaveServer, folder: Path) -> Lab:
+    """A lab whose tokens are in files that Ansible reads each time."""
+    lab = Lab(folder, cave, {"ws1": "alice", "ws2": "bob", "ws3": "alice"})
+    for host, person in lab.people.items():
+        token = lab.persons[person].token
+        lab.save(token, host)
+        (folder / f"safe-{USER}-{fingerprint(token)}").write_text(token)
+        lab.hosts[host]["safe"] = f"safe-{USER}-{fingerprint(token)}"
+    entry = {"user": USER, "token": "{{ lookup('ansible.builtin.file', inventory_dir ~ '/' ~ safe) }}"}
+    lab.variables["caveclient_tokens"] = [entry]
+    return lab
+
+
+def test_the_labs_own_tasks_store_each_new_token_with_what_tasks_usually_do(cave: CaveServer, tmp_path: Path) -> None:
+    lab = with_safes(cave, tmp_path)
+    (lab.folder / "store.yml").write_text(STORE.replace("TOKEN", OPENED))
+    run = lab.rotate(strategy="overlap", store_tasks="store.yml", other_person=True)
     assert run.ok, run.output
-    (new,) = lab.tokens()
-    assert safe.read_text() == new
-    assert [lab.saved(host) for host in lab.hosts] == [new] * 3
-    assert lab.stored() == old
+    for host, person in lab.people.items():
+        (new,) = lab.tokens(person)
+        assert new != lab.persons[person].token
+        assert lab.saved(host) == new
+        assert (lab.folder / str(lab.hosts[host]["safe"])).read_text() == f"{new}\n"
+        assert lab.stored(person) == lab.persons[person].token
+
+
+def test_a_store_that_gives_something_else_than_was_stored_stops_the_token_before_any_host_has_it(
+    cave: CaveServer, tmp_path: Path
+) -> None:
+    lab = with_safes(cave, tmp_path)
+    (lab.folder / "store.yml").write_text(STORE.replace("TOKEN", "f" * 32))
+    run = lab.rotate(strategy="overlap", store_tasks="store.yml", other_person=True)
+    assert run.status == 2
+    assert f"what caveclient_tokens gives now is {fingerprint('f' * 32)}" in said(run.output)
+    for host, person in lab.people.items():
+        old = lab.persons[person].token
+        assert (lab.saved(host), old in lab.tokens(person)) == (old, True)
 
 
 def test_when_the_labs_own_tasks_fail_no_host_gets_the_new_token_and_the_next_run_stores_it(lab: Lab) -> None:

@@ -226,19 +226,29 @@ def _fingerprints(tokens: Iterable[Listed]) -> str:
     return ", ".join(item.token for item in tokens)
 
 
-def note_stored(state: State, stored: Iterable[str]) -> None:
-    """Note which tokens the user's own tasks have stored; the others are given to no host."""
+def note_stored(state: State, stored: Iterable[str], read_back: Callable[[Rotation], set[str]]) -> None:
+    """Note which tokens the user's own tasks have stored; the others are given to no host.
+
+    ``read_back`` returns which tokens the variables give now. Where they come from a file that Ansible read when the
+    run began, that is still the old one, and says nothing.
+    """
     stored = set(stored)
     for index, rotation in enumerate(state.rotations):
         if rotation.tokens not in state.unstored:
             continue
+        why = "the tasks of caveclient_rotate_store_tasks failed."
         if rotation.new in stored:
-            state.tell(rotation, "The lab's own tasks have stored it.")
-            continue
+            given = {rotation.new, *rotation.tokens, *(item.token for item in rotation.old)}
+            wrong = sorted(read_back(rotation) - given)
+            if not wrong:
+                state.tell(rotation, "The lab's own tasks have stored it.")
+                continue
+            why = (
+                "the tasks of caveclient_rotate_store_tasks ended well, but what caveclient_tokens gives now is "
+                f"{', '.join(wrong)}. Correct the tasks, or the lookup that reads the store."
+            )
         text = description(state.request.name, rotation.source, state.request.revoke == "never")
-        message = _lost(
-            state.servers[rotation.source], text, "the tasks of caveclient_rotate_store_tasks failed."
-        ).message
+        message = _lost(state.servers[rotation.source], text, why).message
         state.rotations[index] = replace(rotation, action="refuse", reason=message, old=())
         state.tell(rotation, message, failed=True)
     state.unstored.clear()

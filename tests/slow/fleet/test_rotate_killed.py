@@ -163,7 +163,7 @@ def cycle(lab: Lab, name: str, strikes: list[Strike]) -> list[str]:
 
 
 def strikes_of(number: int, count: int) -> list[Strike]:
-    """Return the strikes of a cycle of the long run: the moments follow each other, and then come some that are drawn."""
+    """Return the strikes of a cycle of the long run: the next moment in turn, and then some that are drawn."""
     draw = random.Random(number)  # noqa: S311 (a draw, no secret)
     places = [1 + number % count, *(draw.randint(1, count) for _again in range(number % 4))]
     return [Strike(WHAT[(number + turn) % 4], "", place, draw.uniform(0, 0.8)) for turn, place in enumerate(places)]
