@@ -305,13 +305,14 @@ def _result(
     else:
         message = f"Stored {options['user']}'s token {mark}{whose} as {store.name} in {change.path}, encrypted."
         if change.previous_fingerprint:
-            message += f" Hosts that have the old one, {change.previous_fingerprint}, get it from provision."
+            message += f" Hosts that have the old one, {change.previous_fingerprint}, get it from rotate."
     lines = [message]
     if change is not None:
+        goes_out = "rotate" if change.previous_fingerprint else "provision --tags token"
         lines += [
             "In caveclient_tokens it is:",
             f'  - user: {options["user"]}\n    token: "{{{{ {store.template} }}}}"',
-            "and goes out with: ansible-playbook connectomics.cave.provision --tags token",
+            f"and goes out with: ansible-playbook connectomics.cave.{goes_out}",
         ]
     display.display("\n" + "\n".join(lines) + "\n")
     return {

@@ -244,7 +244,8 @@ def test_a_dead_token_in_the_vault_is_replaced(desk: Desk) -> None:
     terminal.expect_exact(f"The vault has the token {fingerprint(old)}, which does not work any more")
     hand_over(desk, terminal, new)
     answer(terminal, "Store it for alice")
-    terminal.expect_exact(f"Hosts that have the old one, {fingerprint(old)}, get it from provision")
+    terminal.expect_exact(f"Hosts that have the old one, {fingerprint(old)}, get it from rotate")
+    terminal.expect_exact("goes out with: ansible-playbook connectomics.cave.rotate")
     assert desk.finish(terminal) == 0, desk.screen
     assert desk.stored() == new
 

@@ -152,7 +152,7 @@ def _common_verdict(answer: Answer, server: str, token: str) -> Verdict | None:
         message = f"{server} does not accept the token {named}: it was replaced, revoked, or is of another server."
         remedy = (
             f"Take the current token from {token_page(server)}, put it into the vault, and send it to every host: "
-            "ansible-playbook connectomics.cave.provision"
+            "ansible-playbook connectomics.cave.rotate"
         )
         return Verdict("invalid_token", message, remedy, server, url=token_page(server))
     if status == 407:

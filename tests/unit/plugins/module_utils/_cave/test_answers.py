@@ -207,7 +207,7 @@ def test_an_invalid_token_names_its_fingerprint_and_the_token_page() -> None:
     assert fingerprint(TOKEN) in verdict.message
     assert verdict.url == token_page(SERVER) == f"{SERVER}/sticky_auth/settings/tokens"
     assert verdict.url in verdict.remedy
-    assert "ansible-playbook connectomics.cave.provision" in verdict.remedy
+    assert "ansible-playbook connectomics.cave.rotate" in verdict.remedy
 
 
 def test_a_missing_permission_names_the_dataset_that_the_server_names() -> None:
