@@ -257,7 +257,8 @@ def datastack_verdict(answer: Answer, server: str, datastack: str, token: str) -
             local_server=_plain(record.get("local_server"), token),
             table=segmentation.rpartition("/")[2] if segmentation.startswith("graphene://") else "",
             volume=_plain(volume.get("name") if isinstance(volume, dict) else "", token),
-            addresses=addresses_in(record),
+            # A server that echoes the token does not get it passed on.
+            addresses=tuple(item for item in addresses_in(record) if not token or token not in item[1]),
         )
     found = error_of(answer, token)
     if found.error == "invalid_table_id" or (answer.status == 404 and answer.claims_json):
