@@ -17,8 +17,8 @@ short_description: Say who holds a token, without the tokens
 version_added: 0.1.0
 author: connectomics.cave contributors (@connectomics)
 description:
-  - Takes a list like C(caveclient_tokens), and returns it without the tokens and without the entries whose token shall
-    be absent, as the option O(connectomics.cave.verify_access#module:users) wants it.
+  - Takes a list like C(caveclient_tokens), and returns it without the tokens and without the entries with
+    C(state=absent), as the option O(connectomics.cave.verify_access#module:users) takes it.
 options:
   _input:
     description: Mappings with C(user), C(token) and, optionally, C(server), C(datastacks), C(key) and C(state).

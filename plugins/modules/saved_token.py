@@ -134,7 +134,7 @@ options:
         the variable is taken. A leading C(~/) is the user's home. Give an empty string to use none.
     type: str
   mode:
-    description: The mode of the secrets files, in octal. One that lets everybody in is refused.
+    description: The mode of the secrets files, in octal. One that lets others read them is refused.
     type: raw
     default: "0600"
   group:

@@ -40,7 +40,7 @@ class Terminal(Protocol):
 
 
 class Person(NamedTuple):
-    """Whose token it shall be, and for what."""
+    """Whose token it is, and for what."""
 
     user: str
     server: str
@@ -80,7 +80,7 @@ class Enrolment:
 
     Args:
         terminal: the person.
-        person: whose token it shall be.
+        person: whose token it is.
         prove: asks the server.
         show: opens a page, None where there is no desktop.
         tokens: what else is known of tokens; None: nothing.
@@ -140,7 +140,7 @@ class Enrolment:
             lines = [
                 f"{self._person.user} needs an account. In a browser, in this order:",
                 "",
-                "  1. Log in once, with the Google account that shall be used for CAVE:",
+                "  1. Log in once, with the Google account that you use for CAVE:",
                 f"     {log_in}",
                 f"  2. Accept the terms of service{terms}. The address of the form is shown here, as soon as",
                 "     the server says which terms are owed.",

@@ -13,7 +13,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 
 def is_template(value: object) -> bool:
-    """Tell whether a value is known only when a playbook runs."""
+    """Return whether a value is known only when a playbook runs."""
     return "{{" in json.dumps(value, default=str)
 
 

@@ -124,7 +124,7 @@ def test_yaml_is_a_playbook_an_inventory_or_variables_that_are_known(
 
 
 def is_inventory(content: dict[str, Any]) -> bool:
-    """Tell whether it is groups of hosts."""
+    """Return whether it is groups of hosts."""
     return all(isinstance(group, dict) and group.keys() & {"hosts", "children"} for group in content.values())
 
 

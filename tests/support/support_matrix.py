@@ -75,7 +75,7 @@ def cells(core: Core) -> list[Cell]:
 
 
 def supported(cell: Cell) -> bool:
-    """Tell whether its ansible-core supports the Python of the managed host."""
+    """Return whether its ansible-core supports the Python of the managed host."""
     return cell.python in {**CORES, PREVIEW.version: PREVIEW}[cell.core].managed
 
 

@@ -107,7 +107,7 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def is_on_the_host(module: str) -> bool:
-    """Tell whether a Python without any package can import it, once Ansible has sent the module there."""
+    """Return whether a Python without any package can import it, once Ansible has sent the module there."""
     return module.startswith((PRIVATE, "ansible.module_utils.")) or module.partition(".")[0] in sys.stdlib_module_names
 
 

@@ -327,7 +327,7 @@ def _mode_and_group(params: Mapping[str, Any]) -> tuple[int, int | None]:
             raise CaveError(f"This host has no group {params['group']!r}. Create it, or correct the name.") from None
     if mode & ~0o660:
         raise CaveError(
-            f"The mode {mode:04o} (octal) lets everybody in, or is not that of a file. Use '0600', in quotes."
+            f"The mode {mode:04o} (octal) lets others read the file, or is no file mode. Use '0600', in quotes."
         )
     if mode & 0o070 and group is None:
         raise CaveError(f"The mode {mode:04o} lets a group in, but no group is given. Name the group, or use 0600.")

@@ -42,7 +42,7 @@ def failure_verdict(failure: HttpError, server: str) -> Verdict:
     elif failure.kind == "proxy":
         remedy = "Check https_proxy, http_proxy and no_proxy in the environment of the task."
     elif failure.kind == "cut":
-        remedy = f"Try again; if it stays so, look for a firewall or proxy between this host and {host}."
+        remedy = f"Try again; if the error persists, look for a firewall or proxy between this host and {host}."
     else:
         remedy = f"Check that this host reaches it (firewall; proxy: set https_proxy): curl -sS {server}/auth/version"
     return Verdict("unreachable", message, remedy, server)
@@ -169,7 +169,7 @@ def _common_verdict(answer: Answer, server: str, token: str) -> Verdict | None:
     if status >= 500:
         message = f"{server} has an internal problem: status {status}{_says(found)}."
         return Verdict(
-            "server_error", message, "Run it again later; if it stays so, tell the server's operator.", server
+            "server_error", message, "Run it again later; if the error persists, tell the server's operator.", server
         )
     if found.error == "missing_tos":
         return tos_verdict(
@@ -211,7 +211,7 @@ def _redirect_verdict(answer: Answer, server: str, token: str) -> Verdict:
 def not_cave_verdict(answer: Answer, server: str, expected: str) -> Verdict:
     if answer.status == 200 and answer.claims_json and not _is_json(answer):
         message = f"The answer of {server} is broken off: {len(answer.body)} bytes that are not complete JSON."
-        return Verdict("server_error", message, "Run it again; if it stays so, tell the server's operator.", server)
+        return Verdict("server_error", message, "Run it again; if the error persists, tell the server's operator.", server)
     kind = clean_text(answer.headers.get("content-type", ""), limit=60) or "no content type"
     packed = clean_text(answer.headers.get("content-encoding", ""), limit=30)
     what = "a web page" if answer.content_type == "text/html" else kind + (f", packed as {packed}" if packed else "")
@@ -357,7 +357,7 @@ def unknown_datastack_verdict(
         "server_error",
         f"The info service of {server} says that it does not know datastack {datastack}, and the auth server knows it. "
         "The token is good.",
-        "Run it again in five minutes. If it stays so, tell the server's operator: the info service's own token may be "
+        "Run it again in five minutes. If the error persists, tell the server's operator: the info service's own token may be "
         "dead.",
         server,
         datastack,
@@ -370,7 +370,7 @@ def refused_by_info_verdict(server: str, datastack: str) -> Verdict:
         "server_error",
         f"The info service of {server} refuses a token that the auth server accepts, so that datastack {datastack} "
         "cannot be opened. The token is good.",
-        "Run it again in five minutes: it remembers for as long what it once heard. If it stays so, tell the server's "
+        "Run it again in five minutes: it caches answers for that long. If the error persists, tell the server's "
         "operator.",
         server,
         datastack,

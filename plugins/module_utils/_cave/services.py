@@ -164,7 +164,7 @@ def _wrong_answer(stack: Stack, name: str, answer: Answer, token: str) -> Verdic
     if answer.status == 429 or found.message.startswith("429 "):
         return Verdict(
             "rate_limited",
-            f"The service {name} of {stack.datastack} on {stack.local_server} has been asked too often by this person: "
+            f"The service {name} of {stack.datastack} on {stack.local_server} has reached its rate limit for this person: "
             f"{found.message or 'status 429'}.",
             "Retry in a minute. The limit counts all hosts of the person together.",
             stack.local_server,

@@ -297,7 +297,7 @@ class _Session:
         is_copy = directory.holds(name, tokens) if tokens else False
         owner = _files.named_for(name)
         if is_copy is None:
-            self.told[path] = "closed to its user, so that nobody can tell whether it holds the token"
+            self.told[path] = "closed to its user, so it is unknown whether it holds the token"
         elif is_copy and owner and _files.server_file(owner) not in self.requests[index].family():
             self.shares[index].stale[path] = f"holds the token that was removed, in a file of {owner}"
         elif is_copy:

@@ -82,7 +82,7 @@ def _down(found: Sequence[_Look], looks: Sequence[_Look]) -> dict[str, Any]:
     if len(hosts) == len(asked):
         return _group("service_down", f"{message}: tokens and network work.", "Nothing to do but wait.", found)
     message += f"; {_others(asked, hosts)} served."
-    return _group("service_down", message, "Run verify again; if it stays so, look at these hosts.", found)
+    return _group("service_down", message, "Run verify again; if the error persists, look at these hosts.", found)
 
 
 def _blocked(found: Sequence[_Look], looks: Sequence[_Look]) -> dict[str, Any]:

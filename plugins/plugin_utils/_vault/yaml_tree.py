@@ -65,9 +65,9 @@ def parse(text: str) -> Document:
             ) from None
         mark = error.problem_mark or error.context_mark
         where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise CaveError(f"it is not valid YAML{where}. Mend it with 'ansible-vault edit' or an editor first.") from None
+        raise CaveError(f"it is not valid YAML{where}. Fix it with 'ansible-vault edit' or an editor first.") from None
     except (yaml.YAMLError, RecursionError):
-        raise CaveError("it is not valid YAML. Mend it with 'ansible-vault edit' or an editor first.") from None
+        raise CaveError("it is not valid YAML. Fix it with 'ansible-vault edit' or an editor first.") from None
     finally:
         if loader is not None:
             loader.dispose()

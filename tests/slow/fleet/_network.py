@@ -93,7 +93,7 @@ class Network:
 
 
 def is_free(subnet: ipaddress.IPv4Network) -> bool:
-    """Tell whether no route of this machine, and so no fleet either, leads into a subnet."""
+    """Return whether no route of this machine, and so no fleet either, leads into a subnet."""
     used = [ipaddress.ip_network(route["dst"]) for route in _routes() if route["dst"] != "default"]
     return not any(subnet.overlaps(other) for other in used)
 

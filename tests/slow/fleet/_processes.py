@@ -24,7 +24,7 @@ def start_time(pid: int) -> int | None:
 
 
 def is_alive(pid: int, started: int) -> bool:
-    """Tell whether the process that had this id at this start time still lives."""
+    """Return whether the process that had this id at this start time still lives."""
     return start_time(pid) == started
 
 

@@ -169,7 +169,7 @@ SCENES = (*VAULTS, *REPORTS)
 
 
 def _each_is_one_of(found: Any, *expected: Any) -> bool:
-    """Tell whether each part of what was found (a report's files, a vault's variables) is as in one of the others."""
+    """Return whether each part of what was found (a report's files, a vault's variables) is as in one of the others."""
     if all(isinstance(item, dict) for item in (found, *expected)) and set(_REPORTS) == set(found):
         return all(found[name] in [item[name] for item in expected] for name in found)
     return found in expected

@@ -146,7 +146,7 @@ def _messages(result: Any, name: str = "") -> Iterator[str]:
 
 
 def _acts(text: str) -> bool:
-    """Tell whether a text has characters that a terminal acts on, or that are not seen."""
+    """Return whether a text has characters that a terminal acts on, or that are not seen."""
     return any(unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") for character in text)
 
 

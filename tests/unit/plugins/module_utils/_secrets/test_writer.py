@@ -439,7 +439,7 @@ def test_absent_says_which_files_it_could_not_look_into(tmp_path: Path, monkeypa
     monkeypatch.setattr(_directory, "_read", closed)
     result = saved(tmp_path, request(None))
     told = {Path(item["path"]).name: item["reason"] for item in result["files"] if item["action"] == "unchanged"}
-    assert told == {"mine~": "closed to its user, so that nobody can tell whether it holds the token"}
+    assert told == {"mine~": "closed to its user, so it is unknown whether it holds the token"}
 
 
 def test_a_secrets_file_that_is_closed_to_its_user_is_said_wherever_it_is(
