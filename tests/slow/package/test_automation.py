@@ -132,12 +132,6 @@ class RunnerLab:
         status = int((self.folder / "processed" / "artifacts" / "rc").read_text())
         return Run(status, (done.stdout + done.stderr).decode(), [])
 
-    def here(self, playbook: str, *cmdline: str, ident: str = "here") -> Run:
-        """Run a playbook here."""
-        more = ["--cmdline", shlex.join(cmdline)] if cmdline else []
-        done = self.runner("run", self.lab, "--playbook", f"connectomics.cave.{playbook}", "--ident", ident, *more)
-        return Run(done.returncode, (done.stdout + done.stderr).decode(), [])
-
     def files_with(self, text: str) -> list[str]:
         """Return the files that hold a text, but for the secrets files of the workstations."""
         return [
@@ -166,19 +160,6 @@ def test_runner_provisions_verifies_and_rotates_through_a_worker(
     assert all(new == lab.stations.saved(name) for name in lab.stations.hosts)
     assert lab.elsewhere("verify").ok
     assert lab.files_with(old) == lab.files_with(new) == []
-
-
-def test_runner_rotates_by_overlap_where_the_vault_is(installed: Installed, cave: CaveServer, tmp_path: Path) -> None:
-    lab = RunnerLab(tmp_path, cave, installed, "ws1")
-    old = lab.stations.token
-    assert lab.here("provision").ok
-    rotated = lab.here("rotate", "-e", "caveclient_rotate_strategy=overlap caveclient_rotate_grace=0", ident="rotation")
-    assert rotated.ok, rotated.output
-    (new,) = cave.tokens("alice")
-    assert new["token"] != old
-    assert new["token"] == lab.stations.saved("ws1")
-    assert lab.here("verify", ident="verified").ok
-    assert lab.files_with(new["token"]) == []
 
 
 # AWX ------------------------------------------------------------------------------------------------------------------
