@@ -6,7 +6,12 @@
 
 from __future__ import annotations
 
+import fcntl
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+from ansible import constants
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 
@@ -40,3 +45,24 @@ def plain_string(value: object, what: str) -> str:
         kind = "a boolean" if isinstance(value, bool) else "a number"
         raise CaveError(f"{what} is not a string: YAML read it as {kind}. Put it in quotes.")
     raise CaveError(f"{what} is not a string.")
+
+
+def made_once(name: str, make: Callable[[], tuple[str, bytes]]) -> Path:
+    """Return the one file in a folder below the one that Ansible removes when the run is over.
+
+    Ansible's workers begin all at once: the first makes the file, and the others wait for that.
+
+    Args:
+        name: of the folder.
+        make: returns the file's name and its content.
+    """
+    folder = Path(constants.DEFAULT_LOCAL_TMP, "connectomics.cave", name)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not any(folder.iterdir()):
+            file, content = make()
+            unfinished = folder.with_suffix(".new")  # in the folder, a file of any suffix is taken for the finished one
+            unfinished.write_bytes(content)
+            unfinished.replace(folder / file)
+    return next(folder.iterdir())

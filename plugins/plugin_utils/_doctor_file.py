@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import zipfile
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import made_once
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.scope import collection_version
 
 MODULE_UTILS = Path(__file__).parent.parent / "module_utils"
@@ -26,7 +28,9 @@ SHEBANG = b"#!/usr/bin/env python3\n"
 def build_for(defaults: Mapping[str, Any] | None) -> bytes:
     """Return the program of this version of the collection, with a lab's defaults."""
     given = {name: value for name, value in (defaults or {}).items() if value}
-    return build({**given, "version": collection_version()})
+    lab = {**given, "version": collection_version()}
+    name = hashlib.sha256(json.dumps(lab, sort_keys=True).encode()).hexdigest()[:16]
+    return made_once(f"doctor-{name}", lambda: ("cave-doctor", build(lab))).read_bytes()
 
 
 def build(lab: Mapping[str, Any]) -> bytes:

@@ -16,7 +16,6 @@ way; everywhere else a module goes as any other does. ``caveclient_fast: false``
 from __future__ import annotations
 
 import binascii
-import fcntl
 import hashlib
 import json
 import os
@@ -30,6 +29,8 @@ from ansible import constants
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.loader import module_loader
 from ansible.release import __version__
+
+from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import made_once
 
 COLLECTION = "connectomics.cave"
 PACKAGE = f"ansible_collections.{COLLECTION}.plugins"
@@ -125,17 +126,14 @@ def known_program(module: str) -> str:
 
     No file of a playbook or of the current folder has that name, which holds a digest.
     """
-    folder = Path(constants.DEFAULT_LOCAL_TMP, COLLECTION, module)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with folder.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # the workers begin all at once, and one program is enough
-        if not list(folder.iterdir()):
-            text = program(module).encode("ascii")
-            unfinished = folder.with_suffix(".new")  # in the folder, Ansible would take it for the module
-            unfinished.write_bytes(text)
-            unfinished.replace(folder / f"connectomics_cave_{module}_{hashlib.sha256(text).hexdigest()[:16]}.py")
-    module_loader.add_directory(str(folder))
-    return next(folder.iterdir()).stem
+
+    def make() -> tuple[str, bytes]:
+        text = program(module).encode("ascii")
+        return f"connectomics_cave_{module}_{hashlib.sha256(text).hexdigest()[:16]}.py", text
+
+    path = made_once(module, make)
+    module_loader.add_directory(str(path.parent))
+    return path.stem
 
 
 def program(module: str) -> str:

@@ -211,7 +211,9 @@ def _redirect_verdict(answer: Answer, server: str, token: str) -> Verdict:
 def not_cave_verdict(answer: Answer, server: str, expected: str) -> Verdict:
     if answer.status == 200 and answer.claims_json and not _is_json(answer):
         message = f"The answer of {server} is broken off: {len(answer.body)} bytes that are not complete JSON."
-        return Verdict("server_error", message, "Run it again; if the error persists, tell the server's operator.", server)
+        return Verdict(
+            "server_error", message, "Run it again; if the error persists, tell the server's operator.", server
+        )
     kind = clean_text(answer.headers.get("content-type", ""), limit=60) or "no content type"
     packed = clean_text(answer.headers.get("content-encoding", ""), limit=30)
     what = "a web page" if answer.content_type == "text/html" else kind + (f", packed as {packed}" if packed else "")
