@@ -164,8 +164,8 @@ def _wrong_answer(stack: Stack, name: str, answer: Answer, token: str) -> Verdic
     if answer.status == 429 or found.message.startswith("429 "):
         return Verdict(
             "rate_limited",
-            f"The service {name} of {stack.datastack} on {stack.local_server} has reached its rate limit for this person: "
-            f"{found.message or 'status 429'}.",
+            f"The service {name} of {stack.datastack} on {stack.local_server} has reached its rate limit for this "
+            f"person: {found.message or 'status 429'}.",
             "Retry in a minute. The limit counts all hosts of the person together.",
             stack.local_server,
             stack.datastack,
