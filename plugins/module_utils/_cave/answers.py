@@ -359,8 +359,8 @@ def unknown_datastack_verdict(
         "server_error",
         f"The info service of {server} says that it does not know datastack {datastack}, and the auth server knows it. "
         "The token is good.",
-        "Run it again in five minutes. If the error persists, tell the server's operator: the info service's own token may be "
-        "dead.",
+        "Run it again in five minutes. If the error persists, tell the server's operator: the info service's own token "
+        "may be dead.",
         server,
         datastack,
     )
