@@ -280,6 +280,13 @@ def test_provisioning_brings_the_doctor_with_the_labs_datastacks_and_once(tmp_pa
     assert program.stat().st_mode & 0o777 == 0o755
     assert DATASTACK.encode() in zipfile.ZipFile(program).read("__main__.py")
 
+    environment = tmp_path / "ws1" / "opt" / "caveclient" / "current"
+    for command in ([environment / "bin" / "cave-doctor"], [environment / "bin" / "python", "-I", "-m", "cave_doctor"]):
+        told = subprocess.run([*command, "--offline"], capture_output=True, text=True, check=False)
+        assert told.stdout.startswith("cave-doctor "), told.stderr
     assert "changed=0" in lab.play("provision").output
+    (environment / "bin" / "cave-doctor").unlink()
+    assert "changed=1" in lab.play("provision").output
+    assert (environment / "bin" / "cave-doctor").exists()
     removed = lab.play("decommission", "--limit", "ws1", caveclient_decommission_environment=True)
     assert not program.exists(), removed.output

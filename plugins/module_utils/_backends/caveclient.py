@@ -51,7 +51,7 @@ def run(params: Mapping[str, Any], check_mode: bool, tmpdir: str) -> dict[str, A
     options = parse_options(params)
     controller = params["_controller"] or {}
     if controller.get("doctor_file"):
-        return _install_doctor(options.doctor, controller["doctor_file"])
+        return _install_doctor(options, controller["doctor_file"])
     mode = Mode(check_mode, bool(controller.get("plan")), tmpdir)
     owner = _owner(options)
     state = params["state"]
@@ -63,7 +63,7 @@ def run(params: Mapping[str, Any], check_mode: bool, tmpdir: str) -> dict[str, A
         plan = {"doing": answer.description, "needs": answer.needs}
         return {"changed": True, "reasons": list(answer.reasons), "plan": plan}
     kernel = kernel_of(python, wanted, mode.check)
-    doctor = _doctor_reasons(options.doctor, state, controller.get("doctor_digest", ""), mode.check)
+    doctor = _doctor_reasons(options, state, controller.get("doctor_digest", ""), mode.check)
     result = _result(options, python, answer, kernel, [*answer.reasons, *kernel.reasons, *doctor])
     return {**result, "doctor_needed": bool(doctor) and state == "present" and not mode.check}
 
@@ -188,8 +188,9 @@ def _handed_over(given: FromController, owner: pwd.struct_passwd) -> Iterator[Fr
 # --- cave-doctor ---
 
 
-def _doctor_reasons(path: str, state: str, wanted: str, check: bool) -> list[str]:
+def _doctor_reasons(options: Options, state: str, wanted: str, check: bool) -> list[str]:
     """Return why the program has to change; it is removed here, and installed once the controller has brought it."""
+    path = options.doctor
     if not path:
         return []
     try:
@@ -202,15 +203,28 @@ def _doctor_reasons(path: str, state: str, wanted: str, check: bool) -> list[str
         _doctor.check_place(path)
     except OSError as error:
         raise _explained(error, path) from error
-    return [] if _doctor.is_current(path, wanted) else [f"{path} is not the cave-doctor of this collection"]
+    reasons = [] if _doctor.is_current(path, wanted) else [f"{path} is not the cave-doctor of this collection"]
+    environment = _with_doctor(options)
+    if environment and not _doctor.is_in(environment, wanted):
+        reasons.append(f"{environment} has not the cave-doctor of this collection")
+    return reasons
 
 
-def _install_doctor(path: str, source: str) -> dict[str, Any]:
+def _with_doctor(options: Options) -> str:
+    """Return the folder of the managed environment, which has the program as well; empty where there is none."""
+    environment = "" if options.interpreter else os.path.join(options.path, "current")
+    return environment if os.path.isdir(environment) else ""
+
+
+def _install_doctor(options: Options, source: str) -> dict[str, Any]:
     try:
-        _doctor.install(path, source)
+        _doctor.install(options.doctor, source)
+        environment = _with_doctor(options)
+        if environment:
+            _doctor.install_in(environment, source)
     except OSError as error:
-        raise _explained(error, path) from error
-    return {"changed": True, "doctor": path}
+        raise _explained(error, options.doctor) from error
+    return {"changed": True, "doctor": options.doctor}
 
 
 # --- The kernel ---

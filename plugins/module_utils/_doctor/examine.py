@@ -66,7 +66,9 @@ def examine(question: Question, offline: bool) -> Examination:
     if access is not None and access["verdict"] == "invalid_token":
         # Another token that lies there may be the good one.
         files = saved_token_info.run({**_info_params(me.pw_name, question), "validate": True})["users"][0]
-    notes = session.notes(os.environ, me.pw_dir)
+    managed = os.path.join(question.path, "current")
+    managed = managed if os.path.isdir(managed) else ""
+    notes = session.notes(os.environ, me.pw_dir, session.kernel_python(os.getppid()), managed)
     home = me.pw_dir.rstrip("/")
     return Examination(socket.gethostname(), me.pw_name, home, question.server, files, access, notes)
 

@@ -2,27 +2,57 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What differs in this session from the rest of the computer, and changes what CAVE's programs do: pure functions."""
+"""What differs in this session from the rest of the computer, and changes what CAVE's programs do."""
 
 from __future__ import annotations
 
+import os
+import os.path
 from typing import Iterator, Mapping
 from urllib.parse import urlsplit
 
+_GENERATIONS = 4
+"""A kernel, the shell that it starts for a line with !, and the program."""
+_LONGEST = 65536
 _PROXIES = ("https_proxy", "HTTPS_PROXY", "http_proxy", "all_proxy", "ALL_PROXY")
 _CERTIFICATES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
 _TOKENS = ("CHUNKEDGRAPH_SECRET", "CAVE_SECRET", "CAVE_TOKEN")
 """Variables from which programs beside caveclient take a token: natverse in R reads the first."""
 
 
-def notes(environment: Mapping[str, str], home: str) -> list[str]:
+def notes(environment: Mapping[str, str], home: str, kernel: str = "", managed: str = "") -> list[str]:
     """Return a sentence for each thing in the environment that changes the answer. No value of a token is in it.
 
     Args:
         environment: the variables of this session.
         home: the home directory that the system knows for this account.
+        kernel: the Python of the notebook's kernel that this was started from; empty: none.
+        managed: the folder of the lab's environment; empty: there is none.
     """
-    return list(_notes(environment, home))
+    found = list(_notes(environment, home))
+    own = os.path.dirname(os.path.dirname(kernel))
+    if kernel and managed and os.path.realpath(own) != os.path.realpath(managed):
+        found.append(
+            f"This notebook's kernel runs {kernel}, not the lab's environment in {managed}: its own packages count. "
+            "Choose the kernel CAVE for the lab's."
+        )
+    return found
+
+
+def kernel_python(process: int) -> str:
+    """Return the Python of the notebook's kernel that is among the ancestors of a process; empty without one."""
+    for _generation in range(_GENERATIONS):
+        try:
+            with open(f"/proc/{process}/cmdline", "rb") as file:
+                words = file.read(_LONGEST).split(b"\0")
+            with open(f"/proc/{process}/stat", "rb") as file:
+                parent = int(file.read(_LONGEST).rpartition(b")")[2].split()[1])
+        except (OSError, ValueError, IndexError):
+            return ""
+        if any(b"ipykernel" in word for word in words[1:]):
+            return os.fsdecode(words[0])
+        process = parent
+    return ""
 
 
 def _notes(environment: Mapping[str, str], home: str) -> Iterator[str]:

@@ -7,14 +7,25 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import os
+import stat
 
 from ansible_collections.connectomics.cave.plugins.module_utils import _trust
 from ansible_collections.connectomics.cave.plugins.module_utils._atomic import replace_file
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 
 _MODE = 0o755
+_MODE_OF_STARTER = 0o644
+_STARTER = b"""\
+# python -m cave_doctor: starts the program beside this environment's Python.
+import os
+import runpy
+import sys
+
+runpy.run_path(os.path.join(sys.prefix, "bin", "cave-doctor"), run_name="__main__")
+"""
 _LONGEST = 1 << 20
 _MARK = b"module_utils/_doctor/cli.py"
 """What is in every cave-doctor, and in no other program."""
@@ -47,13 +58,45 @@ def install(path: str, source: str) -> None:
     check_place(path)
     with open(source, "rb") as file:
         content = file.read(_LONGEST)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    _replace(path, content, _MODE)
+
+
+def _replace(path: str, content: bytes, mode: int) -> None:
     folder = os.path.dirname(path)
-    os.makedirs(folder, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        replace_file(descriptor, os.path.basename(path), content, mode=_MODE)
+        replace_file(descriptor, os.path.basename(path), content, mode=mode)
     finally:
         os.close(descriptor)
+
+
+def is_in(environment: str, wanted: str) -> bool:
+    """Return whether an environment has this program, and the module that starts it; ``wanted`` is its digest."""
+    return is_current(_program(environment), wanted) and all(
+        _read(path) == (_STARTER, stat.S_IFREG | _MODE_OF_STARTER) for path in _starters(environment)
+    )
+
+
+def install_in(environment: str, source: str) -> None:
+    """Put the program into an environment as well, and the module that starts it: ``python -m cave_doctor``.
+
+    Raises:
+        CaveError: others than this account can write there.
+        OSError: it could not be written.
+    """
+    install(_program(environment), source)
+    for path in _starters(environment):
+        _replace(path, _STARTER, _MODE_OF_STARTER)
+
+
+def _program(environment: str) -> str:
+    return os.path.join(environment, "bin", "cave-doctor")
+
+
+def _starters(environment: str) -> list[str]:
+    folders = glob.glob(os.path.join(glob.escape(environment), "lib", "python3.*", "site-packages"))
+    return [os.path.join(folder, "cave_doctor.py") for folder in sorted(folders)]
 
 
 def remove(path: str) -> None:

@@ -17,6 +17,8 @@ from ansible_collections.connectomics.cave.plugins.module_utils._atomic import r
 from ansible_collections.connectomics.cave.plugins.module_utils._environment.pip_config import system_certificates
 
 KERNEL_NAME = "cave"
+GUIDE = "https://connectomics.github.io/ansible-collection-cave/scientists.html"
+"""What a person reads when a notebook says 401, 403 or 503."""
 _LONGEST = 1 << 20
 
 
@@ -44,7 +46,7 @@ def kernel_content(python: str, display_name: str, ca_path: str | None = None) -
         "display_name": display_name,
         "language": "python",
         "env": certificate_variables(ca_path),
-        "metadata": {"debugger": True},
+        "metadata": {"debugger": True, "help": GUIDE},
     }
 
 
