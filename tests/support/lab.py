@@ -109,7 +109,7 @@ class Lab:
         """Return the lab of a fleet, where each user of every host has a token of the person with the same name."""
         lab = cls.__new__(cls)
         lab.fleet = fleet
-        lab.settings = {"ANSIBLE_FORKS": "20", "ANSIBLE_TIMEOUT": "5"}
+        lab.settings = {"ANSIBLE_FORKS": "20"}
         lab._found(folder, cave, users)
         inventory = yaml.safe_load(fleet.inventory.read_text())["all"]
         lab.hosts = inventory["hosts"]
