@@ -141,7 +141,6 @@ class Asker:
     arguments: Callable[[Target], dict[str, Any]]
     verdict: Callable[[dict[str, Any]], str]
     lists: bool = False
-    makes: bool = False
 
 
 def _users_verdict(result: dict[str, Any]) -> str:
@@ -161,7 +160,7 @@ ASKERS = {
     "verify_access": Asker("verify_access", _verify, _users_verdict),
     "verify_access of a user": Asker("verify_access", _verify_user, _users_verdict),
     "saved_token": Asker("saved_token", _save, _access_of_user),
-    "server_token": Asker("server_token", _make, _access, lists=True, makes=True),
+    "server_token": Asker("server_token", _make, _access, lists=True),
     "server_token_info": Asker("server_token_info", _list, _access, lists=True),
 }
 

@@ -59,7 +59,6 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locatio
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.requests import Request
 
 QUARANTINED = ".malformed-"
-Save = Callable[[], list[dict[str, Any]]]
 
 
 def request(token: str | None = NEW_TOKEN, key: str = "token") -> Request:

@@ -245,10 +245,6 @@ class World:
                 return person
         raise ValueError(f"there is no person {name!r}")
 
-    def person_of_id(self, person_id: int) -> Person | None:
-        """Return the person of this id."""
-        return self._people.get(person_id)
-
     def people(self) -> list[Person]:
         """Return everybody who can log in."""
         return [person for person in self._people.values() if person.parent_id is None]
