@@ -15,7 +15,7 @@ options:
   server:
     description:
       - The address of the auth server, as caveclient's C(server_address).
-      - Write it as the people who use it write it, since caveclient names a secrets file after it.
+      - Spell it as its users do, since caveclient names a secrets file after it.
     type: str
     default: https://global.daf-apis.com
 """
@@ -56,8 +56,8 @@ options:
   rate:
     description:
       - At most this many requests a second go out from all hosts of the run together (V(0.5) is one in two seconds).
-        With V(0), as many as there are.
-      - The controller makes a host wait for its turn, and a C(timeout) of the task counts that as well. It has to be
+        With V(0), there is no limit.
+      - The controller makes a host wait for its turn, and a C(timeout) of the task includes that wait. It must be
         longer than C(forks) times the requests of one host, divided by the rate.
     type: float
     default: 0

@@ -52,7 +52,7 @@ options:
   interpreter:
     description:
       - The Python of an environment that exists, for instance of conda, to install into instead. Absolute path.
-      - Only caveclient, what it needs and O(packages) are touched, and that only as far as they do not fit.
+      - Only caveclient, what it needs and O(packages) are changed, and only where the installed versions do not fit.
       - A Python that belongs to the operating system is refused.
     type: path
   state:
@@ -60,8 +60,7 @@ options:
       - V(present) makes sure that caveclient is there as described by the other options.
       - V(absent) removes the managed environment with all its builds, or takes caveclient alone out of O(interpreter);
         and the Jupyter kernel that starts it.
-      - V(rolled_back) makes the build live again that was so before the last upgrade. Done once, it stays so, until
-        another version is asked for.
+      - V(rolled_back) returns to the build that was live before the last upgrade. A second run changes nothing.
     type: str
     choices: [present, absent, rolled_back]
     default: present
@@ -111,7 +110,7 @@ options:
     type: bool
     default: false
   offline:
-    description: Use no network. All that is needed has to be in O(find_links), or in uv's cache on the host.
+    description: Use no network. Everything needed must be in O(find_links), or in uv's cache on the host.
     type: bool
     default: false
   python:
@@ -135,8 +134,8 @@ options:
     default: /usr/local/share/jupyter
   ca_path:
     description:
-      - A bundle of certificate authorities that the Jupyter kernel trusts, an absolute path. It takes the place of all
-        others, so it has to hold the public ones as well where notebooks use other servers than CAVE.
+      - A bundle of certificate authorities that the Jupyter kernel trusts, an absolute path. It replaces all others, so
+        it must hold the public ones as well where notebooks use other servers than CAVE.
       - By default, the kernel trusts what the system trusts.
     type: path
   doctor:
@@ -163,11 +162,11 @@ options:
     type: bool
     default: false
   timeout:
-    description: Seconds that all of the installation may take, including waiting for another run on the same host.
+    description: Seconds that the whole installation may take, including waiting for another run on the same host.
     type: int
     default: 1800
   _controller:
-    description: What the action plugin of this module says to it. Whatever a task says here is left out.
+    description: Set by the action plugin. What a task gives is ignored.
     type: dict
 seealso:
   - name: caveclient

@@ -17,11 +17,11 @@ description:
   - Writes a user's CAVE token into the secrets files of a host, as C(client.auth.save_token) of caveclient does, but so
     that caveclient, cloud-volume and cloud-files all send the same token, whatever other secrets files are there.
   - The token is proven first. One that the server does not accept never replaces one that is there.
-  - All entries of a user are planned together, so that their order makes no difference and several servers and keys do
-    not disturb each other. Entries that exclude each other fail, and name each other.
-  - A token that is replaced or removed is so by its value, under every key and in every file of its server, in
-    C(cave-secret.json), in C(chunkedgraph-secret.json) and in copies. A file that is named for another server is left
-    alone, and named in the result when it holds the token.
+  - All entries of a user are planned together. Their order makes no difference, and several servers and keys do not
+    interfere with each other. Entries that contradict each other fail.
+  - A token is replaced or removed by its value, under every key and in every file of its server, in
+    C(cave-secret.json), in C(chunkedgraph-secret.json) and in copies. A file of another server is left alone, and
+    named in the result when it holds the token.
   - The files are written by a process that has become the user, atomically, and are never readable by others.
   - A token never appears in the result, in a diff or in a log. Its fingerprint does, the first 8 hex digits of its
     SHA-256.
@@ -75,7 +75,7 @@ options:
         description: Whether to ask the server about this token. The default is O(validate).
         type: bool
       person:
-        description: The account that this token has to be of. The default is O(person).
+        description: The account that this token must belong to. The default is O(person).
         type: str
   user:
     description: Name of the user's account. The default is the user that runs the task.
@@ -99,11 +99,11 @@ options:
     default: present
   person:
     description:
-      - The mail address of the account that the token has to be of, as the server knows it. The token of another
+      - The mail address of the account that the token must belong to, as the server knows it. The token of another
         account is refused.
-      - It needs O(validate=true), for only the server knows whose a token is.
-      - Without it, a warning says when the token is of another account than the one that it replaces, and when one
-        token is saved for two users.
+      - Needs O(validate=true), since only the server knows whose a token is.
+      - Without it, a warning says when the token belongs to another account than the one that it replaces, and when
+        one token is saved for two users.
     type: str
   validate:
     description:
@@ -117,14 +117,14 @@ options:
         Those that are named for another server are never changed.
       - V(update) treats them alike, V(report) names them in the result, V(ignore) does neither.
       - With O(state=absent) and V(update), further files there that hold the token are removed, such as backups. A
-        malformed secrets file that holds it is removed with O(on_malformed=replace) alone.
+        malformed secrets file that holds it is removed only with O(on_malformed=replace).
     type: str
     choices: [update, report, ignore]
     default: update
   secrets_dir:
     description:
       - A directory in the place of C(~/.cloudvolume/secrets). A leading C(~/) is the user's home.
-      - It has to belong to the user, or to root.
+      - Must belong to the user or to root.
     type: str
   cloud_volume_dir:
     description:
@@ -144,7 +144,7 @@ options:
     type: str
   on_malformed:
     description:
-      - What to do with a secrets file that is not a JSON object, and has to change.
+      - What to do with a secrets file that must change and is not a JSON object.
       - V(fail) leaves it as it is.
       - V(replace) keeps it beside the new file, under a name that ends in C(.malformed-1), with mode 0600.
     type: str
@@ -241,7 +241,7 @@ users:
       type: dict
       sample: {"caveclient global.daf-apis.com": 3fa9c2d1}
     account:
-      description: The account that the token is of, as the server knows it.
+      description: The account that the token belongs to, as the server knows it.
       returned: with O(validate=true), when the server accepts the token
       type: str
       sample: alice@example.org
