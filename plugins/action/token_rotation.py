@@ -135,9 +135,16 @@ class _Step:
             raw = self.hostvars.raw_get(name)
             folders.update({raw["inventory_dir"]: None} if raw.get("inventory_dir") else {})
             sources.update({raw["inventory_file"]: None} if raw.get("inventory_file") else {})
+        for source in map(Path, map(str, self.variables.get("ansible_inventory_sources") or ())):
+            folders[str(source if source.is_dir() else source.parent)] = None
         folders[self.loader.get_basedir()] = None
         return VaultFiles(
-            folders, sources, self.options["vault_file"], vault_secrets(self.loader), self.options["vault_id"] or None
+            folders,
+            sources,
+            self.options["vault_file"],
+            vault_secrets(self.loader),
+            self.options["vault_id"] or None,
+            [*self.state.hosts, *self.variables["groups"]],
         )
 
     def _read_hosts(self) -> dict[str, Host]:

@@ -202,6 +202,7 @@ class VaultFiles:
         named: the files that the user named; empty: all of them may be written.
         secrets: what the run was started with.
         vault_id: whose secret encrypts what is plain.
+        names: of hosts and groups, after which files are named.
     """
 
     def __init__(
@@ -211,20 +212,21 @@ class VaultFiles:
         named: Sequence[str],
         secrets: _file.VaultSecrets,
         vault_id: str | None = None,
+        names: Iterable[str] = (),
     ) -> None:
         self.named = [os.path.realpath(path) for path in named]
-        self._files = list(dict.fromkeys([*self.named, *map(os.path.realpath, variable_files(folders))]))
+        self._files = list(dict.fromkeys([*self.named, *map(os.path.realpath, variable_files(folders, names))]))
         self._sources = [path for path in dict.fromkeys(map(os.path.realpath, sources)) if Path(path).is_file()]
         self._secrets = secrets
         self._vault_id = vault_id
-        self._read: dict[str, dict[VariablePath, str]] = {}
+        self._read: dict[str, _file.Values] = {}
 
     def places(self, token: str) -> list[tuple[str, VariablePath]]:
         """Return the files and variables that hold a token. Raises CaveError for a file that the user named."""
         return [
             (path, variable)
             for path in self._files
-            for variable, value in self._variables(path).items()
+            for variable, value in self._values(path).variables.items()
             if value.strip() == token
         ]
 
@@ -246,6 +248,12 @@ class VaultFiles:
                 self._set(path, variable, "0" * 32, check=True)
             except CaveError as error:
                 found.append(error.message)
+        found += [
+            f"{path} holds {fingerprint(token)} in a list, deep in a mapping or under an anchor, where it is not "
+            "changed. Give the token a variable of its own there, and let the list use that."
+            for path in self._files
+            if any(token in value for value in self._values(path).others)
+        ]
         found += [
             f"{path} holds {fingerprint(token)}, and an inventory is not changed here. Move the token into a file of "
             "variables (group_vars, host_vars)."
@@ -277,24 +285,29 @@ class VaultFiles:
     def _set(self, path: str, variable: VariablePath, value: str, check: bool = False) -> None:
         _file.set_variable(path, variable, value, self._secrets, vault_id=self._vault_id, check=check)
 
-    def _variables(self, path: str) -> dict[VariablePath, str]:
+    def _values(self, path: str) -> _file.Values:
         if path not in self._read:
             try:
-                self._read[path] = _file.read_variables(path, self._secrets)
+                self._read[path] = _file.read_values(path, self._secrets)
             except CaveError:
                 if path in self.named:
                     raise
-                self._read[path] = {}
+                self._read[path] = _file.Values({}, [])
         return self._read[path]
 
 
-def variable_files(folders: Iterable[str]) -> list[str]:
-    """Return the files of variables beside inventories and playbooks, links to folders followed as Ansible does."""
+def variable_files(folders: Iterable[str], names: Iterable[str] = ()) -> list[str]:
+    """Return the files of variables beside inventories and playbooks, links to folders followed as Ansible does.
+
+    ``names`` are those of hosts and groups: a file of such a name counts, whatever its suffix looks like
+    (``host_vars/ws1.lab.example.org``).
+    """
+    known = frozenset(names)
     return [path for folder in dict.fromkeys(folders) for kind in ("group_vars", "host_vars")
-            for path in _files_below(Path(folder) / kind)]  # fmt: skip
+            for path in _files_below(Path(folder) / kind, known)]  # fmt: skip
 
 
-def _files_below(folder: Path) -> Iterator[str]:
+def _files_below(folder: Path, names: frozenset[str]) -> Iterator[str]:
     seen = set()
     for root, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(root)
@@ -304,5 +317,6 @@ def _files_below(folder: Path) -> Iterator[str]:
             continue
         seen.add(real)
         for path in sorted(Path(root, name) for name in files):
-            if not path.name.startswith(".") and path.suffix in ("", ".yml", ".yaml", ".json") and path.is_file():
+            fits = path.suffix in ("", ".yml", ".yaml", ".json") or (path.name in names and Path(root) == folder)
+            if fits and not path.name.startswith(".") and path.is_file():
                 yield str(path)

@@ -44,6 +44,14 @@ class Change(NamedTuple):
     was_plain: bool
 
 
+class Values(NamedTuple):
+    """The values in a file, in clear: ``variables`` can be set, that is those that are a single value, and the keys of
+    those that are a mapping; ``others`` stand deeper, in lists or under anchors."""
+
+    variables: dict[VariablePath, str]
+    others: list[str]
+
+
 class _Cipher(NamedTuple):
     """How something is encrypted: the secret, and the vault id that its header names (None in the older format)."""
 
@@ -89,7 +97,12 @@ def read_variable(path: str, variable: VariablePath, secrets: VaultSecrets) -> s
 
 
 def read_variables(path: str, secrets: VaultSecrets) -> dict[VariablePath, str]:
-    """Return all variables of a file that are strings, and the keys of those that are mappings, decrypted.
+    """Return the variables of ``read_values``."""
+    return read_values(path, secrets).variables
+
+
+def read_values(path: str, secrets: VaultSecrets) -> Values:
+    """Return what a file holds, decrypted.
 
     What cannot be decrypted with ``secrets`` is left out; it may be somebody else's. Raises CaveError when the file as
     a whole can't be read.
@@ -97,16 +110,26 @@ def read_variables(path: str, secrets: VaultSecrets) -> dict[VariablePath, str]:
     real = _access.real_path(path)
     with _access.explained(real), _access.opened_directory(real.parent) as directory:
         data = _access.read(directory, real.name)
-        content = _decrypted(data[0], secrets) if data is not None else None
-        found = {}
-        for variable in _yaml_tree.scalars(content.document) if content else ():
-            try:
-                value = _current(content, variable, secrets).value if content else None
-            except CaveError:
-                continue
-            if value is not None:
-                found[variable] = value
-        return found
+        if data is None:
+            return Values({}, [])
+        content = _decrypted(data[0], secrets)
+        variables, found = {}, set()
+        for variable in _yaml_tree.scalars(content.document):
+            with contextlib.suppress(CaveError):
+                node, value = _yaml_tree.find(content.document, variable), _current(content, variable, secrets).value
+                if value is not None:
+                    variables[variable] = value
+                    found.add(id(node))
+        others = []
+        for node in _yaml_tree.leaves(content.document):
+            if id(node) not in found:
+                with contextlib.suppress(CaveError):
+                    is_vaulted = node.tag in _yaml_tree.VAULT_TAGS
+                    plain = (
+                        _decrypt(node.value, secrets, "it")[0].decode("utf-8", "replace") if is_vaulted else node.value
+                    )
+                    others.append(plain)
+        return Values(variables, others)
 
 
 def holds(path: str, value: str, secrets: VaultSecrets) -> int:

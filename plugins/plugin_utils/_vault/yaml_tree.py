@@ -109,25 +109,27 @@ def scalars(document: Document) -> list[VariablePath]:
     return found
 
 
-def vault_strings(document: Document) -> list[str]:
-    """All vault strings of a file (ciphertext), in the order in which they stand in it."""
-    found: list[str] = []
+def leaves(document: Document) -> list[yaml.ScalarNode]:
+    """Return every single value at whatever depth, and every key, each once, in the order in which they stand there."""
+    found: dict[int, yaml.ScalarNode] = {}
     seen: set[int] = set()
 
     def collect(node: yaml.Node | None) -> None:
-        if node is None or id(node) in seen:
-            return
-        seen.add(id(node))
         if isinstance(node, yaml.ScalarNode):
-            if node.tag in VAULT_TAGS:
-                found.append(node.value)
-        else:
+            found.setdefault(id(node), node)
+        elif node is not None and id(node) not in seen:
+            seen.add(id(node))
             for item in node.value:
                 for child in item if isinstance(item, tuple) else (item,):
                     collect(child)
 
     collect(document.root)
-    return found
+    return list(found.values())
+
+
+def vault_strings(document: Document) -> list[str]:
+    """Return all vault strings of a file (ciphertext), in the order in which they stand in it."""
+    return [node.value for node in leaves(document) if node.tag in VAULT_TAGS]
 
 
 def locate(document: Document, path: VariablePath) -> tuple[yaml.MappingNode, yaml.Node, yaml.Node] | None:

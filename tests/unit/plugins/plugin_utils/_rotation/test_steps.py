@@ -127,6 +127,70 @@ def test_a_folder_that_is_a_link_is_searched_as_ansible_does(tmp_path: Path) -> 
     assert [name for _path, name in vault.places(NEW)] == [("v",)]
 
 
+OTHER_ID = ("lab", VaultSecret(b"battery staple"))
+
+
+def vaulted(text: str, secret: tuple[str, VaultSecret] = SECRETS[0]) -> str:
+    return str(VaultLib().encrypt(text, secret[1], vault_id=None if secret is SECRETS[0] else secret[0]).decode())
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "variables"),
+    [
+        ("group_vars/all.yml", f"v: {OLD}\n", [("v",)]),
+        ("group_vars/all.yaml", f"v: '{OLD}'\r\nother: 1\r\n", [("v",)]),
+        ("group_vars/all", f'v: "{OLD}"', [("v",)]),
+        ("group_vars/lab.vienna", encrypted("v", f"{OLD}\n"), [("v",)]),
+        ("host_vars/ws1.lab.example.org", encrypted("v", OLD), [("v",)]),
+        ("host_vars/ws1.lab.example.org.yml", encrypted("v", f" {OLD}\r\n"), [("v",)]),
+        ("host_vars/ws1/deep/er.yml", vaulted(f"---\nv: {OLD}\nw: {OLD}\n"), [("v",), ("w",)]),
+        ("group_vars/all/tokens.json", vaulted(f'{{"v": "{OLD}", "n": 1}}'), [("v",)]),
+        ("group_vars/all/vault.yml", vaulted(f"v: {{alice: {OLD}, bob: x}}\n", OTHER_ID), [("v", "alice")]),
+        ("group_vars/all/vault.yml", f"v:\n  alice: {OLD}  # hers\n  bob: x\nw: {OLD}\n", [("v", "alice"), ("w",)]),
+    ],
+)
+def test_a_token_is_replaced_in_every_form_in_which_a_file_of_variables_holds_it(
+    tmp_path: Path, name: str, text: str, variables: list[tuple[str, ...]]
+) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(text.encode())
+    vault = VaultFiles([str(tmp_path)], [], [], [*SECRETS, OTHER_ID], "default", ["ws1.lab.example.org", "lab.vienna"])
+    assert vault.fixed(OLD) == []
+    vault.store([OLD], NEW)
+    assert vault.places(OLD) == []
+    assert [variable for _path, variable in vault.places(NEW)] == variables
+    assert NEW not in path.read_text()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "caveclient_tokens:\n  - user: alice\n    token: TOKEN\n",
+        "caveclient_tokens:\n  - {user: alice, token: 'TOKEN '}\nv: TOKEN\n",
+        "v: &shared TOKEN\nw: *shared\n",
+        "v: {a: {b: TOKEN}}\n",
+        "v:\n  - " + encrypted("t", OLD).replace("\n", "\n      "),
+    ],
+)
+def test_a_place_in_which_a_token_cannot_be_replaced_is_told_before_one_is_made(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "group_vars" / "all.yml"
+    path.parent.mkdir()
+    path.write_text(text.replace("TOKEN", OLD))
+    (reason,) = VaultFiles([str(tmp_path)], [], [], SECRETS).fixed(OLD)
+    assert f"{path} holds" in reason
+    assert "Give the token a variable of its own" in reason
+
+
+@pytest.mark.parametrize("name", ["group_vars/all.yml.bak", "group_vars/all.yml~", "group_vars/.all.yml", "all.yml"])
+def test_what_ansible_does_not_read_holds_nothing_up(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"v: {OLD}\n")
+    vault = VaultFiles([str(tmp_path)], [], [], SECRETS)
+    assert (vault.places(OLD), vault.fixed(OLD)) == ([], [])
+
+
 def test_a_token_in_the_inventory_itself_cannot_be_replaced_and_that_is_said(tmp_path: Path) -> None:
     inventory = tmp_path / "hosts.yml"
     inventory.write_text("all:\n  vars:\n" + "".join(f"    {line}\n" for line in encrypted("v", OLD).splitlines()))
