@@ -149,11 +149,13 @@ def test_all_tokens_of_all_keys_and_servers_are_revoked(lab: Lab) -> None:
         {"user": USER, "token": "{{ vault_cave_token_alice }}"},
         {"user": USER, "token": "{{ vault_second }}", "key": "banc"},
         {"user": USER, "token": "{{ vault_second }}", "server": elsewhere},
+        {"user": USER, "token": "{{ vault_second }}", "key": "fanc"},
     ]
     assert lab.play("provision", "--tags", "token").ok
     done = lab.play("decommission", users=USER, revoke=True)
     assert done.ok, done.output
     assert lab.tokens() == [third]
+    assert f"{USER} {fingerprint(second)} ({len(lab.hosts)} host" in squeezed(done)
     assert f"alice still has other tokens on the server: {fingerprint(third)} (a laptop's)." in squeezed(done)
     deleted = [item for item in lab.cave.requests("/auth/api/v1/user/token") if item["method"] == "DELETE"]
     assert len(deleted) == 2

@@ -406,7 +406,9 @@ def notes(state: State) -> tuple[list[str], list[str]]:
     given_up = sorted(state.request.give_up)
     if given_up:
         told.append(f"Given up, and left with whatever they have: {', '.join(given_up)}.")
-    agree = all(not names for names in state.replaced.values())
+    read = [rotation for rotation in state.rotations if not rotation.idle]
+    unread = [host for host in state.request.hosts if host in state.hosts and state.hosts[host].problems]
+    agree = read and not unread and all(not names for names in state.replaced.values())
     if state.request.strategy == "cutover" and agree and not unfinished and not state.request.old:
         told.append(
             "The hosts have the tokens of the vault. To make new ones: "
