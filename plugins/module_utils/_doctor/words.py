@@ -82,9 +82,12 @@ def on_problem(problem: Mapping[str, str], works: bool) -> Advice:
 def is_fixable(problem: Mapping[str, str]) -> bool:
     """Return whether the person may run the remedy themselves: it is a command that needs no other account."""
     remedy = problem["remedy"]
-    return bool(remedy) and not remedy.startswith((*_FOR_THE_ADMINISTRATOR, "unset "))
+    return bool(remedy) and not needs_saving(problem) and not remedy.startswith((*_FOR_THE_ADMINISTRATOR, "unset "))
 
 
 def needs_saving(problem: Mapping[str, str]) -> bool:
-    """Return whether the remedy is to save the token anew, which the administrator does by provisioning."""
-    return problem["remedy"].startswith(_BY_SAVING)
+    """Return whether the remedy is to save the token anew.
+
+    That is what provisioning does; and what copies a file in place is not left half done when the engine does it.
+    """
+    return problem["remedy"].startswith((_BY_SAVING, "install "))
