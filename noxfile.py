@@ -186,7 +186,7 @@ def molecule(run: Run) -> None:
 @stage(needs=root_and("mmdebstrap", "ip", "ssh"), limit=20 * MINUTE)
 def fleet(run: Run) -> None:
     """Playbooks over real SSH."""
-    run.pytest("tests/slow/fleet")
+    run.pytest("tests/slow/fleet", marked="not long")
 
 
 @stage(one_core=True)
@@ -230,6 +230,12 @@ def attacks(session: nox.Session) -> None:
 def matrix(session: nox.Session) -> None:
     """Every ansible-core by every managed Python by every Debian (root); one: nox -s matrix -- --core 2.19."""
     session.run("python", "-m", "matrix", *session.posargs)
+
+
+@nox.session(venv_backend="none", default=False)
+def readme(session: nox.Session) -> None:
+    """The README, typed on a fresh Debian 12 and a fresh Debian 13 (root); transcripts in .cache/reports."""
+    session.run("pytest", "tests/slow/fleet/test_readme.py", *session.posargs)
 
 
 @nox.session(venv_backend="none", default=False)

@@ -19,7 +19,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._errors import C
 from ansible_collections.connectomics.cave.plugins.modules import caveclient
 from ansible_collections.connectomics.cave.plugins.plugin_utils import _doctor_file, _host_tools
 from ansible_collections.connectomics.cave.plugins.plugin_utils._action import HostAction
-from ansible_collections.connectomics.cave.plugins.plugin_utils._fleet_run import report_progress
+from ansible_collections.connectomics.cave.plugins.plugin_utils._fleet_run import report_progress, tell
 
 display = Display()
 
@@ -62,7 +62,7 @@ class ActionModule(HostAction):
         """Run the module again, with what its installation needs."""
         host = task_vars.get("inventory_hostname", "this host")
         if not self._task.check_mode:
-            display.display(f"{host}: going to {plan['doing']}")
+            tell(f"{host}: going to {plan['doing']}")
         provided: dict[str, str] = {}
         needs = plan["needs"]
         self._ensure_tmp_path()

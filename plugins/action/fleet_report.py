@@ -38,11 +38,11 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._report.html imp
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.junit import to_junit
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.scope import (
     collection_version,
-    unknown_variables,
     why_no_host,
     why_no_task,
     without_account,
 )
+from ansible_collections.connectomics.cave.plugins.plugin_utils._variables import unknown_variables
 
 display = Display()
 
@@ -53,12 +53,14 @@ ARGUMENTS = {
     "results": {"type": "list", "elements": "str", "default": ["__caveclient_result"]},
     "found": {"type": "dict", "default": {}},
     "merge": {"type": "list", "elements": "path"},
+    "lines": {"type": "list", "elements": "dict"},
     "notes": {"type": "list", "elements": "str", "default": []},
     "unfinished": {"type": "list", "elements": "str", "default": []},
     "dest": {"type": "path"},
     "junit": {"type": "path"},
     "pending": {"type": "path"},
     "fail": {"type": "bool", "default": True},
+    "print_later": {"type": "bool", "default": False},
     "pending_ok": {"type": "bool", "default": False},
     "strict": {"type": "bool", "default": False},
     "require_users": {"type": "bool", "default": False},
@@ -71,6 +73,7 @@ _COLOURS = {
     "ok": constants.COLOR_OK,
 }
 _ROTATION = "rotate"
+OTHER_TAGS = "Choose other tags."
 _LARGEST_FILE = 256 * 1024 * 1024  # bytes of a report to merge; one of 500 hosts with 50 users has about 15 million
 
 
@@ -87,8 +90,13 @@ class ActionModule(CaveAction):
         """Return the task's result."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         _validation, options = self.validate_argument_spec(
-            ARGUMENTS, mutually_exclusive=[("merge", "hosts", "run")], required_one_of=[("title", "merge", "run")]
+            ARGUMENTS,
+            mutually_exclusive=[("merge", "hosts", "run", "lines")],
+            required_one_of=[("title", "merge", "run", "lines")],
         )
+        if options["lines"] is not None:
+            _print(_text.Line(**line) for line in options["lines"])
+            return {**result, "changed": False}
         try:
             return {**result, **self._report(options, task_vars or {})}
         except CaveError as error:
@@ -110,11 +118,16 @@ class ActionModule(CaveAction):
             report["notes"] += [] if rotation else files.left_of_rotation()
             report["unfinished"] += files.write(report, known)
         again = report["run"]["again"] if report["run"] else ""
-        _print(_text.table(report, display.columns or 79, page=files.page, again=again))
+        lines = _text.table(report, display.columns or 79, page=files.page, again=again)
         states = ["failed"]
         states += [] if options["pending_ok"] else ["pending"]
         states += ["warning"] if options["strict"] else []
         not_done = {host["name"]: _text.why_not_done(host) for host in report["hosts"] if host["state"] in states}
+        outcome = _outcome(not_done, report["unfinished"], variables)
+        if options["print_later"]:
+            outcome["lines"] = [line._asdict() for line in lines]
+        else:
+            _print(lines)
         if options["fail"] and (not_done or report["unfinished"]):
             message = _text.failure_message(report, states, pending=files.pending)
             # The rest of the result would drown the message: Ansible prints all of it with a failure.
@@ -126,7 +139,7 @@ class ActionModule(CaveAction):
             "files": files.named(report),
             "failed_hosts": _model.hosts_in(report, "failed"),
             "pending_hosts": _model.hosts_in(report, "pending"),
-            "ansible_facts": {"cave_report": _outcome(not_done, report["unfinished"], variables)},
+            "ansible_facts": {"cave_report": outcome},
         }
 
     def _own_tokens(self, variables: Mapping[str, Any]) -> list[str]:
@@ -145,13 +158,18 @@ class ActionModule(CaveAction):
     def _collected(self, options: Mapping[str, Any], variables: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
         hostvars = variables["hostvars"]
         run = options["run"] or {"title": options["title"], "results": options["results"]}
+        if not run["title"]:
+            raise CaveError(
+                "There is no report, as the play that prepares it did not run: --start-at-task or --step left it out. "
+                "To run a part of a playbook, name tags: --list-tags shows those that there are."
+            )
         # The raw variables: a result is data, and a template in a host's message must stay one.
-        results, names = {}, {name for name in variables if name.startswith("caveclient_")}
+        results, names = {}, set(variables)
         tokens = set(self._own_tokens(variables))
         hosts = options["hosts"] or run.get("hosts", variables["ansible_play_hosts_all"])
         for host in dict.fromkeys([*hosts, *options["found"]]):
             own = hostvars.raw_get(host) if host in hostvars else {}
-            names.update(name for name in own if name.startswith("caveclient_"))
+            names.update(own)
             results[host] = options["found"].get(host) or [own.get(name) or None for name in run["results"]]
             if any(isinstance(found, Mapping) and found.get("failed") for found in results[host]):
                 tokens.update(_tokens(partial(_templated, hostvars, host)))
@@ -185,6 +203,8 @@ def _complete(report: dict[str, Any], pending: str, run: Mapping[str, Any], vari
     """Add to a report how its run was made, and to the commands in its remedies the options of that run."""
     clean, parts = Cleaner(), _command.split(sys.argv)
     not_done = _model.hosts_in(report, "failed", "pending")
+    if all(host["problem"] and host["problem"]["remedy"] == OTHER_TAGS for host in report["hosts"]):
+        not_done = []  # the same command would do nothing again
     began = run.get("began")
     report["run"] = {
         "command": _command.as_typed(parts, clean),
@@ -256,6 +276,8 @@ def _nothing_done(
             run.get("tags", []),
         )
         if tags:
+            for host in report["hosts"]:
+                host["problem"]["remedy"] = OTHER_TAGS
             return [tags]
     counts = report["counts"]
     if options["require_users"] and not counts["users"]["total"] and not counts["hosts"]["failed"]:
@@ -273,11 +295,7 @@ def _outcome(not_done: Mapping[str, str], unfinished: list[str], variables: Mapp
     fail = dict(not_done)
     if unfinished:
         fail[hosts[0]] = " ".join([*unfinished, *([fail[hosts[0]]] if hosts[0] in fail else [])])
-    spare = next((host for host in hosts if host not in fail), None)
-    return {
-        "not_done": fail,
-        "hosts": [*fail, *([spare] if spare else [])] if fail else [],
-    }
+    return {"not_done": fail, "hosts": [*fail, *[host for host in hosts if host not in fail][:1]]}
 
 
 def _templated(hostvars: Mapping[str, Any], host: str) -> Any:

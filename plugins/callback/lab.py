@@ -18,10 +18,22 @@ description:
   - Identical diffs of several hosts are printed once, with the names of these hosts.
   - The report of C(connectomics.cave.fleet_report) stands in the place of Ansible's recap, so that it is the last thing
     on the screen. A run without a report ends in one line of counts and one for each host that is not fine.
+  - When nothing happens for a while, a line says which hosts it waits for, and how many are done.
   - When a run is interrupted or stops with an error, a line says how far it was.
   - With C(-v) and more, it prints what Ansible's own C(default) callback prints.
 requirements:
   - set as stdout in configuration
+options:
+  patience:
+    description: Seconds without a word after which it says what it waits for.
+    type: float
+    default: 30
+    version_added: 0.1.0
+    env:
+      - name: CONNECTOMICS_CAVE_LAB_PATIENCE
+    ini:
+      - section: callback_lab
+        key: patience
 extends_documentation_fragment:
   - default_callback
   - result_format_callback
@@ -36,6 +48,7 @@ EXAMPLES = r"""
 import atexit
 import os
 import textwrap
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -43,7 +56,8 @@ from typing import Any
 from ansible import constants
 from ansible.plugins.callback.default import CallbackModule as Default
 
-_PROGRESS = 10.0  # seconds after which a task that is not done says how many hosts are
+from ansible_collections.connectomics.cave.plugins.plugin_utils._fleet_run import AFTER_A_STOP
+
 _REPORT = "connectomics.cave.fleet_report"
 _VALIDATION = "Validating arguments against arg spec"  # Ansible's name for it, which is longer than a line
 
@@ -61,6 +75,8 @@ class CallbackModule(Default):
         self._heading = ""  # of the play, until something is printed below it
         self._task_name = ""
         self._fine: list[str] = []  # hosts without news in the present task
+        self._skipped: list[str] = []
+        self._running: dict[str, float] = {}  # hosts that work on it, and since when
         self._seen = 0  # hosts that are done with it
         self._diffs: dict[str, list[str]] = {}
         self._last_word = time.monotonic()
@@ -69,6 +85,8 @@ class CallbackModule(Default):
         self._report_follows = False  # and says all that a line here has no room for
         self._ended = True
         self._pid = os.getpid()
+        self._over = threading.Event()
+        self._printing = threading.Lock()  # held by the thread alone, so that no worker is copied while it prints
 
     @property
     def _verbose(self) -> bool:
@@ -81,16 +99,23 @@ class CallbackModule(Default):
         super().v2_playbook_on_start(playbook)
         self._ended = False
         atexit.register(self._say_where_it_stopped)
+        if not self._verbose:
+            release = self._printing.release
+            os.register_at_fork(before=self._printing.acquire, after_in_parent=release, after_in_child=release)
+            threading.Thread(target=self._watch, args=(float(self.get_option("patience")),), daemon=True).start()
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
         """End with the report, or without one with the counts."""
         self._end_task()
         self._ended = True
+        self._over.set()
         if self._verbose:
             super().v2_playbook_on_stats(stats)
             return
         wrong = sorted({*stats.failures, *stats.dark})
-        if not self._has_report:
+        if not stats.processed:
+            self._say("No task ran.", constants.COLOR_ERROR)
+        elif not self._has_report:
             self._say("")
             total = len(stats.processed)
             self._say(f"{_count(total, 'host')}: {total - len(wrong)} ok, {len(wrong)} failed")
@@ -104,8 +129,22 @@ class CallbackModule(Default):
         if self._ended or not self._task_name or os.getpid() != self._pid:
             return
         self._ended = True
-        where = f'in the task "{self._task_name}", after {_count(self._seen, "host")}'
-        self._say(f"Stopped {where}. No file was left half written: the same command goes on from there.")
+        self._over.set()
+        waiting = f"; not done: {_shortened(list(self._running))}" if self._running else ""
+        done = f"after {_count(self._seen, 'host')}{waiting}"
+        self._say(f'Stopped in the task "{self._task_name}", {done}. {AFTER_A_STOP}')
+
+    def _watch(self, patience: float) -> None:
+        """Say, in a thread of its own, what the run waits for whenever nothing has been said for so many seconds."""
+        while not self._over.wait(max(0.05, self._last_word + patience - time.monotonic())):
+            with self._printing:
+                waiting = self._running.copy()
+                if waiting and time.monotonic() - self._last_word >= patience:
+                    longest = time.monotonic() - min(waiting.values())
+                    done = f"; {_count(self._seen, 'host')} done" if self._seen else ""
+                    self._say(f"    waiting for {_shortened(list(waiting))} ({longest:.0f} s{done})")
+                elif not waiting:
+                    self._last_word = time.monotonic()
 
     # Plays and tasks --------------------------------------------------------------------------------------------------
 
@@ -165,16 +204,23 @@ class CallbackModule(Default):
 
     def _end_task(self) -> None:
         """Print what the hosts of a task have in common."""
-        if self._fine:
-            names = self._fine if len(self._fine) <= 3 else [f"{len(self._fine)} hosts"]
-            self._say(f"    {', '.join(names)}: ok")
+        for hosts, word in ((self._fine, "ok"), (self._skipped, "skipped")):
+            if hosts:
+                self._say(f"    {', '.join(hosts) if len(hosts) <= 3 else _count(len(hosts), 'host')}: {word}")
         for text, hosts in self._diffs.items():
             same = f" (and the same on {len(hosts) - 1} more: {_shortened(hosts[1:])})" if len(hosts) > 1 else ""
             self._say(f"    {hosts[0]}{same}:")
             self._say(textwrap.indent(text.rstrip("\n"), "      "))
-        self._fine, self._diffs, self._seen = [], {}, 0
+        self._fine, self._skipped, self._diffs, self._seen = [], [], {}, 0
+        self._running.clear()
 
     # Results ----------------------------------------------------------------------------------------------------------
+
+    def v2_runner_on_start(self, host: Any, task: Any) -> None:
+        """Note that a host has begun."""
+        super().v2_runner_on_start(host, task)
+        if not self._own_play:
+            self._running[host.get_name()] = time.monotonic()
 
     def v2_runner_on_ok(self, result: Any) -> None:
         """Print a host that was changed, and count one that was not."""
@@ -189,15 +235,13 @@ class CallbackModule(Default):
             self._reported.update(report.get("not_done", {}))
         if self._own_play:
             return
-        self._seen += 1
-        host = self._host(result)
+        host = self._done(result)
         if self._action(result) in constants._ACTION_DEBUG or found.get("_ansible_verbose_always"):
             self._news(host, str(found.get("msg", "")))
         elif found.get("changed"):
             self._news(host, "would be changed" if self._task_in_check_mode(result) else "changed")
         else:
             self._fine.append(host)
-            self._progress()
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
         """Print why a host failed, in one line when a report follows that says the rest."""
@@ -218,7 +262,7 @@ class CallbackModule(Default):
         if self._verbose:
             super().v2_runner_on_skipped(result)
         elif not self._own_play:
-            self._seen += 1
+            self._skipped.append(self._done(result))
 
     def v2_runner_item_on_ok(self, result: Any) -> None:
         """Say nothing: the result of the loop is news enough."""
@@ -230,7 +274,7 @@ class CallbackModule(Default):
         if self._verbose:
             super().v2_runner_item_on_failed(result)
         else:
-            self._wrong(result, f"failed ({self._get_item_label(self._of(result))})")
+            self._wrong(result, f"failed ({self._get_item_label(self._of(result))})", is_item=True)
 
     def v2_runner_item_on_skipped(self, result: Any) -> None:
         """Say nothing."""
@@ -260,10 +304,11 @@ class CallbackModule(Default):
                 if text.strip():
                     self._diffs.setdefault(text, []).append(self._host(result))
 
-    def _wrong(self, result: Any, what: str) -> None:
-        if self._own_play and self._action(result) != _REPORT:
+    def _wrong(self, result: Any, what: str, is_item: bool = False) -> None:
+        is_report = self._action(result) == _REPORT
+        if self._own_play and not is_report:
             return  # the report has said it
-        self._seen += 1
+        host = self._host(result) if is_item else self._done(result)
         found = self._of(result)
         self._handle_warnings(found)
         message = " ".join(
@@ -272,21 +317,28 @@ class CallbackModule(Default):
         for prefix in ("Task failed: ", "Module failed: ", "Action failed: "):
             message = message.removeprefix(prefix)
         colour = constants.COLOR_SKIP if what == "ignored" else constants.COLOR_ERROR
+        if self._own_play:
+            self._say("")
+            self._say(f"FAILED   {message}", colour)
+            self._reported.add(host)
+            return
         line = f"{what}: {message}"
-        room = max(40, self._display.columns - len(self._host(result)) - 7)
+        room = max(40, self._display.columns - len(host) - 7)
         if self._report_follows and len(line) > room:
             line = f"{line[:room]}..."
-        self._news(self._host(result), line, colour)
+        self._news(host, line, colour)
 
     # Words ------------------------------------------------------------------------------------------------------------
 
     def _news(self, host: str, text: str, colour: str | None = None) -> None:
         self._say(f"    {host}: {text}", colour)
 
-    def _progress(self) -> None:
-        """Say how many hosts are done, when nothing has been said for a while."""
-        if time.monotonic() - self._last_word > _PROGRESS:
-            self._say(f"    {_count(self._seen, 'host')} done")
+    def _done(self, result: Any) -> str:
+        """Count a host that has ended its work on the present task, and return its name."""
+        host = self._host(result)
+        self._running.pop(host, None)
+        self._seen += 1
+        return host
 
     def _say(self, text: str, colour: str | None = None) -> None:
         self._last_word = time.monotonic()

@@ -16,6 +16,7 @@ description:
     C(caveclient_tokens).
   - Fails, with what to do, when a file of variables beside the inventory is encrypted as a whole and does not open.
     Ansible reads such a file before any task, whether a task needs it or not.
+  - Sees to it that a run that is interrupted says what that means.
   - Hosts that the present play leaves out, because of C(--limit) for example, are not among them.
 options:
   _terms:
@@ -53,6 +54,8 @@ from ansible.errors import AnsibleError
 from ansible.plugins.loader import lookup_loader
 from ansible.plugins.lookup import LookupBase
 
+from ansible_collections.connectomics.cave.plugins.plugin_utils._fleet_run import explain_interruption
+
 
 class LookupModule(LookupBase):
     """See the documentation above."""
@@ -61,6 +64,7 @@ class LookupModule(LookupBase):
         """Return the hosts."""
         self.set_options(var_options=variables, direct=kwargs)
         variables = variables or {}
+        explain_interruption()
         for path in _whole_vaults(variables.get("ansible_inventory_sources") or ()):
             self._open(path)
         patterns = [str(term) for term in terms if term]
@@ -79,13 +83,13 @@ class LookupModule(LookupBase):
         """Fail when a file that is encrypted as a whole does not open."""
         try:
             self._loader.load_from_file(str(path))
-        except AnsibleError as error:
+        except AnsibleError:
             reason = "the password is not the right one" if self._loader._vault.secrets else "no password was given"
             raise AnsibleError(
                 f"{path} is a vault that does not open: {reason}. Add --ask-vault-pass, or set vault_password_file in "
                 "ansible.cfg. Ansible reads this file for every playbook; where single values are encrypted "
                 "(ansible-vault encrypt_string), the audit needs no password."
-            ) from error
+            ) from None  # Ansible would print the cause below it, in many rows
 
 
 def _whole_vaults(sources: Any) -> Iterator[Path]:

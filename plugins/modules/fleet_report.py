@@ -30,7 +30,7 @@ options:
   title:
     description:
       - The name of the playbook, for the report's heading.
-      - Required unless O(run) or O(merge) is given.
+      - Required unless O(run), O(merge) or O(lines) is given.
     type: str
   hosts:
     description:
@@ -61,6 +61,10 @@ options:
       - A host that is in several of them is taken from the latest.
     type: list
     elements: path
+  lines:
+    description: Lines that an earlier task with O(print_later) left in the fact C(cave_report), to be printed now.
+    type: list
+    elements: dict
   notes:
     description: Sentences about the run as a whole, to print and write with the report.
     type: list
@@ -102,6 +106,12 @@ options:
       - Without it, the fact C(cave_report) says which hosts should fail and why.
     type: bool
     default: true
+  print_later:
+    description:
+      - Whether the lines are left in the fact C(cave_report), for a task with O(lines). That one can come after the
+        hosts have failed, so that Ansible's recap follows the report.
+    type: bool
+    default: false
   pending_ok:
     description: Whether hosts that could not be asked, since they are switched off for example, are no reason to fail.
     type: bool

@@ -29,6 +29,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._masking import 
 )
 from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import is_encrypted, plain_string
 from ansible_collections.connectomics.cave.plugins.plugin_utils._fleet_run import report_progress, wait_for_turn
+from ansible_collections.connectomics.cave.plugins.plugin_utils._variables import unknown_variables
 
 display = Display()
 
@@ -89,6 +90,7 @@ def _guarded(run: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]
         self._task.args = given
         try:
             message = self.complaint(task_vars or {})
+            _warn_of_typing_errors(task_vars or {})
             if not message:
                 return run(self, tmp, task_vars)
         except AnsibleError as error:
@@ -126,6 +128,14 @@ def unshown(args: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
         return _Unshown(plain_string(value, "The token")) if isinstance(value, str) or is_encrypted(value) else value
 
     return shown_arguments(args, spec, hide)
+
+
+def _warn_of_typing_errors(task_vars: Mapping[str, Any]) -> None:
+    """Name the variables that are likely to be misspelt, unless the report of a playbook of this collection does so."""
+    sentences = unknown_variables(task_vars)
+    if sentences and "__caveclient_run" not in task_vars.get("hostvars", {}).get("localhost", {}):
+        for sentence in sentences:
+            display.warning(sentence)
 
 
 class StockAction(CaveAction):

@@ -2,18 +2,20 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the hosts of one run have in common: how fast they may ask the server, and how far they all are.
+"""What the hosts of one run have in common: how fast they may ask the server, how far they are, what a stop leaves.
 
 Ansible works on hosts in processes of their own, which are copies of the one that loaded this.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import hashlib
 import math
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,6 +28,9 @@ LARGE = 50
 """Hosts; a larger fleet is told how far it is."""
 STEPS = 10
 """How often it is told."""
+AFTER_A_STOP = (
+    "No file was left half written. What a host had begun may still be running there. The same command does the rest."
+)
 
 _next_turn = multiprocessing.get_context("fork").Value("d", 0.0)  # when the next request may go out, time.monotonic()
 
@@ -68,7 +73,35 @@ def report_progress(task: Any, hosts: Sequence[str], took_long: bool | None = No
         step = -(-total // STEPS)
         due = took_long if total <= LARGE else done % step == 0 or done == total
         if due and done <= total:  # a loop goes beyond it
-            Display().display(f"{task.get_name()}: {done} of {total} hosts")
+            tell(f"{task.get_name()}: {done} of {total} hosts")
+
+
+def tell(text: str) -> None:
+    """Print a line about work that takes long, unless the callback of this collection does that in its own way."""
+    if not lab_callback_prints():
+        Display().display(text)
+
+
+def lab_callback_prints() -> bool:
+    """Return whether the callback of this collection prints what happens; with -v, Ansible's own does."""
+    return constants.DEFAULT_STDOUT_CALLBACK == "connectomics.cave.lab" and not Display().verbosity
+
+
+def explain_interruption() -> None:
+    """Let a run that is interrupted (Ctrl-C) end in a line on what that means. Called by the main process."""
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before) or getattr(before, "explains", False) or lab_callback_prints():
+        return
+    own = os.getpid()
+
+    def handle(number: int, frame: Any) -> Any:
+        if os.getpid() == own:
+            atexit.register(Display().display, f"Interrupted. {AFTER_A_STOP}")
+        return before(number, frame)
+
+    handle.explains = True  # type: ignore[attr-defined]
+    with contextlib.suppress(ValueError):  # in a thread of another program
+        signal.signal(signal.SIGINT, handle)
 
 
 def _count(key: str) -> int:

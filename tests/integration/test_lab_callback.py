@@ -6,67 +6,25 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import pty
 import re
-import signal
-import struct
-import subprocess
-import termios
-import time
 from pathlib import Path
 
 import pytest
 import yaml
-from ansible_run import LIMIT, command, environment
+from ansible_run import COLUMNS, ROWS, command, environment, on_a_terminal, uncoloured
 from lab import OFF, Lab
 from package.conftest import PATH
 
 from cave_server import CaveServer
 
-ROWS, COLUMNS = 40, 110
 SETTINGS = {"ANSIBLE_STDOUT_CALLBACK": "connectomics.cave.lab", "ANSIBLE_FORKS": "8"}
 NOBODY = {"caveclient_tokens": [{"user": "no-such-user-here", "token": "f" * 32}]}
 RED = "\x1b[0;31m"
 
 
-def on_a_terminal(folder: Path, *arguments: str, interrupt_at: str = "") -> tuple[int, str]:
-    """Run ansible-playbook on a terminal of 110 by 40, and return its exit status and all that it printed."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
-    settings = {name: value for name, value in environment(folder, **SETTINGS).items() if name != "ANSIBLE_NOCOLOR"}
-    process = subprocess.Popen(
-        command("playbook", *arguments),
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        cwd=folder,
-        env={**settings, "TERM": "xterm", "PATH": PATH},
-        start_new_session=True,
-    )
-    os.close(theirs)
-    printed = b""
-    deadline = time.monotonic() + LIMIT
-    while time.monotonic() < deadline:
-        try:
-            part = os.read(ours, 65536)
-        except OSError:  # the other end is closed
-            break
-        if not part:
-            break
-        printed += part
-        if interrupt_at and interrupt_at.encode() in printed:
-            interrupt_at = ""
-            process.send_signal(signal.SIGINT)
-    os.close(ours)
-    return process.wait(timeout=30), printed.decode().replace("\r\n", "\n")
-
-
 def rows(text: str) -> int:
     """Return how many rows of the terminal a text takes."""
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
-    return sum(max(1, -(-len(line) // COLUMNS)) for line in plain.splitlines())
+    return sum(max(1, -(-len(line) // COLUMNS)) for line in uncoloured(text).splitlines())
 
 
 def lab_of(hosts: int, folder: Path, cave: CaveServer) -> Lab:
@@ -97,6 +55,13 @@ def small(tmp_path: Path, cave: CaveServer) -> Lab:
     return lab_of(3, tmp_path, cave)
 
 
+def typed(lab: Lab, *arguments: str, interrupt_at: str = "", **more: str) -> tuple[int, str]:
+    """Run ansible-playbook on a terminal, with colours."""
+    settings = environment(lab.folder, **SETTINGS, PATH=PATH, **more)
+    del settings["ANSIBLE_NOCOLOR"]
+    return on_a_terminal(command("playbook", *arguments), lab.folder, settings, interrupt_at)
+
+
 def run(lab: Lab, playbook: str, *arguments: str, **settings: str) -> tuple[int, str]:
     """Run a playbook with the callback; return its exit status and what it printed."""
     done = lab.play(playbook, *arguments, settings={**SETTINGS, **settings})
@@ -104,9 +69,9 @@ def run(lab: Lab, playbook: str, *arguments: str, **settings: str) -> tuple[int,
 
 
 def test_the_report_of_30_hosts_with_5_problems_fits_one_screen_to_the_prompt(fleet: Lab) -> None:
-    status, output = on_a_terminal(fleet.folder, *fleet.arguments("verify", caveclient_report="reports"))
+    status, output = typed(fleet, *fleet.arguments("verify", caveclient_report="reports"))
     assert status == 2, output
-    report = re.sub(r"\x1b\[[0-9;]*m", "", output)
+    report = uncoloured(output)
     report = report[report.index("\nFAILED ") + 1 :]
     for host in ("ws03", "ws07", "ws12", "ws20", "ws25"):
         assert host in report
@@ -116,7 +81,7 @@ def test_the_report_of_30_hosts_with_5_problems_fits_one_screen_to_the_prompt(fl
 
 
 def test_red_is_only_what_is_wrong(fleet: Lab) -> None:
-    _status, output = on_a_terminal(fleet.folder, *fleet.arguments("verify"))
+    _status, output = typed(fleet, *fleet.arguments("verify"))
     red = [line for line in output.splitlines() if RED in line]
     assert red
     for line in red:
@@ -184,9 +149,33 @@ def test_an_interrupted_run_says_how_far_it_was(small: Lab) -> None:
         "tasks": [{"name": "Wait", "ansible.builtin.command": "sleep 60"}],
     }
     (small.folder / "slow.yml").write_text(yaml.safe_dump([slow]))
-    status, output = on_a_terminal(small.folder, *small.arguments("slow.yml"), interrupt_at="  Wait")
+    patience = {"CONNECTOMICS_CAVE_LAB_PATIENCE": "0.5"}
+    status, output = typed(small, *small.arguments("slow.yml"), interrupt_at="waiting for", **patience)
     assert status != 0
-    assert 'Stopped in the task "Wait", after 0 hosts. No file was left half written' in output
+    stopped = output.partition('Stopped in the task "Wait", after 0 hosts; not done: ws')[2]
+    assert "No file was left half written" in stopped
+    assert "The same command does the rest." in stopped
+
+
+def test_a_long_step_says_what_it_waits_for(small: Lab) -> None:
+    tasks = [{"name": "Wait", "ansible.builtin.command": "sleep {{ 3 if inventory_hostname == 'ws02' else 0 }}"}]
+    (small.folder / "slow.yml").write_text(yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
+    status, output = run(small, "slow.yml", CONNECTOMICS_CAVE_LAB_PATIENCE="0.5")
+    assert status == 0, output
+    assert re.search(r"^    waiting for ws02 \(\d s; 2 hosts done\)$", output, re.M), output
+
+
+def test_a_playbook_that_is_begun_in_the_middle_ends_with_why_it_has_no_report(small: Lab) -> None:
+    status, output = run(small, "verify", "--start-at-task", "Verify that the users' access works")
+    assert status == 2
+    assert "FAILED   There is no report, as the play that prepares it did not run" in " ".join(output.splitlines())
+    assert "--list-tags shows" in output
+
+
+def test_a_run_without_a_task_does_not_say_ok(small: Lab) -> None:
+    _status, output = run(small, "verify", "--start-at-task", "no such task")
+    assert "No task ran." in output
+    assert " ok" not in output
 
 
 @pytest.mark.parametrize("flag", ["--syntax-check", "--list-tasks"])
@@ -199,7 +188,20 @@ def test_the_default_output_of_ansible_ends_in_a_true_recap(small: Lab) -> None:
     small.hosts["ws02"] |= NOBODY
     status, output = run(small, "verify", ANSIBLE_STDOUT_CALLBACK="ansible.builtin.default")
     assert status == 2
-    recap = output.partition("PLAY RECAP")[2]
+    report, _heading, recap = output.partition("PLAY RECAP")
     assert re.search(r"ws02 .* failed=1", recap)
     assert re.search(r"ws01 .* failed=0", recap)
     assert rows(recap) < 12
+    assert rows(report.rpartition("2 workstations ok, 1 failed")[2]) <= 6, "the report is next to the recap"
+
+
+def test_an_interrupted_run_with_ansibles_own_output_says_what_that_means(small: Lab) -> None:
+    slow, begun = small.folder / "slow", small.folder / "begun"
+    slow.write_text(f"#!/bin/sh\ntouch {begun}\nexec sleep 60\n")
+    slow.chmod(0o755)
+    small.variables["ansible_python_interpreter"] = str(slow)
+    settings = environment(small.folder, PATH=PATH)
+    words = command("playbook", *small.arguments("verify"))
+    status, output = on_a_terminal(words, small.folder, settings, interrupt_at=begun)
+    assert status != 0
+    assert "Interrupted. No file was left half written." in output

@@ -2,26 +2,33 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What people get wrong at 2 a.m.: the exit status, and the line that they need, near the prompt."""
+"""What goes wrong at 2 a.m.: the exit status, and the line that a person needs, near the prompt.
+
+With the callback of the collection, and (nox -s long) with Ansible's own, whose recap follows the report.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import lab as _lab
 import pytest
 from ansible.parsing.vault import VaultLib, VaultSecret
-from ansible_run import LIMIT, Run, command, environment
+from ansible_run import Run, command, environment, on_a_terminal
 from package.conftest import PATH
 
 from cave_server import CaveServer
 
-SETTINGS = {"ANSIBLE_STDOUT_CALLBACK": "connectomics.cave.lab", "PATH": PATH, "ANSIBLE_BECOME_ALLOW_SAME_USER": "true"}
-NEAR = 15
-"""Rows between the line and the prompt, at most."""
+SETTINGS = {"PATH": PATH, "ANSIBLE_BECOME_ALLOW_SAME_USER": "true"}
+CALLBACKS = ["connectomics.cave.lab", pytest.param("ansible.builtin.default", marks=pytest.mark.long)]
+NEAR, COLUMNS = 15, 120  # a line of Ansible's recap is 116 characters
+"""Rows between the line and the prompt, at most, and their length."""
 
 
 class Lab(_lab.Lab):
@@ -29,6 +36,9 @@ class Lab(_lab.Lab):
 
     def __init__(self, folder: Path, cave: CaveServer) -> None:
         super().__init__(folder, cave, ["ws1", "ws2"])
+        self.callback = "connectomics.cave.lab"
+        self.environment: dict[str, str] = {}
+        self.full: list[Path] = []
         self.offer_caveclient()
         self.save(self.token)
         self.set(caveclient_retries=0, caveclient_timeout=5)
@@ -56,19 +66,11 @@ class Lab(_lab.Lab):
         """Run a playbook as on a terminal: all that is printed, in its order."""
         self.write_inventory()
         inventory = [] if "-i" in arguments else ["-i", "hosts.yml"]
-        done = subprocess.run(
-            command("playbook", *inventory, f"connectomics.cave.{playbook}", *arguments),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            text=True,
-            cwd=self.folder,
-            env=environment(self.folder, **SETTINGS),
-            timeout=LIMIT,
-            check=False,
-        )
-        self.assert_nothing_shown(done.stdout)
-        return Run(done.returncode, done.stdout, [])
+        settings = environment(self.folder, ANSIBLE_STDOUT_CALLBACK=self.callback, **SETTINGS, **self.environment)
+        words = command("playbook", *inventory, f"connectomics.cave.{playbook}", *arguments)
+        status, output = on_a_terminal(words, self.folder, settings, answers=False, columns=COLUMNS)
+        self.assert_nothing_shown(output)
+        return Run(status, output, [])
 
 
 Spoil = Callable[[Lab], None]
@@ -130,6 +132,35 @@ def broken_inventory(lab: Lab) -> None:
     lab.write("broken.yml", "all: [hosts")
 
 
+def unreadable_inventory(lab: Lab) -> None:
+    lab.write("closed.yml", "all: {hosts: {ws1: }}")
+    (lab.folder / "closed.yml").chmod(0)
+
+
+def collection_missing(lab: Lab) -> None:
+    lab.environment["ANSIBLE_COLLECTIONS_PATH"] = str(lab.folder / "nothing")
+    lab.callback = "ansible.builtin.default"  # a callback that is not there is all that Ansible would speak of
+
+
+def fill(lab: Lab, folder: Path) -> None:
+    """Leave no room in a folder, until the test is over."""
+    folder.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "full", str(folder)], check=True)
+    lab.full.append(folder)
+    with contextlib.suppress(OSError), (folder / "filler").open("wb", buffering=0) as filler:
+        while True:
+            filler.write(bytes(4096))
+
+
+def full_host(lab: Lab) -> None:
+    shutil.rmtree(lab.secrets("ws2").parent)
+    fill(lab, lab.secrets("ws2").parent)
+
+
+def full_controller(lab: Lab) -> None:
+    fill(lab, lab.folder / "reports")
+
+
 def https(lab: Lab) -> None:
     lab.set(caveclient_server=lab.cave.url.replace("http:", "https:"))
 
@@ -153,6 +184,7 @@ MISTAKES: list[tuple[str, Spoil, tuple[str, ...], int, str]] = [
         2,
         "not the one that this value was encrypted with",
     ),
+    ("vault id without a file", nothing, ("verify", "--vault-id", "lab@nowhere"), 1, "nowhere"),
     # Variables
     (
         "undefined token",
@@ -163,6 +195,7 @@ MISTAKES: list[tuple[str, Spoil, tuple[str, ...], int, str]] = [
     ),
     ("undefined setting", variables(caveclient_datastacks="{{ stacks }}"), VERIFY, 2, "'stacks' is undefined"),
     ("misspelt variable", variables(caveclient_verfy="client"), TOKEN_ONLY, 0, "did you mean caveclient_verify?"),
+    ("misspelt beginning", variables(cavclient_tokens=[]), TOKEN_ONLY, 0, "did you mean caveclient_tokens?"),
     (
         "misspelt choice",
         nothing,
@@ -177,6 +210,7 @@ MISTAKES: list[tuple[str, Spoil, tuple[str, ...], int, str]] = [
     ("a bare token in the list", tokens([TOKEN]), TOKEN_ONLY, 2, "caveclient_tokens"),
     ("an entry without a user", tokens([{"token": TOKEN}]), TOKEN_ONLY, 2, "user"),
     ("an empty token", entry(token=""), TOKEN_ONLY, 2, "empty"),
+    ("a token in quotes twice", entry(token=f"'{TOKEN}'"), TOKEN_ONLY, 2, "has quotation marks"),
     ("a placeholder", entry(token="YOUR_TOKEN_HERE"), TOKEN_ONLY, 2, "placeholder"),
     ("a token that YAML reads as a number", entry(token=12345678), TOKEN_ONLY, 2, "number"),
     ("a misspelt key", entry(sever="x"), TOKEN_ONLY, 2, "key"),
@@ -248,6 +282,7 @@ MISTAKES: list[tuple[str, Spoil, tuple[str, ...], int, str]] = [
         2,
         "The inventory has no hosts. Name one: -i hosts.yml",
     ),
+    ("inventory unreadable", unreadable_inventory, ("verify", "-i", "closed.yml"), 2, "The inventory has no hosts"),
     ("inventory broken", broken_inventory, ("verify", "-i", "broken.yml"), 2, "The inventory has no hosts"),
     ("misspelt group", nothing, ("verify", "-e", "caveclient_hosts=workstation"), 2, "Did you mean workstations?"),
     ("misspelt limit", nothing, ("verify", "--limit", "ws9"), 1, "no hosts to target"),
@@ -261,23 +296,39 @@ MISTAKES: list[tuple[str, Spoil, tuple[str, ...], int, str]] = [
         2,
         "The folder folder cannot be made",
     ),
+    ("collection not there", collection_missing, VERIFY, 1, "connectomics.cave.verify could not be found"),
+    ("host full", full_host, TOKEN_ONLY, 2, "No space left on device"),
+    ("controller full", full_controller, ("verify", "-e", "caveclient_report=reports"), 2, "No space left on device"),
     ("nothing to merge", nothing, ("merge_reports",), 2, "-e caveclient_reports=reports/1,reports/2"),
     ("merged report not there", nothing, ("merge_reports", "-e", "caveclient_reports=old"), 2, "old cannot be read"),
     ("no folder to make", nothing, ("init",), 2, "Name the folder to make: -e dest=lab"),
 ]
 
 
+MARKS = {
+    "inventory unreadable": pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything"),
+    "host full": pytest.mark.root,
+    "controller full": pytest.mark.root,
+}
+
+
 @pytest.fixture
-def lab(tmp_path: Path, cave: CaveServer) -> Lab:
-    return Lab(tmp_path, cave)
+def lab(tmp_path: Path, cave: CaveServer) -> Iterator[Lab]:
+    made = Lab(tmp_path, cave)
+    yield made
+    for folder in made.full:
+        subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.parametrize("callback", CALLBACKS)
 @pytest.mark.parametrize(
-    ("spoil", "words", "status", "line"), [row[1:] for row in MISTAKES], ids=[row[0] for row in MISTAKES]
+    ("spoil", "words", "status", "line"),
+    [pytest.param(*row[1:], id=row[0], marks=MARKS.get(row[0], ())) for row in MISTAKES],
 )
 def test_a_mistake_ends_with_the_line_that_a_person_needs(
-    lab: Lab, spoil: Spoil, words: tuple[str, ...], status: int, line: str
+    lab: Lab, callback: str, spoil: Spoil, words: tuple[str, ...], status: int, line: str
 ) -> None:
+    lab.callback = callback
     spoil(lab)
     run = lab.run(*words)
     assert run.status == status, run.output
@@ -286,8 +337,16 @@ def test_a_mistake_ends_with_the_line_that_a_person_needs(
 
 
 def near_the_prompt(output: str) -> str:
-    """Return the last rows of what was printed, as one line."""
-    return " ".join(" ".join(output.rstrip().splitlines()[-NEAR:]).split())
+    """Return the last rows of a terminal on which this was printed, as one line."""
+    kept: list[str] = []
+    room = NEAR
+    for line in reversed(output.rstrip().splitlines()):
+        rows = max(1, -(-len(line) // COLUMNS))
+        kept.insert(0, line if rows <= room else line[(rows - room) * COLUMNS :])
+        room -= rows
+        if room <= 0:
+            break
+    return " ".join(" ".join(kept).split())
 
 
 def test_there_are_at_least_forty_of_them() -> None:

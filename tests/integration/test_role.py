@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
-from ansible_run import Run
+import yaml
+from ansible_run import Run, ansible
 from lab import Lab
 
 from cave_server import CaveServer
@@ -61,3 +63,48 @@ def test_nobody_asks_when_both_switches_are_off(lab: Lab) -> None:
 def plain(run: Run) -> str:
     """Return what a run printed, without the lines of asterisks."""
     return run.output.replace(" *", "").replace("*", "")
+
+
+def test_a_misspelt_variable_is_named_wherever_it_is_set(tmp_path: Path) -> None:
+    here = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    inventory = {"all": {"hosts": {"h1": {"caveclient_verfy": "none"}}, "vars": {**here, "caveclient_sever": "x"}}}
+    files = {
+        "hosts.yml": inventory,
+        "group_vars/all.yml": {"cavclient_tokens": []},
+        "host_vars/h1.yml": {"caveclient_token": []},
+        "own.yml": [
+            {
+                "hosts": "all",
+                "gather_facts": False,
+                "tasks": [{"connectomics.cave.saved_token_info": {"users": []}}] * 2,
+            }
+        ],
+        "role.yml": [{"hosts": "all", "gather_facts": False, "roles": ["connectomics.cave.caveclient"]}],
+    }
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(yaml.safe_dump(content))
+    meant = {
+        "cavclient_tokens": "caveclient_tokens",
+        "caveclient_sever": "caveclient_server",
+        "caveclient_timout": "caveclient_timeout",
+        "caveclient_token": "caveclient_tokens",
+        "caveclient_verfy": "caveclient_verify",
+    }
+    for playbook in ("own.yml", "role.yml"):
+        words = [
+            "-i",
+            "hosts.yml",
+            playbook,
+            "--tags",
+            "all,token",
+            "--skip-tags",
+            "install",
+            "-e",
+            "caveclient_timout=3",
+        ]
+        run = ansible(tmp_path, "playbook", *words)
+        assert run.status == 0, run.output
+        for name, right in meant.items():
+            said = " ".join(run.output.split())
+            assert said.count(f"{name} is no variable of this collection: did you mean {right}?") == 1, playbook

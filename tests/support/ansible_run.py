@@ -6,8 +6,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
+import re
+import select
+import signal
+import struct
 import subprocess
 import sys
 import termios
@@ -20,6 +26,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 180.0
 """Seconds for one run."""
+ROWS, COLUMNS = 40, 110
+"""Of the terminal."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,58 @@ def wait_until_read(terminal: int) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError("nothing reads from the terminal")
         time.sleep(0.02)
+
+
+def on_a_terminal(
+    words: Sequence[str],
+    folder: Path,
+    settings: Mapping[str, str],
+    interrupt_at: str | Path = "",
+    answers: bool = True,
+    columns: int = COLUMNS,
+) -> tuple[int, str]:
+    """Run a command on a terminal, and return its exit status and all that it printed.
+
+    Args:
+        words: the command.
+        folder: to run it in.
+        settings: its environment.
+        interrupt_at: what is printed, or which file is there, when somebody presses Ctrl-C. Not when a task begins: a
+            Python that is about to fork may lose it.
+        answers: whether somebody is there to be asked; otherwise its standard input is empty.
+        columns: of the terminal.
+    """
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, columns, 0, 0))
+    process = subprocess.Popen(
+        words,
+        stdin=theirs if answers else subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=theirs,
+        cwd=folder,
+        env={**settings, "TERM": "xterm"},
+        start_new_session=True,
+    )
+    os.close(theirs)
+    printed = ""
+    deadline = time.monotonic() + LIMIT
+    while time.monotonic() < deadline:
+        if select.select([ours], [], [], 0.1)[0]:
+            try:
+                part = os.read(ours, 65536)
+            except OSError:  # the other end is closed
+                break
+            printed += part.decode(errors="replace").replace("\r\n", "\n")
+        if interrupt_at and (interrupt_at.exists() if isinstance(interrupt_at, Path) else interrupt_at in printed):
+            interrupt_at = ""
+            process.send_signal(signal.SIGINT)
+    os.close(ours)
+    return process.wait(timeout=30), printed
+
+
+def uncoloured(text: str) -> str:
+    """Return what a terminal shows, without the sequences that colour it."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
 def command(name: str, *arguments: str) -> list[str]:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a run was asked to do: why it did nothing, and which of its variables no playbook reads."""
+"""What a run was asked to do, and why it did nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from functools import cache
 from pathlib import Path
 
 _COLLECTION = Path(__file__).parents[3]
-_VARIABLE = re.compile(r"(?<![A-Za-z0-9_])caveclient_[a-z0-9_]*[a-z0-9]")
 
 
 def why_no_host(pattern: str, groups: Mapping[str, Collection[str]], limit: str) -> str:
@@ -80,20 +79,3 @@ def collection_version() -> str:
         if path.exists() and (found := re.search(pattern, path.read_text(encoding="utf-8"))):
             return found[1]
     return "unknown"
-
-
-@cache
-def known_variables() -> frozenset[str]:
-    """Return the variables of users that the role and the playbooks of this collection read."""
-    sources = [_COLLECTION / "roles/caveclient/meta/argument_specs.yml", *(_COLLECTION / "playbooks").rglob("*.yml")]
-    return frozenset(name for path in sources for name in _VARIABLE.findall(path.read_text(encoding="utf-8")))
-
-
-def unknown_variables(names: Iterable[str]) -> list[str]:
-    """Return a sentence for each variable that looks like one of this collection and that nothing here reads."""
-    sentences = []
-    for name in sorted({name for name in names if name.startswith("caveclient_")} - known_variables()):
-        similar = difflib.get_close_matches(name, sorted(known_variables()), 1, cutoff=0.7)
-        hint = f": did you mean {similar[0]}?" if similar else "."
-        sentences.append(f"{name} is no variable of this collection{hint}")
-    return sentences

@@ -4,8 +4,8 @@
 
 """Somebody with a new Debian, the tarball and the README: what stands there is typed, and workstations are verified.
 
-The computers are hosts of the fleet, fresh and bare. What is typed and what comes back is kept as a transcript in
-.cache/reports/readme.txt.
+The computers are hosts of the fleet, fresh and bare: sudo asks for a password, and no host key is known. What is typed
+and what comes back is kept as a transcript in .cache/reports/readme-RELEASE.txt.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pexpect
@@ -32,7 +31,9 @@ TEN_MINUTES = 600
 CA_FILE = "/etc/ssl/cave-ca.pem"
 PROMPT = "readme> "
 PASSWORD = "correct horse"
+SUDO_PASSWORD = "battery staple"
 PEOPLE = ("alice", "bob")
+BOOKWORM, TRIXIE = "3.11", "3.13"  # a release by its Python
 
 
 def blocks() -> list[Block]:
@@ -54,31 +55,21 @@ class Typist:
         self.terminal.logfile_read = self._log
         self.type(f"unset PROMPT_COMMAND; PS1='{PROMPT}'; stty -echo; bind 'set enable-bracketed-paste off'; cd")
 
-    def type(self, line: str, timeout: float = 60) -> None:
-        """Type a line, and wait until it is done."""
-        self.send(line)
-        self.done(timeout)
-
-    def send(self, line: str) -> None:
-        """Type a line."""
+    def type(self, line: str, answers: dict[str, str] | None = None) -> None:
+        """Type a line, answer its questions in their order, and wait until it has ended well."""
         self._log.write(f"\n{line}\n")
         self.terminal.sendline(line)
-
-    def done(self, timeout: float) -> None:
-        """Wait until the last line is done; it has to have ended well."""
-        self.terminal.expect_exact(PROMPT, timeout)
+        for question, answer in (answers or {}).items():
+            self.terminal.expect(question)
+            time.sleep(1)  # what is typed before the terminal is ready is thrown away
+            self.terminal.sendline(answer)
+        self.terminal.expect_exact(PROMPT, 300)
         self.terminal.sendline("echo status=$?")
         self.terminal.expect(r"status=(\d+)")
         found = self.terminal.match
         assert isinstance(found, re.Match)
         self.terminal.expect_exact(PROMPT)
-        assert found[1] == "0"
-
-    def answer(self, question: str, text: str, timeout: float = 60) -> None:
-        """Answer a question; what is typed is not shown."""
-        self.terminal.expect(question, timeout)
-        time.sleep(1)  # what is typed before the terminal is ready is thrown away
-        self.terminal.sendline(text)
+        assert found[1] == "0", line
 
     def close(self) -> None:
         """Leave."""
@@ -86,41 +77,46 @@ class Typist:
         self._log.close()
 
 
-@pytest.fixture
-def lab(make_fleet: MakeFleet) -> Iterator[tuple[Fleet, CaveServer]]:
-    """A new computer, two workstations, and a CAVE server in the place of the public one."""
-    fleet = make_fleet(3, pythons=("3.13", "3.11", "3.9"), users=PEOPLE)
+def provide_what_the_readme_asks_for(fleet: Fleet, computer: Host, workstations: list[Host]) -> None:
+    """Give the administrator SSH to workstations that have names, and an account that becomes root by a password."""
+    names = "".join(f"{host.address} ws{number}.lab.example.org\n" for number, host in enumerate(workstations, 1))
+    computer.write_file("/etc/hosts", computer.read_file("/etc/hosts") + names)
+    computer.run(["install", "-d", "-m", "700", "/home/lab/.ssh"], "lab")
+    computer.write_file("/home/lab/.ssh/id_ed25519", (fleet.folder / "id_ed25519").read_text(), "lab")
+    computer.run(["chmod", "600", "/home/lab/.ssh/id_ed25519"], "lab")
+    for host in fleet:
+        host.run(["chpasswd"], input=f"lab:{SUDO_PASSWORD}\n")
+        host.write_file("/etc/sudoers.d/lab", "lab ALL=(ALL:ALL) ALL\n")
+
+
+@pytest.mark.parametrize("python", [TRIXIE, pytest.param(BOOKWORM, marks=pytest.mark.long)])
+def test_who_follows_the_readme_has_verified_workstations_in_ten_minutes(
+    make_fleet: MakeFleet, tmp_path: Path, python: str
+) -> None:
+    fleet = make_fleet(3, pythons=(python, BOOKWORM, TRIXIE), users=PEOPLE)
+    computer, *workstations = list(fleet)
     with CaveServer(tls=True, address=fleet.server_address) as cave:
         assert cave.ca is not None
         fleet.connect_to_index(*(host.name for host in fleet))
         for host in fleet:
             host.write_file(CA_FILE, Path(cave.ca).read_text())
             host.run(["chmod", "644", CA_FILE])
-        yield fleet, cave
+        provide_what_the_readme_asks_for(fleet, computer, workstations)
+        tarball = release.build(tmp_path)
+        (computer.root("/home/lab") / tarball.name).write_bytes(tarball.read_bytes())
+        tokens = {name: cave.add_person(name, permissions=["minnie65_public"]).token for name in PEOPLE}
+        start = time.monotonic()
+        said = follow_the_readme(fleet, cave, tokens)
+    assert time.monotonic() - start < TEN_MINUTES
+    assert re.findall(r"^\d+ workstations? .*", said, re.MULTILINE)[-1].strip() == "2 workstations ok; 2 users"
+    assert not [secret for secret in (*tokens.values(), PASSWORD, SUDO_PASSWORD) if secret in said]
 
 
-def let_in(fleet: Fleet, computer: Host, workstations: list[Host]) -> None:
-    """Give the administrator what the README asks for: names that can be resolved, and SSH with sudo."""
-    names = "".join(f"{host.address} ws{number}.lab.example.org\n" for number, host in enumerate(workstations, 1))
-    computer.write_file("/etc/hosts", computer.read_file("/etc/hosts") + names)
-    computer.run(["install", "-d", "-m", "700", "/home/lab/.ssh"], "lab")
-    computer.write_file("/home/lab/.ssh/id_ed25519", (fleet.folder / "id_ed25519").read_text(), "lab")
-    computer.write_file("/home/lab/.ssh/config", "Host *\n  StrictHostKeyChecking accept-new\n", "lab")
-    computer.run(["chmod", "600", "/home/lab/.ssh/id_ed25519"], "lab")
-
-
-def test_who_follows_the_readme_has_verified_workstations_in_ten_minutes(
-    lab: tuple[Fleet, CaveServer], tmp_path: Path
-) -> None:
-    fleet, cave = lab
+def follow_the_readme(fleet: Fleet, cave: CaveServer, tokens: dict[str, str]) -> str:
+    """Type what the README says, try what it promises, and return all that was on the screen."""
     computer, *workstations = list(fleet)
-    let_in(fleet, computer, workstations)
-    tarball = release.build(tmp_path)
-    (computer.root("/home/lab") / tarball.name).write_bytes(tarball.read_bytes())
-    tokens = {name: cave.add_person(name, permissions=["minnie65_public"]).token for name in PEOPLE}
-    transcript = ROOT / ".cache" / "reports" / "readme.txt"
+    transcript = ROOT / ".cache" / "reports" / f"readme-{computer.release}.txt"
     transcript.parent.mkdir(parents=True, exist_ok=True)
-    start = time.monotonic()
     typist = Typist(fleet, computer, transcript)
     try:
         for block in blocks():
@@ -136,42 +132,39 @@ def test_who_follows_the_readme_has_verified_workstations_in_ten_minutes(
                 computer.write_file("/home/lab/lab/group_vars/all/server.yml", json.dumps(ours), "lab")
             elif block.language == "sh":
                 for line in block.text.replace("\\\n", " ").splitlines():
-                    type_line(typist, line, tokens)
+                    for typed, answers in conversations(line, tokens):
+                        typist.type(typed, answers)
             else:
-                assert block.language == "python"
                 for host in workstations:
                     for name in PEOPLE:
                         python = ["/opt/caveclient/current/bin/python", "-"]
                         host.run(python, name, input=block.text, env={"REQUESTS_CA_BUNDLE": CA_FILE})
     finally:
         typist.close()
-    assert time.monotonic() - start < TEN_MINUTES
     said = re.sub(r"\x1b\[[0-9;?]*[a-z]", "", transcript.read_text(encoding="utf-8"))
     transcript.write_text(said, encoding="utf-8")
-    assert re.findall(r"^\d+ workstations? .*", said, re.MULTILINE)[-1].strip() == "2 workstations ok; 2 users"
-    assert not [token for token in tokens.values() if token in said]
+    return said
 
 
-def type_line(typist: Typist, line: str, tokens: dict[str, str]) -> None:
-    """Type a line of the README, and answer what it asks."""
-    line = line.replace("apt-get install", "apt-get -qq -y install")
-    if "apt-get" in line:
-        typist.type("sudo apt-get -qq update", 120)  # a new container has no list of packages yet
-    if "enroll" not in line:
-        typist.send(line)
-        if "connectomics.cave.init" in line:
-            for _time in range(2):
-                typist.answer("which encrypts the lab's tokens: ", PASSWORD)
-        if " -K" in line:
-            typist.answer("BECOME password.*: ", "not asked for by sudo here")
-        if "--ask-vault-pass" in line:
-            typist.answer("Vault password: ", PASSWORD)
-        typist.done(300)
-        return
-    for name, token in tokens.items():  # once for each person
-        typist.send(line.replace("alice", name))
-        typist.answer("Vault password: ", PASSWORD)
-        typist.answer("Has .*before.*", "y")
-        typist.answer("Token .*Enter:", token)
-        typist.answer("Store it.*", "y")
-        typist.done(60)
+def conversations(line: str, tokens: dict[str, str]) -> list[tuple[str, dict[str, str]]]:
+    """Return what is typed for a line of the README, and what is answered to the questions that follow."""
+    if "enroll" in line:  # once for each person
+        return [
+            (
+                line.replace("alice", name),
+                {"Vault password: ": PASSWORD, "Has .*before.*": "y", "Token .*Enter:": token, "Store it.*": "y"},
+            )
+            for name, token in tokens.items()
+        ]
+    answers = {}
+    if line.startswith("sudo "):
+        answers = {r"\[sudo\] password for lab: ": SUDO_PASSWORD, r"continue\? \[Y/n\]": "y"}
+    if line.startswith("ssh "):
+        answers = {r"\(yes/no/\[fingerprint\]\)\? ": "yes"}
+    if "connectomics.cave.init" in line:
+        answers = {"which encrypts the lab's tokens: ": PASSWORD, "confirm .*: ": PASSWORD}
+    if " -K" in line:
+        answers["BECOME password: "] = SUDO_PASSWORD
+    if "--ask-vault-pass" in line:
+        answers["Vault password: "] = PASSWORD
+    return [(line, answers)]

@@ -1,0 +1,51 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Variables that look like those of this collection and that nothing in it reads: typing errors."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+_COLLECTION = Path(__file__).parents[2]
+_VARIABLE = re.compile(r"(?<![A-Za-z0-9_])caveclient_[a-z0-9_]*[a-z0-9]")
+_PREFIX = "caveclient_"
+
+
+@cache
+def known_variables() -> frozenset[str]:
+    """Return the variables of users that the role, the playbooks and the plugins of this collection read."""
+    sources = [*(_COLLECTION / "roles").rglob("argument_specs.yml"), *(_COLLECTION / "playbooks").rglob("*.yml")]
+    return frozenset(name for path in sources for name in _VARIABLE.findall(path.read_text(encoding="utf-8")))
+
+
+known_variables()  # in the process that Ansible's workers, one for each host, are copies of
+
+
+def unknown_variables(names: Iterable[str]) -> list[str]:
+    """Return a sentence for each unknown variable whose name looks like one of this collection.
+
+    That is each one that begins with ``caveclient_``, and one whose beginning is nearly that (``cavclient_tokens``)
+    when the whole name is nearly a known one.
+    """
+    suspects = {name for name in names if name.startswith(_PREFIX) or _begins_nearly_so(name)}
+    sentences = []
+    for name in sorted(suspects - known_variables() if suspects else ()):
+        cutoff = 0.7 if name.startswith(_PREFIX) else 0.85
+        similar = difflib.get_close_matches(name.lower(), sorted(known_variables()), 1, cutoff)
+        if similar or name.startswith(_PREFIX):
+            hint = f": did you mean {similar[0]}?" if similar else "."
+            sentences.append(f"{name} is no variable of this collection{hint}")
+    return sentences
+
+
+def _begins_nearly_so(name: str) -> bool:
+    # Hundreds of names are asked about for every task of every host, and few of them pass this.
+    if "c" not in name[:2].lower() or "_" not in name:
+        return False
+    return difflib.SequenceMatcher(None, name[: len(_PREFIX)].lower(), _PREFIX).ratio() > 0.8

@@ -1,0 +1,41 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.connectomics.cave.plugins.plugin_utils._variables import known_variables, unknown_variables
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("caveclient_verfy", "caveclient_verify"),
+        ("caveclient_token", "caveclient_tokens"),
+        ("cavclient_tokens", "caveclient_tokens"),
+        ("cave_client_tokens", "caveclient_tokens"),
+        ("CAVEclient_tokens", "caveclient_tokens"),
+        ("cavecilent_server", "caveclient_server"),
+    ],
+)
+def test_a_typing_error_is_named_with_what_was_probably_meant(name: str, meant: str) -> None:
+    assert unknown_variables([name]) == [f"{name} is no variable of this collection: did you mean {meant}?"]
+
+
+def test_a_variable_like_none_is_named_all_the_same() -> None:
+    assert unknown_variables(["caveclient_zzzzzz"]) == ["caveclient_zzzzzz is no variable of this collection."]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["ansible_facts", "cave_report", "caveclients_of_my_own", "client_tokens", "vault_cave_token_alice", "c", ""],
+)
+def test_other_variables_are_nobodys_business(name: str) -> None:
+    assert unknown_variables([name]) == []
+
+
+def test_what_the_collection_reads_is_known() -> None:
+    assert unknown_variables(known_variables()) == []
+    assert {"caveclient_tokens", "caveclient_report", "caveclient_hosts", "caveclient_fast"} <= known_variables()
