@@ -133,7 +133,7 @@ def known_program(module: str) -> str:
 
     path = made_once(module, make)
     module_loader.add_directory(str(path.parent))
-    return path.stem
+    return f"ansible.legacy.{path.stem}"  # a role may look in its own collection alone
 
 
 def program(module: str) -> str:
