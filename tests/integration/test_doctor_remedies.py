@@ -13,7 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import pexpect
 import pytest
+from ansible_run import ROOT
 from doctor_desk import DATASTACK, PERSON, Desk
 from homes import NEW_TOKEN, OLD_TOKEN
 
@@ -24,7 +26,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets.problem
 from cave_server import CaveServer
 
 NOT_FOR_PERSONS = re.compile(r"ansible|\bvault\b|\bsudo\b|\bas root\b|\bplaybook\b|\bprovision\b", re.IGNORECASE)
-ROWS = 40
+ROWS, COLUMNS = 40, 80
 Do = Callable[[Desk, CaveServer], object]
 
 
@@ -312,3 +314,50 @@ def walk(story: Story, code: str, desk: Desk, cave: CaveServer) -> None:
     assert f"[{code}]" not in " ".join(after.stdout.split()), after.stdout
     if code != "malformed_file":  # what is left is a person without a token, who is told how to get one
         assert after.returncode == 0, after.stdout
+
+
+TEN = {
+    "no token": VERDICT_STORIES["no_token"],
+    "a dead token": VERDICT_STORIES["invalid_token"],
+    "a stale file": PROBLEM_STORIES["stale"],
+    "a file that others read": PROBLEM_STORIES["loose_mode"],
+    "a netrc file": PROBLEM_STORIES["netrc_overrides_token"],
+    "terms are owed": VERDICT_STORIES["missing_tos"],
+    "no permission": VERDICT_STORIES["missing_permission"],
+    "no network": VERDICT_STORIES["unreachable"],
+    "a firewall": VERDICT_STORIES["service_blocked"],
+    "an outage": VERDICT_STORIES["service_down"],
+}
+"""What people meet most."""
+
+
+@pytest.mark.parametrize("story", TEN)
+def test_each_story_is_answered_on_one_screen(story: str, desk: Desk, cave: CaveServer) -> None:
+    TEN[story].begin(desk, cave)
+    try:
+        terminal = desk.at_terminal(*desk.usual)
+        terminal.setwinsize(24, COLUMNS)
+        terminal.expect(pexpect.EOF)
+    finally:
+        cave.set_listening(True)
+    shown = str(terminal.before)
+    keep_cast(story, shown)
+
+    rows = re.sub(r"\x1b\[[0-9;]*m", "", shown).replace("\r\n", "\n").rstrip().split("\n")
+    asking, cleared, rows[0] = rows[0].split("\r")
+    assert asking.startswith("Asking http")
+    assert len(asking) == len(cleared)
+    assert not cleared.strip()
+    assert len(rows) <= 24, shown
+    assert max(map(len, (row for row in rows if "://" not in row))) <= COLUMNS, shown
+    assert [row for row in rows if row.startswith(f"{TEN[story].whose}: ")], shown
+    assert rows[-1].startswith("More: "), shown
+
+
+def keep_cast(name: str, shown: str) -> None:
+    """Keep what a terminal showed, as a recording that asciinema plays."""
+    folder = ROOT / ".cache" / "reports" / "doctor"
+    folder.mkdir(parents=True, exist_ok=True)
+    head = {"version": 2, "width": COLUMNS, "height": 24, "title": f"cave-doctor: {name}"}
+    lines = [head, [0.0, "o", "$ cave-doctor\r\n"], [0.5, "o", shown]]
+    (folder / f"{name.replace(' ', '-')}.cast").write_text("".join(f"{json.dumps(line)}\n" for line in lines))

@@ -71,9 +71,12 @@ def _parser(lab: Mapping[str, Any]) -> argparse.ArgumentParser:
 
 
 def _examine(options: argparse.Namespace, question: Question, version: str) -> int:
-    if sys.stderr.isatty() and not options.json and not options.offline:
-        _say(f"Asking {question.server} ...", sys.stderr, end="\r")
+    progress = f"Asking {question.server} ..." if sys.stderr.isatty() and not (options.json or options.offline) else ""
+    if progress:
+        _say(progress, sys.stderr, end="\r")
     found = examine(question, options.offline)
+    if progress:
+        _say(" " * len(progress), sys.stderr, end="\r")
     while options.wait and _may_pass(found):
         _say(f"{time.strftime('%H:%M')}  not yet: {found.access['message'] if found.access else ''}")
         time.sleep(_PAUSE)

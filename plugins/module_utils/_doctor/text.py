@@ -144,7 +144,8 @@ def _access(found: Examination) -> Iterator[Line]:
         state, code = (OK, "") if overall["verdict"] == "ok" else (WRONG, f" [{overall['verdict']}]")
         yield Line(state, "Access", f"{overall['message']}{code}")
     for part in wrong:
-        about = part.get("service") or part.get("datastack") or "Access"
+        service = part.get("service")
+        about = "Services" if service == "all" else service or part.get("datastack") or "Access"
         yield Line(WRONG, str(about), f"{part['message']} [{part['verdict']}]")
 
 

@@ -25,6 +25,10 @@ _HOSTS_NAMED, _USERS_NAMED, _GROUPS_SHOWN, _TOKENS_SHOWN = (
 )  # in the table; the page and the pending file name them all
 
 
+_CAVES = ("server_error", "rate_limited")
+"""Verdicts that are no trouble of the lab's."""
+
+
 class Line(NamedTuple):
     """A line of the table, and the state that its colour tells (empty: no colour)."""
 
@@ -220,7 +224,8 @@ def table(report: Mapping[str, Any], width: int, *, page: str = "", again: str =
     ]
     groups = problem_groups(report)
     for group in groups[:_GROUPS_SHOWN]:
-        head = f"{group['state'].upper():<8} {group['verdict']}: {_places(group)}"
+        whose = "CAVE: " if group["verdict"] in _CAVES else ""
+        head = f"{group['state'].upper():<8} {whose}{group['verdict']}: {_places(group)}"
         message = f"({group['example']}) {group['message']}" if group["example"] else group["message"]
         if group.get("is_sentence"):
             head, message = f"{group['state'].upper():<8} {message}", ""

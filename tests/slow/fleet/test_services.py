@@ -83,13 +83,13 @@ STORIES = {
     "slow gateway": Story(
         fault("/skeletoncache", "hang"), f"CAVE: skeleton of {STACK} does not answer", {"caveclient_timeout": 10}
     ),
-    "limit reached": Story(fault("/materialize/api/v2", "status", status=429), "rate_limited: ws"),
+    "limit reached": Story(fault("/materialize/api/v2", "status", status=429), "CAVE: rate_limited: ws"),
     "auth hiccup": Story(hiccup, "refuse a token that the auth server accepts"),
     "info's own token": Story(
-        lambda lab, _host: lab.cave.configure(without_token=["info"]), "server_error: ws001 (alice), ws002 (alice)"
+        lambda lab, _host: lab.cave.configure(without_token=["info"]), "CAVE: server_error: ws001 (alice), ws002"
     ),
     "permission withdrawn": Story(withdrawn, "missing_permission: ws001 (alice), ws002 (alice)"),
-    "everything": Story(everything_down, "server_error: ws001 (alice), ws002 (alice)"),
+    "everything": Story(everything_down, "CAVE: server_error: ws001 (alice), ws002 (alice)"),
 }
 
 
