@@ -37,10 +37,15 @@ class ActionModule(TokenAction):
     """See plugins/modules/saved_token.py for the options."""
 
     module = saved_token
+    entries = "tokens"
 
     def arguments(self, args: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments with the tokens that a rotation has made in this run."""
         return with_renewed_tokens(args, "tokens")
+
+    def asks(self, args: Mapping[str, Any]) -> bool:
+        """Return whether any token is proven."""
+        return tokens_to_prove(args) > 0
 
     def requests(self, args: dict[str, Any]) -> int:
         """Return one for each token that is proven."""

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.connectomics.cave.plugins.modules import saved_token_info
@@ -17,6 +18,7 @@ class ActionModule(TokenAction):
     """See plugins/modules/saved_token_info.py for the options."""
 
     module = saved_token_info
+    entries = "expected"
 
     def arguments(self, args: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments with ``expected`` as a list, also where it is a mapping of users to tokens."""
@@ -24,6 +26,10 @@ class ActionModule(TokenAction):
         if not hasattr(expected, "items"):
             return with_renewed_tokens(args, "expected")
         return {**args, "expected": [{"user": user, "token": token} for user, token in expected.items()]}
+
+    def asks(self, args: Mapping[str, Any]) -> bool:
+        """Return whether tokens are proven."""
+        return is_true(args.get("validate"))
 
     def requests(self, args: dict[str, Any]) -> int:
         """Return one for each user that is named, when their tokens are proven."""

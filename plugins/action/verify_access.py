@@ -22,6 +22,7 @@ class ActionModule(TokenAction):
     """See plugins/modules/verify_access.py for the options."""
 
     module = verify_access
+    entries = "users"
 
     def run_on_host(self, args: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
         """Run the module; let one host ask the services with a token for all that have it."""

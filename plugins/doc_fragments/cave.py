@@ -26,7 +26,10 @@ options:
     description:
       - The datastacks of O(server) that the host's users work with.
       - Each is a name (V(minnie65_public)), or a mapping with C(name) and C(local_server), the address of the server
-        that holds the datastack's segmentation. Local servers of the public datastacks are known to the collection.
+        that holds the datastack's segmentation.
+      - Where tokens are proven, the record of a datastack is asked once a run for the local server, by the controller
+        or else by the first host that can. Those of the public datastacks are known to the collection, in case that
+        nobody can ask.
     type: list
     elements: raw
     default: []

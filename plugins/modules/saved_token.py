@@ -262,6 +262,11 @@ users:
       sample:
         verdict: ok
         message: Access works.
+    local_servers:
+      description: The local servers that the records of the datastacks name, by datastack.
+      returned: when records were read for the server, as only they can tell
+      type: dict
+      sample: {"brain_and_nerve_cord_public": "https://cave.fanc-fly.com"}
     failed:
       description: Whether this entry failed.
       returned: when it did

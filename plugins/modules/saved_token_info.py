@@ -227,6 +227,11 @@ users:
       description: What the server says about the token, as M(connectomics.cave.verify_access) returns it.
       returned: with O(validate=true), when there is a token, or one was expected
       type: dict
+    local_servers:
+      description: The local servers that the records of the datastacks name, by datastack.
+      returned: when records were read for the server, as only they can tell
+      type: dict
+      sample: {"brain_and_nerve_cord_public": "https://cave.fanc-fly.com"}
     problems:
       description: What is wrong, the most harmful first. What concerns no single server is with the user's first entry.
       type: list

@@ -29,6 +29,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._masking import 
 )
 from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import is_encrypted, plain_string
 from ansible_collections.connectomics.cave.plugins.plugin_utils._fleet_run import report_progress, wait_for_turn
+from ansible_collections.connectomics.cave.plugins.plugin_utils._local_servers import with_local_servers
 from ansible_collections.connectomics.cave.plugins.plugin_utils._variables import unknown_variables
 
 display = Display()
@@ -286,6 +287,12 @@ class TokenAction(HostAction):
     """Runs a module that may have to wait for its turn to ask the server."""
 
     _supports_async = True
+    entries: ClassVar[str] = ""
+    """The option with what is asked for each user; empty for a module that looks at no secrets files."""
+
+    def asks(self, args: Mapping[str, Any]) -> bool:  # noqa: ARG002 (for those who override it)
+        """Return whether the local servers of datastacks may be asked for, with the tokens of the arguments."""
+        return False
 
     def requests(self, args: dict[str, Any]) -> int:  # noqa: ARG002 (for those who override it)
         """Return how many requests the host is going to send to the server, as far as the arguments tell."""
@@ -304,7 +311,8 @@ class TokenAction(HostAction):
         except (TypeError, ValueError):
             return {"failed": True, "changed": False, "msg": "rate must be a number of requests a second, such as 0.5."}
         try:
-            return self.run_module(args, task_vars)
+            run = functools.partial(self.run_module, task_vars=task_vars)
+            return with_local_servers(args, self.entries, self.asks(args), run) if self.entries else run(args)
         finally:
             report_progress(self._task, (task_vars or {}).get("ansible_play_hosts") or ())
 
@@ -319,7 +327,7 @@ def length(value: Any) -> int:
     return len(value) if isinstance(value, (list, tuple)) else 1
 
 
-def tokens_to_prove(args: dict[str, Any]) -> int:
+def tokens_to_prove(args: Mapping[str, Any]) -> int:
     """Return how many tokens saved_token asks the server about with these arguments."""
     entries: Any = args.get("tokens")
     default = args.get("validate", True)

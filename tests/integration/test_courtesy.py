@@ -20,6 +20,7 @@ from cave_server import CaveServer
 
 WORKSTATIONS = 4
 PROOF = "/auth/api/v1/user/cache"
+RECORD = "/info/api/v2/datastack/full/"
 
 
 @pytest.fixture
@@ -39,13 +40,12 @@ def proofs(cave: CaveServer) -> Counter[str]:
 
 # The controller proves a new token before any host is touched.
 BESIDES = 1
-# The old token is asked about where it is found, and where it is replaced (is it the same person's?). The new one where
-# it is saved, and once more for the records of datastacks whose local server is not publicly known.
+# The old token is asked about where it is found, and where it is replaced (is it the same person's?).
 TWICE = 2
 
 
 @pytest.mark.slow
-def test_a_rotation_asks_twice_at_most_for_every_host_and_token(lab: Lab) -> None:
+def test_a_rotation_asks_once_for_every_host_and_new_token_and_for_the_record_once_in_all(lab: Lab) -> None:
     old = lab.persons["alice"].token
     new = lab.cave.refresh("alice")
     lab.write_vault({"vault_cave_token_alice": new})
@@ -53,12 +53,40 @@ def test_a_rotation_asks_twice_at_most_for_every_host_and_token(lab: Lab) -> Non
     run = lab.rotate(strategy="cutover")
     assert run.ok, run.output
     asked = proofs(lab.cave)
-    assert asked == {fingerprint(old): TWICE * WORKSTATIONS, fingerprint(new): TWICE * WORKSTATIONS + BESIDES}
+    assert asked == {fingerprint(old): TWICE * WORKSTATIONS, fingerprint(new): WORKSTATIONS + BESIDES}
 
     again = lab.rotate(strategy="cutover")
     assert again.ok, again.output
     assert "changed=1" not in again.output
     assert proofs(lab.cave) == {fingerprint(new): WORKSTATIONS + BESIDES}
+
+
+@pytest.mark.slow
+def test_a_record_is_asked_for_once_a_run_from_here_or_by_the_first_host_where_only_a_host_can(lab: Lab) -> None:
+    local_server = "https://local.lab.example"
+    lab.cave.add_datastack("new_stack", local_server=local_server)
+    lab.cave.set_permissions("alice", ["new_stack"])
+    lab.variables["caveclient_datastacks"] = ["new_stack"]
+    lab.cave.clear_requests()
+    run = lab.play("provision", "--tags", "token")
+    assert run.ok, run.output
+    asked = [request["path"] for request in lab.cave.requests(RECORD)]
+    assert asked == [f"{RECORD}new_stack"]
+    for host in lab.hosts:
+        assert (lab.secrets(host) / "local.lab.example-cave-secret.json").is_file(), host
+
+    for host in lab.hosts:
+        (lab.secrets(host) / "local.lab.example-cave-secret.json").write_text('{"token": "a-dead-one"}')
+    lab.cave.clear_requests()
+    without_vault = lab.play("audit", with_password=False, caveclient_report=str(lab.report))
+    assert "a-dead-one" not in without_vault.output
+    assert [request["path"] for request in lab.cave.requests(RECORD)] == [f"{RECORD}new_stack"]
+    told = {
+        name: [one["code"] for user in host["users"] for one in user["problems"]]
+        for name, host in lab.reported().items()
+    }
+    assert all("stale" in codes for codes in told.values()), told
+    assert len(told) == WORKSTATIONS
 
 
 def pretend_fleet(folder: Path, count: int, tasks: list[dict[str, Any]], forks: int = 5, **variables: Any) -> Run:

@@ -91,6 +91,11 @@ class Case(NamedTuple):
     stale: str
     result: Plan
 
+    @classmethod
+    def of(cls, files: dict[str, str], asked: list[Request], stale: str) -> Case:
+        """Return files and requests with what is planned for them."""
+        return cls(files, asked, stale, plan(files, DIRECTORIES, asked, stale))
+
     @property
     def wanted(self) -> set[str | None]:
         return {request.token for request in self.asked}
@@ -178,5 +183,4 @@ PROMISES = (
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
     """Any files, any requests, and what is planned for them."""
-    files, asked, stale = draw(TREES), draw(_requests()), draw(STALE)
-    return Case(files, asked, stale, plan(files, DIRECTORIES, asked, stale))
+    return Case.of(draw(TREES), draw(_requests()), draw(STALE))

@@ -49,6 +49,16 @@ class _Entry(NamedTuple):
         """The token to be saved."""
         return self.request.token if self.request is not None else None
 
+    @property
+    def server(self) -> str:
+        """The address of the auth server; empty where the entry makes no sense."""
+        return self.request.server if self.request is not None else ""
+
+    @property
+    def datastacks(self) -> list[Datastack]:
+        """The datastacks of the server."""
+        return self.request.datastacks if self.request is not None else []
+
 
 def run(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     """Do what the module's parameters ask for.
@@ -218,41 +228,36 @@ def _learn_for_removals(entries: list[_Entry], home_of: Callable[..., Home], par
 
     Afterwards nobody can ask any more: the token itself is what the record is asked with.
     """
-    unsure = [entry for entry in entries if entry.to_prove and not entry.failed and not entry.token and _unsure(entry)]
+    removals = [entry for entry in entries if entry.to_prove and entry.request and not entry.failed and not entry.token]
+    doubtful = [entry for entry in removals if any(is_unconfirmed(entry.server, stack) for stack in entry.datastacks)]
     tokens = {}
-    for entry, result in _save([entry._replace(result={}) for entry in unsure], home_of, params["stale"], True):
+    for entry, result in _save([entry._replace(result={}) for entry in doubtful], home_of, params["stale"], True):
         if result["previous_token"] and any(item["action"] == "stale" for item in result["files"]):
             tokens[entry.number] = result["previous_token"]
     return _with_local_servers(entries, tokens, params)
 
 
-def _unsure(entry: _Entry) -> list[Datastack]:
-    """Return the datastacks whose local servers only their records can tell."""
-    request = entry.request
-    return [stack for stack in request.datastacks if is_unconfirmed(request.server, stack)] if request else []
-
-
 def _with_local_servers(entries: list[_Entry], tokens: Mapping[int, str], params: Mapping[str, Any]) -> list[_Entry]:
     """Return the entries with the local servers of their datastacks, as far as these tokens, by entry, can tell."""
-    wanted: dict[tuple[str, str], str] = {}
-    for entry in entries:
-        for stack in _unsure(entry) if entry.number in tokens else ():
-            if entry.request is not None:
-                wanted.setdefault((entry.request.server, stack.name), tokens[entry.number])
-    if not wanted:
+    holders = [entry for entry in entries if entry.number in tokens]
+    if not any(is_unconfirmed(entry.server, stack) for entry in holders for stack in entry.datastacks):
         return entries
     from ansible_collections.connectomics.cave.plugins.module_utils._cave.local_servers import (
         learn_local_servers,
+        unsure,
         with_local_servers,
     )
 
-    learned = learn_local_servers(wanted, **_limits(params))
+    asked = [(entry.server, entry.datastacks, tokens[entry.number]) for entry in holders]
+    learned = learn_local_servers(unsure(asked), **_limits(params))
     completed = []
     for entry in entries:
         request = entry.request
         if request is not None:
             datastacks = with_local_servers(request.server, request.datastacks, learned)
             request = request._replace(datastacks=datastacks)
+            if request.server in learned:
+                entry.result["local_servers"] = learned[request.server]
         completed.append(entry._replace(request=request))
     _refuse_contradictions(completed)
     return completed

@@ -11,12 +11,13 @@ import os
 import os.path
 import pwd
 from functools import partial
-from typing import Any, Iterable, Iterator, Mapping, NamedTuple
+from typing import TYPE_CHECKING, Any, Iterable, Iterator, Mapping, NamedTuple, Sequence
 
 from ansible_collections.connectomics.cave.plugins.module_utils import _users
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.netrc_entries import replacing_netrc
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import (
     host_of,
+    is_unconfirmed,
     parse_datastacks,
     server_address,
 )
@@ -42,6 +43,9 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets.inspect
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.problems import Problem
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.readers import Reading
 
+if TYPE_CHECKING:
+    from ansible_collections.connectomics.cave.plugins.module_utils._cave.probe import Access, Question
+
 _PATIENCE = 30
 """Seconds for one user's files."""
 _GOOD = ("ok", "missing_tos", "missing_permission", "unknown_datastack")
@@ -52,11 +56,23 @@ _CANNOT_BE_READ = ("unreadable", "too_large", "not_a_file")
 
 
 class _Item(NamedTuple):
-    """A user and a server to look at, and what was found."""
+    """A user and a server to look at, and what is told of them."""
 
+    number: int
     user: str
     query: TokenQuery
     result: dict[str, Any]
+
+
+class _Found(NamedTuple):
+    """What was found for an item, and is not told as it is."""
+
+    sent: Reading
+    """What caveclient sends."""
+    others: list[Any]
+    """Other tokens that may be the good one, each with its problem now, and as it is if that one is good."""
+    home: str
+    """The user's, with a slash at its end; empty where it is somebody else's."""
 
 
 def run(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,35 +85,44 @@ def run(params: Mapping[str, Any]) -> dict[str, Any]:
     found_accounts = accounts_on_host(params["homes"] or []) if params["users"] is None else {}
     items = _items(params, found_accounts)
     accounts = {**_users.find_users(item.user for item in items if item.user not in found_accounts), **found_accounts}
-    queries: dict[str, list[TokenQuery]] = {name: [] for name in accounts}
-    for item in items:
-        queries[item.user].append(item.query)
-    found = inspect_each(accounts, options, partial(_results, queries), _PATIENCE)
-    gone = {name for name, account in found_accounts.items() if is_without_account(name, account)}
-    sent: dict[int, Reading] = {}
-    candidates: dict[int, list[Any]] = {}
-    homes = {}
-    for item in items:
-        outcome = found[item.user]
-        if isinstance(outcome, CaveError):
-            _fail(item, outcome)
-            continue
-        homes[item.user] = outcome["home"]
-        result, reading, others = outcome["results"].pop(0)
-        item.result.update(result)
-        if item.user in gone:
-            item.result.update(has_account=False, msg=f"The user id {item.user} has no account on this host.")
-        sent[id(item.result)] = Reading(*reading)
-        candidates[id(item.result)] = others
+    found = _look(items, accounts, options)
     if params["users"] is None:
-        items = [item for item in items if _has_something(item, accounts[item.user], homes.get(item.user))]
+        items = [item for item in items if _has_something(item, accounts[item.user], found)]
     addresses = {}
     if params["validate"] or params["addresses"]:
-        found_stacks = _ask(items, sent, candidates, params)
-        addresses = {"addresses": _addresses(items, found_stacks, params)} if params["addresses"] else {}
+        answers = _ask(items, found, params)
+        items, learned = _with_local_servers(items, answers, params)
+        if learned:  # more files are known to hold tokens of the server
+            found = _look(items, accounts, options)
+        _note_answers(items, found, answers, params)
+        stacks = [verdict for _question, access in answers.values() for verdict in access.datastacks]
+        addresses = {"addresses": _addresses(items, stacks, params)} if params["addresses"] else {}
     users = [item.result for item in items]
     count = sum(len(user.get("problems", [])) for user in users)
     return {"changed": False, "users": users, "problems": count, **addresses}
+
+
+def _look(
+    items: Sequence[_Item], accounts: Mapping[str, pwd.struct_passwd | CaveError], options: Options
+) -> dict[int, _Found]:
+    """Note in each item's result what its user's files are, and return the rest by the item's number."""
+    queries: dict[str, list[TokenQuery]] = {item.user: [] for item in items}
+    for item in items:
+        queries[item.user].append(item.query)
+    looked_at = {name: accounts[name] for name in queries}
+    outcomes = inspect_each(looked_at, options, partial(_results, queries), _PATIENCE)
+    found: dict[int, _Found] = {}
+    for item in items:
+        outcome = outcomes[item.user]
+        if isinstance(outcome, CaveError):
+            _fail(item, outcome)
+            continue
+        result, reading, others = outcome["results"].pop(0)
+        item.result.update(result)
+        if is_without_account(item.user, accounts[item.user]):
+            item.result.update(has_account=False, msg=f"The user id {item.user} has no account on this host.")
+        found[item.number] = _Found(Reading(*reading), others, outcome["home"])
+    return found
 
 
 def _items(params: Mapping[str, Any], found: Iterable[str]) -> list[_Item]:
@@ -109,10 +134,11 @@ def _items(params: Mapping[str, Any], found: Iterable[str]) -> list[_Item]:
     names = params["users"]
     if names is None:
         names = [*found, *(user for user, _server, _key in expected)]
-    items = []
+    items: list[_Item] = []
     for name in dict.fromkeys(names):
         mine = [query for (user, _server, _key), query in expected.items() if user == name]
-        items += [_Item(name, query, {"user": name, "server": query.server}) for query in mine or [_query({}, params)]]
+        for query in mine or [_query({}, params)]:
+            items.append(_Item(len(items), name, query, {"user": name, "server": query.server}))
     return items
 
 
@@ -154,9 +180,9 @@ def _fail(item: _Item, error: CaveError) -> None:
         item.result["failed"] = True
 
 
-def _has_something(item: _Item, account: pwd.struct_passwd | CaveError, home: str | None) -> bool:
+def _has_something(item: _Item, account: pwd.struct_passwd | CaveError, found: Mapping[int, _Found]) -> bool:
     """Return whether an account that nobody named has anything to do with CAVE."""
-    result = item.result
+    result, home = item.result, found[item.number].home if item.number in found else ""
     if item.query.is_managed:
         return True
     if result.get("failed"):
@@ -271,44 +297,84 @@ def _name_of(uid: int) -> str:
 
 
 def _ask(
-    items: list[_Item],
-    sent: Mapping[int, Reading],
-    candidates: Mapping[int, list[Any]],
-    params: Mapping[str, Any],
-) -> list[Verdict]:
-    """Ask the servers about each distinct token; return the verdicts on datastacks."""
+    items: Iterable[_Item], found: Mapping[int, _Found], params: Mapping[str, Any]
+) -> dict[int, tuple[Question, Access]]:
+    """Return what the servers say about each distinct token that is sent, by the item's number."""
     # HTTP is imported only where it is needed: it takes longer than all the rest of the module.
     from ansible_collections.connectomics.cave.plugins.module_utils._cave.probe import Question, prove
 
-    limits = {name: params[name] for name in ("timeout", "retries", "ca_path")}
     questions = {}
-    for index, item in enumerate(items):
-        reading, query = sent.get(id(item.result)), item.query
-        if reading is None:
+    for item in items:
+        query = item.query
+        if item.number not in found:
             continue
-        verdict = verdict_without_asking(reading, query.server, item.user, query.key)
+        sent = found[item.number].sent
+        verdict = verdict_without_asking(sent, query.server, item.user, query.key)
         if verdict is None:
-            questions[index] = Question(query.server, str(reading.token), query.names)
+            questions[item.number] = Question(query.server, str(sent.token), query.names)
         # To have no token is wrong only where one is due.
         elif verdict.verdict != "no_token" or (query.is_managed and not query.is_absent):
             item.result["access"] = verdict.as_dict()
-    answers = prove(questions.values(), **limits, records=params["addresses"])
-    for index, question in questions.items():
-        items[index].result["access"] = answers[question].overall.as_dict()
-    # Where a dead token is sent, another one that lies there may be good: it is not to be taken away.
-    dead = [index for index, question in questions.items() if answers[question].overall.verdict == "invalid_token"]
-    others = {
-        (index, token): questions[index]._replace(token=token)
-        for index in dead
-        for token, _problem, _kept in candidates[id(items[index].result)]
+    answers = prove(questions.values(), **_limits(params), records=params["addresses"])
+    return {number: (question, answers[question]) for number, question in questions.items()}
+
+
+def _with_local_servers(
+    items: list[_Item], answers: Mapping[int, tuple[Question, Access]], params: Mapping[str, Any]
+) -> tuple[list[_Item], bool]:
+    """Return the items with the local servers that the records of their datastacks name, and whether there are any."""
+    accepted = {
+        number: question.token for number, (question, access) in answers.items() if access.overall.verdict in _GOOD
     }
-    second = prove(others.values(), **limits)
-    for index in dead:
-        result = items[index].result
-        for token, problem, kept in candidates[id(result)]:
-            if second[others[index, token]].overall.verdict in _GOOD:
-                result["problems"] = [kept if found == problem else found for found in result["problems"]]
-    return [verdict for access in answers.values() for verdict in access.datastacks]
+    asked = [
+        (item.query.server, item.query.datastacks, accepted[item.number]) for item in items if item.number in accepted
+    ]
+    if not any(is_unconfirmed(server, stack) for server, stacks, _token in asked for stack in stacks):
+        return items, False
+    from ansible_collections.connectomics.cave.plugins.module_utils._cave.local_servers import (
+        learn_local_servers,
+        told_by,
+        unsure,
+        with_local_servers,
+    )
+
+    # Where addresses were asked for, the records have been read.
+    records = told_by(answers.values()) if params["addresses"] else {}
+    learned = records or learn_local_servers(unsure(asked), **_limits(params))
+    completed = []
+    for item in items:
+        query = item.query
+        if query.server in learned:
+            item.result["local_servers"] = learned[query.server]
+        datastacks = with_local_servers(query.server, query.datastacks, learned)
+        completed.append(item._replace(query=query._replace(datastacks=datastacks)))
+    return completed, bool(learned)
+
+
+def _note_answers(
+    items: Iterable[_Item],
+    found: Mapping[int, _Found],
+    answers: Mapping[int, tuple[Question, Access]],
+    params: Mapping[str, Any],
+) -> None:
+    """Note what the servers say. Where a dead token is sent, a good one that lies there as well has to stay."""
+    from ansible_collections.connectomics.cave.plugins.module_utils._cave.probe import prove
+
+    others = {}
+    for item in items:
+        if item.number in answers and item.number in found:
+            question, access = answers[item.number]
+            item.result["access"] = access.overall.as_dict()
+            if access.overall.verdict == "invalid_token":
+                others[item.number] = [
+                    (question._replace(token=token), problem, kept)
+                    for token, problem, kept in found[item.number].others
+                ]
+    second = prove((question for some in others.values() for question, _problem, _kept in some), **_limits(params))
+    for item in items:
+        for question, problem, kept in others.get(item.number, ()):
+            if second[question].overall.verdict in _GOOD:
+                item.result["problems"] = [kept if one == problem else one for one in item.result["problems"]]
 
 
 def _addresses(items: list[_Item], stacks: Iterable[Verdict], params: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -325,3 +391,7 @@ def _addresses(items: list[_Item], stacks: Iterable[Verdict], params: Mapping[st
     wanted += [address for found in told.values() for address in found]
     wanted += [("services", server) for server, name in known if server and name not in told]
     return reached(wanted, params["timeout"], params["ca_path"])
+
+
+def _limits(params: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: params[name] for name in ("timeout", "retries", "ca_path")}

@@ -27,6 +27,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._backends.servic
     proof_in,
     services_wanted,
 )
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.local_servers import told_by, with_local_servers
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.probe import Access, Question, prove
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import (
     host_of,
@@ -34,7 +35,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers im
     server_address,
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import clean_token
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import client_error_verdict
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import Verdict, client_error_verdict
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.inspect import (
     HostUser,
@@ -69,22 +70,11 @@ def run(params: Mapping[str, Any]) -> dict[str, Any]:
     if params["users"] == []:
         return {"changed": False, "verdict": "ok", "users": [], "msg": "users is empty: nobody was asked."}
     options = Options(params["secrets_dir"], params["cloud_volume_dir"])
-    findings: list[Finding] = []
-    for query, names in _holders(params):
-        if params["method"] == "client":
-            # Imported only here: it takes longer than all the rest of the module.
-            from ansible_collections.connectomics.cave.plugins.module_utils._backends import client_check
-
-            client_check.check_client_options(query, options)
-            try:
-                python = client_check.client_python(params)
-            except CaveError as error:
-                findings += [Finding(name, client_error_verdict(error, query.server)) for name in names]
-                continue
-            users = read_users(names, query, options, limits.timeout)
-            findings += client_check.by_client(users, query, limits, python, records=bool(wanted))
-        else:
-            findings += _by_api(read_users(names, query, options, limits.timeout), query, limits)
+    holders = _holders(params)
+    if params["method"] == "api":
+        findings = _by_api(holders, options, limits)
+    else:
+        findings = _by_client(holders, options, limits, params, records=bool(wanted))
     return summary(_with_services(findings, wanted, limits, params))
 
 
@@ -143,25 +133,62 @@ def _query(holder: Mapping[str, Any], params: Mapping[str, Any]) -> TokenQuery:
     return TokenQuery(server, parse_datastacks(datastacks, server), key)
 
 
+def _by_client(
+    holders: list[tuple[TokenQuery, list[str]]],
+    options: Options,
+    limits: Limits,
+    params: Mapping[str, Any],
+    *,
+    records: bool,
+) -> list[Finding]:
+    # Imported only here: it takes longer than all the rest of the module.
+    from ansible_collections.connectomics.cave.plugins.module_utils._backends import client_check
+
+    for query, _names in holders:
+        client_check.check_client_options(query, options)
+    try:
+        python = client_check.client_python(params)
+    except CaveError as error:
+        return [Finding(name, client_error_verdict(error, query.server)) for query, names in holders for name in names]
+    findings: list[Finding] = []
+    for (query, _names), users in zip(holders, read_users(holders, options, limits.timeout)):
+        findings += client_check.by_client(users, query, limits, python, records=records)
+    return findings
+
+
 # By API --------------------------------------------------------------------------------------------------------------
 
 
-def _by_api(users: list[HostUser], query: TokenQuery, limits: Limits) -> list[Finding]:
-    """Ask the server about the token of every user, each distinct token once, side by side."""
-    found: dict[str, Access] = {}
-    questions: dict[str, Question] = {}
-    for user in users:
-        verdict = user.trouble
-        if verdict is None:
-            sent = user.readings[host_of(query.server)][0]
-            verdict = verdict_without_asking(sent, query.server, user.name, query.key)
+def _by_api(holders: list[tuple[TokenQuery, list[str]]], options: Options, limits: Limits) -> list[Finding]:
+    """Ask the servers about the token of every user, each distinct token once, side by side."""
+    groups = read_users(holders, options, limits.timeout)
+    verdicts: dict[tuple[int, str], Verdict] = {}
+    questions: dict[tuple[int, str], Question] = {}
+    for number, ((query, _names), users) in enumerate(zip(holders, groups)):
+        for user in users:
+            verdict = user.trouble
             if verdict is None:
-                questions[user.name] = Question(query.server, sent.token, query.names)
-                continue
-        found[user.name] = Access(verdict)
+                sent = user.readings[host_of(query.server)][0]
+                verdict = verdict_without_asking(sent, query.server, user.name, query.key)
+                if verdict is None:
+                    questions[number, user.name] = Question(query.server, str(sent.token), query.names)
+                    continue
+            verdicts[number, user.name] = verdict
     answers = prove(questions.values(), records=True, **limits._asdict())
-    found.update({name: answers[question] for name, question in questions.items()})
-    return [_api_finding(user, found[user.name], query) for user in users]
+    learned = told_by(answers.items())
+    completed = [
+        (query._replace(datastacks=with_local_servers(query.server, query.datastacks, learned)), names)
+        for query, names in holders
+    ]
+    if completed != holders:  # more files are known to be read
+        groups = read_users(completed, options, limits.timeout)
+    findings = []
+    for number, ((query, _names), users) in enumerate(zip(completed, groups)):
+        for user in users:
+            place = (number, user.name)
+            access = answers[questions[place]] if place in questions else Access(verdicts[place])
+            findings.append(_api_finding(user, access, query))
+    return findings
 
 
 def _api_finding(user: HostUser, access: Access, query: TokenQuery) -> Finding:

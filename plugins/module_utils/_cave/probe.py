@@ -80,10 +80,7 @@ def _on_datastack(name: str, account: Account, question: Question, limits: _Limi
     known = permitted_verdict(account, question.server, name)
     if known is not None and not (known.ok and records):
         return known
-    answer = _ask(datastack_url(question.server, name), question, limits)
-    if isinstance(answer, Verdict):
-        return answer._replace(datastack=name)
-    verdict = datastack_verdict(answer, question.server, name, question.token)
+    verdict = _on_record(name, question, limits)
     if verdict.verdict == "invalid_token":
         return refused_by_info_verdict(question.server, name)
     if verdict.verdict != "unknown_datastack":
@@ -91,6 +88,24 @@ def _on_datastack(name: str, account: Account, question: Question, limits: _Limi
     mapping = None if known else _ask(dataset_url(question.server, "datastack", name), question, limits)
     mapping = None if isinstance(mapping, Verdict) else mapping
     return unknown_datastack_verdict(verdict, account, question.server, name, mapping)
+
+
+def ask_record(
+    server: str, datastack: str, token: str, *, timeout: float, retries: int = 0, ca_path: str | None = None
+) -> Verdict:
+    """Return what the info service says of a datastack's record, in one request: ``local_server`` is of interest.
+
+    That says nothing about the token: the info service goes on accepting a dead one for up to 300 s.
+    """
+    limits = _Limits(time.monotonic() + timeout, retries, ca_path)
+    return _on_record(datastack, Question(server, token), limits)
+
+
+def _on_record(name: str, question: Question, limits: _Limits) -> Verdict:
+    answer = _ask(datastack_url(question.server, name), question, limits)
+    if isinstance(answer, Verdict):
+        return answer._replace(datastack=name)
+    return datastack_verdict(answer, question.server, name, question.token)
 
 
 def _ask(url: str, question: Question, limits: _Limits) -> Answer | Verdict:

@@ -76,7 +76,7 @@ def examine(question: Question, offline: bool) -> Examination:
 def token_sent(user: str, question: Question) -> str | None:
     """Return the token that caveclient sends to the server, None without one. It is for requests, not for people."""
     query = TokenQuery(question.server, parse_datastacks(question.datastacks, question.server))
-    found = read_users([user], query, Options(cloud_volume_dir=_cloud_volume_dir()), _FOR_FILES)[0]
+    found = read_users([(query, [user])], Options(cloud_volume_dir=_cloud_volume_dir()), _FOR_FILES)[0][0]
     readings = next(iter(found.readings.values()), [])
     token = readings[0].token if readings else None
     return token if isinstance(token, str) and token else None

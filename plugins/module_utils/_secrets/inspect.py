@@ -13,7 +13,7 @@ import os.path
 import pwd
 import stat
 from functools import partial
-from typing import Any, Callable, Iterator, Mapping, NamedTuple
+from typing import Any, Callable, Iterator, Mapping, NamedTuple, Sequence
 from urllib.parse import urlsplit
 
 from ansible_collections.connectomics.cave.plugins.module_utils import _users
@@ -356,37 +356,54 @@ class HostUser(NamedTuple):
         return self.readings[_host_named(self.server_of(datastack))][0]
 
 
-def read_users(names: list[str], query: TokenQuery, options: Options, timeout: float) -> list[HostUser]:
-    """Return what the programs of each user send, read in at most ``timeout`` seconds each.
+def read_users(
+    holders: Sequence[tuple[TokenQuery, Sequence[str]]], options: Options, timeout: float
+) -> list[list[HostUser]]:
+    """Return what the programs of each user send, read side by side in at most ``timeout`` seconds each.
 
-    What goes wrong for one user is that one's ``trouble``, and stops no other.
+    Args:
+        holders: questions, each with the names of the users whom it is about.
+        options: where the users' files are.
+        timeout: seconds for each user.
+
+    Returns:
+        The users of each question, in order. What goes wrong for one is that one's ``trouble``, and stops no other.
     """
-    accounts = _users.find_users(names)
-    users = []
-    for name, found in inspect_each(accounts, options, partial(_readings, query), timeout).items():
-        account = accounts[name]
-        user = HostUser(name, None if isinstance(account, CaveError) else account, {}, {})
-        if isinstance(found, CaveError):
-            users.append(user._replace(trouble=client_error_verdict(found, query.server)))
-        else:
-            readings = {host: [Reading(*item) for item in items] for host, items in found["readings"].items()}
-            users.append(user._replace(readings=readings, server_map=found["server_map"], netrc=found["netrc"]))
-    return users
+    accounts = _users.find_users(name for _query, names in holders for name in names)
+    found = inspect_each(accounts, options, partial(_readings, [query for query, _names in holders]), timeout)
+    return [
+        [_host_user(name, accounts[name], found[name], number, query) for name in names]
+        for number, (query, names) in enumerate(holders)
+    ]
 
 
-def _readings(query: TokenQuery, files: UserFiles) -> dict[str, Any]:
-    """Return what is sent to the server, and to those that the server map names for the datastacks."""
+def _host_user(
+    name: str, account: pwd.struct_passwd | CaveError, found: Any, number: int, query: TokenQuery
+) -> HostUser:
+    user = HostUser(name, None if isinstance(account, CaveError) else account, {}, {})
+    if isinstance(found, CaveError):
+        return user._replace(trouble=client_error_verdict(found, query.server))
+    mine = found[number]
+    readings = {host: [Reading(*item) for item in items] for host, items in mine["readings"].items()}
+    return user._replace(readings=readings, server_map=mine["server_map"], netrc=mine["netrc"])
+
+
+def _readings(queries: Sequence[TokenQuery], files: UserFiles) -> list[dict[str, Any]]:
+    """Return, for each question, what is sent to the server, and to those that the server map names."""
     server_map = files.server_map()
-    own = host_of(query.server)
-    hosts = [own, *(_host_named(server_map.get(name) or DEFAULT_SERVER) for name in query.names)]
-    readings = {
-        host: _readers.read_by_all(
-            files.listing, files.where, host, query.local_hosts if host == own else [], query.key
-        )
-        for host in dict.fromkeys(hosts)
-    }
-    netrc = replacing_netrc(files.home, [*readings, *query.own_hosts], os.environ)
-    return {"readings": readings, "server_map": server_map, "netrc": netrc}
+    found = []
+    for query in queries:
+        own = host_of(query.server)
+        hosts = [own, *(_host_named(server_map.get(name) or DEFAULT_SERVER) for name in query.names)]
+        readings = {
+            host: _readers.read_by_all(
+                files.listing, files.where, host, query.local_hosts if host == own else [], query.key
+            )
+            for host in dict.fromkeys(hosts)
+        }
+        netrc = replacing_netrc(files.home, [*readings, *query.own_hosts], os.environ)
+        found.append({"readings": readings, "server_map": server_map, "netrc": netrc})
+    return found
 
 
 def verdict_without_asking(reading: Reading, server: str, user: str, key: str) -> Verdict | None:

@@ -195,13 +195,14 @@ class _Planner:
             for directory, default in zip(self.directories, self.defaults) if numbers else ():
                 own = [name for name in server.own if key in server.tokens_at(name)]
                 old |= {self.tokens.get(os.path.join(directory, name), {}).get(key) for name in own}
+                legacy = self.tokens.get(os.path.join(directory, _files.LEGACY_FILE), {}).get(key)
+                # caveclient falls back on the legacy file, whosever the token for all servers is.
+                shared = {legacy} if server.tokens[key] is None else set()
                 if self.owners[default].get(key) is server:
-                    legacy = self.tokens.get(os.path.join(directory, _files.LEGACY_FILE), {}).get(key)
-                    shared = {self.tokens.get(default, {}).get(key) or legacy}
-                    shared |= {legacy} if server.tokens[key] is None else set()
-                    shared -= wanted
-                    holders = {token: self._holders(token, key) for token in shared}
-                    old |= {token for token in shared if not holders[token] or server.family & holders[token]}
+                    shared.add(self.tokens.get(default, {}).get(key) or legacy)
+                shared -= wanted
+                holders = {token: self._holders(token, key) for token in shared}
+                old |= {token for token in shared if not holders[token] or server.family & holders[token]}
             for token in old:
                 if token and token not in server.wanted:
                     server.new_values.setdefault(token, server.tokens[key])
@@ -209,13 +210,30 @@ class _Planner:
                         self.shares[index].replaced.add(token)
 
     def _settle_vacant(self, path: str) -> None:
-        """Give away what a default file holds for a server that nobody asked about, where that token is replaced."""
+        """Give away what a default file holds for a server that nobody asked about, where that token is replaced.
+
+        So it is, too, where every file that proved it to be that server's loses it now.
+        """
         new_values = self._new_values(self.servers)
         for key in self.keys:
-            if key not in self.owners[path] and self.tokens[path][key] in new_values:
+            token = self.tokens[path][key] if key not in self.owners[path] else None
+            if token is not None and (token in new_values or self._loses_all_holders(token, key)):
                 candidates = [server for server in self.servers if key in server.tokens]
                 kept = [server for server in candidates if server.tokens[key] is not None]
                 self.owners[path][key] = (kept or candidates)[0]
+
+    def _loses_all_holders(self, token: str, key: str) -> bool:
+        """Return whether no server's file that holds a token under a key holds it in the end."""
+        for path, values in self.tokens.items():
+            name = os.path.basename(path)
+            if not _is_server_file(path) or values.get(key) != token:
+                continue
+            is_own = any(name in server.own for server in self.servers)
+            asked = self._tokens_at(name) if is_own else {}
+            is_replaced = token in self._new_values(self._belonging(name)) and (is_own or self.stale == "update")
+            if asked[key] == token if key in asked else not is_replaced:
+                return False
+        return True
 
     def _new_values(self, servers: Sequence[_Server]) -> dict[str, str | None]:
         """Return what takes the place of replaced tokens in a file that belongs to these servers and to no other."""

@@ -19,11 +19,15 @@ _RESULT = re.compile(r"(?P<tries>[\d,]+) tries, (?P<failures>[\d,]+) failures, (
 
 
 def rows(attacks: Mapping[str, Attack], reports: Mapping[str, Report]) -> list[tuple[str, str, str, str]]:
-    """Return what the table says: promise, attack, the fewest tries that count, and the last run at full size."""
+    """Return what the table says: promise, attack, the fewest tries that count, and the last run at full size.
+
+    Of an attack without such a run in ``reports``, what the table has so far stays.
+    """
     found = []
+    so_far = {row[1].split("``")[1]: row[3] for row in read()}
     for name, attack in attacks.items():
         report = reports.get(name)
-        told = NOT_YET
+        told = so_far.get(name, NOT_YET)
         if report and report.scale >= 1 and report.tries and report.when:
             told = f"{report.tries:,} tries, {report.failures:,} failures, {report.when}"
         about = attack.about[0].upper() + attack.about[1:]

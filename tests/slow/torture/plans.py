@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck, Phase, given, settings
+import os
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from plan_promises import PROMISES, Case, cases
 from torture.attacks import Report, Short, attack
 
@@ -21,6 +23,10 @@ from torture.attacks import Report, Short, attack
 def any_files_and_requests(report: Report, scale: float) -> None:
     """Plan for files and requests of every kind, and look at every promise."""
 
+    # The short form is the same in every run; the full one is another each time, and a failure names it.
+    number = 0 if scale < 1 else int.from_bytes(os.urandom(4), "big")
+
+    @seed(number)
     @settings(
         max_examples=max(50, round(20_000 * scale)),
         database=None,
@@ -35,6 +41,7 @@ def any_files_and_requests(report: Report, scale: float) -> None:
             try:
                 promise(case)
             except AssertionError:
-                report.check(False, f"{promise.__name__}: {case.asked} on {case.files}, stale={case.stale}")
+                asked = f"{case.asked} on {case.files}, stale={case.stale}"
+                report.check(False, f"seed {number}: {promise.__name__}: {asked}")
 
     attack()
