@@ -21,7 +21,7 @@ description:
     C(state=absent), as the option O(connectomics.cave.verify_access#module:users) takes it.
 options:
   _input:
-    description: Mappings with C(user), C(token) and, optionally, C(server), C(datastacks), C(key) and C(state).
+    description: Mappings with C(user), C(token) and, optionally, C(server), C(datastacks), C(key) or C(keys), C(state).
     type: list
     elements: dict
     required: true
@@ -35,12 +35,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: Mappings with C(user) and, where they were given, C(server), C(datastacks) and C(key); each once.
+  description: Mappings with C(user) and, where given, C(server), C(datastacks), C(key) and C(keys); each once.
   type: list
   elements: dict
 """
 
-_KEPT = ("user", "server", "datastacks", "key")
+_KEPT = ("user", "server", "datastacks", "key", "keys")
 
 
 def token_holders(tokens: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

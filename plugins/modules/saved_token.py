@@ -67,6 +67,12 @@ options:
       key:
         description: The name of the token in the file. The default is O(key).
         type: str
+      keys:
+        description:
+          - The names of the token in the file, where it has several, as in V([token, brain_and_nerve_cord]).
+          - Such an entry stands for one entry a name, and has a result for each. Give it without O(tokens[].key).
+        type: list
+        elements: str
       state:
         description: The default is O(state).
         type: str
@@ -187,7 +193,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 users:
-  description: What was done, one entry for each of O(tokens), in the same order.
+  description: What was done, one entry for each of O(tokens) (and of its C(keys)), in the same order.
   returned: always
   type: list
   elements: dict
@@ -289,6 +295,7 @@ ENTRY = {
     "server": {"type": "str"},
     "datastacks": {"type": "list", "elements": "raw"},
     "key": {"type": "str", "no_log": False},
+    "keys": {"type": "list", "elements": "str", "no_log": False},
     "state": {"type": "str", "choices": ["present", "absent"]},
     "validate": {"type": "bool"},
     "person": {"type": "str"},

@@ -78,6 +78,12 @@ options:
       key:
         description: The name of the token in the file. The default is O(key).
         type: str
+      keys:
+        description:
+          - The names of the token in the file, where it has several, as in V([token, brain_and_nerve_cord]).
+          - Such an entry stands for one entry a name, and has a result for each. Give it without O(expected[].key).
+        type: list
+        elements: str
       state:
         description: With V(absent), no token should be there.
         type: str
@@ -303,6 +309,7 @@ EXPECTED = {
     "server": {"type": "str"},
     "datastacks": {"type": "list", "elements": "raw"},
     "key": {"type": "str", "no_log": False},
+    "keys": {"type": "list", "elements": "str", "no_log": False},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     "person": {"type": "str"},
     "validate": {"type": "bool"},

@@ -45,8 +45,8 @@ options:
     description:
       - The users. The default is the user that runs the task. An empty list is nobody.
       - Each is the name of an account, or a mapping with C(user) and, where they differ from the task's options,
-        C(server), C(datastacks) and C(key). The filter P(connectomics.cave.token_holders#filter) makes them of a
-        list of tokens.
+        C(server), C(datastacks), and C(key) or C(keys).
+      - The filter P(connectomics.cave.token_holders#filter) makes them of a list of tokens.
       - The files of other users can be read by root alone, so use C(become).
     type: list
     elements: raw

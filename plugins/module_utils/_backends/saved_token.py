@@ -21,7 +21,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens imp
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint, mask
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import Home
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.requests import Request, conflicts
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.requests import Request, by_key, conflicts
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.writer import save
 
 _ENTRY_DEFAULTS = ("user", "server", "key", "state", "datastacks", "person")
@@ -128,7 +128,7 @@ def _items(params: Mapping[str, Any]) -> list[dict[str, Any]]:
         return [{"token": params["token"]}]
     if params["token"] is not None:
         raise CaveError("Found both tokens and token. Give one of them.")
-    return list(params["tokens"])
+    return by_key(params["tokens"])
 
 
 def _entry(number: int, item: Mapping[str, Any], params: Mapping[str, Any]) -> _Entry:

@@ -42,6 +42,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets.inspect
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.problems import Problem
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.readers import Reading
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.requests import by_key
 
 if TYPE_CHECKING:
     from ansible_collections.connectomics.cave.plugins.module_utils._cave.probe import Access, Question
@@ -128,7 +129,7 @@ def _look(
 def _items(params: Mapping[str, Any], found: Iterable[str]) -> list[_Item]:
     """Return whom to look at, for which server: as expected, or where nothing is, for the server of the task."""
     expected: dict[tuple[str, str, str], TokenQuery] = {}
-    for item in params["expected"] or []:
+    for item in by_key(params["expected"] or []):
         query = _query(item, params)
         expected[(item["user"], query.server, query.key)] = query
     names = params["users"]

@@ -44,8 +44,9 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets.inspect
     read_users,
     verdict_without_asking,
 )
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.requests import by_key
 
-_HOLDER_KEYS = {"user", "server", "datastacks", "key"}
+_HOLDER_KEYS = {"user", "server", "datastacks", "key", "keys"}
 
 
 def run(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,12 +109,15 @@ def _with_look(finding: Finding, looked: Looked) -> Finding:
 def _holders(params: Mapping[str, Any]) -> list[tuple[TokenQuery, list[str]]]:
     """Return whose token is checked for what: the users of each server, key and set of datastacks together."""
     holders: list[tuple[TokenQuery, list[str]]] = []
+    given: list[dict[str, Any]] = []
     for item in params["users"] or [_users.current_user().pw_name]:
         holder = {"user": item} if isinstance(item, str) else item
         if not isinstance(holder, dict) or not isinstance(holder.get("user"), str) or set(holder) - _HOLDER_KEYS:
             raise CaveError(
-                "users: each is a user's name, or a mapping with user and, if need be, server, datastacks, key."
+                "users: each is a user's name, or a mapping with user and, if need be, server, datastacks, key or keys."
             )
+        given.append(holder)
+    for holder in by_key(given):
         query = _query(holder, params)
         names = next((names for known, names in holders if known == query), None)
         if names is None:

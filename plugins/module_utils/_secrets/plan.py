@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import os.path
-from typing import Collection, Iterable, Mapping, NamedTuple, Sequence
+from typing import Any, Collection, Iterable, Mapping, NamedTuple, Sequence
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import DEFAULT_SERVER, host_of
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
@@ -64,10 +64,11 @@ def plan(texts: Texts, directories: Sequence[str], requests: Sequence[Request], 
     return _Planner(texts, directories, requests, stale).plan()
 
 
-def missing_keys(texts: Texts, path: str, names: Collection[str]) -> set[str]:
-    """Return the keys that a server's file hides: they are in the file that was taken before it, and not in it.
+def hidden_keys(texts: Texts, path: str, names: Collection[str]) -> dict[str, Any]:
+    """Return the keys that a server's file hides, with their values in the file that was taken before it.
 
-    Tokens that stand in the file of another server are that server's, and not missed here.
+    It has them not, or with another value. Tokens that stand in the file of another server are that server's, and are
+    not hidden here.
 
     Args:
         texts: the sound files of all directories.
@@ -76,18 +77,16 @@ def missing_keys(texts: Texts, path: str, names: Collection[str]) -> set[str]:
     """
     shadowed = texts.get(os.path.join(os.path.dirname(path), _files.DEFAULT_FILE))
     if shadowed is None or path not in texts:
-        return set()
-    there, own = _files.values(shadowed), _files.values(texts[path])
-    missing = {key for key, value in there.items() if value is not None and key not in own}
-    if not missing:
-        return missing
+        return {}
+    own = _files.values(texts[path])
+    hidden = {key: value for key, value in _files.values(shadowed).items() if value not in (None, own.get(key))}
     others = {
         value
         for other, text in texts.items()
-        if _is_server_file(other) and os.path.basename(other) not in names
+        if hidden and _is_server_file(other) and os.path.basename(other) not in names
         for value in _files.tokens_in(text).values()
     }
-    return {key for key in missing if not (isinstance(there[key], str) and there[key] in others)}
+    return {key: value for key, value in hidden.items() if not (isinstance(value, str) and value in others)}
 
 
 def _is_server_file(path: str) -> bool:
@@ -304,7 +303,8 @@ class _Planner:
                 shadowed = _json_edit.remove_member(shadowed, key)
             self._write(path, shadowed, servers, {**kept, **tokens})
             return
-        missing = missing_keys(texts, path, {name for server in servers for name in server.family}) - others
+        hidden = hidden_keys(texts, path, {name for server in servers for name in server.family})
+        missing = hidden.keys() - others - _files.values(texts[path]).keys()
         if missing:
             self.after[path] = _json_edit.add_members(self.after[path], shadowed, missing)
             for share in self.shares:

@@ -20,6 +20,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._errors import C
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.inspect import Place, TokenQuery, UserFiles
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.plan import hidden_keys
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.readers import Reading
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.remedies import (
     Problem,
@@ -233,15 +234,14 @@ def _is_written(path: str, files: UserFiles, query: TokenQuery) -> bool:
 def _shadowed_keys(files: UserFiles, query: TokenQuery, reading: Reading) -> Iterable[Problem]:
     """Look for further keys that people keep in the file for all servers, and that a server's own file hides."""
     own, everybodys = reading.path or "", os.path.join(files.where.caveclient, _files.DEFAULT_FILE)
-    entry, hidden = files.listing.get(own), files.listing.get(everybodys)
-    if own == everybodys or query.is_absent or entry is None or hidden is None or not entry.text or not hidden.text:
+    if query.is_absent or not _files.is_server_file(os.path.basename(own)):
         return
-    taken, there = _files.values(entry.text), _files.values(hidden.text)
-    keys = [key for key, value in there.items() if key != query.key and value is not None and taken.get(key) != value]
-    keys = [key for key in keys if not _is_claimed(files, query._replace(key=key), there[key])]
-    if keys and _files.is_server_file(os.path.basename(own)):
+    texts = {path: entry.text for path, entry in files.listing.items() if entry.text is not None}
+    keys = [key for key in hidden_keys(texts, own, query.family) if key != query.key]
+    if keys:
         names = ", ".join(map(repr, keys))
         message = f"{everybodys} has {names}, but {own} is taken before it and does not have the same."
+        taken, there = _files.values(texts[own]), _files.values(texts[everybodys])
         is_copy = not set(taken) - set(there) and taken.get(query.key) == there.get(query.key)
         yield Problem("shadowed_key", everybodys, message, discard(own, files) if is_copy else _PROVISION)
 

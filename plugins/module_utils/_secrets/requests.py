@@ -7,13 +7,14 @@
 from __future__ import annotations
 
 from itertools import combinations
-from typing import Iterator, NamedTuple, Sequence
+from typing import Any, Iterable, Iterator, Mapping, NamedTuple, Sequence
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import (
     KNOWN_LOCAL_SERVERS,
     Datastack,
     host_of,
 )
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
 
 
@@ -47,6 +48,28 @@ class Request(NamedTuple):
         """Return the names of the files that hold tokens of this auth server, as far as is known."""
         known = KNOWN_LOCAL_SERVERS.get(self.server, {}).values()
         return set(self.own_names()) | {_files.server_file(host_of(address)) for address in known}
+
+
+def by_key(entries: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return entries of one ``key`` each: one with several ``keys`` stands for as many, all with its token.
+
+    Raises:
+        CaveError: an entry has both, or ``keys`` without a name in it.
+    """
+    found = []
+    for entry in entries:
+        keys = entry.get("keys")
+        alone = {name: value for name, value in entry.items() if name != "keys"}
+        if keys is None:
+            found.append(alone)
+            continue
+        if entry.get("key") is not None or not isinstance(keys, (list, tuple)) or not keys:
+            raise CaveError(
+                f"The entry of {entry.get('user') or 'nobody'} has keys that are not a list of names, or key as well. "
+                "Give key: token, or keys: [token, brain_and_nerve_cord]."
+            )
+        found += [{**alone, "key": key} for key in dict.fromkeys(map(str, keys))]
+    return found
 
 
 def conflicts(requests: Sequence[Request]) -> Iterator[tuple[int, int, str]]:

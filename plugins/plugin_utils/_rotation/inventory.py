@@ -24,6 +24,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers im
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import clean_token
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.requests import by_key
 from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import plain_string
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.model import Entry, Inventory
 from ansible_collections.connectomics.cave.plugins.plugin_utils._vault import file as _file
@@ -100,15 +101,15 @@ def read_host(name: str, variables: Mapping[str, Any], entry_by_entry: Callable[
     entries = entries or ()
     for number in range(len(entries)):
         found = _read_entry(host, number, entries)
-        if isinstance(found, Held):
-            held.append(found)
-        elif found is not None:
+        if isinstance(found, list):
+            held += found
+        else:
             problems.append(found)
     return host._replace(held=tuple(held), problems=tuple(problems))
 
 
-def _read_entry(host: Host, number: int, entries: Sequence[Any]) -> Held | tuple[str | None, str] | None:
-    """Return an entry; or whose it is, and what is wrong with it; None when there is nothing in it."""
+def _read_entry(host: Host, number: int, entries: Sequence[Any]) -> list[Held] | tuple[str | None, str]:
+    """Return an entry, once for each of its keys; or whose it is, and what is wrong with it."""
     user = None
     try:
         item = entries[number]
@@ -126,15 +127,21 @@ def _read_entry(host: Host, number: int, entries: Sequence[Any]) -> Held | tuple
         absent = own.get("state") == "absent"
         value = item.get("token")
         if absent and _is_nothing(value):
-            return None
+            return []
+        each = by_key([own])
         token = clean_token(None if _is_nothing(value) else plain_string(value, "The token"))
     except AnsibleError as error:
         return user, f"entry {number + 1} of caveclient_tokens: {_UNREADABLE.format(type(error).__name__)}"
     except (CaveError, TypeError) as error:
         message = error.message if isinstance(error, CaveError) else "it has a list where none can be."
         return user, f"entry {number + 1} of caveclient_tokens: {message[0].lower()}{message[1:]}"
-    key = str(own.get("key") or "token")
-    return Held(Entry(host.name, number, user, server, key, fingerprint(token), absent), own, names, token)
+    return [
+        Held(
+            Entry(host.name, number, user, server, str(one.get("key") or "token"), fingerprint(token), absent),
+            *(one, names, token),
+        )
+        for one in each
+    ]
 
 
 def _is_nothing(value: Any) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import parse_datastacks
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.plan import missing_keys, plan
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.plan import hidden_keys, plan
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.requests import Request, conflicts
 
 SERVER = "https://global.daf-apis.com"
@@ -80,10 +80,10 @@ def test_extra_keys_of_the_legacy_file_are_carried_too() -> None:
 
 def test_a_key_that_a_person_wrote_into_the_default_file_later_reaches_the_servers_files() -> None:
     files = {H_FILE: {"token": OLD}, S_FILE: {"token": OLD}, DEFAULT: {"token": OLD, "brain_and_nerve_cord": OTHER}}
-    assert missing_keys(texts(files), H_FILE, request().family()) == {"brain_and_nerve_cord"}
+    assert hidden_keys(texts(files), H_FILE, request().family()) == {"brain_and_nerve_cord": OTHER}
     result = planned(files, request())
     assert result[H_FILE] == result[S_FILE] == {"token": NEW, "brain_and_nerve_cord": OTHER}
-    assert missing_keys(texts(result), H_FILE, request().family()) == set()
+    assert hidden_keys(texts(result), H_FILE, request().family()) == {}
 
 
 def test_a_key_of_another_server_is_not_missed() -> None:
@@ -92,7 +92,7 @@ def test_a_key_of_another_server_is_not_missed() -> None:
         Z_FILE: {"zetta": OTHER},
         DEFAULT: {"token": OLD, "zetta": OTHER},
     }
-    assert missing_keys(texts(files), H_FILE, request().family()) == set()
+    assert hidden_keys(texts(files), H_FILE, request().family()) == {}
     assert planned(files, request())[H_FILE] == {"token": NEW}
 
 

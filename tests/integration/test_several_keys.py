@@ -1,0 +1,74 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""One token under several names, from provisioning to the end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from homes import OTHER_TOKEN
+from lab import USER, Lab
+
+from cave_server import CaveServer
+
+KEYS = ["token", "brain_and_nerve_cord"]
+
+
+@pytest.fixture
+def lab(cave: CaveServer, tmp_path: Path) -> Lab:
+    """Two workstations, with an entry of two keys."""
+    lab = Lab(tmp_path, cave, ["ws1", "ws2"])
+    lab.variables["caveclient_tokens"] = [{"user": USER, "token": "{{ vault_cave_token_alice }}", "keys": KEYS}]
+    return lab
+
+
+def held(lab: Lab) -> list[dict[str, Any]]:
+    """What the server's file holds on each host."""
+    return [json.loads((lab.secrets(host) / lab.server_file).read_text()) for host in lab.hosts]
+
+
+@pytest.mark.slow
+def test_a_token_under_two_keys_is_provisioned_audited_rotated_and_taken_off(lab: Lab) -> None:
+    run = lab.play("provision", "--tags", "token")
+    assert run.ok, run.output
+    old = lab.token
+    assert held(lab) == [dict.fromkeys(KEYS, old)] * 2
+    again = lab.play("provision", "--tags", "token")
+    assert "changed=1" not in again.output
+
+    (lab.secrets("ws2") / lab.server_file).write_text(json.dumps({"token": old, KEYS[1]: OTHER_TOKEN}))
+    audited = lab.play("audit", caveclient_report=str(lab.report))
+    assert "unexpected_token" in audited.output
+    found = {
+        name: [problem["code"] for user in host["users"] for problem in user["problems"]]
+        for name, host in lab.reported().items()
+    }
+    assert "unexpected_token" not in found["ws1"]
+    assert "unexpected_token" in found["ws2"]
+
+    rotated = lab.rotate(strategy="overlap")
+    assert rotated.ok, rotated.output
+    new = lab.stored()
+    assert new != old
+    assert held(lab) == [dict.fromkeys(KEYS, new)] * 2
+    assert old not in lab.tokens(), "nobody needs it any more"
+    verified = lab.play("verify")
+    assert verified.ok, verified.output
+
+    gone = lab.play("decommission", users=USER)
+    assert gone.ok, gone.output
+    assert lab.holding(str(new)) == []
+
+
+@pytest.mark.parametrize("keys", [[], "token", [" "]])
+def test_what_is_no_list_of_keys_is_refused_before_anything_is_written(lab: Lab, keys: object) -> None:
+    lab.variables["caveclient_tokens"][0].update({"keys": keys, "key": "token"} if keys == "token" else {"keys": keys})
+    run = lab.play("provision", "--tags", "token")
+    assert not run.ok
+    assert "key" in run.output
+    assert lab.holding(lab.token) == []
