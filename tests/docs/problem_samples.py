@@ -13,6 +13,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers im
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import problems as _problems
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import readers as _readers
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.env_tokens import EnvToken
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.inspect import Place, TokenQuery, UserFiles
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import CloudVolumeDir, Doubt
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.problems import Problem
@@ -84,6 +85,11 @@ def samples() -> list[Problem]:
         problems(found({ALL: entry(TOKEN), f"{elsewhere}/secrets/{ALL}": entry(OLD)}, cloud_volume_dir=elsewhere)),
         problems(found({ALL: entry(TOKEN)}, doubts=(Doubt(f"{HOME}/.bashrc", 12, SHELL),))),
         problems(found({ALL: entry(TOKEN)})._replace(netrc={"global.daf-apis.com": f"{HOME}/.netrc"})),
+        problems(
+            found({ALL: entry(TOKEN)})._replace(
+                env_tokens=(EnvToken(f"{HOME}/.Renviron", 3, "CHUNKEDGRAPH_SECRET", OLD, is_alone=True),)
+            )
+        ),
         problems(found({OWN: entry(TOKEN), ALL: entry({"token": TOKEN, "banc": OTHER})})),
         problems(found({ALL: entry(TOKEN), LEGACY: entry(OLD)})),
         problems(

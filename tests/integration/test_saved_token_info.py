@@ -404,6 +404,18 @@ def a_netrc_with_the_servers_entry(place: Place) -> None:
     place.give_back()
 
 
+@case("env_token")
+def a_dead_token_in_renviron(place: Place) -> None:
+    (place.home / ".Renviron").write_text(f'R_LIBS=~/R\nCHUNKEDGRAPH_SECRET="{OLD}"\n#CHUNKEDGRAPH_SECRET={OLD}\n')
+    place.give_back()
+
+
+@case("env_token")
+def a_dead_token_among_other_variables(place: Place) -> None:
+    (place.home / ".bashrc").write_text(f"export EDITOR=vi FLYWIRE_TOKEN={OLD}; alias ll='ls -l'\n")
+    place.give_back()
+
+
 @case("shadowed_key")
 def a_new_key_in_the_file_for_all_servers(place: Place) -> None:
     place.write(DEFAULT_FILE, {"token": place.token, "banc": OTHER_TOKEN})

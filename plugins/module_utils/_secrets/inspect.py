@@ -35,7 +35,12 @@ from ansible_collections.connectomics.cave.plugins.module_utils._errors import C
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import directory as _directory
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import readers as _readers
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import CloudVolumeDir, Home
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.env_tokens import EnvToken
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import (
+    CloudVolumeDir,
+    Home,
+    tokens_in_environment,
+)
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.obstacles import (
     is_read_only,
     is_secret_volume,
@@ -147,6 +152,8 @@ class UserFiles(NamedTuple):
     """Host -> the netrc file whose entry programs send there in the place of a token."""
     read_only: Mapping[str, bool] = {}
     """Directory of secrets files that is mounted read-only -> whether Kubernetes fills it from a Secret."""
+    env_tokens: tuple[EnvToken, ...] = ()
+    """What the user's startup files put into the environment."""
     copies: Mapping[str, _files.Entry] = {}
     """Further files in these directories that hold tokens, though no program takes them by itself."""
 
@@ -237,6 +244,7 @@ def inspect(home: Home, by_root: bool, managed: str) -> UserFiles:
             for path in (where.caveclient, where.cloud_volume[0])
             if os.path.isdir(path) and is_read_only(path)
         },
+        env_tokens=tuple(tokens_in_environment(home.path)),
         copies=_copies(home, directories),
         closed=tuple(path for path in directories if os.path.isdir(path) and not os.access(path, os.R_OK | os.X_OK)),
     )

@@ -16,6 +16,12 @@ from typing import Any, Iterator, Mapping, NamedTuple
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import readers as _readers
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.directory import Access
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.env_tokens import (
+    NAMES,
+    R_PROFILE,
+    EnvToken,
+    env_tokens,
+)
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.obstacles import advice
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_commands import (
     CSH,
@@ -185,11 +191,7 @@ def _settings(folder: str, names: Mapping[str, str], known: Mapping[str, str]) -
     """Return what each startup file that concerns the variable sets it to; None where that is not certain."""
     found = []
     for name, language in names.items():
-        path = os.path.join(folder, name.lstrip("/"))
-        paths = [path]
-        if "*" in name:
-            paths = sorted(glob.glob(os.path.join(glob.escape(os.path.dirname(path)), os.path.basename(path))))
-        for one in paths:
+        for one in _paths(folder, name):
             # /etc/environment is taken word for word.
             result = setting(_text_of(one), language, {} if one == "/etc/environment" else known)
             if result is not None:
@@ -200,8 +202,21 @@ def _settings(folder: str, names: Mapping[str, str], known: Mapping[str, str]) -
     return found
 
 
-def _text_of(path: str) -> str:
-    """Return the text of a startup file that names the variable; empty where it cannot be read, or does not."""
+def tokens_in_environment(home: str) -> list[EnvToken]:
+    """Return the tokens that a user's startup files put into the environment; to be called in a process of theirs."""
+    paths = [path for name in (*_STARTUP_FILES, R_PROFILE) for path in _paths(home, name)]
+    return [found for path in paths for found in env_tokens(path, _text_of(path, NAMES))]
+
+
+def _paths(folder: str, name: str) -> list[str]:
+    path = os.path.join(folder, name.lstrip("/"))
+    if "*" not in name:
+        return [path]
+    return sorted(glob.glob(os.path.join(glob.escape(os.path.dirname(path)), os.path.basename(path))))
+
+
+def _text_of(path: str, variables: tuple[str, ...] = (VARIABLE,)) -> str:
+    """Return the text of a startup file that names one of these; empty where it cannot be read, or does not."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO must not hold us up
     except OSError:
@@ -212,4 +227,5 @@ def _text_of(path: str) -> str:
         content = b""
     finally:
         os.close(descriptor)
-    return content.decode("utf-8", "surrogateescape") if VARIABLE.encode() in content else ""
+    is_read = any(variable.encode() in content for variable in variables)
+    return content.decode("utf-8", "surrogateescape") if is_read else ""

@@ -19,6 +19,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens imp
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.env_tokens import CHUNKEDGRAPH_SECRET
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.inspect import Place, TokenQuery, UserFiles
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.plan import hidden_keys
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.readers import Reading
@@ -29,6 +30,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets.remedie
     decide,
     discard,
     remove,
+    take_from_environment,
     unset_cloud_volume_dir,
     upgrade,
 )
@@ -45,6 +47,7 @@ PROBLEMS = {
     "cloud_volume_dir_split": "CLOUD_VOLUME_DIR leads cloud-volume and cloud-files to another token than caveclient's",
     "cloud_volume_dir_unclear": "a startup file of which it is not certain what it sets CLOUD_VOLUME_DIR to",
     "netrc_overrides_token": "a netrc file has a name and password that programs send in the place of the token",
+    "env_token": "a startup file puts a token into the environment, from where it comes back when it is dead",
     "shadowed_key": "a key that programs do not find, because a file without it is taken before the one that has it",
     "legacy_name": "a token in chunkedgraph-secret.json, which only some programs still take",
     "poisoned_server_map": "a datastack that caveclient would look for on a wrong server",
@@ -76,6 +79,7 @@ def token_problems(files: UserFiles, query: TokenQuery, readings: list[Reading])
         *_left_behind(files, query, readings),
         *_shadowed_keys(files, query, readings[0]),
         *_replaced_by_netrc(files),
+        *_in_environment(files, query, readings[0]),
     ]
     return [problem for number, problem in enumerate(problems) if problem.path not in _paths(problems[:number])]
 
@@ -260,6 +264,24 @@ def _replaced_by_netrc(files: UserFiles) -> Iterable[Problem]:
         command = f"sed -i --follow-symlinks -e {quoted(machine)} -e {quoted(default)} {quoted(path)}"
         yield Problem("netrc_overrides_token", path, message, as_user(files, command))
         return  # one entry, one problem
+
+
+def _in_environment(files: UserFiles, query: TokenQuery, reading: Reading) -> Iterable[Problem]:
+    """Look for tokens in startup files. One that a rotation made dead comes back into the secrets files from there."""
+    current = query.expected or reading.token
+    for found in files.env_tokens:
+        known = [query.expected, reading.token, *(entry.get(query.key) for entry in files.listing.values())]
+        if query.key != "token" and found.token not in known:
+            continue  # told with the usual key
+        same = "which caveclient sends as well: the next rotation leaves it behind"
+        other = f"and caveclient sends {_sent(current)}"
+        is_natverse = found.name == CHUNKEDGRAPH_SECRET
+        taken = "R's natverse takes it from there" if is_natverse else "Programs that know the variable send it"
+        message = (
+            f"{found.path} sets {found.name} in line {found.line} to {_sent(found.token)}, "
+            f"{same if found.token == current else other}. {taken}{', and saves it again' if is_natverse else ''}."
+        )
+        yield Problem("env_token", found.path, message, take_from_environment(files, found))
 
 
 def good_token_kept(problem: Problem, files: UserFiles, query: TokenQuery, reading: Reading) -> Problem:

@@ -13,6 +13,7 @@ import os.path
 from typing import NamedTuple
 
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.env_tokens import EnvToken
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.inspect import UserFiles
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import Doubt
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_commands import CSH, FISH, PLAIN, SHELL
@@ -74,6 +75,12 @@ def _comment_out(files: UserFiles, path: str, language: str) -> str:
     nothing = "#" if language == PLAIN else ": #"  # in a shell, a command has to stay where one was
     command = f"sed -i 's/^[^#]*CLOUD_VOLUME_DIR/{nothing} &/' {quoted(path)}"
     return f"sudo {command}" if path.startswith("/etc/") else as_user(files, command)
+
+
+def take_from_environment(files: UserFiles, found: EnvToken) -> str:
+    """Return the command that takes a token out of a startup file; a line with more than that becomes a comment."""
+    script = f"/^[[:alpha:][:space:].(-]*{found.name}[^;&|]*$/d" if found.is_alone else f"s/^[^#]*{found.name}/# &/"
+    return as_user(files, f"sed -i --follow-symlinks -e {quoted(script)} {quoted(found.path)}")
 
 
 def decide(files: UserFiles, doubt: Doubt) -> str:

@@ -1,0 +1,53 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Tokens that stand in startup files as environment variables, where no program of this collection replaces them."""
+
+from __future__ import annotations
+
+import re
+from typing import Iterator, NamedTuple
+
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import clean_token
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+
+CHUNKEDGRAPH_SECRET = "CHUNKEDGRAPH_SECRET"  # noqa: S105 (the name of a variable)
+"""natverse's, which saves its value into the secrets files."""
+NAMES = (CHUNKEDGRAPH_SECRET, "FLYWIRE_TOKEN", "CAVE_TOKEN")
+"""People's own programs know the others."""
+R_PROFILE = ".Rprofile"
+_SHORTEST = 16
+_ASSIGNMENT = re.compile(
+    rf"""^(?P<before>[^#\n]*?)\b(?P<name>{"|".join(NAMES)})[ \t]*(?:=|[ \t]|,)[ \t]*(?P<quote>["']?)"""
+    r"""(?P<token>[A-Za-z0-9+/=_.-]+)(?P=quote)(?P<after>[^\n]*)$""",
+    re.MULTILINE,
+)
+_ALONE = re.compile(r"\s*((export|setenv|set\s+(-\S+\s+)+|Sys\.setenv\()\s*)?")
+
+
+class EnvToken(NamedTuple):
+    """A token that a startup file puts into the environment."""
+
+    path: str
+    line: int
+    name: str
+    token: str
+    is_alone: bool
+    """Whether nothing else is in the line."""
+
+    def __repr__(self) -> str:
+        """Return it without the token."""
+        return f"<{self.name} in {self.path}:{self.line}>"
+
+
+def env_tokens(path: str, text: str) -> Iterator[EnvToken]:
+    """Yield the tokens that a startup file's lines give to one of ``NAMES``; comments count for nothing."""
+    for match in _ASSIGNMENT.finditer(text):
+        try:
+            token = clean_token(match["token"])
+        except CaveError:
+            continue  # a placeholder, or the name of another variable
+        if len(token) >= _SHORTEST:
+            is_alone = bool(_ALONE.fullmatch(match["before"])) and match["after"].strip() in ("", ")", ";")
+            yield EnvToken(path, text.count("\n", 0, match.start("name")) + 1, match["name"], token, is_alone)

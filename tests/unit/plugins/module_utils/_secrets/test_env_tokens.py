@@ -1,0 +1,52 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Tokens in startup files."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.env_tokens import env_tokens
+
+TOKEN = "0123456789abcdef0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    ("text", "is_alone"),
+    [
+        (f"CHUNKEDGRAPH_SECRET={TOKEN}", True),
+        (f"CHUNKEDGRAPH_SECRET = '{TOKEN}'", True),
+        (f'  export FLYWIRE_TOKEN="{TOKEN}"', True),
+        (f"set -gx CAVE_TOKEN {TOKEN}", True),
+        (f"set --global --export CAVE_TOKEN {TOKEN}", True),
+        (f"setenv CHUNKEDGRAPH_SECRET {TOKEN}", True),
+        (f'Sys.setenv(CHUNKEDGRAPH_SECRET = "{TOKEN}")', True),
+        (f"export EDITOR=vi CHUNKEDGRAPH_SECRET={TOKEN}", False),
+        (f"CHUNKEDGRAPH_SECRET={TOKEN} R --no-save", False),
+        (f"[ -n x ] && export CHUNKEDGRAPH_SECRET={TOKEN}", False),
+    ],
+)
+def test_a_token_is_found_in_the_languages_of_startup_files(text: str, is_alone: bool) -> None:
+    (found,) = env_tokens("/home/alice/x", f"# first\n{text}\n")
+    assert (found.token, found.line, found.is_alone) == (TOKEN, 2, is_alone)
+    assert TOKEN not in repr(found)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"# CHUNKEDGRAPH_SECRET={TOKEN}",
+        f"export EDITOR=vi # CHUNKEDGRAPH_SECRET={TOKEN}",
+        "CHUNKEDGRAPH_SECRET=",
+        "CHUNKEDGRAPH_SECRET=YOUR_TOKEN_HERE",
+        "CHUNKEDGRAPH_SECRET=short",
+        'export CHUNKEDGRAPH_SECRET="$(cat ~/token)"',
+        "echo $CHUNKEDGRAPH_SECRET",
+        f"MY_CHUNKEDGRAPH_SECRET={TOKEN}",
+        f"CHUNKEDGRAPH_SECRETS={TOKEN}",
+    ],
+)
+def test_what_holds_no_token_is_no_finding(text: str) -> None:
+    assert list(env_tokens("/home/alice/x", f"{text}\n")) == []
