@@ -323,7 +323,7 @@ def _ask(
 def _with_local_servers(
     items: list[_Item], answers: Mapping[int, tuple[Question, Access]], params: Mapping[str, Any]
 ) -> tuple[list[_Item], bool]:
-    """Return the items with the local servers that the records of their datastacks name, and whether there are any."""
+    """Return the items with the local servers that the records of their datastacks name, and whether that is news."""
     accepted = {
         number: question.token for number, (question, access) in answers.items() if access.overall.verdict in _GOOD
     }
@@ -349,7 +349,7 @@ def _with_local_servers(
             item.result["local_servers"] = learned[query.server]
         datastacks = with_local_servers(query.server, query.datastacks, learned)
         completed.append(item._replace(query=query._replace(datastacks=datastacks)))
-    return completed, bool(learned)
+    return completed, any(now.query != item.query for now, item in zip(completed, items))
 
 
 def _note_answers(
