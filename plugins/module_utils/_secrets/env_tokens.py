@@ -16,7 +16,6 @@ CHUNKEDGRAPH_SECRET = "CHUNKEDGRAPH_SECRET"  # noqa: S105 (the name of a variabl
 """natverse's, which saves its value into the secrets files."""
 NAMES = (CHUNKEDGRAPH_SECRET, "FLYWIRE_TOKEN", "CAVE_TOKEN")
 """People's own programs know the others."""
-R_PROFILE = ".Rprofile"
 _SHORTEST = 16
 _ASSIGNMENT = re.compile(
     rf"""^(?P<before>[^#\n]*?)\b(?P<name>{"|".join(NAMES)})[ \t]*(?:=|[ \t]|,)[ \t]*(?P<quote>["']?)"""
@@ -43,7 +42,7 @@ class EnvToken(NamedTuple):
 
 def env_tokens(path: str, text: str) -> Iterator[EnvToken]:
     """Yield the tokens that a startup file's lines give to one of ``NAMES``; comments count for nothing."""
-    for match in _ASSIGNMENT.finditer(text):
+    for match in _ASSIGNMENT.finditer(text) if any(name in text for name in NAMES) else ():
         try:
             token = clean_token(match["token"])
         except CaveError:

@@ -17,8 +17,6 @@ from ansible_collections.connectomics.cave.plugins.module_utils._errors import C
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import readers as _readers
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.directory import Access
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.env_tokens import (
-    NAMES,
-    R_PROFILE,
     EnvToken,
     env_tokens,
 )
@@ -26,11 +24,13 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets.obstacl
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_commands import (
     CSH,
     FISH,
+    FISH_VARIABLES,
     PLAIN,
     SHELL,
     VARIABLE,
+    R,
 )
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_files import setting
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_files import setting, sourced_in
 
 _STARTUP_FILES = {
     ".pam_environment": PLAIN,
@@ -40,10 +40,12 @@ _STARTUP_FILES = {
     ".bash_login": SHELL,
     ".bashrc": SHELL,
     ".bash_aliases": SHELL,
+    ".bashrc.d/*": SHELL,
     ".zshenv": SHELL,
     ".zprofile": SHELL,
     ".zshrc": SHELL,
     ".zlogin": SHELL,
+    ".config/zsh/.z*": SHELL,
     ".xprofile": SHELL,
     ".xsessionrc": SHELL,
     ".login": CSH,
@@ -51,7 +53,9 @@ _STARTUP_FILES = {
     ".tcshrc": CSH,
     ".config/fish/conf.d/*.fish": FISH,
     ".config/fish/config.fish": FISH,
+    ".config/fish/fish_variables": FISH_VARIABLES,
     ".Renviron": PLAIN,
+    ".Rprofile": R,
 }
 """Files of a home that may set variables, and their languages."""
 _SYSTEM_FILES = {
@@ -63,6 +67,7 @@ _SYSTEM_FILES = {
     "/etc/profile.d/*.sh": SHELL,
 }
 _STARTUP_MAX_BYTES = 262144
+_MOST_SOURCED = 20
 
 
 class Doubt(NamedTuple):
@@ -189,23 +194,30 @@ def cloud_volume_dir(home: str, user: str, environment: Mapping[str, str]) -> Cl
 
 def _settings(folder: str, names: Mapping[str, str], known: Mapping[str, str]) -> list[tuple[str | None, Doubt]]:
     """Return what each startup file that concerns the variable sets it to; None where that is not certain."""
+    paths = {path: language for name, language in names.items() for path in _paths(folder, name)}
+    files = [(path, language, True) for path, language in paths.items()]
     found = []
-    for name, language in names.items():
-        for one in _paths(folder, name):
-            # /etc/environment is taken word for word.
-            result = setting(_text_of(one), language, {} if one == "/etc/environment" else known)
-            if result is not None:
-                value = result.value
-                if value and not (value.startswith("/") and value.isprintable()):
-                    value = None
-                found.append((value, Doubt(one, result.line, language)))
+    while files:
+        path, language, is_certain = files.pop(0)
+        text = _text_of(path)
+        if language == SHELL and folder != "/":
+            others = [(other, sure) for other, sure in sourced_in(text, known["HOME"]) if other not in paths]
+            paths.update((other, language) for other, _sure in others[:_MOST_SOURCED])
+            files[:0] = [(other, language, is_certain and sure) for other, sure in others[:_MOST_SOURCED]]
+        # /etc/environment is taken word for word.
+        result = setting(text, language, {} if path == "/etc/environment" else known)
+        if result is not None:
+            value = result.value if is_certain else None
+            if value and not (value.startswith("/") and value.isprintable()):
+                value = None
+            found.append((value, Doubt(path, result.line, PLAIN if language in (R, FISH_VARIABLES) else language)))
     return found
 
 
 def tokens_in_environment(home: str) -> list[EnvToken]:
     """Return the tokens that a user's startup files put into the environment; to be called in a process of theirs."""
-    paths = [path for name in (*_STARTUP_FILES, R_PROFILE) for path in _paths(home, name)]
-    return [found for path in paths for found in env_tokens(path, _text_of(path, NAMES))]
+    paths = [path for name in _STARTUP_FILES for path in _paths(home, name)]
+    return [found for path in paths for found in env_tokens(path, _text_of(path))]
 
 
 def _paths(folder: str, name: str) -> list[str]:
@@ -215,8 +227,8 @@ def _paths(folder: str, name: str) -> list[str]:
     return sorted(glob.glob(os.path.join(glob.escape(os.path.dirname(path)), os.path.basename(path))))
 
 
-def _text_of(path: str, variables: tuple[str, ...] = (VARIABLE,)) -> str:
-    """Return the text of a startup file that names one of these; empty where it cannot be read, or does not."""
+def _text_of(path: str) -> str:
+    """Return the text of a startup file; empty where it cannot be read, or is none."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO must not hold us up
     except OSError:
@@ -227,5 +239,4 @@ def _text_of(path: str, variables: tuple[str, ...] = (VARIABLE,)) -> str:
         content = b""
     finally:
         os.close(descriptor)
-    is_read = any(variable.encode() in content for variable in variables)
-    return content.decode("utf-8", "surrogateescape") if is_read else ""
+    return content.decode("utf-8", "surrogateescape")

@@ -17,10 +17,12 @@ from typing import Mapping, NamedTuple
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_commands import (
     CSH,
     FISH,
+    FISH_VARIABLES,
     PLAIN,
     SHELL,
     VARIABLE,
     Command,
+    R,
     closing_double,
     commands_in,
 )
@@ -53,12 +55,50 @@ def setting(text: str, language: str, known: Mapping[str, str]) -> Setting | Non
         return None
     if len(text) > _MOST_CHARACTERS:
         return Setting(None, 1)
+    if language in _LITERAL:
+        return _literal(text, _LITERAL[language])
     reader = _Reader(language, known)
     for command in commands_in(text, language):
         if language == SHELL and command.is_certain and command.words[0] in ("return", "exit"):
             break
         reader.take(command)
     return reader.result()
+
+
+_LITERAL = {
+    R: re.compile(
+        rf"""^[^#\n]*?\bSys\.setenv\([^#\n]*?\b{VARIABLE}\s*=\s*(["'])(?P<value>[^"'\\\n]*)\1""", re.MULTILINE
+    ),
+    FISH_VARIABLES: re.compile(
+        rf"^SETUVAR (?:--\w+ )*--export (?:--\w+ )*{VARIABLE}:(?P<value>[^\\\n]*)$", re.MULTILINE
+    ),
+}
+
+
+def _literal(text: str, assignment: re.Pattern[str]) -> Setting | None:
+    """Return what the last literal assignment says, where nothing else in the file is about the variable."""
+    lines = [number for number, line in enumerate(text.split("\n"), 1) if VARIABLE in line and line.lstrip()[:1] != "#"]
+    matches = list(assignment.finditer(text))
+    if not lines:
+        return None
+    return Setting(matches[-1]["value"] if len(matches) == len(lines) else None, lines[-1])
+
+
+_SOURCE = re.compile(
+    r"""^(?P<before>[^#\n]*?[;&|({ \t]|)(?:\.|source)[ \t]+["']?"""
+    r"""(?P<path>(?:~|\$HOME|\$\{HOME\}|/)[^\s;"'&|)$*?`]*)""",
+    re.MULTILINE,
+)
+
+
+def sourced_in(text: str, home: str) -> list[tuple[str, bool]]:
+    """Return the files that a shell's startup file reads, and whether that is certain: nothing is in front of it."""
+    found = []
+    for match in _SOURCE.finditer(text) if "source" in text or ". " in text else ():
+        path = re.sub(r"^(~|\$HOME|\$\{HOME\})(?=/)", lambda _match: home, match["path"])
+        if path.startswith("/"):
+            found.append((path, not match["before"]))
+    return found
 
 
 # From commands to the value -------------------------------------------------------------------------------------------

@@ -58,6 +58,10 @@ def test_every_startup_file_is_read_in_its_language(tmp_path: Path) -> None:
         ".config/fish/conf.d/cv.fish": "set -Ux CLOUD_VOLUME_DIR /a",
         ".cshrc": "setenv CLOUD_VOLUME_DIR /a",
         ".config/environment.d/10-cv.conf": "CLOUD_VOLUME_DIR=/a",
+        ".config/fish/fish_variables": "SETUVAR --export CLOUD_VOLUME_DIR:/a",
+        ".config/zsh/.zshrc": "export CLOUD_VOLUME_DIR=/a",
+        ".bashrc.d/cave": "export CLOUD_VOLUME_DIR=/a",
+        ".Rprofile": "Sys.setenv(LANG = 'C', CLOUD_VOLUME_DIR = '/a')",
         ".Renviron": "CLOUD_VOLUME_DIR=/a",
     }
     for name, line in lines.items():
@@ -75,6 +79,31 @@ def test_what_is_not_certain_is_told_and_what_is_certain_is_taken(tmp_path: Path
     assert found(tmp_path) == ("/a", ".profile", [(".bashrc", "")])
     (tmp_path / ".bashrc").write_text("export CLOUD_VOLUME_DIR=/b\n")
     assert found(tmp_path) == ("/b", ".bashrc", [(".profile", ".bashrc")])
+
+
+@pytest.mark.parametrize("sourced", [".cave", ".config/lab/cave.sh"])
+@pytest.mark.parametrize("command", [". ~/{}", "source $HOME/{}", 'source "${{HOME}}/{}"', "EDITOR=vi\n. {home}/{}\n"])
+def test_what_a_startup_file_sources_counts_as_its_own(command: str, sourced: str, tmp_path: Path) -> None:
+    (tmp_path / sourced).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / ".bashrc").write_text(command.format(sourced, home=tmp_path))
+    (tmp_path / sourced).write_text("export CLOUD_VOLUME_DIR=/a\n")
+    assert found(tmp_path) == ("/a", Path(sourced).name, [])
+
+
+@pytest.mark.parametrize(
+    "command", ["[ -f ~/.cave ] && . ~/.cave", "if test -d /scratch; then\n  . ~/.cave\nfi", "{ source ~/.cave; }"]
+)
+def test_what_is_sourced_under_a_condition_is_told_as_uncertain(command: str, tmp_path: Path) -> None:
+    (tmp_path / ".bashrc").write_text(f"{command}\n")
+    (tmp_path / ".cave").write_text("export CLOUD_VOLUME_DIR=/a\n")
+    assert found(tmp_path) == ("", "", [(".cave", "")])
+
+
+@pytest.mark.parametrize("text", ["# . ~/.cave", ". ~/.other", "echo . ~/.cavern", ". $(find ~)/.cave", ". ~/.bashrc"])
+def test_what_is_not_sourced_counts_for_nothing(text: str, tmp_path: Path) -> None:
+    (tmp_path / ".bashrc").write_text(f"{text}\n")
+    (tmp_path / ".cave").write_text("export CLOUD_VOLUME_DIR=/a\n")
+    assert found(tmp_path) == ("", "", [])
 
 
 @pytest.mark.parametrize("value", ["relative/cv", "/data/\x1b[31m", "/data/\x7f", "cv"])
