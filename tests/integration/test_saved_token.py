@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import stat
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -176,6 +177,25 @@ def test_from_nothing_a_user_gets_all_files_and_owns_them(host: Host) -> None:
         assert (mode, uid, gid) == (0o700 if kind == "d" else 0o600, *owner), path
     for name in (SERVER_FILE, LOCAL_FILE, DEFAULT_FILE):
         assert token_in(host.directory / name) == NEW_TOKEN
+
+
+@root
+@pytest.mark.parametrize("flag", ["i", "a"])
+@pytest.mark.parametrize("name", ["", SERVER_FILE])
+def test_what_not_even_root_may_replace_is_named_before_anything_is_written(
+    flag: str, name: str, add_user: Callable[[str], User]
+) -> None:
+    alice = add_user("alice")
+    host = Host(alice.home, alice, 0o022)
+    marked = host.fill({DEFAULT_FILE: {"token": OLD_TOKEN}, SERVER_FILE: {"token": OLD_TOKEN}}) / name
+    if subprocess.run(["chattr", f"+{flag}", marked], capture_output=True, check=False).returncode:
+        pytest.skip("the file system of the test's folder has no such marks")
+    try:
+        message = host.refuse(token=NEW_TOKEN)
+    finally:
+        subprocess.run(["chattr", f"-{flag}", marked], check=True)
+    assert f"{marked} is marked immutable. Allow changes (sudo chattr -ia {marked})" in message
+    assert host.run(token=NEW_TOKEN).ok
 
 
 @root

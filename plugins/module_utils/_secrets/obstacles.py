@@ -73,11 +73,8 @@ def not_permitted(path: str, doing: str) -> CaveError:
     what = doing if path in doing or doing.endswith(" it") else f"{doing} {path}"
     if is_read_only(culprit):
         return _read_only(path, what)
-    if _is_immutable(culprit):
-        command = f"sudo chattr -ia {shlex.quote(culprit)}"
-        return CaveError(
-            f"Cannot {what}: {culprit} is marked immutable. Allow changes ({command}), then run this again."
-        )
+    if is_immutable(culprit):
+        return immutable(culprit, what)
     try:
         status = os.lstat(culprit)
         state = f"belongs to {owner_name(status.st_uid)} with mode {stat.S_IMODE(status.st_mode):04o}"
@@ -85,6 +82,12 @@ def not_permitted(path: str, doing: str) -> CaveError:
         state = f"cannot be examined ({reason(error)})"
     message = f"No permission to {what}: {culprit} {state}, and the token's user has user id {os.geteuid()}."
     return CaveError(message, denied=culprit)
+
+
+def immutable(path: str, doing: str) -> CaveError:
+    """Return the error that says that not even root may replace what is there."""
+    command = f"sudo chattr -ia {shlex.quote(path)}"
+    return CaveError(f"Cannot {doing}: {path} is marked immutable. Allow changes ({command}), then run this again.")
 
 
 def obstructed(path: str) -> CaveError:
@@ -221,8 +224,12 @@ def _has_account(uid: int) -> bool:
     return False
 
 
-def _is_immutable(path: str) -> bool:
+def is_immutable(path: str) -> bool:
+    """Return whether a file or directory is marked so that not even root may replace or remove what is there."""
     with contextlib.suppress(OSError):
+        mode = os.lstat(path).st_mode  # to open a device is to do something to it
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            return False
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             answer = fcntl.ioctl(descriptor, _GET_FLAGS, b"\0" * 8)

@@ -174,7 +174,8 @@ class _Planner:
         if holders and not requested and not holding:
             return None
         kept = [server for server in candidates if server.tokens[key] is not None]
-        order = [*requested, *(server for server in holding if server in kept), *kept, *holding, *candidates]
+        # The files say whose it was, also where another server is to have that token now.
+        order = [*(server for server in holding if server in kept), *requested, *kept, *holding, *candidates]
         return order[0] if order else None
 
     def _holders(self, token: str | None, key: str) -> set[str]:

@@ -15,7 +15,12 @@ from ansible_collections.connectomics.cave.plugins.module_utils._errors import C
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import directory as _directory
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import Home
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.obstacles import reporting, require_home
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.obstacles import (
+    immutable,
+    is_immutable,
+    reporting,
+    require_home,
+)
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.outcome import Outcome, shown
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.plan import Plan, Share, plan
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.requests import Request
@@ -227,7 +232,12 @@ class _Session:
     def _require_writable(self) -> None:
         for path in self._changed():
             directory = self.directories.get(os.path.dirname(path))
-            if directory is not None and not directory.is_writable():
+            if directory is None:
+                continue
+            for marked in (directory.path, path):
+                if is_immutable(marked):  # some of the files would be written, and others not
+                    raise immutable(marked, f"write {path}")
+            if not directory.is_writable():
                 raise CaveError(
                     f"{directory.path} is not writable for {self.home.name}: its mode, its owner or a read-only mount "
                     "forbids it. Make it writable (chmod u+rwx, mount read-write), then run this again."

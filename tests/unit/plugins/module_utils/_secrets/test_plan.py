@@ -86,6 +86,12 @@ def test_a_key_that_a_person_wrote_into_the_default_file_later_reaches_the_serve
     assert hidden_keys(texts(result), H_FILE, request().family()) == {}
 
 
+def test_the_token_for_all_servers_stays_that_of_its_server_where_servers_swap_tokens() -> None:
+    files = {H_FILE: {"token": OLD}, Z_FILE: {"token": OTHER}, DEFAULT: {"token": OLD}}
+    result = planned(files, request(OTHER, datastacks=[]), request(OLD, server=ZETTA, datastacks=[]))
+    assert (result[H_FILE], result[Z_FILE], result[DEFAULT]) == ({"token": OTHER}, {"token": OLD}, {"token": OTHER})
+
+
 def test_a_key_of_another_server_is_not_missed() -> None:
     files: dict[str, dict[str, Any]] = {
         H_FILE: {"token": OLD},
