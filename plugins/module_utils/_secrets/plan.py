@@ -210,10 +210,7 @@ class _Planner:
                         self.shares[index].replaced.add(token)
 
     def _settle_vacant(self, path: str) -> None:
-        """Give away what a default file holds for a server that nobody asked about, where that token is replaced.
-
-        So it is, too, where every file that proved it to be that server's loses it now.
-        """
+        """Give away what a default file holds for a server that nobody asked about, where that server loses it."""
         new_values = self._new_values(self.servers)
         for key in self.keys:
             token = self.tokens[path][key] if key not in self.owners[path] else None
@@ -228,9 +225,8 @@ class _Planner:
             name = os.path.basename(path)
             if not _is_server_file(path) or values.get(key) != token:
                 continue
-            is_own = any(name in server.own for server in self.servers)
-            asked = self._tokens_at(name) if is_own else {}
-            is_replaced = token in self._new_values(self._belonging(name)) and (is_own or self.stale == "update")
+            asked = self._tokens_at(name)
+            is_replaced = (asked or self.stale == "update") and token in self._new_values(self._belonging(name))
             if asked[key] == token if key in asked else not is_replaced:
                 return False
         return True

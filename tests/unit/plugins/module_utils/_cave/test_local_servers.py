@@ -31,7 +31,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         if datastack == "slow":
             return Verdict("unreachable", "", "", server)
         return Verdict(
-            "ok" if token == "good" else "invalid_token", "", "", server, local_server=token == "good" and LOCAL
+            "ok" if token == "good" else "invalid_token", "", "", server, local_server=LOCAL if token == "good" else ""
         )
 
     monkeypatch.setattr(local_servers, "ask_record", ask_record)
