@@ -18,7 +18,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from integration.test_lab_callback import COLUMNS, broken_fleet, on_a_terminal
+from ansible_run import COLUMNS
+from integration.test_lab_callback import broken_fleet, typed
 from playwright.sync_api import sync_playwright
 
 from cave_server import CaveServer
@@ -59,7 +60,7 @@ def main() -> None:
         lab = broken_fleet(Path(folder) / "lab", cave)
         lab.write_inventory()
         words = ["-i", "hosts.yml", "--vault-password-file", "password", "connectomics.cave.verify"]
-        _status, printed = on_a_terminal(lab.folder, *words, "-e", "caveclient_report=reports")
+        _status, printed = typed(lab, *words, "-e", "caveclient_report=reports")
         shown = printed.replace(cave.url, SERVER).replace("-i hosts.yml --vault-password-file password", "-i hosts.yml")
         prompt = "$ ansible-playbook -i hosts.yml connectomics.cave.verify -e caveclient_report=reports\n"
         (PICTURES / "terminal.svg").write_text(terminal(prompt + shown), encoding="utf-8")

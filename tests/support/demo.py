@@ -37,7 +37,7 @@ def play(lab: Lab, playbook: str, **variables: Any) -> Run:
 
 def expect(wanted: bool, run: Run, *patterns: str) -> None:
     """Show the report of a run, and end the demo when it is not what was to be shown."""
-    report = run.output[run.output.rfind("TASK [Report]") : run.output.rfind("PLAY RECAP")]
+    report = run.output[run.output.rfind("TASK [Print the report]") : run.output.rfind("PLAY RECAP")]
     for line in report.splitlines():
         if re.match(r"[A-Z]{4,} | {6,}(->|[^ ^])|\d+ workstations", line) and not line.startswith(("TASK", "PLAY")):
             print(f"         | {line}", flush=True)

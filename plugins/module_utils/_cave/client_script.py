@@ -55,7 +55,7 @@ class _LastAnswer:
             seconds = retry_after(retry, answer)
             if seconds and time.monotonic() + seconds > self._deadline:
                 self._remember(answer.status, answer.headers, b"", "", False)
-                raise TimeoutError(f"the server wants a pause of {seconds:.0f} s")
+                raise TimeoutError(f"the server asks for {seconds:.0f} s without requests")
             return seconds
 
         Session.send = sending  # type: ignore[method-assign,assignment]  # in its place on purpose

@@ -121,7 +121,7 @@ def summary(report: Mapping[str, Any]) -> str:
 
 
 def _unproven(report: Mapping[str, Any]) -> str:
-    """Return which of the tokens that are well have not been proven, in brackets."""
+    """Return, in brackets, how many of the working tokens were not proven."""
     proven = [
         user["verdict"] != "not_checked"
         for host in report["hosts"]
