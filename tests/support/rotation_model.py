@@ -139,10 +139,6 @@ class Lab:
     def _same_person(self, one: Token, other: Token) -> bool:
         return (one.server, one.person) == (other.server, other.person)
 
-    def is_alive(self, token: str | None) -> bool:
-        """Return whether there is a token, and its server accepts it."""
-        return token is not None and self.tokens[token].alive
-
     def may_need(self, token: str, give_up: Iterable[str]) -> list[str]:
         """Return who would be locked out without a token.
 
@@ -213,16 +209,13 @@ class Lab:
         self.files[mine] = token
         return True
 
-    def revoke(self, token: str, rotation: Rotation, request: Request, vault: dict[str, str]) -> None:
+    def revoke(self, token: str, request: Request, vault: dict[str, str]) -> None:
         """Revoke a token; ``vault`` is what was in it when that was decided."""
         self.tokens[token].alive = False
+        if request.strategy == "cutover" or request.revoke == "never":
+            self.faults.append(f"revoking {token}, which was to be kept")
         self.faults += [f"revoking {token}: {place}" for place in self.may_need(token, request.give_up)]
         self.faults += [f"revoking {token}: {name} has it" for name, held in vault.items() if held == token]
-        self.faults += [
-            f"revoking {token}: {entry.host} {entry.user} has no living one"
-            for entry in rotation.entries
-            if entry.host not in request.give_up and not self.is_alive(held_by(self, entry))
-        ]
 
 
 class Outcome(NamedTuple):
@@ -297,6 +290,11 @@ def rotate(lab: Lab, request: Request) -> Generator[str, None, Outcome]:
         if rotation.idle:
             continue
         blockers = _decide.blockers(rotation, inventory, seen, request)
+        without = [
+            f"revoking what {rotation.new} replaces: {entry.host} {entry.user} does not have that"
+            for entry in rotation.entries
+            if entry.host not in request.give_up and held_by(lab, entry) != rotation.new
+        ]
         for old in rotation.old:
             if not blockers and lab.tokens[old.token].alive:
                 yield f"revoke {old.token}"
@@ -306,7 +304,8 @@ def rotate(lab: Lab, request: Request) -> Generator[str, None, Outcome]:
             if blockers or listed is None or (used and request.revoke != "even_if_used"):
                 failed = True
             elif now is not None:
-                lab.revoke(old.token, rotation, request, vault)
+                lab.revoke(old.token, request, vault)
+                lab.faults += without
                 effects.append(f"revoked {old.token}")
         failed = failed or any(
             entry.host not in request.give_up
@@ -319,6 +318,8 @@ def rotate(lab: Lab, request: Request) -> Generator[str, None, Outcome]:
 def _needless(lab: Lab, rotation: Rotation, request: Request) -> list[str]:
     """Return why a token need not be made, as far as that was known when it was decided."""
     own = lab.tokens[rotation.source]
+    if request.strategy == "cutover":
+        return [f"a new one for {own.name} in a cutover"]
     fixed = [name for name in sorted(lab.fixed) if lab.vault[name] in rotation.tokens]
     if fixed:
         return [f"a new one for {own.name} that cannot be stored in {fixed}"]

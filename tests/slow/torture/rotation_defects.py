@@ -26,6 +26,15 @@ class Defect(NamedTuple):
 
 
 DEFECTS = {
+    "forget hosts that are off and have a newer token of the person by the variables": Defect(
+        "        return any(item.token in tokens for item in account.tokens)\n", "        return False\n"
+    ),
+    "revoke while a file that may not be written has it": Defect(
+        '    found += [Blocker("", place) for token in sorted(old) for place in inventory.fixed.get(token, ())]\n', ""
+    ),
+    "take hosts for done that were not proven": Defect(
+        "        and not _has(found, entry, rotation.new)\n", "        and False\n"
+    ),
     "revoke though a host is off": Defect(
         "        elif host in may_hold:\n            found.append(Blocker(host, what))\n", ""
     ),
@@ -95,4 +104,7 @@ def put_in(name: str) -> None:
 
 if __name__ == "__main__":
     put_in(sys.argv[1])
-    rotation_labs.search(int(sys.argv[2]), int(sys.argv[3]), shrink=False)
+    try:
+        rotation_labs.search(int(sys.argv[2]), int(sys.argv[3]), shrink=False)
+    finally:
+        print(rotation_labs.Rotations.taken, "steps")

@@ -15,6 +15,6 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.parametrize("name", DEFECTS)
 def test_a_seeded_defect_is_found(name: str) -> None:
-    found = search_apart("torture.rotation_defects", name, "20000", "1")
+    found = search_apart("torture.rotation_defects", name, "60000", "1")
     assert found.returncode == 1, found.stdout
     assert "AssertionError" in found.stderr, found.stderr
