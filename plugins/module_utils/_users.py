@@ -18,6 +18,8 @@ from typing import Any, Callable, Iterable, Mapping, NamedTuple
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError, unexpected
 from ansible_collections.connectomics.cave.plugins.module_utils._text import system_name
 
+PATIENCE = 30.0
+"""Seconds for one account. A module works as its users twice at most: less than the 120 s of the role's tasks."""
 _CHILDREN_AT_ONCE = 16
 _HANGS_AFTER = 1.0
 """Seconds after which a child counts as one that waits for a file system."""
@@ -118,7 +120,7 @@ def user_at_home(user: pwd.struct_passwd) -> pwd.struct_passwd:
     return pwd.struct_passwd((*user[:5], home, *user[6:])) if account and account.pw_name == user.pw_name else user
 
 
-def run_as(user: pwd.struct_passwd, function: Callable[[], Any], timeout: float = 60) -> Any:
+def run_as(user: pwd.struct_passwd, function: Callable[[], Any], timeout: float = PATIENCE) -> Any:
     """Run ``function`` in a child process that has become ``user``, and return its result.
 
     Raises:
@@ -130,12 +132,13 @@ def run_as(user: pwd.struct_passwd, function: Callable[[], Any], timeout: float 
     return result
 
 
-def run_each_as(jobs: list[Job], timeout: float = 60) -> list[Any]:
+def run_each_as(jobs: list[Job], timeout: float = PATIENCE) -> list[Any]:
     """Run every job in a child process of its own, some at a time, and return the results in the jobs' order.
 
     A job that fails, or takes more than ``timeout`` seconds, has its CaveError as the result: it stops no other, nor
-    does it keep others waiting. A single job for the user that this process already is, at this process's home, needs
-    no child: then no ``timeout`` holds, and a home that hangs would have hung whatever started this process.
+    does it keep others waiting: all that hang are waited for at the same time (256 of them). A single job for the user
+    that this process already is, at this process's home, needs no child: then no ``timeout`` holds, and a home that
+    hangs would have hung whatever started this process.
     """
     if len(jobs) == 1 and jobs[0].user.pw_uid == os.geteuid() and jobs[0].user.pw_dir == os.environ.get("HOME"):
         return [_unpacked(_answer(jobs[0]))]

@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from ansible_collections.connectomics.cave.plugins.module_utils import _users
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.directory import LOCK_PATIENCE
 from ansible_collections.connectomics.cave.plugins.module_utils._users import Job, find_user, run_as, run_each_as
 
 root = pytest.mark.root
@@ -172,6 +174,13 @@ def test_homes_that_hang_keep_nobody_else_waiting(monkeypatch: pytest.MonkeyPatc
     assert time.monotonic() - begin < 15  # sixteen at a time, each until its end, would be 16 s
     assert isinstance(last, int)
     assert all(error.details["hangs"] == ME.pw_dir for error in hanging)
+
+
+def test_a_module_that_works_twice_as_users_whose_homes_hang_ends_before_its_task_is_given_up() -> None:
+    root = Path(__file__).resolve().parents[4]
+    defaults = yaml.safe_load((root / "roles" / "caveclient" / "defaults" / "main.yml").read_text())
+    assert 2 * _users.PATIENCE + LOCK_PATIENCE < defaults["caveclient_task_timeout"]
+    assert LOCK_PATIENCE < _users.PATIENCE, "who waits for the lock says so before being given up as a home that hangs"
 
 
 def test_a_single_job_of_ones_own_needs_no_child_and_leaves_no_trace() -> None:
