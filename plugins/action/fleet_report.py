@@ -107,6 +107,9 @@ class ActionModule(CaveAction):
         known = variables["groups"]["all"]
         if options["merge"] is None:
             report = self._collected(options, variables, check_mode)
+            reported = [host["name"] for host in report["hosts"]]
+            gone = _without_tokens(reported, options["run"] or {}, variables)
+            known = [host for host in known if host not in gone]  # nothing can be pending there any more
         else:
             known = ()
             report = self._merged(options, variables)
@@ -227,11 +230,15 @@ def _complete(report: dict[str, Any], pending: str, run: Mapping[str, Any], vari
 
 def _left_alone(results: Collection[str], run: Mapping[str, Any], variables: Mapping[str, Any]) -> list[str]:
     """Return a note on the hosts without tokens, which a run that was not told which hosts to take leaves alone."""
+    others = _without_tokens(results, run, variables)
+    return [f"Left alone, without caveclient_tokens: {_text.shortened(others, 8)}."] if others else []
+
+
+def _without_tokens(reported: Collection[str], run: Mapping[str, Any], variables: Mapping[str, Any]) -> list[str]:
     if run.get("pattern") or not run.get("with_tokens"):
         return []
-    others = [host for host in variables["ansible_play_hosts_all"] if host not in results]
-    others = sorted(set(others) & set(variables["groups"]["all"]), key=_model.natural_key)
-    return [f"Left alone, without caveclient_tokens: {_text.shortened(others, 8)}."] if others else []
+    others = [host for host in variables["ansible_play_hosts_all"] if host not in reported]
+    return sorted(set(others) & set(variables["groups"]["all"]), key=_model.natural_key)
 
 
 def _accounts(results: Mapping[str, list[Any]]) -> Iterator[tuple[str, str, bool]]:
@@ -418,7 +425,10 @@ class Files:
         Those of an earlier run that this one left out stay in it, and those of a rotation until a rotation is done with
         them: a host on which the old token works is fine for everybody else.
         """
-        left_out = set(known) - {host["name"] for host in report["hosts"]}
+        hosts = report["hosts"]
+        if self._rotation:  # of some people, it has nothing to say of the hosts of others
+            hosts = [host for host in hosts if host["users"] or host["state"] != "ok"]
+        left_out = set(known) - {host["name"] for host in hosts}
         waiting = {*_model.hosts_in(report, "failed", "pending"), *(set(_names_in(path)) & left_out)}
         if not self._rotation:
             waiting |= {name for name in _names_in(_of_rotation(path)) if not known or name in known}
