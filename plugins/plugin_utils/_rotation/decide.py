@@ -108,15 +108,16 @@ def _chains(inventory: Inventory, accounts: Mapping[str, Account], request: Requ
     for token in named:
         own = _own(token, accounts)
         replaced = replaces(own.description) if own is not None else None
-        # A description is a person's to write: it counts among tokens of that person alone.
-        while replaced is not None:
+        # A description is a person's to write: it counts among tokens of that person alone, and may lead in a circle.
+        passed: set[str] = set()
+        while replaced is not None and replaced not in passed:
+            passed.add(replaced)
             listed = find(replaced, accounts[token])
             dead = not any(find(replaced, account) for account in accounts.values())
             if replaced in named and (listed or (dead and users[replaced] & users[token])):
                 older[token] = replaced
                 break
-            following = replaces(listed.description) if listed else None
-            replaced = following if following != replaced else None
+            replaced = replaces(listed.description) if listed else None
     newest = [token for token in named if token not in older.values()]
     found = []
     for token in newest:

@@ -298,3 +298,9 @@ def test_what_cannot_be_looked_at_may_have_a_token_that_its_variables_named_befo
     assert (found[0].action, found[0].new, found[0].old) == ("continue", NEW, (OLD_ONE,))
     held_up = {blocker.host for blocker in found[0].blockers if blocker.host}
     assert held_up == {"ws2"}, "bob's host says nothing of alice's token"
+
+
+def test_descriptions_that_lead_in_a_circle_end_the_search_for_older_tokens() -> None:
+    first, second = listed(NEW, 2, description("a", OTHER)), listed(OTHER, 3, description("b", NEW))
+    found = one(OLD, listed(OLD, 4, description("c", NEW)), first, second)
+    assert (found.action, found.source) == ("continue", OLD)
