@@ -42,6 +42,7 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._report.scope im
     why_no_task,
     without_account,
 )
+from ansible_collections.connectomics.cave.plugins.plugin_utils._report.services import note_since
 from ansible_collections.connectomics.cave.plugins.plugin_utils._variables import unknown_variables
 
 display = Display()
@@ -191,6 +192,9 @@ class ActionModule(CaveAction):
             ],
             unfinished=options["unfinished"],
         )
+        if options["dest"]:
+            with contextlib.suppress(CaveError):  # there is none, or it is no report
+                note_since(report, _load(Path(options["dest"]), clean))
         somewhere, nowhere = without_account(_accounts(results))
         report["notes"] += [clean.text(sentence) for sentence in somewhere]
         report["unfinished"] += [clean.text(sentence) for sentence in nowhere]

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,20 @@ def test_an_outage_of_one_service_is_said_once_for_all_hosts(lab: Lab) -> None:
     assert run.status == 2
     said = "CAVE: materialize of minnie65_public answers 503 from all 4 hosts: tokens and network work."
     assert squeezed(run).count(said) == 1, run.output
+
+
+def test_the_second_report_of_an_outage_says_since_when_it_lasts(lab: Lab) -> None:
+    lab.cave.set_fault("/materialize", "status", status=503)
+    asked = {"caveclient_report": str(lab.report)}
+    assert "hosts since" not in squeezed(lab.play("verify", **asked))
+    began = json.loads((lab.report / "report.json").read_text())["time"]
+    for _later in range(2):
+        said = squeezed(lab.play("verify", **asked))
+        assert f"answers 503 from all 4 hosts since {began[:10]} {began[11:16]} UTC: tokens and network work." in said
+    lab.cave.clear_faults()
+    assert lab.play("verify", **asked).ok
+    lab.cave.set_fault("/materialize", "status", status=503)
+    assert "hosts since" not in squeezed(lab.play("verify", **asked))
 
 
 def test_what_a_person_may_not_use_is_said(lab: Lab) -> None:

@@ -51,6 +51,32 @@ def service_troubles(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     return sorted(blocked + down, key=lambda group: (-len(group["places"]), group["message"]))
 
 
+def note_since(report: Mapping[str, Any], earlier: Mapping[str, Any]) -> None:
+    """Write into a report since when each service is in trouble, as the report of the run before it knows."""
+    known: dict[tuple[Any, ...], str] = {}
+    for item in _in_trouble(earlier):
+        since = item.get("since") or earlier["time"]
+        if since:
+            known[_same(item)] = min(since, known.get(_same(item), since))
+    for item in _in_trouble(report):
+        item["since"] = known.get(_same(item))
+
+
+def _in_trouble(report: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
+    users = [user for host in report["hosts"] for user in host["users"]]
+    return [item for user in users for item in user.get("services") or () if item["verdict"] in SERVICE_VERDICTS]
+
+
+def _same(item: Mapping[str, Any]) -> tuple[Any, ...]:
+    return item["verdict"], item["server"], item["datastack"], item["service"]
+
+
+def _since(found: Iterable[_Look]) -> str:
+    """Return since when it is so, in the words that follow a sentence; empty where nobody knows."""
+    times = [look.item["since"] for look in found if look.item.get("since")]
+    return f" since {min(times)[:10]} {min(times)[11:16]} UTC" if times else ""
+
+
 def _alike(groups: Mapping[tuple[Any, ...], list[_Look]]) -> Iterable[list[_Look]]:
     """Return what services do from the same hosts and in the same way as one."""
     joined: dict[tuple[Any, ...], list[_Look]] = {}
@@ -78,7 +104,7 @@ def _down(found: Sequence[_Look], looks: Sequence[_Look]) -> dict[str, Any]:
         else f"when asked with a token (from {_some(hosts)})"
     )
     reason = _PLURAL.sub(r"\g<verb>", first["reason"]) if len(services) > 1 else first["reason"]
-    message = f"CAVE: {named} of {first['datastack']} {reason} {where}"
+    message = f"CAVE: {named} of {first['datastack']} {reason} {where}{_since(found)}"
     if len(hosts) == len(asked):
         return _group("service_down", f"{message}: tokens and network work.", "Nothing to do but wait.", found)
     message += f"; {_others(asked, hosts)} served."
@@ -91,7 +117,7 @@ def _blocked(found: Sequence[_Look], looks: Sequence[_Look]) -> dict[str, Any]:
     parts = urlsplit(first["server"])
     place = f"{parts.hostname}:{parts.port or (80 if parts.scheme == 'http' else 443)}"
     asked = _hosts(look for look in looks if look.item["server"] == first["server"])
-    message = f"BLOCKED on {_all_or_some(hosts, asked)}: {place}: {first['reason']}"
+    message = f"BLOCKED on {_all_or_some(hosts, asked)}{_since(found)}: {place}: {first['reason']}"
     if len(hosts) == len(asked):
         remedy = f"Ask whoever runs the firewall whether the lab may reach {place}; or CAVE is down."
         return _group("service_blocked", f"{message}.", remedy, found)

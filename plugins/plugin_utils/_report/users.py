@@ -12,6 +12,7 @@ from typing import Any
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.cleaning import (
     FINGERPRINT,
     PATH_LENGTH,
+    TIME,
     VERDICT,
     Cleaner,
     boolean,
@@ -54,6 +55,7 @@ def _service(entry: Mapping[str, Any], clean: Cleaner) -> dict[str, Any]:
         "reason": clean.text(entry.get("reason")),
         "version": clean.name(entry.get("version")),
         "with_token": entry.get("with_token") is True,
+        "since": matching(TIME, entry.get("since")),
     }
 
 
