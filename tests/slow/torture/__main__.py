@@ -136,6 +136,7 @@ def main() -> int:
     if chosen.into:
         chosen.into.write_text(json.dumps(as_mapping(known[chosen.attacks[0]].run(chosen.scale))))
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the attack that runs is ended then, too
     reports = []
     for name in chosen.attacks or known:
         print(f"{name}: {known[name].about} ...", file=sys.stderr, flush=True)
