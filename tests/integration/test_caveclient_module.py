@@ -591,6 +591,19 @@ def test_an_existing_environment_is_filled_upgraded_and_emptied(
     assert {"matplotlib", "numpy", "packaging"} <= set(gone["packages"])
 
 
+@pytest.mark.parametrize("installer", ["uv", "auto"])
+def test_the_environment_of_a_uv_project_which_has_no_pip_is_filled_and_emptied(
+    workstation: Workstation, tmp_path: Path, installer: str
+) -> None:
+    subprocess.run([UV, "venv", "--quiet", "--offline", "--python", sys.executable, tmp_path / "project"], check=True)
+    python = tmp_path / "project" / "bin" / "python"
+    options = {"interpreter": str(python), "installer": installer}
+
+    workstation.predicted(version="8.1.0", **options)
+    assert workstation.asks(python=python) == "8.1.0"
+    assert "caveclient" not in workstation.predicted(state="absent", **options)["packages"]
+
+
 def test_an_existing_environment_that_fits_needs_no_process(workstation: Workstation, existing: Path) -> None:
     options = {"interpreter": str(existing), "version": "8.2.0", "packages": ["matplotlib"], "jupyter_kernel": "CAVE"}
     workstation.watch()
