@@ -109,23 +109,26 @@ def _chains(inventory: Inventory, accounts: Mapping[str, Account], request: Requ
         own = _own(token, accounts)
         replaced = replaces(own.description) if own is not None else None
         # A description is a person's to write: it counts among tokens of that person alone, and may lead in a circle.
-        passed: set[str] = set()
+        passed = {token}
         while replaced is not None and replaced not in passed:
             passed.add(replaced)
             listed = find(replaced, accounts[token])
             dead = not any(find(replaced, account) for account in accounts.values())
             if replaced in named and (listed or (dead and users[replaced] & users[token])):
-                older[token] = replaced
+                if token not in _line(replaced, older):
+                    older[token] = replaced
                 break
             replaced = replaces(listed.description) if listed else None
     newest = [token for token in named if token not in older.values()]
-    found = []
-    for token in newest:
-        chain = [token]
-        while chain[-1] in older and older[chain[-1]] not in chain:
-            chain.append(older[chain[-1]])
-        found.append(tuple(reversed(chain)))
-    return tuple(found)
+    return tuple(tuple(reversed(_line(token, older))) for token in newest)
+
+
+def _line(token: str, older: Mapping[str, str]) -> list[str]:
+    """Return a token and those that it replaces, one after the other."""
+    line = [token]
+    while line[-1] in older:
+        line.append(older[line[-1]])
+    return line
 
 
 def _decided(
@@ -190,8 +193,9 @@ def _stage(
     """Return a rotation as an earlier run has left it, or as one that begins."""
     tokens = account.tokens or ()
     earlier = [item for item in tokens if item.token in rotation.tokens and item.token != own.token]
-    made, between = successor(tokens, own.token), []
-    while made is not None and (later := successor(tokens, made.token)) is not None and later not in between:
+    made = successor(tokens, own.token)
+    between: list[Listed] = []
+    while made is not None and (later := successor(tokens, made.token)) is not None and later not in (own, *between):
         between.append(made)
         made = later
     if made is not None:

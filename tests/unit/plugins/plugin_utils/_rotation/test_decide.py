@@ -304,3 +304,17 @@ def test_descriptions_that_lead_in_a_circle_end_the_search_for_older_tokens() ->
     first, second = listed(NEW, 2, description("a", OTHER)), listed(OTHER, 3, description("b", NEW))
     found = one(OLD, listed(OLD, 4, description("c", NEW)), first, second)
     assert (found.action, found.source) == ("continue", OLD)
+
+
+def test_of_two_tokens_that_replace_each_other_by_their_descriptions_the_new_one_is_not_old() -> None:
+    first, second = listed(NEW, 2, description("a", OTHER)), listed(OTHER, 3, description("b", NEW))
+    found = one(NEW, first, second)
+    assert (found.new, found.old) == (OTHER, (first,))
+
+
+def test_two_tokens_of_the_vault_that_replace_each_other_by_their_descriptions_are_both_decided_on() -> None:
+    tokens = (listed(NEW, 2, description("a", OTHER)), listed(OTHER, 3, description("b", NEW)))
+    entries = [entry("ws1", token=NEW), entry("ws2", token=OTHER)]
+    (found,) = decided(entries, {NEW: account(*tokens), OTHER: account(*tokens)})
+    assert set(found.tokens) == {NEW, OTHER}
+    assert {item.host for item in found.entries} == {"ws1", "ws2"}
