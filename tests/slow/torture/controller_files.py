@@ -26,8 +26,8 @@ from torture.attacks import Report, Short, attack
 from torture.tracing import CALLS, Traced, failing_at, killed_at, modes_given, points, traced
 from torture.write_path import ERRORS, scratch, thinned
 
-from ansible_collections.connectomics.cave.plugins.action import fleet_report
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.plugin_utils._report.files import Files
 from ansible_collections.connectomics.cave.plugins.plugin_utils._vault import file as vault_file
 
 DEFAULT, LAB = ("default", VaultSecret(b"correct horse")), ("lab", VaultSecret(b"battery staple"))
@@ -150,7 +150,7 @@ _REPORTS = ("of/today/report.json", "of/today/report.html", "ci/junit.xml", "to/
 def _write_reports(report: dict[str, Any], place: Path) -> None:
     json_and_html, _html, junit, pending = (str(place / name) for name in _REPORTS)
     options = {"dest": os.path.dirname(json_and_html), "junit": junit, "pending": pending}
-    if unwritten := fleet_report.Files(options).write(report, known=()):
+    if unwritten := Files(options).write(report, known=()):
         raise CaveError(" ".join(unwritten))
 
 
