@@ -286,15 +286,18 @@ def rotate(lab: Lab, request: Request) -> Generator[str, None, Outcome]:
     yield "wait"
     seen, vault = lab.look(lab.hosts), dict(lab.vault)
     inventory = lab.inventory(entries)
-    for rotation in rotations:
-        if rotation.idle:
-            continue
-        blockers = _decide.blockers(rotation, inventory, seen, request)
-        without = [
+    without = {
+        rotation.tokens: [
             f"revoking what {rotation.new} replaces: {entry.host} {entry.user} does not have that"
             for entry in rotation.entries
             if entry.host not in request.give_up and held_by(lab, entry) != rotation.new
         ]
+        for rotation in rotations
+    }
+    for rotation in rotations:
+        if rotation.idle:
+            continue
+        blockers = _decide.blockers(rotation, inventory, seen, request)
         for old in rotation.old:
             if not blockers and lab.tokens[old.token].alive:
                 yield f"revoke {old.token}"
@@ -305,7 +308,7 @@ def rotate(lab: Lab, request: Request) -> Generator[str, None, Outcome]:
                 failed = True
             elif now is not None:
                 lab.revoke(old.token, request, vault)
-                lab.faults += without
+                lab.faults += without[rotation.tokens]
                 effects.append(f"revoked {old.token}")
         failed = failed or any(
             entry.host not in request.give_up
