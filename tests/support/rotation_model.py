@@ -10,7 +10,7 @@ What is decided is decided by the collection; what is done here stands for the p
 from __future__ import annotations
 
 import itertools
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -139,8 +139,10 @@ class Lab:
     def _same_person(self, one: Token, other: Token) -> bool:
         return (one.server, one.person) == (other.server, other.person)
 
-    def may_need(self, token: str, give_up: Iterable[str]) -> list[str]:
-        """Return who would be locked out without a token.
+    def may_need(
+        self, token: str, give_up: Iterable[str], looked_at: Mapping[tuple[str, str, str, str], str] | None = None
+    ) -> list[str]:
+        """Return who would be locked out without a token; ``looked_at``: of those that had it then.
 
         What cannot be looked at has to be known of where the variables name that person: an account on a host that is
         on, any account on one that is off.
@@ -156,6 +158,7 @@ class Lab:
             f"{host} {user} {path} {key}"
             for (host, user, path, key), held in self.files.items()
             if held == token
+            and (looked_at is None or looked_at.get((host, user, path, key)) == token)
             and host not in give_up
             and (host not in self.off or host in hosts)
             and ((host, user) not in self.broken or (host, user) in accounts)
@@ -209,12 +212,19 @@ class Lab:
         self.files[mine] = token
         return True
 
-    def revoke(self, token: str, request: Request, vault: dict[str, str]) -> None:
-        """Revoke a token; ``vault`` is what was in it when that was decided."""
+    def revoke(
+        self, token: str, request: Request, vault: dict[str, str], files: dict[tuple[str, str, str, str], str]
+    ) -> None:
+        """Revoke a token; ``vault`` and ``files`` are what was there when the lab was looked at before.
+
+        What a second administrator writes after the look is noticed as a use of the token. Whoever says that uses do
+        not matter is not kept from taking that one away.
+        """
         self.tokens[token].alive = False
         if request.strategy == "cutover" or request.revoke == "never":
             self.faults.append(f"revoking {token}, which was to be kept")
-        self.faults += [f"revoking {token}: {place}" for place in self.may_need(token, request.give_up)]
+        looked_at = files if request.revoke == "even_if_used" else None
+        self.faults += [f"revoking {token}: {place}" for place in self.may_need(token, request.give_up, looked_at)]
         self.faults += [f"revoking {token}: {name} has it" for name, held in vault.items() if held == token]
 
 
@@ -284,7 +294,7 @@ def rotate(lab: Lab, request: Request) -> Generator[str, None, Outcome]:
                         effects.append(f"saved {rotation.new} on {entry.host} for {entry.user}")
     marks = {old.token: lab.tokens[old.token].last_used for rotation in rotations for old in rotation.old}
     yield "wait"
-    seen, vault = lab.look(lab.hosts), dict(lab.vault)
+    seen, vault, files = lab.look(lab.hosts), dict(lab.vault), dict(lab.files)
     inventory = lab.inventory(entries)
     without = {
         rotation.tokens: [
@@ -307,7 +317,7 @@ def rotate(lab: Lab, request: Request) -> Generator[str, None, Outcome]:
             if blockers or listed is None or (used and request.revoke != "even_if_used"):
                 failed = True
             elif now is not None:
-                lab.revoke(old.token, request, vault)
+                lab.revoke(old.token, request, vault, files)
                 lab.faults += without[rotation.tokens]
                 effects.append(f"revoked {old.token}")
         failed = failed or any(
