@@ -106,16 +106,22 @@ def lint_all(run: Run) -> None:
     run("nox", "--no-venv", "--session", "docs-check", "extra-checks")
 
 
-@stage(one_core=True)
-def docs(run: Run) -> None:
-    """The documentation site, in .cache/docs/html, and every example in it."""
+def build_docs(run: Run) -> None:
+    """Build the documentation site in .cache/docs/html."""
     pages = ROOT / ".cache" / "docs" / "rst"
     pages.mkdir(parents=True, exist_ok=True)
     pages.chmod(0o755)
     generated = ("--squash-hierarchy", "--fail-on-error", "--cleanup", "everything", "--dest-dir", str(pages))
     run("antsibull-docs", "collection", "--use-current", *generated, "connectomics.cave")
-    built = ("-d", ".cache/docs/doctrees", str(pages), ".cache/docs/html")
+    # All of it: Sphinx forgets the search's entries of pages that did not change.
+    built = ("-E", "-a", "-d", ".cache/docs/doctrees", str(pages), ".cache/docs/html")
     run("sphinx-build", "-q", "-W", "--keep-going", "-c", "docs", *built)
+
+
+@stage(one_core=True)
+def docs(run: Run) -> None:
+    """The documentation site, in .cache/docs/html, and every example in it."""
+    build_docs(run)
     run.pytest("tests/docs")
 
 
@@ -165,7 +171,8 @@ def long(run: Run) -> None:
 
 @stage(one_core=True)
 def browser(run: Run) -> None:
-    """The report, in a real browser."""
+    """The report and the documentation site, in a real browser."""
+    build_docs(run)
     run.pytest("tests/slow/browser")
 
 
