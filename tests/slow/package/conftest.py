@@ -89,6 +89,14 @@ def importer() -> Path:
 
 
 @pytest.fixture(scope="session")
+def navigator() -> Path:
+    """ansible-navigator, with an ansible-core of its own."""
+    lock = REQUIREMENTS / "navigator.txt"
+    arguments = ["--require-hashes", "--requirement", str(lock)]
+    return python_with("navigator", arguments, lock).with_name("ansible-navigator")
+
+
+@pytest.fixture(scope="session")
 def empty_python() -> Path:
     """A Python with ansible-core, as locked, and nothing else."""
     lock = REQUIREMENTS / "dev.txt"

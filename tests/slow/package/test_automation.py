@@ -162,6 +162,39 @@ def test_runner_provisions_verifies_and_rotates_through_a_worker(
     assert lab.files_with(old) == lab.files_with(new) == []
 
 
+# ansible-navigator ----------------------------------------------------------------------------------------------------
+
+
+def test_navigator_verifies_as_the_guide_says(
+    installed: Installed, navigator: Path, cave: CaveServer, tmp_path: Path
+) -> None:
+    guide = (ROOT / "docs" / "docsite" / "rst" / "automation.rst").read_text(encoding="utf-8")
+    found = re.search(r"^   (ansible-navigator run (?:.*\\\n)*.*)", guide, re.MULTILINE)
+    assert found
+    command = shlex.split(found[1].replace("\\\n", "").replace("~/.vault-password", "password"))
+    lab = Lab(tmp_path / "lab", cave, ("ws1", "ws2"))
+    lab.write_inventory()
+
+    def verify() -> subprocess.CompletedProcess[bytes]:
+        path = f"{navigator.parent}{os.pathsep}{PATH}"
+        variables = environment(lab.folder, ANSIBLE_COLLECTIONS_PATH=str(installed.collections), PATH=path)
+        return subprocess.run(
+            [navigator, *command[1:]], cwd=lab.folder, env=variables, capture_output=True, timeout=LIMIT, check=False
+        )
+
+    lab.save(lab.token, *lab.hosts)
+    done = verify()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert b"2 workstations ok; 1 user" in done.stdout
+    cave.refresh("alice")
+    done = verify()
+    assert done.returncode == 2
+    assert b"invalid_token" in done.stdout
+    left = [path for path in tmp_path.rglob("*") if path.is_file() and ".cloudvolume" not in path.parts]
+    assert left
+    assert [path for path in left if lab.token.encode() in path.read_bytes()] == []
+
+
 # AWX ------------------------------------------------------------------------------------------------------------------
 
 
