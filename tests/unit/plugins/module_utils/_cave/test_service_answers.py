@@ -10,7 +10,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave import services as _services
@@ -89,6 +89,7 @@ _ANSWERS = st.builds(
 
 
 @given(st.sampled_from(list(SERVICES)), _ANSWERS)
+@example("materialize", answer(100, {"message": TOKEN}))
 def test_whatever_a_service_says_no_token_is_dead_by_it_and_none_is_shown(name: str, said: Answer) -> None:
     for verdict in (
         _services._personal_verdict(ASKER, STACK, name, said),
