@@ -133,6 +133,12 @@ PROBLEM_STORIES: dict[str, Story] = {
         "run: cave-doctor --fix",
         fix,
     ),
+    "env_token": Story(
+        lambda desk, cave: write(desk.home / ".Renviron", f"CHUNKEDGRAPH_SECRET={OLD_TOKEN}\n"),
+        YOURS,
+        "run: cave-doctor --fix",
+        fix,
+    ),
     "shadowed": Story(left_behind, YOURS, "run: cave-doctor --fix", fix),
     "cloud_volume_dir_split": Story(elsewhere, YOURS, "run: cave-doctor --fix", fix),
     "cloud_volume_dir_unclear": Story(
