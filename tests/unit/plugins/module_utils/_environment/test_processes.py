@@ -98,6 +98,10 @@ def test_a_process_in_a_folder_uses_it(tmp_path: Path) -> None:
 
     process = subprocess.Popen([program, "60"])
     try:
+        # For a moment, a program that has just started has no command line yet.
+        limit = time.monotonic() + 10
+        while not in_use(tmp_path / "build") and time.monotonic() < limit:
+            time.sleep(0.01)
         assert in_use(tmp_path / "build")
         assert not in_use(tmp_path / "buil")
     finally:
