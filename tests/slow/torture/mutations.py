@@ -391,7 +391,7 @@ def run(names: Iterable[str], folder: Path, python: str) -> list[dict[str, Any]]
     """
     copy = folder / "ansible_collections" / "connectomics" / "cave"
     copy.mkdir(parents=True)
-    for name in ("plugins", "tests/support", "tests/unit", "tests/conftest.py", "pyproject.toml"):
+    for name in ("plugins", "roles", "tests/support", "tests/unit", "tests/conftest.py", "pyproject.toml"):
         source = ROOT / name
         if source.is_dir():
             shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
