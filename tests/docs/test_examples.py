@@ -39,6 +39,7 @@ OTHER_FILES = {"collections", "bugfixes"}
 OTHERS = (
     *(
         "ansible-builder",
+        "ansible-navigator",
         "ansible-runner",
         "antsibull-changelog",
         "apt-get",
