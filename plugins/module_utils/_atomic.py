@@ -12,6 +12,9 @@ import os
 import re
 from typing import Callable
 
+_ACCESS_LIST = "system.posix_acl_access"
+"""Made by setfacl, or inherited from the directory: the group's bits of the mode let its users in as well."""
+
 
 def temporary_name(name: str) -> str:
     """Return a new name for a file that is to take the place of ``name``."""
@@ -77,6 +80,19 @@ def replace_file(
             os.unlink(temporary, dir_fd=directory)
         raise
     sync_directory(directory)
+
+
+def has_access_list(place: int | str) -> bool:
+    """Return whether a file or directory names further users in an access control list of POSIX."""
+    with contextlib.suppress(OSError, AttributeError):  # a file system, or a system, without them
+        return bool(os.getxattr(place, _ACCESS_LIST))
+    return False
+
+
+def drop_access_list(descriptor: int) -> None:
+    """Let the mode alone decide who may read an open file or enter an open directory."""
+    if has_access_list(descriptor):
+        os.removexattr(descriptor, _ACCESS_LIST)
 
 
 def sync_directory(directory: int) -> None:

@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import grp
+import os.path
 from functools import partial
 from typing import Any, Callable, Iterable, Iterator, Mapping, NamedTuple
 
@@ -161,8 +163,8 @@ def _entry(number: int, item: Mapping[str, Any], params: Mapping[str, Any]) -> _
 
 
 def _refuse_contradictions(entries: list[_Entry]) -> None:
-    """Fail entries of one user that exclude each other: each run would undo what the last one did."""
-    for mine in _by_user(entries).values():
+    """Fail entries for the same files that exclude each other: each run would undo what the last one did."""
+    for mine in _by_files(entries):
         rivals: dict[str, set[int]] = {}
         requests = [entry.request for entry in mine if entry.request is not None]
         for first, second, what in conflicts(requests):
@@ -171,7 +173,11 @@ def _refuse_contradictions(entries: list[_Entry]) -> None:
             found = [mine[index] for index in sorted(indices)]
             *others, last = [str(entry.number) for entry in found]
             numbers = f"{', '.join(others)} and {last}"
-            error = CaveError(f"Entries {numbers} of tokens contradict each other about {what}. Keep one of them.")
+            names = list(dict.fromkeys(_users.shown(entry.user) for entry in found))
+            shared = f" {' and '.join(names)} are one user id with one home." if len(names) > 1 else ""
+            error = CaveError(
+                f"Entries {numbers} of tokens contradict each other about {what}.{shared} Keep one of them."
+            )
             _fail([entry for entry in found if not entry.failed], error)
 
 
@@ -182,6 +188,20 @@ def _by_user(entries: Iterable[_Entry]) -> dict[str, list[_Entry]]:
         if not entry.failed:
             found.setdefault(entry.user, []).append(entry)
     return found
+
+
+def _by_files(entries: Iterable[_Entry]) -> list[list[_Entry]]:
+    """Return the entries that can go on, those of accounts with one user id and one home together."""
+    found: dict[tuple[object, str], list[_Entry]] = {}
+    by_user = _by_user(entries)
+    for name, mine in by_user.items():
+        owner: tuple[object, str] = (name, "")
+        if len(by_user) > 1:
+            with contextlib.suppress(CaveError):
+                account = _users.find_user(name)
+                owner = (account.pw_uid, os.path.normpath(account.pw_dir))
+        found.setdefault(owner, []).extend(mine)
+    return list(found.values())
 
 
 # The server -----------------------------------------------------------------------------------------------------------

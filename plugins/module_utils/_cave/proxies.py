@@ -81,26 +81,28 @@ def _usable(named: str) -> urllib.parse.SplitResult:
 
 
 def _is_direct(parts: urllib.parse.SplitResult) -> bool:
-    """Return whether ``no_proxy`` excepts an address, by the rules of requests, which knows networks (10.0.0.0/8)."""
+    """Return whether ``no_proxy`` excepts an address, by the rules of requests 2.34.
+
+    Networks (10.0.0.0/8) except addresses of IPv4 alone; a name excepts itself and what is below it.
+    """
     from urllib.request import proxy_bypass
 
     host = parts.hostname or ""
     excepted = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
     items = [item for item in excepted.replace(" ", "").split(",") if item]
     try:
-        address = ipaddress.ip_address(host)
+        address = ipaddress.IPv4Address(host)
     except ValueError:
-        address = None
-    for item in items:
-        if address is None:
-            if host.endswith(item) or f"{host}:{parts.port}".endswith(item):
-                return True
-        elif item == host or ("/" in item and _holds(item, address)):
+        named = (host, f"{host}:{parts.port}")
+        if any(f".{name}".endswith(f".{item.lstrip('.')}") for item in items for name in named):
+            return True
+    else:
+        if any(item == host or ("/" in item and _holds(item, address)) for item in items):
             return True
     return bool(proxy_bypass(host))
 
 
-def _holds(network: str, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+def _holds(network: str, address: ipaddress.IPv4Address) -> bool:
     try:
         return address in ipaddress.ip_network(network, strict=False)
     except ValueError:

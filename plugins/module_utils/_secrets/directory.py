@@ -83,6 +83,8 @@ class Directory:
             return f"mode {mode:04o} let others in"
         if access.group is not None and (status.st_gid != access.group or mode & 0o070 != access.mode & 0o070):
             return f"mode {mode:04o} or group id {status.st_gid} kept the group out"
+        if access.mode & 0o070 and _atomic.has_access_list(self._descriptor):
+            return "an access control list let others in"
         return ""
 
     def names(self) -> list[str]:
@@ -119,6 +121,8 @@ class Directory:
         with reporting(self.path, "change the mode of"):
             if access.group is not None:
                 os.fchown(self._descriptor, -1, access.group)
+            if access.mode & 0o070:
+                _atomic.drop_access_list(self._descriptor)
             mode = stat.S_IMODE(os.fstat(self._descriptor).st_mode)
             os.fchmod(self._descriptor, (mode & ~0o077) | (access.mode & 0o077))
 
@@ -158,7 +162,12 @@ class Directory:
             )
 
     def _require_closed(self, descriptor: int) -> None:
-        """Refuse a file system that gives a file another mode than it was asked for, before anything is in the file."""
+        """Refuse a file system that gives a file another mode than it was asked for, before anything is in the file.
+
+        What the file has inherited of an access control list goes: it would count as soon as a group may read.
+        """
+        with contextlib.suppress(OSError):
+            _atomic.drop_access_list(descriptor)
         mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
         if mode & 0o077:
             raise CaveError(

@@ -25,6 +25,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup
     CSH,
     FISH,
     FISH_VARIABLES,
+    PAM,
     PLAIN,
     SHELL,
     VARIABLE,
@@ -58,14 +59,32 @@ _STARTUP_FILES = {
     ".Rprofile": R,
 }
 """Files of a home that may set variables, and their languages."""
+_R_HOMES = ("/usr/lib/R", "/usr/lib64/R", "/usr/local/lib/R", "/Library/Frameworks/R.framework/Resources")
 _SYSTEM_FILES = {
     "/etc/environment": PLAIN,
+    "/etc/security/pam_env.conf": PAM,
     "/etc/environment.d/*.conf": PLAIN,
     "/etc/profile": SHELL,
+    "/etc/bashrc": SHELL,
     "/etc/bash.bashrc": SHELL,
+    "/etc/zshenv": SHELL,
+    "/etc/zprofile": SHELL,
+    "/etc/zshrc": SHELL,
     "/etc/zsh/zshenv": SHELL,
+    "/etc/zsh/zprofile": SHELL,
+    "/etc/zsh/zshrc": SHELL,
+    "/etc/csh.cshrc": CSH,
+    "/etc/csh.login": CSH,
+    "/etc/fish/conf.d/*.fish": FISH,
+    "/etc/fish/config.fish": FISH,
     "/etc/profile.d/*.sh": SHELL,
+    "/etc/profile.d/*.csh": CSH,
+    "/etc/R/Renviron.site": PLAIN,
+    "/etc/R/Rprofile.site": R,
+    **{f"{home}/etc/Renviron.site": PLAIN for home in _R_HOMES},
+    **{f"{home}/etc/Rprofile.site": R for home in _R_HOMES},
 }
+"""The same for everybody's: of Debian, of Enterprise Linux, of macOS, and of R where it is installed."""
 _STARTUP_MAX_BYTES = 262144
 _MOST_SOURCED = 20
 
@@ -210,14 +229,22 @@ def _settings(folder: str, names: Mapping[str, str], known: Mapping[str, str]) -
             value = result.value if is_certain else None
             if value and not (value.startswith("/") and value.isprintable()):
                 value = None
-            found.append((value, Doubt(path, result.line, PLAIN if language in (R, FISH_VARIABLES) else language)))
+            found.append((value, Doubt(path, result.line, PLAIN if language in (R, FISH_VARIABLES, PAM) else language)))
     return found
 
 
 def tokens_in_environment(home: str) -> list[EnvToken]:
-    """Return the tokens that a user's startup files put into the environment; to be called in a process of theirs."""
-    paths = [path for name in _STARTUP_FILES for path in _paths(home, name)]
-    return [found for path in paths for found in env_tokens(path, _text_of(path))]
+    """Return the tokens that startup files of a user and of the host put into the environment.
+
+    To be called in a process of the user: what that may not read sets nothing for it.
+    """
+    own = [path for name in _STARTUP_FILES for path in _paths(home, name)]
+    paths: dict[tuple[int, int], str] = {}
+    for path in [*own, *(path for name in _SYSTEM_FILES for path in _paths("/", name))]:
+        with contextlib.suppress(OSError):
+            status = os.stat(path)
+            paths.setdefault((status.st_dev, status.st_ino), path)  # Debian's R has links to its files in /etc
+    return [found for path in paths.values() for found in env_tokens(path, _text_of(path))]
 
 
 def _paths(folder: str, name: str) -> list[str]:

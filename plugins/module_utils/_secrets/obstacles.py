@@ -113,7 +113,7 @@ def require_home(user: str, uid: int, home: str) -> None:
 
 
 def _home_problem(user: str, uid: int, home: str) -> str:
-    if not home.startswith("/") or os.path.normpath(home) == "/":
+    if not home.startswith("/") or os.path.normpath(home).strip("/") == "":
         return f"{user} has no home of their own ({home or 'none'}). Create one (usermod --home)"
     unmounted = _unmounted(home)
     if not os.path.isdir(home):
@@ -161,11 +161,17 @@ def advice(culprit: str, home: str, uid: int, cloud_volume_dir: str, set_in: str
 
 
 def _may_be_given(path: str, home: str, uid: int) -> bool:
-    """Return whether a path may be given to a user: it is in a home that nobody else uses, and nobody else's."""
-    home, owner = os.path.normpath(home), _owner_of(path)
-    if home.count("/") < _LEAST_DEPTH or not _is_below(path, home) or owner == uid:
+    """Return whether a path may be given to a user: it is in a home that nobody else uses, and nobody else's.
+
+    chown follows links, and //home is /home: what counts is where the path leads.
+    """
+    names = {os.path.realpath(home), f"/{home.strip('/')}"}
+    path = os.path.realpath(path)
+    owner = _owner_of(path)
+    if any(name.count("/") < _LEAST_DEPTH for name in names) or not _is_below(path, os.path.realpath(home)):
         return False
-    if any(_is_below(account.pw_dir, home) for account in pwd.getpwall() if account.pw_uid != uid):
+    others = [account.pw_dir for account in pwd.getpwall() if account.pw_uid != uid]
+    if owner == uid or any(_is_below(other, name) for other in others for name in names):
         return False
     return owner == 0 or not _has_account(owner)
 
@@ -208,7 +214,7 @@ def _nearest(path: str) -> str:
 
 
 def _is_below(path: str, folder: str) -> bool:
-    path, folder = os.path.normpath(path), os.path.normpath(folder)
+    path, folder = (f"/{os.path.normpath(one).lstrip('/')}" for one in (path, folder))
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 

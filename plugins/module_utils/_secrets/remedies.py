@@ -25,6 +25,9 @@ _TAKE_AWAY = {
     CSH: "unsetenv CLOUD_VOLUME_DIR",
 }
 
+_SYSTEMS = ("/etc/", "/usr/", "/Library/")
+"""Where the host's own startup files are."""
+
 
 class Problem(NamedTuple):
     """One thing that is wrong: a code of ``PROBLEMS``, where, what, and the command to run."""
@@ -47,6 +50,11 @@ def beside(files: UserFiles, path: str, command: str) -> str:
     return as_user(files, command) if os.path.dirname(path) in {files.home, *mine} else f"sudo {command}"
 
 
+def in_startup_file(files: UserFiles, path: str, command: str) -> str:
+    """Return a command that changes a startup file: to be run as the user, but for the host's own."""
+    return f"sudo {command}" if path.startswith(_SYSTEMS) else as_user(files, command)
+
+
 def discard(path: str, files: UserFiles) -> str:
     """Return the command that takes a file out of the readers' way. It is kept: its token may be the good one."""
     word = quoted(path)
@@ -65,7 +73,7 @@ def unset_cloud_volume_dir(files: UserFiles) -> str:
     found = files.cloud_volume_dir
     if not found.path:
         return "unset CLOUD_VOLUME_DIR"
-    if found.path.startswith("/etc/") or found.language == PLAIN:
+    if found.path.startswith(_SYSTEMS) or found.language == PLAIN:
         return _comment_out(files, found.path, found.language)
     line = _TAKE_AWAY[found.language]
     return as_user(files, f"sh -c {quoted(f'echo {line} >> {quoted(found.path)}')}")
@@ -73,20 +81,20 @@ def unset_cloud_volume_dir(files: UserFiles) -> str:
 
 def _comment_out(files: UserFiles, path: str, language: str) -> str:
     nothing = "#" if language == PLAIN else ": #"  # in a shell, a command has to stay where one was
-    command = f"sed -i 's/^[^#]*CLOUD_VOLUME_DIR/{nothing} &/' {quoted(path)}"
-    return f"sudo {command}" if path.startswith("/etc/") else as_user(files, command)
+    return in_startup_file(files, path, f"sed -i 's/^[^#]*CLOUD_VOLUME_DIR/{nothing} &/' {quoted(path)}")
 
 
 def take_from_environment(files: UserFiles, found: EnvToken) -> str:
     """Return the command that takes a token out of a startup file; a line with more than that becomes a comment."""
     script = f"/^[[:alpha:][:space:].(-]*{found.name}[^;&|]*$/d" if found.is_alone else f"s/^[^#]*{found.name}/# &/"
-    return as_user(files, f"sed -i --follow-symlinks -e {quoted(script)} {quoted(found.path)}")
+    command = f"sed -i --follow-symlinks -e {quoted(script)} {quoted(found.path)}"
+    return in_startup_file(files, found.path, command)
 
 
 def decide(files: UserFiles, doubt: Doubt) -> str:
     """Return the command that makes it certain what a startup file sets, by a last line of its own."""
     path = quoted(doubt.path)
-    if doubt.path.startswith("/etc/") or doubt.language == PLAIN:
+    if doubt.path.startswith(_SYSTEMS) or doubt.language == PLAIN:
         return _comment_out(files, doubt.path, doubt.language)
     value = files.cloud_volume_dir.value
     if doubt.language == SHELL:

@@ -12,7 +12,7 @@ from typing import Iterator, NamedTuple
 VARIABLE = "CLOUD_VOLUME_DIR"
 SHELL, FISH, CSH, PLAIN = "sh", "fish", "csh", "plain"
 """The languages of startup files; plain: lines of ``NAME=value``."""
-R, FISH_VARIABLES = "R", "fish_variables"
+R, FISH_VARIABLES, PAM = "R", "fish_variables", "pam"
 """Languages of which a literal assignment alone is understood."""
 
 

@@ -18,6 +18,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup
     CSH,
     FISH,
     FISH_VARIABLES,
+    PAM,
     PLAIN,
     SHELL,
     VARIABLE,
@@ -72,6 +73,7 @@ _LITERAL = {
     FISH_VARIABLES: re.compile(
         rf"^SETUVAR (?:--\w+ )*--export (?:--\w+ )*{VARIABLE}:(?P<value>[^\\\n]*)$", re.MULTILINE
     ),
+    PAM: re.compile(rf"""^[ \t]*{VARIABLE}[ \t]+DEFAULT=("?)(?P<value>[^"\s@$\\]*)\1[ \t]*$""", re.MULTILINE),
 }
 
 

@@ -11,6 +11,7 @@ import os.path
 from functools import partial
 from typing import Any, Callable, Sequence
 
+from ansible_collections.connectomics.cave.plugins.module_utils._atomic import has_access_list
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import directory as _directory
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
@@ -354,6 +355,8 @@ class _Session:
             flaws.append(f"user id {entry.uid}")
         if self.home.group not in (None, entry.gid):
             flaws.append(f"group id {entry.gid}")
+        if self.home.mode & 0o070 and has_access_list(path):
+            flaws.append("an access control list that lets others in")
         return f"had {', '.join(flaws)}" if flaws else ""
 
     def _mode(self, path: str) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import grp
 import json
 import os
+import pwd
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,20 @@ def test_entries_that_contradict_each_other_are_refused(home: Path) -> None:
     error = refused(tokens=[{"token": NEW_TOKEN}, {"token": OTHER_TOKEN, "user": ME}, {"state": "absent"}])
     assert f"Entries 1, 2 and 3 of tokens contradict each other about what {SERVER_FILE} is to hold" in error.message
     assert picture(home) == {}
+
+
+def test_two_accounts_with_one_user_id_and_one_home_cannot_have_two_tokens(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each run would write the one, and then the other."""
+    twin = type(pwd.getpwuid(0))(("twin", "x", os.geteuid(), os.getegid(), "", f"{home}/.", "/bin/sh"))
+    mine = type(twin)((ME, *twin[1:5], str(home), "/bin/sh"))
+    monkeypatch.setattr(pwd, "getpwnam", {"twin": twin, ME: mine}.__getitem__)
+    error = refused(tokens=[{"user": ME, "token": OLD_TOKEN}, {"user": "twin", "token": NEW_TOKEN}])
+    assert f"{ME} and twin are one user id with one home" in error.message
+    assert picture(home) == {}
+    assert run(tokens=[{"user": ME, "token": NEW_TOKEN}, {"user": "twin", "token": NEW_TOKEN}])["changed"]
+    assert token_in(secrets_of(home) / SERVER_FILE) == NEW_TOKEN
 
 
 def test_entries_of_servers_that_share_a_local_server_may_not_differ_there(home: Path) -> None:

@@ -15,7 +15,10 @@ from urllib3.util import parse_url
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.proxies import ProxyError, proxy_for, proxy_of
 
-HOSTS = ("cave.example.org", "global.daf-apis.com", "minnie.microns-daf.com", "10.1.2.3", "127.0.0.1", "localhost")
+HOSTS = (
+    *("cave.example.org", "CAVE.example.org", "example.org", "notexample.org", "global.daf-apis.com"),
+    *("minnie.microns-daf.com", "10.1.2.3", "127.0.0.1", "[::1]", "localhost"),
+)
 URLS = st.builds(
     lambda scheme, host, port: f"{scheme}://{host}{port}/info/version",
     st.sampled_from(["http", "https"]),
@@ -26,10 +29,13 @@ SPELLINGS = ("", "proxy", "//proxy:3128", "proxy:3128", "10.0.0.1:8", "http://pr
 PROXIES = st.sampled_from((*SPELLINGS, "http://a:b%40@10.0.0.1:8"))
 EXCEPTED = (
     *("*", "example.org", ".example.org", "daf-apis.com", "cave.example.org:8080", "minnie.microns-daf.com:443"),
+    *("example.org:443", ".example.org:8080", "*.example.org", "EXAMPLE.ORG", "::1", "[::1]", "::/0", ".", ""),
     *("10.0.0.0/8", "10.1.2.3/32", "127.0.0.1", "127.0.0.0/33", "x/y", "localhost", "10.1"),
 )
-EXCEPTIONS = st.lists(st.sampled_from(EXCEPTED), max_size=3).map(", ".join)
-VARIABLES = st.sampled_from(["http_proxy", "HTTPS_PROXY", "https_proxy", "all_proxy", "ALL_PROXY"])
+EXCEPTIONS = st.lists(st.sampled_from(EXCEPTED), max_size=3).flatmap(
+    lambda items: st.sampled_from([", ", ",", " "]).map(lambda between: between.join(items))
+)
+VARIABLES = st.sampled_from(["http_proxy", "HTTP_PROXY", "HTTPS_PROXY", "https_proxy", "all_proxy", "ALL_PROXY"])
 
 
 def of_requests(url: str) -> str | None:
@@ -51,12 +57,16 @@ def set_environment(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
         monkeypatch.setenv(name, value)
 
 
-@given(URLS, st.dictionaries(VARIABLES, PROXIES, max_size=3), EXCEPTIONS, st.sampled_from(["no_proxy", "NO_PROXY"]))
+@given(
+    URLS,
+    st.dictionaries(VARIABLES, PROXIES, max_size=3),
+    st.dictionaries(st.sampled_from(["no_proxy", "NO_PROXY"]), EXCEPTIONS),
+)
 def test_the_proxy_is_the_one_that_requests_takes(
-    url: str, environment: dict[str, str], exceptions: str, name: str
+    url: str, environment: dict[str, str], exceptions: dict[str, str]
 ) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:
-        set_environment(monkeypatch, **environment, **({name: exceptions} if exceptions else {}))
+        set_environment(monkeypatch, **environment, **exceptions)
         assert proxy_for(url) == of_requests(url)
 
 

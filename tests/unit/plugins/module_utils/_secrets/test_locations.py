@@ -16,8 +16,14 @@ from ansible_collections.connectomics.cave.plugins.module_utils import _users
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import locations as _locations
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.directory import Access
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import Home, cloud_volume_dir
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_commands import PLAIN
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import (
+    Home,
+    cloud_volume_dir,
+    tokens_in_environment,
+)
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_commands import PAM, PLAIN, SHELL
+
+TOKEN = "0123456789abcdef0123456789abcdef"
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +76,43 @@ def test_every_startup_file_is_read_in_its_language(tmp_path: Path) -> None:
         path.write_text(f"{line}\n")
         assert found(tmp_path) == ("/a", path.name, [])
         path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("line", "value", "doubts"),
+    [
+        ("CLOUD_VOLUME_DIR DEFAULT=/a", "/a", []),
+        ('CLOUD_VOLUME_DIR\tDEFAULT="/a"', "/a", []),
+        ("CLOUD_VOLUME_DIR DEFAULT=@{HOME}/cv", "", [("pam_env.conf", "")]),
+        ("CLOUD_VOLUME_DIR DEFAULT=/a OVERRIDE=${SCRATCH}", "", [("pam_env.conf", "")]),
+        ("#CLOUD_VOLUME_DIR DEFAULT=/a", "", []),
+    ],
+)
+def test_a_variable_of_every_session_is_read(
+    line: str, value: str, doubts: list[tuple[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = tmp_path / "pam_env.conf"
+    system.write_text(f"{line}\n")
+    monkeypatch.setattr(_locations, "_SYSTEM_FILES", {str(system): PAM})
+    assert found(tmp_path)[::2] == (value, doubts)
+
+
+def test_tokens_of_the_hosts_own_files_are_found_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    etc = tmp_path / "etc"
+    (etc / "profile.d").mkdir(parents=True)
+    (etc / "Renviron.site").write_text(f"CHUNKEDGRAPH_SECRET={TOKEN}\n")
+    (etc / "linked.site").symlink_to("Renviron.site")
+    (etc / "pam_env.conf").write_text(f"CAVE_TOKEN DEFAULT={TOKEN}\n")
+    (etc / "profile.d" / "cave.sh").write_text(f"export FLYWIRE_TOKEN={TOKEN}\n")
+    names = {"pam_env.conf": PAM, "profile.d/*.sh": SHELL, "Renviron.site": PLAIN, "linked.site": PLAIN, "no": PLAIN}
+    monkeypatch.setattr(_locations, "_SYSTEM_FILES", {f"{etc}/{name}": kind for name, kind in names.items()})
+    told = {(Path(one.path).name, one.name) for one in tokens_in_environment(str(tmp_path))}
+    assert told == {
+        ("pam_env.conf", "CAVE_TOKEN"),
+        ("cave.sh", "FLYWIRE_TOKEN"),
+        ("Renviron.site", "CHUNKEDGRAPH_SECRET"),
+    }
+    assert len(tokens_in_environment(str(tmp_path))) == 3
 
 
 def test_what_is_not_certain_is_told_and_what_is_certain_is_taken(tmp_path: Path) -> None:

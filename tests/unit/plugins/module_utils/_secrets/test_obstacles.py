@@ -56,6 +56,31 @@ def test_no_folder_that_others_use_is_given_away(culprit: str, home: str, monkey
 
 
 @needs_root
+@pytest.mark.parametrize("spelling", ["//home", "/home/.", "/home//", "/home/gina/..", "link"])
+def test_no_spelling_of_a_home_gives_the_homes_of_all_away(spelling: str, tmp_path: Path) -> None:
+    """A home that is /home by another name belongs to root, and chown follows links."""
+    (tmp_path / "link").symlink_to(tmp_path)
+    home = str(tmp_path / "link") if spelling == "link" else spelling
+    for culprit in (home, f"{home}/.cloudvolume"):
+        assert "chown" not in obstacles.advice(culprit, home, GINA, "", "")
+
+
+@needs_root
+def test_a_link_out_of_a_home_gives_nothing_away(tmp_path: Path) -> None:
+    made(tmp_path / "gina", GINA)
+    made(tmp_path / "shared", 0)
+    (tmp_path / "gina" / ".cloudvolume").symlink_to(tmp_path / "shared")
+    assert "chown" not in obstacles.advice(f"{tmp_path}/gina/.cloudvolume", str(tmp_path / "gina"), GINA, "", "")
+
+
+@needs_root
+def test_a_home_behind_a_link_may_be_given_to_its_user(tmp_path: Path) -> None:
+    culprit = made(tmp_path / "disk" / "gina" / ".cloudvolume", 0)
+    (tmp_path / "gina").symlink_to(tmp_path / "disk" / "gina")
+    assert "chown" in obstacles.advice(culprit, str(tmp_path / "gina"), GINA, "", "")
+
+
+@needs_root
 def test_a_home_that_somebody_else_has_too_stays_theirs(tmp_path: Path) -> None:
     culprit = made(tmp_path / "alice" / ".cloudvolume", 0)
     assert "chown" not in obstacles.advice(culprit, str(tmp_path / "alice"), GINA, "", "")
@@ -90,6 +115,8 @@ def test_the_advice_reaches_the_message(tmp_path: Path) -> None:
         ("/", "gina has no home of their own (/)"),
         ("", "gina has no home of their own (none)"),
         ("relative", "gina has no home of their own (relative)"),
+        ("//", "gina has no home of their own (//)"),
+        ("/./", "gina has no home of their own (/./)"),
         ("/nonexistent/gina", "/nonexistent/gina, does not exist on this host"),
         ("/dev/null", "/dev/null, does not exist on this host"),
     ],

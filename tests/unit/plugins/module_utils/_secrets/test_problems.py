@@ -18,6 +18,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers im
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import problems as _problems
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import readers as _readers
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.env_tokens import EnvToken
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.inspect import Place, TokenQuery, UserFiles
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.problems import Problem
 
@@ -296,6 +297,14 @@ def test_the_most_harmful_comes_first_and_nothing_twice() -> None:
     late = Problem("loose_mode", "/a", "m", "r")
     early = Problem("stale", "/b", "m", "r")
     assert _problems.in_order([late, early, late]) == [early, late]
+
+
+@pytest.mark.parametrize("by_root", [True, False])
+@pytest.mark.parametrize("path", ["/etc/R/Renviron.site", "/etc/profile.d/cave.sh", "/usr/lib/R/etc/Renviron.site"])
+def test_a_token_in_a_file_of_the_host_takes_root(path: str, by_root: bool) -> None:
+    token = EnvToken(path, 1, "CHUNKEDGRAPH_SECRET", OLD, is_alone=True)
+    (problem,) = problems(found(ALL_NEW, env_tokens=(token,), by_root=by_root), asked(expected=NEW))
+    assert (problem.code, problem.remedy.split()[:2]) == ("env_token", ["sudo", "sed"])
 
 
 def test_no_message_and_no_remedy_holds_a_token() -> None:

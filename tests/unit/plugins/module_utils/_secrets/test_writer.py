@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import struct
 from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
@@ -32,6 +33,7 @@ from homes import (
     token_in,
 )
 
+from ansible_collections.connectomics.cave.plugins.module_utils._atomic import has_access_list
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import parse_datastacks
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
@@ -340,6 +342,36 @@ def test_a_group_can_reach_its_files(tmp_path: Path) -> None:
     found = picture(secrets_of(tmp_path))
     assert {mode for _kind, mode, *_rest in found.values()} == {0o640}
     assert stat.S_IMODE(secrets_of(tmp_path).stat().st_mode) == 0o750
+
+
+def let_in(path: Path, uid: int, kind: str = "access") -> None:
+    """Do what `setfacl -m u:UID:rwx` does, with -d for the default."""
+    nobody, everything = 0xFFFFFFFF, 7
+    entries = [(1, everything, nobody), (2, everything, uid), (4, 0, nobody), (16, everything, nobody), (32, 0, nobody)]
+    packed = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    try:
+        os.setxattr(path, f"system.posix_acl_{kind}", packed)
+    except OSError as error:
+        pytest.skip(f"the file system of {path} has no access control lists: {error.strerror}")
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640])
+def test_an_access_list_lets_nobody_in(mode: int, tmp_path: Path) -> None:
+    """Neither one of the directory for new files, nor one of what is there."""
+    directory = fill(tmp_path, {DEFAULT_FILE: {"token": OLD_TOKEN}, "note.txt": "mine"})
+    let_in(directory, 4711, "default")
+    for path in (directory, directory / DEFAULT_FILE):
+        let_in(path, 4711)
+        path.chmod(mode | 0o100 * path.is_dir() | 0o010 * path.is_dir() * (mode == 0o640))
+    group = os.getegid() if mode == 0o640 else None
+    saved(tmp_path, mode=mode, group=group)
+    for path in (directory, *(directory / name for name in ALL_FILES)):
+        allows_group = stat.S_IMODE(path.stat().st_mode) & 0o070
+        assert not allows_group or not has_access_list(str(path)), path
+    if group is not None:
+        let_in(directory / DEFAULT_FILE, 4711)
+        (directory / DEFAULT_FILE).chmod(mode)
+        assert "an access control list" in str(saved(tmp_path, mode=mode, group=group)["files"])
 
 
 @not_root
