@@ -34,7 +34,7 @@ from stages import MINUTE, Run, cadence, root_and, stage, sum_up, with_table  # 
 CADENCES = {
     "check": ("lint", "contract", "unit"),
     "test": ("lint-all", "docs", "sanity", "targets", "integration"),
-    "test-slow": ("sanity-all", "package", "long", "browser", "stock", "torture", "molecule", "fleet"),
+    "test-slow": ("sanity-all", "package", "long", "browser", "compute", "stock", "torture", "molecule", "fleet"),
 }
 """What each command runs; `make test` runs the stages of `make check`, too."""
 IN_CI = ("demo", *CADENCES["check"], *CADENCES["test"], "root", *CADENCES["test-slow"])
@@ -174,6 +174,12 @@ def browser(run: Run) -> None:
     """The report and the documentation site, in a real browser."""
     build_docs(run)
     run.pytest("tests/slow/browser")
+
+
+@stage(needs=root_and("podman", "mmdebstrap", "munged", "slurmctld", "slurmd", "sbatch"), one_core=True)
+def compute(run: Run) -> None:
+    """The guide's recipes for containers, SLURM, JupyterHub and CI, run from its text."""
+    run.pytest("tests/slow/compute")
 
 
 @stage(limit=15 * MINUTE)

@@ -51,7 +51,8 @@ OTHERS = (
         "export",
         "git",
     ),
-    *("aws", "gpg", "install", "mkdir", "pass", "pip", "python3", "ssh", "sudo", "tar", "umask", "vault"),
+    *("apptainer", "aws", "gpg", "install", "mkdir", "pass", "pip", "podman", "python", "python3", "sbatch", "set"),
+    *("ssh", "sudo", "tar", "umask", "vault"),
 )
 
 
@@ -91,7 +92,7 @@ def test_there_are_examples_of_each_kind() -> None:
 
 
 def test_every_block_says_what_language_it_is() -> None:
-    known = {*SHELL, "ini", "json", "python", "text", "yaml", "yaml+jinja", "ansible-output"}
+    known = {*SHELL, "docker", "ini", "json", "python", "text", "yaml", "yaml+jinja", "ansible-output"}
     assert [f"{block}: {block.language!r}" for block in BLOCKS if block.language not in known] == []
 
 
@@ -116,7 +117,7 @@ def test_yaml_is_a_playbook_an_inventory_or_variables_that_are_known(
     if playbook_of(block):
         return
     assert isinstance(content, dict)
-    if is_inventory(content) or content.keys() <= OTHER_FILES:
+    if is_inventory(content) or content.keys() <= OTHER_FILES or "jobs" in content:  # of GitHub
         return
     own = {name: value for name, value in content.items() if name.startswith("caveclient_")}
     assert set(own) <= variables
