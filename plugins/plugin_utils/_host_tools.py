@@ -20,6 +20,7 @@ from email.parser import HeaderParser
 from pathlib import Path
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._systems import LINUX, MACOS
 
 _DOWNLOAD_TIMEOUT = 120
 _ARCHIVES = (".whl", ".tar.gz", ".zip")
@@ -36,22 +37,23 @@ def find_tool(kinds: Iterable[str], host: Mapping[str, str], folder: Path) -> tu
     Raises:
         CaveError: it has none.
     """
-    reasons = []
-    for kind in kinds:
-        if kind == "uv":
-            uv = find_uv()
-            reason = "the controller has no uv" if uv is None else why_uv_does_not_suit(uv, host)
-            if uv and not reason:
-                return kind, uv
-            reasons.append(reason)
-        else:
-            wheel = find_pip_wheel(host["python"], folder)
-            if wheel:
-                return kind, wheel
-            reasons.append(f"the controller has no wheel of pip for Python {host['python']}")
+    reasons = {}
+    for may_download in (False, True):
+        for kind in kinds:
+            if kind == "uv":
+                uv = find_uv()
+                reasons[kind] = "the controller has no uv" if uv is None else why_uv_does_not_suit(uv, host)
+                if uv and not reasons[kind]:
+                    return kind, uv
+                found = download_uv(host, folder) if may_download else None
+            else:
+                found = find_pip_wheel(host["python"], folder, may_download)
+                reasons[kind] = f"the controller has no wheel of pip for Python {host['python']}"
+            if found:
+                return kind, found
     raise CaveError(
-        f"The host lacks {' and '.join(kinds)}, and {', and '.join(reasons)}. Install uv on the controller (pip "
-        "install uv), or pip on the host (on Debian and Ubuntu: apt-get install python3-venv)."
+        f"The host lacks {' and '.join(kinds)}, and {', and '.join(reasons.values())}. Install uv on the controller "
+        f"(pip install uv), or pip on the host ({host.get('install_pip') or 'with its package manager'})."
     )
 
 
@@ -78,20 +80,50 @@ def why_uv_does_not_suit(uv: Path, host: Mapping[str, str]) -> str:
     return ""
 
 
-def find_pip_wheel(python: str, folder: Path) -> Path | None:
+def download_uv(host: Mapping[str, str], folder: Path) -> Path | None:
+    """Return the uv for a host of another kind than the controller, from the package index; None without one."""
+    wheel = None
+    for tag in _uv_tags(host):
+        wheel = wheel or _download("uv", folder, "--platform", tag)
+    if wheel is None:
+        return None
+    with zipfile.ZipFile(wheel) as archive:
+        programs = [name for name in archive.namelist() if name.endswith(".data/scripts/uv")]
+        for name in programs[:1]:
+            (folder / "uv").write_bytes(archive.read(name))
+            return folder / "uv"
+    return None
+
+
+def _uv_tags(host: Mapping[str, str]) -> list[str]:
+    """Return the platforms in the names of the wheels of uv that run on a host, the likeliest first."""
+    machine = host["machine"]
+    if host["system"] == MACOS:
+        return ["macosx_11_0_arm64"] if machine == "arm64" else [f"macosx_10_12_{machine}"]
+    if host["libc"] == "musl":
+        return [f"musllinux_1_1_{machine}"]
+    return [f"manylinux_2_{number}_{machine}" for number in (17, 28, 31)] if host["system"] == LINUX else []
+
+
+def find_pip_wheel(python: str, folder: Path, may_download: bool = True) -> Path | None:
     """Return a wheel of pip for a version of Python: one that comes with a Python here, or else a downloaded one."""
     for place in _places_of_wheels():
         for wheel in sorted(place.glob("pip-*.whl"), reverse=True):
             if supports_python(wheel, python):
                 return wheel
     release = ".".join(python.split(".")[:2])
+    return _download("pip", folder, "--python-version", release) if may_download else None
+
+
+def _download(package: str, folder: Path, *options: str) -> Path | None:
+    """Return the newest wheel of a package from the controller's index; None where there is none."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-    command += ["--python-version", release, "--dest", str(folder), "pip"]
+    command += [*options, "--dest", str(folder), package]
     try:
         subprocess.run(command, check=True, capture_output=True, timeout=_DOWNLOAD_TIMEOUT)
     except (OSError, subprocess.SubprocessError):
         return None
-    return next(folder.glob("pip-*.whl"), None)
+    return next(folder.glob(f"{package}-*.whl"), None)
 
 
 def _places_of_wheels() -> Iterator[Path]:
@@ -155,11 +187,12 @@ def may_serve(name: str, host: Mapping[str, str]) -> bool:
     suits_python = "abi3" in abis or any(
         tag == f"cp{release}" or not re.fullmatch(r"cp\d+|pp\d+", tag) for tag in pythons
     )
+    machines = (f"_{host['machine']}", *(("_universal2",) if host["system"] == MACOS else ()))
     suits_machine = "any" in platforms or any(
-        tag.endswith("_" + host["machine"]) and tag.startswith(_system_tags(host["system"])) for tag in platforms
+        tag.endswith(machines) and tag.startswith(_system_tags(host["system"])) for tag in platforms
     )
     return suits_python and suits_machine
 
 
 def _system_tags(system: str) -> tuple[str, ...]:
-    return {"Linux": ("manylinux", "musllinux", "linux"), "Darwin": ("macosx",)}.get(system, ("",))
+    return {LINUX: ("manylinux", "musllinux", "linux"), MACOS: ("macosx",)}.get(system, ("",))

@@ -252,7 +252,7 @@ MISTAKES: list[tuple[str, Spoil, tuple[str, ...], int, str]] = [
         2,
         "-> Install Python 3.8 or later on the host",
     ),
-    ("Python too old", old_python, VERIFY, 2, "-> Install Python 3.8 or later on the host"),
+    ("Python too old", old_python, VERIFY, 2, "-> Install a newer Python beside it"),
     # Accounts
     ("no such account", entry(user="no-such-user-here"), TOKEN_ONLY, 2, "no-such-user-here"),
     (

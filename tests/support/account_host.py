@@ -6,8 +6,9 @@
 
     unshare --mount --propagation private python -m account_host FOLDER
 
-makes the accounts, runs the tasks in FOLDER/tasks.json through Ansible, and writes FOLDER/outcomes.json: for each task
-the seconds that it took, its exit status and its result. Needs root and a C compiler.
+makes the accounts, runs the tasks and playbooks in FOLDER/tasks.json with this Python's Ansible, and writes
+FOLDER/outcomes.json: for each the seconds that it took, its exit status and its result, which is the report of the host
+where it was a playbook. Needs root and a C compiler.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ansible_run import run_tasks
+from ansible_run import ansible, run_tasks
 from homes import DEFAULT_FILE, fill
 
 FIRST_ID = 61_000
@@ -259,6 +260,23 @@ def take_and_keep(device: int) -> None:
             os.write(device, struct.pack("<IiQ", 16 + len(reply), 0, unique) + reply)
 
 
+def run_one(folder: Path, task: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    """Run a task, or a playbook with its arguments and variables; return the exit status and the result."""
+    if "playbook" not in task:
+        done = run_tasks(folder, [{**task, "ignore_errors": True}], LD_LIBRARY_PATH=str(folder))
+        return done.status, done.results[0] if done.results else {"output": done.output}
+    report = folder / "report"
+    shutil.rmtree(report, ignore_errors=True)
+    host = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "caveclient_become": False}
+    inventory = folder / "hosts.json"
+    inventory.write_text(json.dumps({"all": {"hosts": {"ws1": {**host, **task["variables"]}}}}))
+    words = ["-i", str(inventory), task["playbook"], "-e", f"caveclient_report={report}", *task.get("arguments", ())]
+    done = ansible(folder, "playbook", *words, LD_LIBRARY_PATH=str(folder))
+    if not (report / "report.json").exists():
+        return done.status, {"output": done.output}
+    return done.status, json.loads((report / "report.json").read_text())["hosts"][0]
+
+
 def main() -> None:
     """Make the host, and run the tasks on it."""
     folder = Path(sys.argv[1])
@@ -270,9 +288,8 @@ def main() -> None:
     with file_system_that_hangs(HOMES / "hangs", HOMES / "hangs-inside" / ".cloudvolume"):
         for name, task in given["tasks"].items():
             begin = time.monotonic()
-            done = run_tasks(folder, [{**task, "ignore_errors": True}], LD_LIBRARY_PATH=str(folder))
-            result = done.results[0] if done.results else {"output": done.output}
-            outcomes[name] = {"seconds": time.monotonic() - begin, "status": done.status, "result": result}
+            status, result = run_one(folder, task)
+            outcomes[name] = {"seconds": time.monotonic() - begin, "status": status, "result": result}
     (folder / "outcomes.json").write_text(json.dumps(outcomes))
     sys.stdout.flush()
     os._exit(0)  # the file systems end with it

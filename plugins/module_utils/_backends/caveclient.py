@@ -27,6 +27,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._environment.req
     parse_options,
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._systems import this_system
 
 _GRACE = 30.0
 """Seconds that a process which works for a user has besides the task's own time, to say why that was not enough."""
@@ -251,7 +252,7 @@ def _kernel_account(
         raise CaveError(
             f"jupyter_kernel: {options.interpreter} belongs to {owner.pw_name}, and a kernel in {options.jupyter_dir} "
             f"would run code of {owner.pw_name} for everybody. Set jupyter_kernel to '' (of the role: "
-            f"caveclient_jupyter_kernel: false), or jupyter_dir to {owner.pw_dir}/.local/share/jupyter."
+            f"caveclient_jupyter_kernel: false), or jupyter_dir to {this_system().jupyter_of(owner.pw_dir)}."
         )
 
     def work(python: str, name: str | None, check: bool) -> _Kernel:

@@ -21,6 +21,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts i
     tos_verdict,
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._systems import this_system
 
 # Failures ------------------------------------------------------------------------------------------------------------
 
@@ -55,7 +56,8 @@ def _name(host: str) -> str:
 def _tls_remedy(reason: str) -> str:
     text = reason.lower()
     if "expired" in text or "not yet valid" in text:
-        return "Check this host's clock (timedatectl); if it is right, the server's certificate has to be renewed."
+        clock = this_system().check_clock()
+        return f"Check this host's clock ({clock}); if it is right, the server's certificate has to be renewed."
     if "mismatch" in text or "not valid for" in text:
         return "The certificate is for another name: check the server address."
     if "wrong_version_number" in text or "record_layer" in text:
@@ -66,7 +68,7 @@ def _tls_remedy(reason: str) -> str:
         return "Give ca_path a readable PEM file with the CA certificates that signed the server's certificate."
     return (
         "If the server (or a proxy on the way) uses a private CA, name its certificate with ca_path, "
-        "or install it in the system's store (update-ca-certificates, update-ca-trust)."
+        f"or install it in the system's store ({this_system().trust_authority()})."
     )
 
 

@@ -15,6 +15,7 @@ import stat
 from ansible_collections.connectomics.cave.plugins.module_utils import _trust
 from ansible_collections.connectomics.cave.plugins.module_utils._atomic import replace_file
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._systems import restore_labels
 
 _MODE = 0o755
 _MODE_OF_STARTER = 0o644
@@ -67,6 +68,7 @@ def _replace(path: str, content: bytes, mode: int) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         replace_file(descriptor, os.path.basename(path), content, mode=mode)
+        restore_labels(path)
     finally:
         os.close(descriptor)
 

@@ -29,6 +29,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._environment.req
     normal_name,
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._systems import this_system
 
 _UV_PLACES = ("UV_FIND_LINKS", "UV_INDEX", "UV_INDEX_URL", "UV_DEFAULT_INDEX", "UV_EXTRA_INDEX_URL")
 """Variables of uv that name folders or indexes."""
@@ -74,7 +75,13 @@ def host_facts(python: Python) -> dict[str, str]:
     libc = platform.libc_ver(python.base)[0]
     if not libc and any(Path("/lib").glob("ld-musl-*")):
         libc = "musl"
-    return {"system": platform.system(), "machine": platform.machine(), "libc": libc, "python": python.version}
+    return {
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "libc": libc,
+        "python": python.version,
+        "install_pip": this_system().install_pip(),
+    }
 
 
 def choose_installer(
@@ -118,7 +125,7 @@ def choose_installer(
     found = "This host has neither uv nor pip" if kind == "auto" else f"This host has no {kind}"
     if reasons:
         found += " that works: " + "; ".join(reasons)
-    remedy = " Install one here (on Debian and Ubuntu: apt-get install python3-venv), or uv on the controller."
+    remedy = f" Install one here ({this_system().install_pip()}), or uv on the controller."
     needs = [tool for tool in ("uv", "pip") if kind in ("auto", tool) and not getattr(from_controller, tool)]
     raise CaveError(found + "." + remedy, needs=needs)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from ansible_collections.connectomics.cave.plugins.module_utils._atomic import replace_file
 from ansible_collections.connectomics.cave.plugins.module_utils._environment.pip_config import system_certificates
+from ansible_collections.connectomics.cave.plugins.module_utils._systems import restore_labels
 
 KERNEL_NAME = "cave"
 GUIDE = "https://connectomics.github.io/ansible-collection-cave/scientists.html"
@@ -85,6 +86,7 @@ def write_kernel(file: Path, content: dict[str, Any]) -> None:
         _remove_leftovers(file)
         text = json.dumps(content, indent=1) + "\n"
         replace_file(descriptor, file.name, text.encode(), mode=0o644)
+        restore_labels(str(file.parent))
     finally:
         os.close(descriptor)
 

@@ -26,6 +26,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._environment.env
 from ansible_collections.connectomics.cave.plugins.module_utils._environment.pythons import Python
 from ansible_collections.connectomics.cave.plugins.module_utils._environment.request import Mode, Options
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._systems import restore_labels
 
 
 class Plan(NamedTuple):
@@ -153,6 +154,7 @@ class Managed(Environment):
             self.install(self.job(installer, own_python, source), work, lock)
             site_packages = _installed.site_packages_of(place, python.version)
             request = self.options.request
+            restore_labels(str(place))
             try:
                 _proof.check_imports(own_python, site_packages, request, self.environ, self.remaining(), held=(lock,))
                 self.builds.prepare(place, python.version)

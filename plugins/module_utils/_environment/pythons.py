@@ -16,6 +16,7 @@ from typing import Any, Iterable, NamedTuple
 from ansible_collections.connectomics.cave.plugins.module_utils import _trust
 from ansible_collections.connectomics.cave.plugins.module_utils._environment import processes as _processes
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._systems import this_system
 
 OLDEST_PYTHON = (3, 9)
 """The oldest Python of a current caveclient."""
@@ -121,9 +122,10 @@ def choose_python(wanted: str, exact_version: str) -> Python:
         names = [f"python{'.'.join(wanted.split('.')[:2])}", "python3", sys.executable]
         python = _first_python(names, lambda python: (python.version + ".").startswith(wanted + "."))
         if not python:
+            command = this_system().install_python(wanted)
             raise CaveError(
-                f"This host has no Python {wanted} on its PATH. Install it (on Debian and Ubuntu: apt-get install "
-                f"python{'.'.join(wanted.split('.')[:2])}), or give the path of one with the option 'python'."
+                f"This host has no Python {wanted} on its PATH. Install it ({command}), or give the path of one with "
+                "the option 'python'."
             )
     else:
         own = sys.version_info[:2]
@@ -163,6 +165,6 @@ def _too_old(found: str, exact_version: str) -> CaveError:
     else:
         reason = "caveclient needs Python 3.9 or later (an older one would get caveclient 7.3.1 without a word)"
     return CaveError(
-        f"{reason}; {found}. Install a newer Python and name it with the option 'python', or ask for an exact version "
-        "that is 7.3.1 or older."
+        f"{reason}; {found}. Install a newer Python ({this_system().install_python()}) and name it with the option "
+        "'python', or ask for an exact version that is 7.3.1 or older."
     )

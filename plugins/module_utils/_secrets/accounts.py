@@ -18,13 +18,13 @@ import sys
 from functools import partial
 from typing import Any, Callable, Iterable
 
-from ansible_collections.connectomics.cave.plugins.module_utils import _users
+from ansible_collections.connectomics.cave.plugins.module_utils import _systems, _users
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._text import readable
 
-FIRST_USER_ID = 501 if sys.platform == "darwin" else 1000
-"""User ids below it are the system's own."""
-_ROOTS = ("/Users",) if sys.platform == "darwin" else ("/home",)
+_SYSTEM = _systems.system_of(sys.platform, "")
+FIRST_USER_ID = _SYSTEM.first_user_id
+_ROOTS = (_SYSTEM.homes,)
 _NO_ROOTS = ("/", "/dev", "/proc", "/sys", "/run", "/tmp", "/var/tmp")  # noqa: S108 (left out, not used)
 _PATIENCE = 5.0
 """Seconds for the homes of one folder, and then for each by itself."""

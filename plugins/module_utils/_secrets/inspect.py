@@ -49,15 +49,14 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets.obstacl
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.readers import Reading
 
+_CONDAS = ("*conda3", "*forge", "*forge3", "opt/*conda3", "Library/r-miniconda*", ".local/share/r-miniconda*")
 _SITE_PACKAGES = (
     ".local/lib/python3.*/site-packages",
-    "*conda3/lib/python3.*/site-packages",
-    "*conda3/envs/*/lib/python3.*/site-packages",
-    "*forge/lib/python3.*/site-packages",
-    "*forge/envs/*/lib/python3.*/site-packages",
-    "*forge3/lib/python3.*/site-packages",
-    "*forge3/envs/*/lib/python3.*/site-packages",
+    "Library/Python/3.*/lib/python/site-packages",
+    *(f"{conda}/lib/python3.*/site-packages" for conda in _CONDAS),
+    *(f"{conda}/envs/*/lib/python3.*/site-packages" for conda in _CONDAS),
     ".conda/envs/*/lib/python3.*/site-packages",
+    ".pyenv/versions/*/lib/python3.*/site-packages",
     ".virtualenvs/*/lib/python3.*/site-packages",
     ".venv/lib/python3.*/site-packages",
 )

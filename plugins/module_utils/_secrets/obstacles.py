@@ -22,6 +22,7 @@ from typing import Iterator
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.lock import NO_LOCKS
+from ansible_collections.connectomics.cave.plugins.module_utils._systems import this_system
 
 _REMEDIES = {
     errno.ENOSPC: "Free some space there",
@@ -86,7 +87,7 @@ def not_permitted(path: str, doing: str) -> CaveError:
 
 def immutable(path: str, doing: str) -> CaveError:
     """Return the error that says that not even root may replace what is there."""
-    command = f"sudo chattr -ia {shlex.quote(path)}"
+    command = this_system().allow_changes(shlex.quote(path))
     return CaveError(f"Cannot {doing}: {path} is marked immutable. Allow changes ({command}), then run this again.")
 
 
@@ -114,7 +115,7 @@ def require_home(user: str, uid: int, home: str) -> None:
 
 def _home_problem(user: str, uid: int, home: str) -> str:
     if not home.startswith("/") or os.path.normpath(home).strip("/") == "":
-        return f"{user} has no home of their own ({home or 'none'}). Create one (usermod --home)"
+        return f"{user} has no home of their own ({home or 'none'}). Create one ({_make_home(user)})"
     unmounted = _unmounted(home)
     if not os.path.isdir(home):
         remedy = f"Mount it (mount {shlex.quote(unmounted)})" if unmounted else "Create or mount it"
@@ -132,7 +133,11 @@ def _home_problem(user: str, uid: int, home: str) -> str:
     state = f"{home}, belongs to {owner_name(status.st_uid)} with mode {stat.S_IMODE(status.st_mode):04o}"
     if _may_be_given(home, home, uid):
         return f"The home directory of {user}, {state}. Give it to {user} (chown {shlex.quote(user)})"
-    return f"{user} has no home of their own: {state}. Create one (usermod --home)"
+    return f"{user} has no home of their own: {state}. Create one ({_make_home(user)})"
+
+
+def _make_home(user: str) -> str:
+    return this_system().make_home(shlex.quote(user))
 
 
 def advice(culprit: str, home: str, uid: int, cloud_volume_dir: str, set_in: str) -> str:

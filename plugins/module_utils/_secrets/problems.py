@@ -34,6 +34,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets.remedie
     unset_cloud_volume_dir,
     upgrade,
 )
+from ansible_collections.connectomics.cave.plugins.module_utils._systems import this_system
 from ansible_collections.connectomics.cave.plugins.module_utils._text import quoted
 
 PROBLEMS = {
@@ -257,11 +258,10 @@ def _replaced_by_netrc(files: UserFiles) -> Iterable[Problem]:
             f"{path} has an entry for {name}: programs send its name and password to {host} in the place of the token."
         )
         # The entry stays, under a name that no server has.
-        machine = f"s/machine[[:space:]]\\+{re.escape(name)}\\b/&.unused/"
-        default = (
-            r"s/\(^[[:space:]]*\|[[:space:]]\)default\([[:space:]]\+login\|[[:space:]]*$\)/\1machine default.unused\2/"
-        )
-        command = f"sed -i --follow-symlinks -e {quoted(machine)} -e {quoted(default)} {quoted(path)}"
+        end = "([[:space:]]|$)"
+        machine = f"s/(machine[[:space:]]+{name.replace('.', '[.]')}){end}/\\1.unused\\2/"
+        default = "s/(^[[:space:]]*|[[:space:]])default([[:space:]]+login|[[:space:]]*$)/\\1machine default.unused\\2/"
+        command = f"{this_system().edit()} -E -e {quoted(machine)} -e {quoted(default)} {quoted(path)}"
         yield Problem("netrc_overrides_token", path, message, as_user(files, command))
         return  # one entry, one problem
 

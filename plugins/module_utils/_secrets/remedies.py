@@ -17,6 +17,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets.env_tok
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.inspect import UserFiles
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import Doubt
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_commands import CSH, FISH, PLAIN, SHELL
+from ansible_collections.connectomics.cave.plugins.module_utils._systems import this_system
 from ansible_collections.connectomics.cave.plugins.module_utils._text import quoted
 
 _TAKE_AWAY = {
@@ -81,13 +82,14 @@ def unset_cloud_volume_dir(files: UserFiles) -> str:
 
 def _comment_out(files: UserFiles, path: str, language: str) -> str:
     nothing = "#" if language == PLAIN else ": #"  # in a shell, a command has to stay where one was
-    return in_startup_file(files, path, f"sed -i 's/^[^#]*CLOUD_VOLUME_DIR/{nothing} &/' {quoted(path)}")
+    command = f"{this_system().edit()} -e 's/^[^#]*CLOUD_VOLUME_DIR/{nothing} &/' {quoted(path)}"
+    return in_startup_file(files, path, command)
 
 
 def take_from_environment(files: UserFiles, found: EnvToken) -> str:
     """Return the command that takes a token out of a startup file; a line with more than that becomes a comment."""
     script = f"/^[[:alpha:][:space:].(-]*{found.name}[^;&|]*$/d" if found.is_alone else f"s/^[^#]*{found.name}/# &/"
-    command = f"sed -i --follow-symlinks -e {quoted(script)} {quoted(found.path)}"
+    command = f"{this_system().edit()} -e {quoted(script)} {quoted(found.path)}"
     return in_startup_file(files, found.path, command)
 
 

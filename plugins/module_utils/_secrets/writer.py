@@ -25,6 +25,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets.obstacl
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.outcome import Outcome, shown
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.plan import Plan, Share, plan
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.requests import Request
+from ansible_collections.connectomics.cave.plugins.module_utils._systems import restore_labels, this_system
 
 
 def save(home: Home, requests: Sequence[Request], stale: str, check_mode: bool) -> list[dict[str, Any]]:
@@ -49,7 +50,7 @@ def save(home: Home, requests: Sequence[Request], stale: str, check_mode: bool) 
     if home.group is not None and os.geteuid() != 0 and home.group not in (os.getegid(), *os.getgroups()):
         raise CaveError(
             f"{home.name} is not a member of the group with id {home.group}, and so cannot give files to it. "
-            f"Make {home.name} a member (usermod -aG), then run this again."
+            f"Make {home.name} a member ({this_system().add_to_group()}), then run this again."
         )
     session = _Session(home, requests, stale)
     try:
@@ -168,6 +169,7 @@ class _Session:
                 self.directories[directory].remove(name)
             elif text is not None and (text != self.texts.get(path) or path in self.loose):
                 self.directories[directory].write(name, text, self._mode(path), self.home.group)
+        restore_labels(*self.missing[:1])
 
     def read_back(self) -> None:
         """See that the files are as planned.

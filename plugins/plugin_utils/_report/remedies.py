@@ -53,7 +53,13 @@ _HOST_REMEDIES = (
         "Make room on the host's file system, then run again for this host.",
     ),
     (
-        r"interpreter|future feature annotations|minimum of python"
+        r"future feature annotations|platform-python|is python 3\.[67]\.",
+        "Install a newer Python beside it, from here: ansible HOST -b -m raw -a 'dnf -y install python3.11' "
+        "(Enterprise Linux 8; SUSE 15: 'zypper -n install python311'). Where ansible_python_interpreter is set, set it "
+        "to /usr/bin/python3.11. Then run again for this host.",
+    ),
+    (
+        r"interpreter|minimum of python"
         r"|python[0-9.]*: (command )?not found|/python[0-9.]*: no such file",
         "Install Python 3.8 or later on the host, or set ansible_python_interpreter to the one it has.",
     ),

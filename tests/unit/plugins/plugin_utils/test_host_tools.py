@@ -113,14 +113,56 @@ def test_the_wheel_of_pip_runs_on_its_own(tmp_path: Path) -> None:
 
 def test_a_controller_with_nothing_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(_host_tools, "find_uv", lambda: None)
-    monkeypatch.setattr(_host_tools, "find_pip_wheel", lambda *_arguments: None)
+    monkeypatch.setattr(_host_tools, "_places_of_wheels", list)
+    monkeypatch.setattr(_host_tools, "_download", lambda *_arguments: None)
 
     with pytest.raises(CaveError) as caught:
-        find_tool(["uv", "pip"], HOST, tmp_path)
+        find_tool(["uv", "pip"], {**HOST, "install_pip": "brew install uv"}, tmp_path)
 
+    assert "or pip on the host (brew install uv)" in caught.value.message
     assert "lacks uv and pip" in caught.value.message
     assert "the controller has no uv, and the controller has no wheel of pip for Python 3.11.2" in caught.value.message
     assert "pip install uv" in caught.value.message
+
+
+@pytest.mark.usefixtures("uv")
+@pytest.mark.parametrize(
+    ("system", "machine", "libc", "tag"),
+    [
+        ("Darwin", "arm64", "", "macosx_11_0_arm64"),
+        ("Darwin", "x86_64", "", "macosx_10_12_x86_64"),
+        ("Linux", "aarch64", "glibc", "manylinux_2_17_aarch64"),
+        ("Linux", "riscv64", "glibc", "manylinux_2_31_riscv64"),
+        ("Linux", "x86_64", "musl", "musllinux_1_1_x86_64"),
+        ("Plan9", "x86_64", "", ""),
+    ],
+)
+def test_a_host_of_another_kind_gets_a_uv_of_its_own_kind(
+    system: str, machine: str, libc: str, tag: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As the index has it: a wheel that was never installed here."""
+
+    def index(package: str, folder: Path, *options: str) -> Path | None:
+        if (package, options) != ("uv", ("--platform", tag)):
+            return None
+        return stub_wheels.wheel(folder, "uv", "1.0", {"uv-1.0.data/scripts/uv": f"for {tag}"})
+
+    monkeypatch.setattr(_host_tools, "_places_of_wheels", list)
+    monkeypatch.setattr(_host_tools, "_download", index)
+    host = {"system": system, "machine": machine, "libc": libc, "python": "3.11.2"}
+    if tag:
+        kind, program = find_tool(["uv", "pip"], host, tmp_path)
+        assert (kind, program.name, program.read_text()) == ("uv", "uv", f"for {tag}")
+    else:
+        with pytest.raises(CaveError, match="The host lacks uv and pip"):
+            find_tool(["uv", "pip"], host, tmp_path)
+
+
+def test_wheels_for_every_mac_serve_one_of_them() -> None:
+    mac = {**HOST, "system": "Darwin", "machine": "arm64"}
+    assert may_serve("numpy-2.3.5-cp311-cp311-macosx_11_0_universal2.whl", mac)
+    assert not may_serve("numpy-2.3.5-cp311-cp311-macosx_11_0_x86_64.whl", mac)
+    assert not may_serve("numpy-2.3.5-cp311-cp311-macosx_11_0_universal2.whl", HOST)
 
 
 @pytest.mark.parametrize(
