@@ -246,6 +246,12 @@ def matrix(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none", default=False)
+def platforms(session: nox.Session) -> None:
+    """The table of platforms in the guide; to note a run: nox -s platforms -- --ran "macOS 14" --at URL."""
+    session.run("python", "-m", "matrix.platforms", *session.posargs)
+
+
+@nox.session(venv_backend="none", default=False)
 def readme(session: nox.Session) -> None:
     """The README, typed on a fresh Debian 12 and a fresh Debian 13 (root); transcripts in .cache/reports."""
     session.run("pytest", "tests/slow/fleet/test_readme.py", *session.posargs)

@@ -27,6 +27,7 @@ BLOCKS = all_blocks()
 SHELL = ("bash", "sh", "console")
 # Values that a person fills in; the commands around them are real.
 ANSIBLE = {
+    "ansible": ("ansible.cli.adhoc", "AdHocCLI"),
     "ansible-playbook": ("ansible.cli.playbook", "PlaybookCLI"),
     "ansible-vault": ("ansible.cli.vault", "VaultCLI"),
     "ansible-galaxy": ("ansible.cli.galaxy", "GalaxyCLI"),

@@ -12,7 +12,7 @@ from copy import deepcopy
 import pytest
 import yaml
 from images import rootfs
-from matrix import result
+from matrix import platforms, result
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 from support_matrix import CORES, DEBIAN, PYTHONS, ROOT
@@ -66,6 +66,30 @@ def test_the_last_run_was_of_the_whole_list_as_it_is_locked_and_all_green() -> N
     assert result.with_table(text, kept) == text
     for core in CORES.values():
         assert f"\nansible-core=={kept[core.version].version} " in core.requirements.read_text(encoding="utf-8")
+
+
+def test_no_platform_is_claimed_without_a_run() -> None:
+    text = platforms.PAGE.read_text(encoding="utf-8")
+    kept = result.load(result.KEPT)
+    ran = platforms.runs()
+
+    assert platforms.with_table(text, kept, ran) == text
+    assert set(ran) <= set(platforms.in_workflow())
+    assert all(address.startswith("https://") and "/actions/runs/" in address for address in ran.values())
+    words = {name: word for name, word, _how in platforms.rows(kept, {"Fedora 42": "https://x/actions/runs/1"})}
+    assert words["Fedora 42"] == f"`{platforms.BY_WORKFLOW} <https://x/actions/runs/1>`__"
+    assert words["macOS 14"] == words["Ubuntu 24.04"] == words["Ubuntu in WSL 2"] == platforms.NOT_RUN
+    assert words["Debian trixie"] == platforms.PROVEN
+    kept[next(iter(CORES))].cells["trixie-3.9"] = "rotate: failed=1"
+    words = {name: word for name, word, _how in platforms.rows(kept, {})}
+    assert (words["Debian trixie"], words["Debian bookworm"]) == (platforms.NOT_RUN, platforms.PROVEN)
+
+
+def test_workflows_call_sessions_that_there_are() -> None:
+    sessions = {name.replace("_", "-") for name in re.findall(r"^def (\w+)\(", (ROOT / "noxfile.py").read_text(), re.M)}
+    for workflow in (ROOT / ".github" / "workflows").glob("*.yml"):
+        for called in re.findall(r"nox --session ([\w -]+?)(?: --(?: |$)|$)", workflow.read_text(), re.MULTILINE):
+            assert set(called.split()) <= sessions, workflow.name
 
 
 def test_a_failure_a_gap_and_a_cell_that_did_not_run_are_faults() -> None:

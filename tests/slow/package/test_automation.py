@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import plistlib
 import re
 import shlex
 import shutil
@@ -363,6 +364,19 @@ def test_systemd_understands_service_and_timer(tmp_path: Path) -> None:
     command = ["systemd-analyze", "verify", *sorted(map(str, tmp_path.glob("cave-pull.*")))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_mac_runs_what_the_service_runs() -> None:
+    job = plistlib.loads((PULL / "org.connectomics.cave-pull.plist").read_bytes())
+    words = job["ProgramArguments"]
+    at = words.index("--sleep")
+    assert words[at : at + 2] == ["--sleep", "1800"], "as long as the timer's RandomizedDelaySec"
+    mine = [Path(word).name for word in words[:at] + words[at + 2 :]]
+    assert [word.replace("checkout", "cave-pull") for word in mine] == [
+        Path(word).name.replace("checkout", "cave-pull") for word in exec_start()
+    ]
+    assert job["Umask"] == 0o077
+    assert job["EnvironmentVariables"]["ANSIBLE_COLLECTIONS_PATH"] == "/opt/cave-pull/collections"
 
 
 def test_the_service_says_nothing_secret_on_its_command_line() -> None:
