@@ -10,13 +10,12 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ansible import constants
 from ansible.errors import AnsibleError
 from ansible.utils.display import Display
 
@@ -28,6 +27,7 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._report import t
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.addresses import address_sentences
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.cleaning import Cleaner
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.files import Files
+from ansible_collections.connectomics.cave.plugins.plugin_utils._report.printing import print_lines
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.scope import (
     collection_version,
     why_no_host,
@@ -46,7 +46,6 @@ ARGUMENTS = {
     "results": {"type": "list", "elements": "str", "default": ["__caveclient_result"]},
     "found": {"type": "dict", "default": {}},
     "merge": {"type": "list", "elements": "path"},
-    "lines": {"type": "list", "elements": "dict"},
     "notes": {"type": "list", "elements": "str", "default": []},
     "unfinished": {"type": "list", "elements": "str", "default": []},
     "dest": {"type": "path"},
@@ -59,12 +58,6 @@ ARGUMENTS = {
     "require_users": {"type": "bool", "default": False},
 }
 
-_COLOURS = {
-    "failed": constants.COLOR_ERROR,
-    "pending": constants.COLOR_UNREACHABLE,
-    "warning": constants.COLOR_WARN,
-    "ok": constants.COLOR_OK,
-}
 _ROTATION = "rotate"
 OTHER_TAGS = "Choose other tags."
 _LARGEST_FILE = 256 * 1024 * 1024  # bytes of a report to merge; one of 500 hosts with 50 users has about 15 million
@@ -84,12 +77,9 @@ class ActionModule(CaveAction):
         result: dict[str, Any] = super().run(tmp, task_vars)
         _validation, options = self.validate_argument_spec(
             ARGUMENTS,
-            mutually_exclusive=[("merge", "hosts", "run", "lines")],
-            required_one_of=[("title", "merge", "run", "lines")],
+            mutually_exclusive=[("merge", "hosts", "run")],
+            required_one_of=[("title", "merge", "run")],
         )
-        if options["lines"] is not None:
-            _print(_text.Line(**line) for line in options["lines"])
-            return {**result, "changed": False}
         try:
             return {**result, **self._report(options, task_vars or {})}
         except CaveError as error:
@@ -123,7 +113,7 @@ class ActionModule(CaveAction):
         if options["print_later"]:
             outcome["lines"] = [line._asdict() for line in lines]
         else:
-            _print(lines)
+            print_lines(lines)
         if options["fail"] and (not_done or report["unfinished"]):
             message = _text.failure_message(report, states, pending=files.pending)
             # The rest of the result would drown the message: Ansible prints all of it with a failure.
@@ -333,12 +323,3 @@ def _load(path: Path, clean: Cleaner) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise CaveError(f"{path} is not JSON. Give the report.json of a run.") from error
     return _model.read_report(data, str(path), clean)
-
-
-def _print(lines: Iterable[_text.Line]) -> None:
-    """Print the table. A callback that prints JSON owns the standard output: there it goes to standard error."""
-    stderr = "json" in str(constants.DEFAULT_STDOUT_CALLBACK)
-    display.display("", stderr=stderr)
-    for line in lines:
-        display.display(line.text, color=_COLOURS.get(line.state), stderr=stderr)
-    display.display("", stderr=stderr)

@@ -81,6 +81,7 @@ class CallbackModule(Default):
         self._diffs: dict[str, list[str]] = {}
         self._last_word = time.monotonic()
         self._reported: set[str] = set()  # hosts of which a report says that they are not done
+        self._cut: dict[str, str] = {}  # what is wrong with a host, where its line had no room for it
         self._has_report = False
         self._report_follows = False  # and says all that a line here has no room for
         self._ended = True
@@ -122,7 +123,7 @@ class CallbackModule(Default):
         for host in wrong:
             if host not in self._reported:
                 what = "unreachable" if host in stats.dark else "failed"
-                self._say(f"{host}: {what}, see above", constants.COLOR_ERROR)
+                self._say(f"{host}: {self._cut.get(host, f'{what}, see above')}", constants.COLOR_ERROR)
 
     def _say_where_it_stopped(self) -> None:
         """Print where a run was that ended without its end."""
@@ -325,6 +326,7 @@ class CallbackModule(Default):
         line = f"{what}: {message}"
         room = max(40, self._display.columns - len(host) - 7)
         if self._report_follows and len(line) > room:
+            self._cut[host] = line  # should there be no report after all
             line = f"{line[:room]}..."
         self._news(host, line, colour)
 

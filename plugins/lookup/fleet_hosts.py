@@ -15,7 +15,8 @@ description:
   - Returns the hosts that match a pattern. Without one, all hosts of the inventory, or those that have
     C(caveclient_tokens).
   - Fails, with what to do, when a file of variables beside the inventory is encrypted as a whole and does not open.
-    Ansible reads such a file before any task, whether a task needs it or not.
+    Ansible reads such a file before any task, whether a task needs it or not. Fails as well when ansible-core is older
+    than this collection supports.
   - Sees to it that a run that is interrupted says what that means.
   - Hosts that the present play leaves out, because of C(--limit) for example, are not among them.
 options:
@@ -54,7 +55,7 @@ from ansible.errors import AnsibleError
 from ansible.plugins.loader import lookup_loader
 from ansible.plugins.lookup import LookupBase
 
-from ansible_collections.connectomics.cave.plugins.plugin_utils._fleet_run import explain_interruption
+from ansible_collections.connectomics.cave.plugins.plugin_utils._fleet_run import explain_interruption, require_core
 
 
 class LookupModule(LookupBase):
@@ -64,6 +65,7 @@ class LookupModule(LookupBase):
         """Return the hosts."""
         self.set_options(var_options=variables, direct=kwargs)
         variables = variables or {}
+        require_core()
         explain_interruption()
         for path in _whole_vaults(variables.get("ansible_inventory_sources") or ()):
             self._open(path)

@@ -30,7 +30,7 @@ options:
   title:
     description:
       - The name of the playbook, for the report's heading.
-      - Required unless O(run), O(merge) or O(lines) is given.
+      - Required unless O(run) or O(merge) is given.
     type: str
   hosts:
     description:
@@ -61,10 +61,6 @@ options:
       - A host that is in several of them is taken from the latest.
     type: list
     elements: path
-  lines:
-    description: Lines that an earlier task with O(print_later) left in the fact C(cave_report), to be printed now.
-    type: list
-    elements: dict
   notes:
     description: Sentences about the run as a whole, to print and write with the report.
     type: list
@@ -108,8 +104,8 @@ options:
     default: true
   print_later:
     description:
-      - Whether the lines are left in the fact C(cave_report), for a task with O(lines). That one can come after the
-        hosts have failed, so that Ansible's recap follows the report.
+      - Whether the lines are left in the fact C(cave_report), for the lookup P(connectomics.cave.print_report#lookup).
+        That one can come after the hosts have failed, so that Ansible's recap follows the report.
     type: bool
     default: false
   pending_ok:

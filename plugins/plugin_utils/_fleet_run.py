@@ -15,19 +15,22 @@ import hashlib
 import math
 import multiprocessing
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ansible import constants
+from ansible import constants, release
+from ansible.errors import AnsibleError
 from ansible.utils.display import Display
 
 LARGE = 50
 """Hosts; a larger fleet is told how far it is."""
 STEPS = 10
 """How often it is told."""
+OLDEST_CORE = (2, 17)
 AFTER_A_STOP = (
     "No file was left half written. What a host had begun may still be running there. The same command does the rest."
 )
@@ -85,6 +88,17 @@ def tell(text: str) -> None:
 def lab_callback_prints() -> bool:
     """Return whether the callback of this collection prints what happens; with -v, Ansible's own does."""
     return constants.DEFAULT_STDOUT_CALLBACK == "connectomics.cave.lab" and not Display().verbosity
+
+
+def require_core() -> None:
+    """Raise AnsibleError when ansible-core is older than the collection supports: Ansible itself only warns."""
+    found = re.match(r"(\d+)\.(\d+)", release.__version__)
+    if found and (int(found[1]), int(found[2])) < OLDEST_CORE:
+        raise AnsibleError(
+            f"connectomics.cave needs ansible-core {'.'.join(map(str, OLDEST_CORE))} or later; this is "
+            f"{release.__version__}. Install a newer one: "
+            "python3 -m venv ~/ansible && ~/ansible/bin/pip install ansible-core"
+        )
 
 
 def explain_interruption() -> None:

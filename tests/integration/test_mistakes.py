@@ -10,6 +10,7 @@ With the callback of the collection, and (nox -s long) with Ansible's own, whose
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -20,7 +21,7 @@ from typing import Any
 import lab as _lab
 import pytest
 from ansible.parsing.vault import VaultLib, VaultSecret
-from ansible_run import Run, command, environment, on_a_terminal
+from ansible_run import LIMIT, Run, command, environment, on_a_terminal
 from package.conftest import PATH
 
 from cave_server import CaveServer
@@ -38,7 +39,7 @@ class Lab(_lab.Lab):
         super().__init__(folder, cave, ["ws1", "ws2"])
         self.callback = "connectomics.cave.lab"
         self.environment: dict[str, str] = {}
-        self.full: list[Path] = []
+        self.until_the_end = contextlib.ExitStack()
         self.offer_caveclient()
         self.save(self.token)
         self.set(caveclient_retries=0, caveclient_timeout=5)
@@ -142,11 +143,16 @@ def collection_missing(lab: Lab) -> None:
     lab.callback = "ansible.builtin.default"  # a callback that is not there is all that Ansible would speak of
 
 
+def mount(lab: Lab, folder: Path, options: str) -> None:
+    """Mount an empty file system on a folder, until the test is over."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "test", str(folder)], check=True)
+    lab.until_the_end.callback(subprocess.run, ["umount", str(folder)], check=True)
+
+
 def fill(lab: Lab, folder: Path) -> None:
     """Leave no room in a folder, until the test is over."""
     folder.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "full", str(folder)], check=True)
-    lab.full.append(folder)
+    mount(lab, folder, "size=64k")
     with contextlib.suppress(OSError), (folder / "filler").open("wb", buffering=0) as filler:
         while True:
             filler.write(bytes(4096))
@@ -159,6 +165,31 @@ def full_host(lab: Lab) -> None:
 
 def full_controller(lab: Lab) -> None:
     fill(lab, lab.folder / "reports")
+
+
+def read_only_home(lab: Lab) -> None:
+    shutil.rmtree(lab.secrets("ws2").parent)
+    mount(lab, lab.home("ws2"), "ro")
+
+
+def wrong_clock(lab: Lab) -> None:
+    """Ask a server whose certificate is not valid at the time that the clocks show."""
+    server = lab.until_the_end.enter_context(CaveServer(tls=True, certificate="expired"))
+    lab.set(caveclient_server=server.url, caveclient_ca_path=server.ca)
+
+
+def old_core(lab: Lab) -> None:
+    """Let ansible-core say that it is an old one."""
+    lab.write("old/sitecustomize.py", "import ansible.release\nansible.release.__version__ = '2.14.18'\n")
+    lab.environment["PYTHONPATH"] = str(lab.folder / "old")
+
+
+def failing_password_program(lab: Lab) -> None:
+    lab.program("ask-for-it", "the keyring is locked", 3)
+
+
+def taken_folder(lab: Lab) -> None:
+    lab.write("lab/hosts.yml", "")
 
 
 def https(lab: Lab) -> None:
@@ -184,6 +215,20 @@ MISTAKES: list[tuple[str, Spoil, tuple[str, ...], int, str]] = [
         2,
         "not the one that this value was encrypted with",
     ),
+    (
+        "vault password file not found",
+        nothing,
+        ("verify", "--vault-password-file", "nowhere"),
+        1,
+        "nowhere was not found",
+    ),
+    (
+        "vault password program fails",
+        failing_password_program,
+        ("verify", "--vault-password-file", "ask-for-it"),
+        1,
+        "ask-for-it returned non-zero (3)",
+    ),
     ("vault id without a file", nothing, ("verify", "--vault-id", "lab@nowhere"), 1, "nowhere"),
     # Variables
     (
@@ -205,9 +250,16 @@ MISTAKES: list[tuple[str, Spoil, tuple[str, ...], int, str]] = [
     ),
     ("word for a number", nothing, (*TOKEN_ONLY, "-e", "caveclient_timeout=soon"), 2, "caveclient_timeout"),
     # Tokens
-    ("tokens as a string", tokens(TOKEN), TOKEN_ONLY, 2, "caveclient_tokens"),
-    ("tokens as a mapping", tokens({"user": "alice"}), TOKEN_ONLY, 2, "caveclient_tokens"),
-    ("a bare token in the list", tokens([TOKEN]), TOKEN_ONLY, 2, "caveclient_tokens"),
+    ("tokens as a string", tokens(TOKEN), TOKEN_ONLY, 2, "-> Write caveclient_tokens as a list of entries"),
+    (
+        "tokens as a mapping",
+        tokens({"user": "alice"}),
+        TOKEN_ONLY,
+        2,
+        "-> Write caveclient_tokens as a list of entries",
+    ),
+    ("a bare token in the list", tokens([TOKEN]), TOKEN_ONLY, 2, "-> Write caveclient_tokens as a list of entries"),
+    ("a token among the datastacks", variables(caveclient_datastacks=[TOKEN]), TOKEN_ONLY, 2, "in the wrong place?"),
     ("an entry without a user", tokens([{"token": TOKEN}]), TOKEN_ONLY, 2, "user"),
     ("an empty token", entry(token=""), TOKEN_ONLY, 2, "empty"),
     ("a token in quotes twice", entry(token=f"'{TOKEN}'"), TOKEN_ONLY, 2, "has quotation marks"),
@@ -265,6 +317,15 @@ MISTAKES: list[tuple[str, Spoil, tuple[str, ...], int, str]] = [
     # Servers
     ("server down", variables(caveclient_server="http://127.0.0.1:9"), TOKEN_ONLY, 2, "unreachable"),
     ("http for https", https, TOKEN_ONLY, 2, "tls_error"),
+    (
+        "the address of a page",
+        variables(caveclient_server="https://global.daf-apis.com/sticky_auth/settings/tokens"),
+        TOKEN_ONLY,
+        2,
+        "Did you mean https://global.daf-apis.com?",
+    ),
+    ("a host's clock is wrong", wrong_clock, VERIFY, 2, "-> Check this host's clock (timedatectl)"),
+    ("the controller's clock is wrong", wrong_clock, ("rotate", *PASSWORD), 2, "Check this host's clock (timedatectl)"),
     ("misspelt datastack", variables(caveclient_datastacks=["minnie65_pubic"]), TOKEN_ONLY, 2, "minnie65_pubic"),
     (
         "no index",
@@ -296,12 +357,84 @@ MISTAKES: list[tuple[str, Spoil, tuple[str, ...], int, str]] = [
         2,
         "The folder folder cannot be made",
     ),
+    (
+        "ansible-core too old",
+        old_core,
+        VERIFY,
+        4,
+        "needs ansible-core 2.17 or later; this is 2.14.18. Install a newer one",
+    ),
+    ("ansible-core too old for init", old_core, ("init", "-e", "dest=lab"), 2, "needs ansible-core 2.17 or later"),
+    ("extra variables not found", nothing, ("verify", "-e", "@nowhere.yml"), 1, "nowhere.yml'"),
+    (
+        "begun in the middle",
+        nothing,
+        (*VERIFY, "--start-at-task", "Verify that the users' access works"),
+        2,
+        "To run a part of a playbook, name tags",
+    ),
     ("collection not there", collection_missing, VERIFY, 1, "connectomics.cave.verify could not be found"),
     ("host full", full_host, TOKEN_ONLY, 2, "No space left on device"),
+    ("home read-only", read_only_home, TOKEN_ONLY, 2, "is mounted read-only"),
     ("controller full", full_controller, ("verify", "-e", "caveclient_report=reports"), 2, "No space left on device"),
     ("nothing to merge", nothing, ("merge_reports",), 2, "-e caveclient_reports=reports/1,reports/2"),
     ("merged report not there", nothing, ("merge_reports", "-e", "caveclient_reports=old"), 2, "old cannot be read"),
     ("no folder to make", nothing, ("init",), 2, "Name the folder to make: -e dest=lab"),
+    ("folder is there", taken_folder, ("init", "-e", "dest=lab"), 2, "Name a folder that does not exist: -e dest=lab2"),
+    ("nobody to ask for a password", nothing, ("init", "-e", "dest=lab"), 2, "Run the command again in a terminal"),
+    # Whom to rotate, to enroll, to take off
+    ("rotate without a password", nothing, ("rotate",), 2, "the vault's password is missing or wrong"),
+    (
+        "rotate somebody unknown",
+        nothing,
+        ("rotate", *PASSWORD, "-e", "caveclient_rotate_users=alicce"),
+        2,
+        "names alicce, who has no entry in caveclient_tokens on any host. Known:",
+    ),
+    (
+        "unknown canary",
+        nothing,
+        ("rotate", *PASSWORD, "-e", "caveclient_rotate_canary=ws9"),
+        2,
+        "caveclient_rotate_canary names ws9, which is no host of this run",
+    ),
+    (
+        "unknown strategy",
+        nothing,
+        ("rotate", *PASSWORD, "-e", "caveclient_rotate_strategy=overlapp"),
+        2,
+        "must be one of: cutover, overlap",
+    ),
+    (
+        "vault file not found",
+        nothing,
+        ("rotate", *PASSWORD, "-e", "caveclient_rotate_vault_file=nowhere.yml"),
+        2,
+        "names nowhere.yml, which is no file. Nothing was done.",
+    ),
+    ("enroll nobody", nothing, ("enroll", *PASSWORD), 2, "Say whose token it is, and the vault file"),
+    (
+        "enroll without a password",
+        nothing,
+        ("enroll", "-e", "caveclient_enroll_user=alice", "-e", "caveclient_enroll_vault=group_vars/all/vault.yml"),
+        2,
+        "Start it with --ask-vault-pass",
+    ),
+    (
+        "enroll into no folder",
+        nothing,
+        ("enroll", *PASSWORD, "-e", "caveclient_enroll_user=alice", "-e", "caveclient_enroll_vault=nowhere/vault.yml"),
+        2,
+        "there is no such directory",
+    ),
+    ("decommission everything", nothing, ("decommission", *PASSWORD), 2, "This would take everybody's tokens off"),
+    (
+        "decommission somebody unknown",
+        nothing,
+        ("decommission", *PASSWORD, "-e", "caveclient_decommission_users=no-such-user-here"),
+        2,
+        "no-such-user-here has no account on any of these hosts",
+    ),
 ]
 
 
@@ -309,15 +442,15 @@ MARKS = {
     "inventory unreadable": pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything"),
     "host full": pytest.mark.root,
     "controller full": pytest.mark.root,
+    "home read-only": pytest.mark.root,
 }
 
 
 @pytest.fixture
 def lab(tmp_path: Path, cave: CaveServer) -> Iterator[Lab]:
     made = Lab(tmp_path, cave)
-    yield made
-    for folder in made.full:
-        subprocess.run(["umount", str(folder)], check=True)
+    with made.until_the_end:
+        yield made
 
 
 @pytest.mark.parametrize("callback", CALLBACKS)
@@ -351,3 +484,35 @@ def near_the_prompt(output: str) -> str:
 
 def test_there_are_at_least_forty_of_them() -> None:
     assert len({row[0] for row in MISTAKES}) == len(MISTAKES) >= 40
+
+
+def at_the_same_time(lab: Lab, *words: str) -> list[Run]:
+    """Run a playbook twice at the same time."""
+    lab.write_inventory()
+    settings = environment(lab.folder, ANSIBLE_STDOUT_CALLBACK=lab.callback, **SETTINGS)
+    line = command("playbook", "-i", "hosts.yml", *words)
+    pipes: Any = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    runs = [subprocess.Popen(line, cwd=lab.folder, env=settings, **pipes) for _number in range(2)]
+    outputs = [run.communicate(timeout=LIMIT)[0] for run in runs]
+    for output in outputs:
+        lab.assert_nothing_shown(output)
+    return [Run(run.returncode, output, []) for run, output in zip(runs, outputs, strict=True)]
+
+
+def test_two_who_provision_at_the_same_time_both_succeed(lab: Lab) -> None:
+    shutil.rmtree(lab.secrets("ws1"))
+    for run in at_the_same_time(lab, "connectomics.cave.provision", *PASSWORD):
+        assert run.status == 0, run.output
+    assert {lab.saved(host) for host in lab.hosts} == {lab.token}
+
+
+def test_two_who_rotate_at_the_same_time_lock_nobody_out_and_the_same_command_does_the_rest(lab: Lab) -> None:
+    overlap = {"caveclient_rotate_strategy": "overlap", "caveclient_rotate_grace": 0.5}
+    words = ("rotate", *PASSWORD, "-e", json.dumps(overlap))
+    outputs = [run.output for run in at_the_same_time(lab, f"connectomics.cave.{words[0]}", *words[1:])]
+    assert {lab.saved(host) for host in lab.hosts} | {lab.stored()} <= {*lab.tokens()}, outputs
+    run = lab.run(*words)
+    assert run.status == 0, run.output
+    assert {lab.saved(host) for host in lab.hosts} == {lab.stored()}, outputs
+    assert lab.stored() in lab.tokens()
+    assert lab.token not in lab.tokens()

@@ -62,6 +62,14 @@ def test_exactly_the_hosts_that_are_not_fine_fail(lab: Lab, settings: dict[str, 
     assert blamed(run) == ["ws2", "ws3"]
 
 
+@pytest.mark.parametrize("limit", ["all", "ws1", "ws2,ws3"], ids=["some_wrong", "all_well", "all_wrong"])
+def test_the_report_is_the_last_thing_above_the_recap(lab: Lab, limit: str) -> None:
+    run = lab.play("verify", "--limit", limit)
+    above = run.output.partition("PLAY RECAP")[0].rstrip().splitlines()
+    last = [line for line in above if line.strip() and not line.startswith("NO MORE HOSTS LEFT")][-1]
+    assert last.startswith("1 workstation ok" if limit == "ws1" else "Again for what is not done: "), run.output
+
+
 @pytest.mark.parametrize("playbook", PLAYBOOKS)
 def test_a_limit_changes_nothing_about_whom_the_recap_blames(lab: Lab, playbook: str) -> None:
     arguments = (

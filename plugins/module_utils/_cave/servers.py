@@ -97,9 +97,11 @@ def server_address(value: object) -> str:
         raise CaveError(f"The server address {value!r} begins with {scheme + '://'!r}; expected https://.")
     match = _HOST_AND_PORT.fullmatch(rest)
     if not match or int(match.group("port") or 1) not in range(1, 65536):
+        host = rest.partition("/")[0]
+        hint = f" Did you mean {scheme}://{host}?" if host != rest and _HOST_AND_PORT.fullmatch(host) else ""
         raise CaveError(
             f"The server address {value!r} is not of the form https://HOST or https://HOST:PORT "
-            "(no path, user name, question mark or white space)."
+            f"(no path, user name, question mark or white space).{hint}"
         )
     return f"{scheme}://{rest}"
 

@@ -65,6 +65,10 @@ def clean_token(value: object) -> str:
         raise CaveError("The token is a template that was not filled in. Check the variable's quotes and its name.")
     if token[0] in "\"'" or token[-1] in "\"'":
         raise CaveError("The token has quotation marks in its value. Give the characters between them alone.")
+    if re.match(r"(authorization:\s*)?bearer\s", token, re.IGNORECASE):
+        raise CaveError("The token begins with 'Bearer', as in an HTTP header. Give what follows it alone.")
+    if token[0] == "{":
+        raise CaveError('The token is the content of a secrets file. Give the characters behind "token" alone.')
     if re.search(r"\s", token):
         raise CaveError("The token has white space inside. Give one token, on one line.")
     if not _BEARER_CHARACTERS.fullmatch(token):

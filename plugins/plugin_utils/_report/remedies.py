@@ -20,6 +20,11 @@ _HOST_REMEDIES = (
         "Define the variable, or correct its name. For a token, connectomics.cave.enroll writes it into the vault.",
     ),
     (
+        r"'caveclient_tokens'",
+        "Write caveclient_tokens as a list of entries with user and token: "
+        '[{user: alice, token: "{{ vault_cave_token_alice }}"}]',
+    ),
+    (
         r"become plugin .* not found|invalid become method|become method .* (not|unknown)",
         "Set become_method to one that this controller has (sudo, su), or install the collection that it is in.",
     ),

@@ -12,6 +12,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
+from ansible_collections.connectomics.cave.plugins.plugin_utils._report.text import shortened
+
 _COLLECTION = Path(__file__).parents[3]
 
 
@@ -65,7 +67,9 @@ def without_account(entries: Iterable[tuple[str, str, bool]]) -> tuple[list[str]
     for host, user, has_account in entries:
         found.setdefault(user, {True: [], False: []})[has_account].append(host)
     somewhere = [
-        f"{user} has no account on {', '.join(hosts[False])}." for user, hosts in found.items() if all(hosts.values())
+        f"{user} has no account on {shortened(hosts[False], 8)}."
+        for user, hosts in found.items()
+        if all(hosts.values())
     ]
     nowhere = [f"{user} has no account on any of these hosts." for user, hosts in found.items() if not hosts[True]]
     return somewhere, nowhere

@@ -137,16 +137,6 @@ def _unproven(report: Mapping[str, Any]) -> str:
     )
 
 
-def _strangers(report: Mapping[str, Any]) -> list[str]:
-    """Return who has no account on which hosts, though somebody asked."""
-    hosts: dict[str, list[str]] = {}
-    for host in report["hosts"]:
-        for user in host["users"]:
-            if user["verdict"] == "no_account" and host["name"] not in hosts.setdefault(user["user"], []):
-                hosts[user["user"]].append(host["name"])
-    return [f"{user} has no account on {shortened(names, _HOSTS_NAMED)}." for user, names in hosts.items()]
-
-
 def shortened(names: Sequence[str], most: int) -> str:
     """Return names with commas, and the number of those that are too many to name."""
     if len(names) <= most + 1:
@@ -245,7 +235,7 @@ def table(report: Mapping[str, Any], width: int, *, page: str = "", again: str =
     if len(tokens) > _TOKENS_SHOWN:
         more = f"... and {len(tokens) - _TOKENS_SHOWN} more people with several tokens"
         lines += [Line(text) for text in _wrapped(more, width, " " * 9, " " * 9)]
-    for note in [*_strangers(report), *report["notes"]]:
+    for note in report["notes"]:
         lines += [Line(text) for text in _wrapped(note, width, "NOTE     ", " " * 9)]
     mode = "Check mode, nothing was changed: " if report["check_mode"] else ""
     lines += [Line(text, worst_state(report)) for text in _wrapped(mode + summary(report), width, "", "")]

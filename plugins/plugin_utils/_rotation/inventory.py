@@ -38,7 +38,7 @@ SETTINGS = (
 DEFAULT_DATASTACKS = ("minnie65_public",)
 
 _OMITTED = "__omit_place_holder__"
-_UNREADABLE = "it cannot be read ({}). Is a variable not defined, or the vault's password wrong?"
+_UNREADABLE = "it cannot be read ({}): a variable is not defined, or the vault's password is missing or wrong."
 
 
 class Held(NamedTuple):

@@ -12,10 +12,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from ansible import constants
+from ansible import constants, release
+from ansible.errors import AnsibleError
 from ansible.utils.display import Display
 
-from ansible_collections.connectomics.cave.plugins.plugin_utils._fleet_run import report_progress, wait_for_turn
+from ansible_collections.connectomics.cave.plugins.plugin_utils._fleet_run import (
+    report_progress,
+    require_core,
+    wait_for_turn,
+)
 
 
 def _wait(pauses: multiprocessing.SimpleQueue[float]) -> None:
@@ -79,3 +84,13 @@ def test_a_place_that_cannot_be_written_costs_nothing_but_the_word(said: list[st
     (tmp_path / "cave-one").mkdir()
     report_progress(task("one"), [str(number) for number in range(99)])
     assert said == []
+
+
+def test_an_ansible_core_that_is_too_old_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for version in ("2.17.0", "2.19.14", "2.22.0.dev0", "3.0.0"):
+        monkeypatch.setattr(release, "__version__", version)
+        require_core()
+    for version in ("2.9.27", "2.14.18", "2.16.19"):
+        monkeypatch.setattr(release, "__version__", version)
+        with pytest.raises(AnsibleError, match=rf"2\.17 or later; this is {version}"):
+            require_core()
