@@ -119,5 +119,5 @@ def test_without_a_folder_it_says_what_it_wants(tmp_path: Path) -> None:
 def test_an_empty_password_makes_nothing(tmp_path: Path) -> None:
     run = init(tmp_path, "", "")
     assert run.status == 2, run.output
-    assert "The password is empty." in run.output
+    assert "There is no password." in run.output
     assert not (tmp_path / "lab").exists()

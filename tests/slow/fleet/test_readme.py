@@ -39,7 +39,7 @@ BOOKWORM, TRIXIE = "3.11", "3.13"  # a release by its Python
 def blocks() -> list[Block]:
     """Return the code blocks of the README's way from an empty folder to a verified fleet."""
     lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
-    start = lines.index("## From an empty folder to a verified fleet")
+    start = lines.index("## Quick start")
     end = next(number for number, line in enumerate(lines) if number > start and line.startswith("## "))
     return [block for block in markdown_blocks(ROOT / "README.md") if start < block.line <= end]
 
