@@ -15,6 +15,7 @@ import fcntl
 import os
 import os.path
 import pwd
+import re
 import shlex
 import stat
 import struct
@@ -40,6 +41,8 @@ _IMMUTABLE = 0x00000010 | 0x00000020  # and append-only
 _FSTAB = "/etc/fstab"
 _LEAST_DEPTH = 2
 """/home/alice has it; /home and /srv are never one user's."""
+_SYSTEM = re.compile(r"(/private)?/(s?bin|boot|dev|etc|lib\w*|proc|run|sys|usr|var/(?!(home|lib)/)\w+)(/|$)")
+"""Folders of the system: many of its own accounts have one for a home, as daemon has /usr/sbin."""
 SECRET_VOLUME_LINK = "..data"  # noqa: S105 (the name of a link)
 """The link by which Kubernetes swaps the content of a volume that it fills from a Secret."""
 
@@ -173,7 +176,8 @@ def _may_be_given(path: str, home: str, uid: int) -> bool:
     names = {os.path.realpath(home), f"/{home.strip('/')}"}
     path = os.path.realpath(path)
     owner = _owner_of(path)
-    if any(name.count("/") < _LEAST_DEPTH for name in names) or not _is_below(path, os.path.realpath(home)):
+    shared = any(name.count("/") < _LEAST_DEPTH or _SYSTEM.match(name) for name in names)
+    if shared or not _is_below(path, os.path.realpath(home)):
         return False
     others = [account.pw_dir for account in pwd.getpwall() if account.pw_uid != uid]
     if owner == uid or any(_is_below(other, name) for other in others for name in names):

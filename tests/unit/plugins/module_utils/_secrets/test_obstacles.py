@@ -47,12 +47,22 @@ def test_what_is_the_users_alone_may_be_given_to_the_user(owner: int, below: str
 
 
 @pytest.mark.parametrize("culprit", ["/", "/home", "/usr", "/var/lib", "/tmp"])
-@pytest.mark.parametrize("home", ["/", "/home", "/var/lib", "/nonexistent", "/home/gina"])
+@pytest.mark.parametrize(
+    "home", ["/", "/home", "/var/lib", "/nonexistent", "/home/gina", "/usr/gina", "/var/mail/gina"]
+)
 def test_no_folder_that_others_use_is_given_away(culprit: str, home: str, monkeypatch: pytest.MonkeyPatch) -> None:
     service = pwd.struct_passwd(("svc", "x", 999, 999, "", "/var/lib/svc", "/bin/sh"))
     monkeypatch.setattr(pwd, "getpwall", lambda: [service])
     for directory in ("", culprit, f"{culprit}/cv"):
         assert "chown" not in obstacles.advice(culprit, home, GINA, directory, "")
+
+
+@pytest.mark.parametrize(
+    "home", ["/usr/sbin", "/usr/games", "/etc/opt", "/dev/shm", "/var/mail", "/var/log", "/run/lock"]
+)
+def test_a_folder_of_the_system_is_not_given_to_the_account_that_has_it_as_home(home: str) -> None:
+    assert "chown" not in obstacles.advice(home, home, GINA, "", "")
+    assert "chown" not in obstacles.advice(f"{home}/.cloudvolume", home, GINA, "", "")
 
 
 @needs_root
