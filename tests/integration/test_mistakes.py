@@ -401,7 +401,7 @@ MISTAKES: list[tuple[str, Spoil, tuple[str, ...], int, str]] = [
     (
         "unknown strategy",
         nothing,
-        ("rotate", *PASSWORD, "-e", "caveclient_rotate_strategy=overlapp"),
+        ("rotate", *PASSWORD, "-e", "caveclient_rotate_strategy=over"),
         2,
         "must be one of: cutover, overlap",
     ),
