@@ -60,6 +60,20 @@ def test_nobody_asks_when_both_switches_are_off(lab: Lab) -> None:
     assert "(the server was not asked)" in run.output
 
 
+def test_a_colleagues_token_is_refused_where_the_entry_names_the_person(lab: Lab) -> None:
+    (entry,) = lab.variables["caveclient_tokens"]
+    email = lab.persons["alice"].email
+    lab.variables["caveclient_tokens"] = [{**entry, "person": "bob@example.org"}]
+    refused = lab.play("provision", "--tags", "token")
+    assert not refused.ok
+    assert f"The token is of {email}, not of bob@example.org. Nothing was written." in " ".join(refused.output.split())
+    assert lab.saved("ws1") is None
+    lab.variables["caveclient_tokens"] = [{**entry, "person": email.upper()}]
+    assert lab.play("provision", "--tags", "token").ok
+    assert lab.saved("ws1") == lab.token
+    assert lab.play("verify").ok
+
+
 def plain(run: Run) -> str:
     """Return what a run printed, without the lines of asterisks."""
     return run.output.replace(" *", "").replace("*", "")

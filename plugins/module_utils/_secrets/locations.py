@@ -213,16 +213,8 @@ def cloud_volume_dir(home: str, user: str, environment: Mapping[str, str]) -> Cl
 
 def _settings(folder: str, names: Mapping[str, str], known: Mapping[str, str]) -> list[tuple[str | None, Doubt]]:
     """Return what each startup file that concerns the variable sets it to; None where that is not certain."""
-    paths = {path: language for name, language in names.items() for path in _paths(folder, name)}
-    files = [(path, language, True) for path, language in paths.items()]
     found = []
-    while files:
-        path, language, is_certain = files.pop(0)
-        text = _text_of(path)
-        if language == SHELL and folder != "/":
-            others = [(other, sure) for other, sure in sourced_in(text, known["HOME"]) if other not in paths]
-            paths.update((other, language) for other, _sure in others[:_MOST_SOURCED])
-            files[:0] = [(other, language, is_certain and sure) for other, sure in others[:_MOST_SOURCED]]
+    for path, language, is_certain, text in _startup_texts(folder, names, known["HOME"]):
         # /etc/environment is taken word for word.
         result = setting(text, language, {} if path == "/etc/environment" else known)
         if result is not None:
@@ -238,13 +230,27 @@ def tokens_in_environment(home: str) -> list[EnvToken]:
 
     To be called in a process of the user: what that may not read sets nothing for it.
     """
-    own = [path for name in _STARTUP_FILES for path in _paths(home, name)]
-    paths: dict[tuple[int, int], str] = {}
-    for path in [*own, *(path for name in _SYSTEM_FILES for path in _paths("/", name))]:
+    texts = [*_startup_texts(home, _STARTUP_FILES, home), *_startup_texts("/", _SYSTEM_FILES, home)]
+    by_place: dict[tuple[int, int], tuple[str, str]] = {}
+    for path, _language, _is_certain, text in texts:
         with contextlib.suppress(OSError):
             status = os.stat(path)
-            paths.setdefault((status.st_dev, status.st_ino), path)  # Debian's R has links to its files in /etc
-    return [found for path in paths.values() for found in env_tokens(path, _text_of(path))]
+            by_place.setdefault((status.st_dev, status.st_ino), (path, text))  # Debian's R has links to files in /etc
+    return [found for path, text in by_place.values() for found in env_tokens(path, text)]
+
+
+def _startup_texts(folder: str, names: Mapping[str, str], home: str) -> Iterator[tuple[str, str, bool, str]]:
+    """Yield startup files and what they source: the path, its language, whether it is certain to be read, its text."""
+    paths = {path: language for name, language in names.items() for path in _paths(folder, name)}
+    files = [(path, language, True) for path, language in paths.items()]
+    while files:
+        path, language, is_certain = files.pop(0)
+        text = _text_of(path)
+        yield path, language, is_certain, text
+        if language == SHELL and folder != "/":
+            others = [(other, sure) for other, sure in sourced_in(text, home) if other not in paths][:_MOST_SOURCED]
+            paths.update((other, language) for other, _sure in others)
+            files[:0] = [(other, language, is_certain and sure) for other, sure in others]
 
 
 def _paths(folder: str, name: str) -> list[str]:

@@ -115,6 +115,13 @@ def test_tokens_of_the_hosts_own_files_are_found_once(tmp_path: Path, monkeypatc
     assert len(tokens_in_environment(str(tmp_path))) == 3
 
 
+def test_a_token_in_a_file_that_a_startup_file_sources_is_found(tmp_path: Path) -> None:
+    (tmp_path / ".bashrc").write_text("[ -f ~/.tokens ] && . ~/.tokens\n")
+    (tmp_path / ".tokens").write_text(f"export CAVE_TOKEN={TOKEN}\n. ~/.bashrc\n")
+    (token,) = tokens_in_environment(str(tmp_path))
+    assert (token.path, token.line, token.token) == (f"{tmp_path}/.tokens", 1, TOKEN)
+
+
 def test_what_is_not_certain_is_told_and_what_is_certain_is_taken(tmp_path: Path) -> None:
     (tmp_path / ".bashrc").write_text("export CLOUD_VOLUME_DIR=/scratch/$SLURM_JOB_ID\n")
     assert found(tmp_path) == ("", "", [(".bashrc", "")])
