@@ -18,7 +18,7 @@ NAMES = (CHUNKEDGRAPH_SECRET, "FLYWIRE_TOKEN", "CAVE_TOKEN")
 """People's own programs know the others."""
 _SHORTEST = 16
 _ASSIGNMENT = re.compile(
-    rf"""^(?P<before>[^#\n]*?)\b(?P<name>{"|".join(NAMES)})[ \t]*(?:=|[ \t]|,)[ \t]*"""
+    rf"""^(?P<before>[^#\n]*?)\b(?P<name>{"|".join(NAMES)})[ \t]*(?:=|[ \t]|,|:(?![-=+?]))[ \t]*"""
     r"""(?:(?:DEFAULT|OVERRIDE)=)?(?P<quote>["']?)(?P<token>[A-Za-z0-9+/=_.-]+)(?P=quote)(?P<after>[^\n]*)$""",
     re.MULTILINE,
 )

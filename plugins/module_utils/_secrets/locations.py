@@ -35,6 +35,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup
 
 _STARTUP_FILES = {
     ".pam_environment": PLAIN,
+    ".ssh/environment": PLAIN,
     ".config/environment.d/*.conf": PLAIN,
     ".profile": SHELL,
     ".bash_profile": SHELL,
@@ -49,6 +50,7 @@ _STARTUP_FILES = {
     ".config/zsh/.z*": SHELL,
     ".xprofile": SHELL,
     ".xsessionrc": SHELL,
+    ".config/plasma-workspace/env/*.sh": SHELL,
     ".login": CSH,
     ".cshrc": CSH,
     ".tcshrc": CSH,

@@ -38,6 +38,7 @@ _REMEDIES = {
 }
 _GET_FLAGS = 0x80086601  # FS_IOC_GETFLAGS of Linux on 64 bits
 _IMMUTABLE = 0x00000010 | 0x00000020  # and append-only
+_IMMUTABLE_ON_MACOS = stat.UF_IMMUTABLE | stat.UF_APPEND | stat.SF_IMMUTABLE | stat.SF_APPEND
 _FSTAB = "/etc/fstab"
 _LEAST_DEPTH = 2
 """/home/alice has it; /home and /srv are never one user's."""
@@ -242,7 +243,10 @@ def _has_account(uid: int) -> bool:
 def is_immutable(path: str) -> bool:
     """Return whether a file or directory is marked so that not even root may replace or remove what is there."""
     with contextlib.suppress(OSError):
-        mode = os.lstat(path).st_mode  # to open a device is to do something to it
+        status = os.lstat(path)
+        if getattr(status, "st_flags", 0) & _IMMUTABLE_ON_MACOS:
+            return True
+        mode = status.st_mode  # to open a device is to do something to it
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
             return False
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import pwd
+import stat
+import types
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ import pytest
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import obstacles
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import Home
+from ansible_collections.connectomics.cave.plugins.module_utils._systems import MACOS, System
 
 GINA, ALICE, NOBODY_KNOWN = 70_001, 70_002, 70_003
 needs_root = pytest.mark.root
@@ -173,3 +176,16 @@ def test_a_volume_of_kubernetes_is_named_as_that(tmp_path: Path, monkeypatch: py
     error = obstacles.not_permitted(str(tmp_path), "write")
     assert "mounted read-only, a volume that Kubernetes fills from a Secret. Change the Secret" in error.message
     assert "denied" not in error.details
+
+
+def test_a_file_that_is_locked_on_a_mac_is_named_with_the_command_of_macos(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked = types.SimpleNamespace(st_flags=stat.UF_IMMUTABLE, st_mode=stat.S_IFREG)
+    monkeypatch.setattr(os, "lstat", lambda path: locked)
+    assert obstacles.is_immutable("/Users/ann/file")
+    locked.st_flags = 0
+    assert not obstacles.is_immutable("/Users/ann/file")
+    monkeypatch.setattr(obstacles, "this_system", lambda: System(MACOS))
+    error = obstacles.immutable("/Users/ann/a file", "write it")
+    assert "Allow changes (sudo chflags nouchg,noschg '/Users/ann/a file')" in error.message
