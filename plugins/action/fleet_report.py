@@ -44,6 +44,7 @@ ARGUMENTS = {
     "title": {"type": "str"},
     "hosts": {"type": "list", "elements": "str"},
     "results": {"type": "list", "elements": "str", "default": ["__caveclient_result"]},
+    "refused": {"type": "str"},
     "found": {"type": "dict", "default": {}},
     "merge": {"type": "list", "elements": "path"},
     "notes": {"type": "list", "elements": "str", "default": []},
@@ -153,6 +154,8 @@ class ActionModule(CaveAction):
         results, names = {}, set(variables)
         tokens = set(self._own_tokens(variables))
         hosts = options["hosts"] or run.get("hosts", variables["ansible_play_hosts_all"])
+        refused = options["refused"]
+        hosts = [] if refused else hosts  # none of them was touched
         for host in dict.fromkeys([*hosts, *options["found"]]):
             own = hostvars.raw_get(host) if host in hostvars else {}
             names.update(own)
@@ -170,10 +173,12 @@ class ActionModule(CaveAction):
                 *_expiring(results),
                 *options["notes"],
                 *unknown_variables(names),
-                *_left_alone(results, run, variables),
+                *([] if refused else _left_alone(results, run, variables)),
             ],
-            unfinished=options["unfinished"],
+            unfinished=[f"Refused, and nothing was done. {refused}"] if refused else options["unfinished"],
         )
+        if refused:
+            return report
         if options["dest"]:
             with contextlib.suppress(CaveError):  # there is none, or it is no report
                 note_since(report, _load(Path(options["dest"]), clean))

@@ -7,26 +7,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from ansible.template import Templar
+from ansible.errors import AnsibleActionFail
 from ansible.utils.display import Display
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._masking import masked, secrets_among
 from ansible_collections.connectomics.cave.plugins.plugin_utils._action import CaveAction
-from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import vault_secrets
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import decide as _decide
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import hosts as _hosts
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import steps as _steps
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.ansible_run import AnsibleRun
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.holders import taken_off
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.inventory import (
+    Held,
     Host,
-    Lazily,
     VaultFiles,
     inventory_of,
-    read_host,
 )
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.model import (
     REVOKE,
@@ -38,7 +37,6 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.model 
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.revoke import revoke_taken_off
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.sealed import (
     NotSealedError,
-    replaced_in_this_run,
     seal,
     seal_state,
     unseal_state,
@@ -51,7 +49,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "step": {
         "type": "str",
         "required": True,
-        "choices": ["prove", "begin", "canary", "roll_out", "wait", "finish", "revoke"],
+        "choices": ["prove", "begin", "canary", "roll_out", "wait", "finish", "choose", "revoke"],
     },
     "state": {"type": "str", "no_log": True},
     "results": {"type": "dict", "default": {}},
@@ -62,6 +60,8 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "canary": {"type": "list", "elements": "str", "default": []},
     "give_up": {"type": "list", "elements": "str", "default": []},
     "anyway": {"type": "bool", "default": False},
+    "everywhere": {"type": "bool", "default": False},
+    "with_revocation": {"type": "bool", "default": False},
     "force": {"type": "bool", "default": False},
     "old": {"type": "list", "elements": "str", "default": []},
     "vault_file": {"type": "list", "elements": "path", "default": []},
@@ -76,6 +76,10 @@ ARGUMENT_SPEC: dict[str, Any] = {
 }
 
 
+BEFORE_ANYTHING = ("prove", "begin", "choose")
+"""Steps that can refuse what was asked for. No host is to blame for that: the play goes on to the report."""
+
+
 class ActionModule(CaveAction):
     """Does one step, once for the whole play."""
 
@@ -85,19 +89,41 @@ class ActionModule(CaveAction):
     _requires_connection = False
     _supports_check_mode = True
 
+    _misplaced = ""
+
+    def complaint(self, task_vars: Mapping[str, Any]) -> str:
+        """Return what is wrong with the place of a value, unless that is a refusal like others."""
+        found = super().complaint(task_vars)
+        self._misplaced = found if self._task.args.get("step") in BEFORE_ANYTHING else ""
+        return "" if self._misplaced else found
+
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the task's result."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        _validation, options = self.validate_argument_spec(ARGUMENT_SPEC)
-        step = _Step(options, task_vars or {}, self._loader, bool(self._task.check_mode))
         try:
+            options = self._options()
+            step = _Step(options, task_vars or {}, self._loader, bool(self._task.check_mode))
             found = getattr(step, options["step"])()
         except NotSealedError:
             return {**result, "failed": True, "msg": "The state is not one that a step of this run returned."}
         except CaveError as error:
-            return {**result, "failed": True, "msg": error.message, **error.details}
+            if self._task.args.get("step") not in BEFORE_ANYTHING:
+                return {**result, "failed": True, "msg": error.message, **error.details}
+            found = {"refused": error.message, "ansible_facts": {"cave_rotation": {"refused": error.message}}}
         # At -v, Ansible would print some hundred kilobytes of it.
         return {**result, "changed": False, "_ansible_verbose_override": True, **found}
+
+    def _options(self) -> dict[str, Any]:
+        """Return the task's arguments. Raises CaveError for those of a step that can refuse them."""
+        if self._misplaced:
+            raise CaveError(self._misplaced)
+        try:
+            options: dict[str, Any] = self.validate_argument_spec(ARGUMENT_SPEC)[1]
+        except AnsibleActionFail as error:
+            if self._task.args.get("step") not in BEFORE_ANYTHING:
+                raise
+            raise CaveError(str(masked(str(error), secrets_among(self._task.args, ARGUMENT_SPEC)))) from None
+        return options
 
 
 class _Step:
@@ -105,56 +131,18 @@ class _Step:
 
     def __init__(self, options: dict[str, Any], variables: Mapping[str, Any], loader: Any, check: bool) -> None:
         self.options = options
-        self.variables = variables
-        self.loader = loader
+        self.run = AnsibleRun(variables, loader)
         self.check = check
-        self.hostvars = variables["hostvars"]
-        if options["step"] not in ("prove", "revoke"):
+        if options["step"] not in ("prove", "choose"):
             self.state: State = unseal_state(str(options["state"]))
 
     def registered(self, what: str, hosts: Iterable[str]) -> dict[str, Mapping[str, Any]]:
-        """Return what hosts' tasks registered under the name given for it. Not templated: a result is data."""
-        name = self.options["results"].get(what)
-        found = {host: self.hostvars.raw_get(host).get(name) for host in hosts if name and host in self.hostvars}
-        return {host: result for host, result in found.items() if isinstance(result, Mapping) and result}
-
-    def _entries(self, host: str) -> list[Any]:
-        """Return the entries of a host, each of whose values is filled in by itself. Raises AnsibleError."""
-        raw = self.hostvars.raw_get(host)
-        templar = Templar(loader=self.loader, variables={**raw, "hostvars": self.hostvars})
-        entries = raw["caveclient_tokens"]
-        if not isinstance(entries, (list, tuple)):
-            return cast("list[Any]", templar.template(entries))
-        return [Lazily(entry, templar.template) if isinstance(entry, Mapping) else entry for entry in entries]
+        """Return what hosts' tasks registered under the name given for it."""
+        return self.run.registered(self.options["results"].get(what), hosts)
 
     def vault(self) -> VaultFiles:
         """Return the files with variables beside the inventory and the playbook."""
-        folders: dict[str, None] = {}
-        sources: dict[str, None] = {}
-        for name in self.state.hosts:
-            raw = self.hostvars.raw_get(name)
-            folders.update({raw["inventory_dir"]: None} if raw.get("inventory_dir") else {})
-            sources.update({raw["inventory_file"]: None} if raw.get("inventory_file") else {})
-        for source in map(Path, map(str, self.variables.get("ansible_inventory_sources") or ())):
-            folders[str(source if source.is_dir() else source.parent)] = None
-        folders[self.loader.get_basedir()] = None
-        return VaultFiles(
-            folders,
-            sources,
-            self.options["vault_file"],
-            vault_secrets(self.loader),
-            self.options["vault_id"] or None,
-            [*self.state.hosts, *self.variables["groups"]],
-        )
-
-    def _read_hosts(self) -> dict[str, Host]:
-        """Return what the variables of all hosts that Ansible knows say."""
-        names = [*self.variables["groups"]["all"], *self.variables["ansible_play_hosts_all"]]
-        replaced = replaced_in_this_run()
-        return {
-            name: _renewed(read_host(name, self.hostvars[name], partial(self._entries, name)), replaced)
-            for name in dict.fromkeys(names)
-        }
+        return self.run.vault(self.state.hosts, self.options["vault_file"], self.options["vault_id"] or None)
 
     def _settings(self) -> Settings:
         options = self.options
@@ -166,11 +154,10 @@ class _Step:
 
     def prove(self) -> dict[str, Any]:
         """Gather who holds what, and ask the servers about the tokens."""
-        run = list(self.variables["ansible_play_hosts_all"])
-        hosts = self._read_hosts()
+        hosts = self.run.read_hosts()
         options = self.options
         request = Request(
-            hosts=tuple(run),
+            hosts=tuple(self.run.hosts),
             strategy=options["strategy"],
             name=options["name"],
             users=frozenset(options["users"]),
@@ -182,42 +169,36 @@ class _Step:
             own_store=options["store_tasks"] is not None,
             other_person=options["other_person"],
         )
-        store_tasks = _store_tasks(options["store_tasks"], self.loader, self.variables)
+        store_tasks = self.run.store_tasks(options["store_tasks"])
         self.state = State(hosts, request, self._settings())
         inventory = inventory_of(hosts.values())
         _decide.refuse_impossible(inventory, request)
         if options["vault_file"] and request.strategy == "overlap":
             for path in options["vault_file"]:
                 if not Path(path).is_file():
-                    raise CaveError(f"caveclient_rotate_vault_file names {path}, which is no file. Nothing was done.")
+                    raise CaveError(f"caveclient_rotate_vault_file names {path}, which is no file. Correct the path.")
         _steps.ask_servers(self.state)
-        rotations = _decide.decide(inventory, {}, self.state.accounts, request)
-        meant = [item for item in rotations if item.action != "leave"]
-        if not meant and not any(host.problems for host in hosts.values()):
-            whom = f"for {', '.join(sorted(request.users))} " if request.users else ""
-            raise CaveError(f"No host has a token {whom}in caveclient_tokens, so there is nothing to rotate.")
+        meant = [item for item in _decide.decide(self.state.known(inventory)) if item.action != "leave"]
+        if not meant:
+            raise CaveError(_nothing_to_rotate(self.state))
         dead = [item for item in meant if not self.state.accounts[item.source].accepted]
-        work = {
-            name: self._inspection(host, [item for item in meant if item not in dead]) for name, host in hosts.items()
-        }
+        alive = [item for item in meant if item not in dead]
+        work = {name: self._inspection(host, alive) for name, host in hosts.items()}
         return {
             "state": seal_state(self.state),
             "hosts": {name: what for name, what in work.items() if what},
             "store_tasks": store_tasks,
+            "ansible_facts": {"cave_rotation": {}},
         }
 
     def _inspection(self, host: Host, rotations: list[Rotation]) -> dict[str, Any] | None:
         """Return what saved_token_info is to look at on a host; None when there is no need to look at it."""
-        overlap = self.state.request.strategy == "overlap" or self.state.request.old
+        overlap, run = self.state.request.strategy == "overlap" or self.state.request.old, self.state.request.hosts
         entries = {entry for item in rotations for entry in item.entries}
         mine = [item for item in host.held if item.entry in entries]
-        if not mine and not (overlap and rotations and host.name in self.state.request.hosts):
+        if not mine and not (overlap and rotations and (host.held or host.problems or host.name in run)):
             return None
-        expected = [
-            {key: value for key, value in item.own.items() if key in ("user", "server", "datastacks", "key")}
-            for item in mine
-        ]
-        found = {"expected": expected, "server": host.server, "datastacks": list(host.datastacks), **host.settings}
+        found = _look(host, mine)
         # Before a token dies, every account of a host is looked at: it may lie with somebody else.
         return found if overlap else {**found, "users": list(dict.fromkeys(item.entry.user for item in mine))}
 
@@ -237,7 +218,7 @@ class _Step:
             "state": seal_state(state),
             "rotations": [_shown(state, rotation) for rotation in state.rotations],
             "unstored": [_shown(state, item) for item in state.rotations if item.tokens in state.unstored],
-            "ansible_facts": {"cave_rotation": {"canaries": order}},
+            "ansible_facts": {"cave_rotation": {"canaries": order, "hosts": list(state.request.hosts)}},
         }
 
     # The hosts
@@ -255,9 +236,8 @@ class _Step:
     def canary(self) -> dict[str, Any]:
         """Return what the hosts of this batch get, of the tokens that no canary has yet."""
         _steps.note_stored(self.state, self.options["stored"], self._read_back)
-        hosts = self.variables["ansible_play_hosts_all"]
-        todo = self._todo(hosts, self._canaries(), first=True)
-        batch = self.variables["ansible_play_batch"]
+        todo = self._todo(self.run.hosts, self._canaries(), first=True)
+        batch = self.run.variables["ansible_play_batch"]
         return {"hosts": {host: what for host, what in todo.items() if host in batch}, "proven": not todo}
 
     def roll_out(self) -> dict[str, Any]:
@@ -269,7 +249,7 @@ class _Step:
     def _read_back(self, rotation: Rotation) -> set[str]:
         """Return which tokens the variables give now to the entries of a rotation, on the first host that has it."""
         name = rotation.hosts[0]
-        host = read_host(name, self.hostvars[name], partial(self._entries, name))
+        host = self.run.read_host(name)
         mine = {entry.number for entry in rotation.entries if entry.host == name}
         unreadable = {message for user, message in host.problems if user is None or user in rotation.users}
         return unreadable | {item.entry.token for item in host.held if item.entry.number in mine}
@@ -312,15 +292,33 @@ class _Step:
             host for host in state.hosts
             if host not in state.request.hosts and any(host in rotation.hosts for rotation in ends)
         ]  # fmt: skip
-        if again:
-            unknown = inventory_of(state.hosts.values()).unknown
-            outside += [host for host in unknown if host not in (*state.request.hosts, *outside)]
-        observers = list(state.request.hosts)[: len(outside)]
+        if again and state.marks:  # one may be revoked, and lie where no variable says so
+            outside += [host for host in _fleet(state) if host not in (*state.request.hosts, *outside)]
+        return {"state": seal_state(state), **self._looks(again, outside)}
+
+    def _looks(self, again: Iterable[str], outside: list[str]) -> dict[str, Any]:
+        """Return for the next plays which hosts look at themselves again, and which of them look at those outside."""
+        run = list(self.state.request.hosts)
+        observers = run[: len(outside)]
         return {
-            "state": seal_state(state),
             "outside": {host: outside[number :: len(observers)] for number, host in enumerate(observers)},
-            "ansible_facts": {"cave_rotation": {"again": list(again), "observers": observers}},
+            "ansible_facts": {"cave_rotation": {"hosts": run, "again": list(again), "observers": observers}},
         }
+
+    def _looked_again(self) -> dict[str, Seen | str]:
+        """Return what was found on the hosts of the run when they were looked at again."""
+        again = self.registered("again", self.state.request.hosts)
+        return {host: _hosts.seen_of(result) for host, result in again.items()}
+
+    def _found_outside(self) -> dict[str, Seen | str]:
+        """Return what was found on hosts that are not in the run."""
+        found = {}
+        for result in self.registered("elsewhere", self.state.request.hosts).values():
+            for item in result.get("results") or [result]:
+                name = item.get("caveclient_other") if isinstance(item, Mapping) else None
+                if isinstance(name, str):
+                    found[name] = _hosts.seen_of(item)
+        return found
 
     # The end
 
@@ -331,16 +329,10 @@ class _Step:
         results = self._canaries()
         registered = self.registered("saved", run)
         saved = self._saved()
-        again = self.registered("again", run)
         if any(rotation.old for rotation in state.rotations):
-            before = state.seen
-            state.seen = {host: _hosts.seen_of(result) for host, result in again.items()}
-            state.seen.update({host: what for host, what in before.items() if isinstance(what, str)})
-        for result in self.registered("elsewhere", run).values():
-            for item in result.get("results") or [result]:
-                name = item.get("caveclient_other") if isinstance(item, Mapping) else None
-                if isinstance(name, str):
-                    state.seen[name] = _hosts.seen_of(item)
+            unseen = {host: what for host, what in state.seen.items() if isinstance(what, str)}
+            state.seen = {**self._looked_again(), **unseen}
+        state.seen.update(self._found_outside())
         _hosts.note_replaced(state, saved)
         revoked = _steps.finish(state, inventory_of(state.hosts.values(), state.refused), self.vault(), saved)
         told, unfinished = _steps.notes(state)
@@ -358,43 +350,70 @@ class _Step:
             "ansible_facts": {"cave_rotation": {"notes": told, "unfinished": unfinished, "found": found}},
         }
 
+    # Decommission
+
+    def choose(self) -> dict[str, Any]:
+        """Return which hosts to look at before tokens are revoked; refuse to take everything off by mistake."""
+        options = self.options
+        if not options["users"] and not options["everywhere"]:
+            raise CaveError(
+                "This would take everybody's tokens off all hosts. Name the users "
+                "(-e caveclient_decommission_users=mallory) or the hosts (--limit ws7); or confirm that all should go: "
+                "-e caveclient_decommission_everywhere=true"
+            )
+        run = self.run.hosts
+        if not options["with_revocation"]:
+            return {"state": "", "hosts": {}, "outside": {}, "ansible_facts": {"cave_rotation": {}}}
+        request = Request(tuple(run), users=frozenset(options["users"]), own_store=True)
+        self.state = state = State(self.run.read_hosts(), request, self._settings())
+        _steps.ask_servers(state)
+        known = state.known(inventory_of(state.hosts.values()))
+        going = taken_off(known)
+        kin = {entry for rotation in going for entry in rotation.kin}
+        work = {
+            name: _look(host, [item for item in host.held if item.entry in kin]) for name, host in state.hosts.items()
+        }
+        outside = [host for host in _fleet(state) if host not in run]
+        return {"state": seal_state(state), "hosts": work, **self._looks(run, outside)}
+
     def revoke(self) -> dict[str, Any]:
         """Revoke the tokens that were taken off the hosts of the run."""
-        request = Request(tuple(self.variables["ansible_play_hosts_all"]))
-        state = State(self._read_hosts(), request, self._settings())
-        removed = {host: _hosts.merged([result]) for host, result in self.registered("removed", request.hosts).items()}
-        done = revoke_taken_off(state, frozenset(self.options["users"]), removed, self.options["force"])
+        state = self.state
+        state.seen = {**self._looked_again(), **self._found_outside()}
+        results = self.registered("removed", state.request.hosts)
+        removed = {host: _hosts.merged([result]) for host, result in results.items()}
+        done = revoke_taken_off(state, removed, self.options["force"])
         facts = {"notes": done.notes, "unfinished": done.unfinished, "revoked": done.tokens}
         return {"changed": bool(done.tokens), "ansible_facts": {"cave_rotation": facts}}
 
 
-def _renewed(host: Host, replaced: Mapping[str, str]) -> Host:
-    """Return a host's entries with the tokens that this run has replaced already."""
-    if not replaced:
-        return host
-    held = []
-    for item in host.held:
-        token = item.token
-        while token in replaced:
-            token = replaced[token]
-        held.append(item._replace(token=token, entry=item.entry._replace(token=fingerprint(token))))
-    return host._replace(held=tuple(held))
+def _fleet(state: State) -> list[str]:
+    """Return the hosts that have something to do with CAVE: those with an entry, or with one that cannot be read."""
+    return [name for name, host in state.hosts.items() if host.held or host.problems]
 
 
-def _store_tasks(path: str | None, loader: Any, variables: Mapping[str, Any]) -> str:
-    """Return where the file with the user's own tasks is: by the inventory or the playbook, or in this folder."""
-    if path is None:
-        return ""
-    folders = [variables.get("inventory_dir"), variables.get("playbook_dir"), loader.get_basedir(), Path.cwd()]
-    found = [Path(str(folder)) / path for folder in folders if folder]
-    real = next((item for item in found if item.is_file()), None)
-    if real is None:
-        where = ", ".join(dict.fromkeys(str(item.parent) for item in found))
-        raise CaveError(
-            f"caveclient_rotate_store_tasks names {path}, which is no file in {where}. Correct the path. "
-            "Nothing was done."
-        )
-    return str(real.resolve())
+def _look(host: Host, items: Iterable[Held]) -> dict[str, Any]:
+    """Return what saved_token_info is to look at on a host: all accounts, and those of some entries in any case."""
+    expected = [
+        {key: value for key, value in item.own.items() if key in ("user", "server", "datastacks", "key")}
+        for item in items
+    ]
+    return {"expected": expected, "server": host.server, "datastacks": list(host.datastacks), **host.settings}
+
+
+def _nothing_to_rotate(state: State) -> str:
+    """Return why no token of this run is one to rotate, and what to do."""
+    users = state.request.users
+    whom = f" for {', '.join(sorted(users))}" if users else ""
+    troubles: dict[str, list[str]] = {}
+    for host in state.request.hosts:
+        for user, message in state.hosts[host].problems:
+            if user is None or not users or user in users:
+                troubles.setdefault(message, []).append(host)
+    if not troubles:
+        return f"No host of this run has a token{whom} in caveclient_tokens, so there is nothing to rotate."
+    said = " ".join(f"{', '.join(dict.fromkeys(hosts))}: {message}" for message, hosts in troubles.items())
+    return f"No host of this run has a token{whom} that can be read. {said}"
 
 
 def _shown(state: State, rotation: Rotation) -> dict[str, Any]:

@@ -48,6 +48,9 @@ options:
     elements: str
     default:
       - __caveclient_result
+  refused:
+    description: Why nothing was done, when what was asked for was refused. No host is reported on then.
+    type: str
   found:
     description:
       - Results of hosts in the place of what their tasks registered, as a list for each host.

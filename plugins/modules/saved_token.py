@@ -147,7 +147,6 @@ options:
     description:
       - The group of the secrets files, for a lab that shares one account on purpose. Use it with a O(mode) of V(0640).
       - The users must be members. With a mode for a group, the directory of the files is the group's too, mode 0750.
-      - An access control list of the files or the directory (C(setfacl)) is taken off then, as it would let others in.
     type: str
   on_malformed:
     description:

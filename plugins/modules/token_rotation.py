@@ -33,7 +33,7 @@ options:
   step:
     description:
       - V(prove) reads C(caveclient_tokens) and the settings of every host that Ansible knows, and asks the auth servers
-        about the tokens. It refuses what cannot be done. No host is contacted.
+        about the tokens. No host is contacted.
       - V(begin) decides for each token what to do, makes the new one where that is it, stores it, and reads it back.
       - V(canary) returns what the hosts of a batch get, of the tokens that no canary host has yet.
       - V(roll_out) returns what every host gets.
@@ -41,13 +41,16 @@ options:
       - V(finish) revokes each old token that no host can need any more, proves that the auth server refuses it, and
         says
         how it ended.
-      - V(revoke) is a step of C(connectomics.cave.decommission). It revokes the tokens that were taken off the hosts of
-        the run, each once, unless others hold them.
+      - V(choose) and V(revoke) are the steps of C(connectomics.cave.decommission). V(choose) returns the hosts to look
+        at when tokens have been taken off those of the run. V(revoke) revokes these tokens, each once, unless somebody
+        may still need them.
+      - V(prove), V(begin) and V(choose) do not fail when what is asked for cannot be done. They return RV(refused), and
+        nothing was done.
     type: str
     required: true
-    choices: [prove, begin, canary, roll_out, wait, finish, revoke]
+    choices: [prove, begin, canary, roll_out, wait, finish, choose, revoke]
   state:
-    description: What the step before returned as RV(state). Not for O(step=prove) and O(step=revoke).
+    description: What the step before returned as RV(state). Not for O(step=prove) and O(step=choose).
     type: str
   results:
     description:
@@ -100,8 +103,16 @@ options:
     description: Make a token although hosts that cannot be reached, or are not in the run, may be locked out by it.
     type: bool
     default: false
+  everywhere:
+    description: With O(step=choose), accept that no user is named.
+    type: bool
+    default: false
+  with_revocation:
+    description: With O(step=choose), whether the tokens are going to be revoked.
+    type: bool
+    default: false
   force:
-    description: With O(step=revoke), revoke a token although other hosts or accounts hold it.
+    description: With O(step=revoke), revoke a token although somebody may still need it.
     type: bool
     default: false
   old:
@@ -185,9 +196,13 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+refused:
+  description: Why nothing can be done of what was asked for, and what to do.
+  returned: when it is refused, with O(step=prove), O(step=begin) and O(step=choose)
+  type: str
 state:
   description: What the next step has to know, sealed.
-  returned: always, but for the steps V(canary) and V(finish)
+  returned: unless it is refused, with O(step=prove), O(step=begin), O(step=roll_out), O(step=wait) and O(step=choose)
   type: str
 hosts:
   description:
@@ -250,14 +265,14 @@ proven:
   type: bool
 outside:
   description: For hosts of the run, the hosts outside of it that they are to look at.
-  returned: with O(step=wait)
+  returned: with O(step=wait) and O(step=choose)
   type: dict
 ansible_facts:
   description:
-    - C(cave_rotation), for the next plays. It has C(canaries) after O(step=begin), C(again) and C(observers) (hosts of
-      the
-      next two plays) after O(step=wait), and C(notes), C(unfinished) and C(found) after O(step=finish), as
-      M(connectomics.cave.fleet_report) takes them.
-  returned: with O(step=begin), O(step=wait) and O(step=finish)
+    - C(cave_rotation), for the next plays. It has C(refused) when the request is refused, C(hosts) (those of the run)
+      and C(canaries) after O(step=begin), C(hosts), C(again) and C(observers) (hosts of the next plays) after
+      O(step=wait) and O(step=choose), and C(notes), C(unfinished) and C(found) after O(step=finish) and O(step=revoke),
+      as M(connectomics.cave.fleet_report) takes them.
+  returned: with all steps but O(step=canary) and O(step=roll_out)
   type: dict
 """

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from homes import DEFAULT_FILE, LEGACY_FILE, OTHER_TOKEN, fill, picture
-from lab import USER, Lab, squeezed
+from lab import USER, Lab, recap, squeezed
 
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
 from cave_server import CaveServer
@@ -73,7 +74,8 @@ def test_check_mode_takes_nothing_off_and_says_what_it_would(lab: Lab) -> None:
 def test_everybody_everywhere_has_to_be_asked_for(lab: Lab) -> None:
     done = lab.play("decommission")
     assert done.status == 2
-    assert "This would take everybody's tokens off all hosts" in squeezed(done)
+    assert "Refused, and nothing was done. This would take everybody's tokens off all hosts" in squeezed(done)
+    assert [host for host, counts in recap(done.output).items() if counts["failed"]] == ["localhost"]
     assert lab.holding(lab.token)
     one = lab.play("decommission", "--limit", "ws1")
     assert one.ok, one.output
@@ -123,7 +125,8 @@ def test_a_value_that_ends_in_a_newline_is_the_same_token(lab: Lab) -> None:
 def test_a_token_that_others_hold_is_not_revoked_unless_it_is_forced(lab: Lab) -> None:
     done = lab.play("decommission", "--limit", "ws1", users=USER, revoke=True)
     assert done.status == 2
-    assert f"since others hold it too: ws2 ({USER}: not taken off)" in squeezed(done)
+    assert f"as it may still be needed: ws2 ({USER}: {lab.secrets('ws2')}/" in squeezed(done)
+    assert f"ws2 (its variables name {fingerprint(lab.token)} for {USER})" in squeezed(done)
     assert lab.tokens() == [lab.token]
     assert {path.split("/")[0] for path in lab.holding(lab.token)} == {"ws2"}
     forced = lab.play("decommission", "--limit", "ws1", users=USER, revoke=True, force=True)
@@ -136,7 +139,42 @@ def test_another_account_that_has_the_token_keeps_it_alive(lab: Lab) -> None:
     lab.variables["caveclient_tokens"] = [*entries, {**entries[0], "user": "guest", "state": "present"}]
     done = lab.play("decommission", users=USER, revoke=True)
     assert done.status == 2
-    assert "ws1 (guest: not taken off)" in squeezed(done)
+    assert f"ws1 (its variables name {fingerprint(lab.token)} for guest)" in squeezed(done)
+    assert lab.tokens() == [lab.token]
+
+
+def test_a_host_that_may_have_the_token_though_its_variables_name_a_newer_one_keeps_it_alive(lab: Lab) -> None:
+    newer = lab.cave.make_token("alice", "newer")
+    lab.write_vault({"vault_cave_token_alice": lab.token, "vault_newer": newer})
+    lab.hosts["ws2"]["caveclient_tokens"] = [{"user": USER, "token": "{{ vault_newer }}"}]
+    lab.switch_off("ws2")
+    arguments: dict[str, Any] = {"users": USER, "revoke": True}
+    kept = lab.play("decommission", "--limit", "ws1", **arguments)
+    assert kept.status == 2
+    assert f"{fingerprint(lab.token)} ({USER}) is not revoked, as it may still be needed: ws2 (" in squeezed(kept)
+    lab.switch_on("ws2")
+    seen = lab.play("decommission", "--limit", "ws1", **arguments)
+    assert seen.status == 2
+    assert f"ws2 ({USER}: {lab.secrets('ws2')}/" in squeezed(seen)
+    assert lab.token in lab.tokens()
+    (lab.secrets("ws2") / "minnie.microns-daf.com-cave-secret.json").unlink()
+    lab.save(newer, "ws2")
+    done = lab.play("decommission", "--limit", "ws1", **arguments)
+    assert done.ok, done.output
+    assert lab.tokens() == [newer]
+
+
+def test_a_copy_on_a_host_whose_variables_do_not_name_the_person_keeps_the_token_alive(lab: Lab) -> None:
+    stranger = lab.cave.add_person("bob", ["minnie65_public"]).token
+    lab.write_vault({"vault_cave_token_alice": lab.token, "vault_bob": stranger})
+    lab.hosts["ws2"]["caveclient_tokens"] = [{"user": "bob", "token": "{{ vault_bob }}"}]
+    copy = lab.secrets("ws2") / "mine.json"
+    copy.write_text(json.dumps({"token": lab.token}))
+    for name in (DEFAULT_FILE, lab.server_file):
+        (lab.secrets("ws2") / name).unlink()
+    done = lab.play("decommission", "--limit", "ws1", users=USER, revoke=True)
+    assert done.status == 2
+    assert f"ws2 ({USER}: {copy} has {fingerprint(lab.token)} as token)" in squeezed(done)
     assert lab.tokens() == [lab.token]
 
 

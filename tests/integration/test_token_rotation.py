@@ -339,9 +339,11 @@ def test_a_canary_that_fails_once_and_is_saved_then_is_done(cave: CaveServer, tm
     lab = make_lab(tmp_path, cave, ws1="alice", ws2="alice")
     old = lab.persons["alice"].token
     lab.variables.update(caveclient_retries=0)
-    # Before the canary, the controller asks three times about the old token, and each host once.
-    cave.set_fault("/auth/api/v1/user/cache", "status", status=500, skip=5, times=1)
-    run = lab.rotate(strategy="overlap")
+    new = cave.make_token("alice")
+    lab.store(alice=new)
+    # The controller asks about the new token once, then the first host does.
+    cave.set_fault("/auth/api/v1/user/cache", "status", status=500, fingerprint=fingerprint(new), skip=1, times=1)
+    run = lab.rotate(old=fingerprint(old))
     assert recap(run.output)["ws1"]["rescued"] == 1, run.output
     assert run.ok, run.output
     assert lab.tokens() == [lab.stored()] != [old]
@@ -369,28 +371,59 @@ def test_a_server_that_fails_while_uses_are_looked_for_leaves_a_report_and_the_o
 # -- refused before a token is made ------------------------------------------------------------------------------------
 
 
+REFUSED = [
+    ({"canary": ["wsl"]}, "caveclient_rotate_canary names wsl, which is no host of this run. Did you mean ws1?"),
+    ({"users": [USER, "alcie"]}, "caveclient_rotate_users names alcie"),
+    ({"users": ["absent"]}, "No host of this run has a token for absent in caveclient_tokens"),
+    ({"store_tasks": "store.yml"}, "caveclient_rotate_store_tasks names store.yml, which is no file"),
+    ({"vault_file": "vault.yml"}, "caveclient_rotate_vault_file names"),
+    ({"vault_file": "closed.yml"}, "closed.yml"),
+    ({"vault_file": "other.yml"}, "Name that file as well in caveclient_rotate_vault_file."),
+    ({"strategy": "auto"}, "value of strategy must be one of: cutover, overlap"),
+    ({"old": "0a1b2c3d"}, "Ask for one after the other"),
+    ({"canary": ["TOKEN"]}, "canary"),
+]
+
+
 @pytest.mark.parametrize(
-    ("variables", "message"),
-    [
-        ({"canary": ["ws9"]}, "caveclient_rotate_canary names ws9"),
-        ({"give_up": ["hpc9"]}, "caveclient_rotate_give_up names hpc9"),
-        ({"users": [USER, "alcie"]}, "caveclient_rotate_users names alcie"),
-        ({"name": "x" * 101}, "has 101 characters; it may have 100"),
-        ({"store_tasks": "store.yml"}, "caveclient_rotate_store_tasks names store.yml, which is no file"),
-        ({"vault_file": "vault.yml"}, "caveclient_rotate_vault_file names"),
-        ({"strategy": "auto"}, "value of strategy must be one of: cutover, overlap"),
-    ],
+    ("variables", "message"), REFUSED, ids=lambda value: "-".join(value) if isinstance(value, dict) else ""
 )
-def test_what_is_wrong_with_the_request_is_refused_before_a_token_is_made(
+def test_what_is_wrong_with_the_request_is_refused_and_no_host_is_to_blame(
     cave: CaveServer, tmp_path: Path, variables: dict[str, Any], message: str
 ) -> None:
     lab = make_lab(tmp_path, cave, ws1="alice")
     old = lab.persons["alice"].token
+    lab.variables["caveclient_tokens"].append({"user": "absent", "token": old, "state": "absent"})
+    (lab.folder / "other.yml").write_text("{}\n")
+    (lab.folder / "closed.yml").write_text("$ANSIBLE_VAULT;1.1;AES256\n3030\n")
+    variables = {name: [old] if value == ["TOKEN"] else value for name, value in variables.items()}
     run = lab.rotate(**{"strategy": "overlap", **variables})
     assert run.status == 2
+    assert "FAILED Refused, and nothing was done." in said(run)
     assert message in said(run)
+    assert blamed(run) == ["localhost"]
     assert lab.tokens() == [old]
     assert lab.saved("ws1") == old
+
+
+def test_a_vault_that_does_not_open_and_a_pattern_without_hosts_are_refused_once_and_no_host_is_to_blame(
+    cave: CaveServer, tmp_path: Path
+) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice", ws2="alice")
+    (lab.folder / "password").write_text("wrong horse")
+    run = lab.rotate()
+    assert run.status == 2
+    assert "Refused, and nothing was done. No host of this run has a token that can be read. ws1, ws2: " in said(run)
+    assert blamed(run) == ["localhost"]
+    nobody = lab.rotate(caveclient_hosts="ws9")
+    assert nobody.status == 2
+    assert "caveclient_hosts=ws9 matches no host" in said(nobody)
+    assert blamed(nobody) == ["localhost"]
+
+
+def blamed(run: Run) -> list[str]:
+    """The hosts that failed or were unreachable, by Ansible's recap."""
+    return [host for host, counts in recap(run.output).items() if counts["failed"] + counts["unreachable"]]
 
 
 def test_tasks_that_cannot_store_a_token_leave_it_where_the_message_says(cave: CaveServer, tmp_path: Path) -> None:

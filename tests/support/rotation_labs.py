@@ -4,7 +4,7 @@
 
 """What a rotation must never do, over random labs, kills and accidents, on the pure decision.
 
-    python -m rotation_labs STEPS SEED
+    python -m rotation_labs STEPS SEED [departures]
 
 The same seed is the same search, in a process of its own: hypothesis draws numbers from the source of the modules that
 are loaded, so in a process with other tests the same seed draws others. A fault is printed with the smallest story
@@ -31,7 +31,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from rotation_model import Holder, Lab, Outcome, finish, held_by, rotate
+from rotation_model import Holder, Lab, Outcome, finish, held_by, lost, rotate, take_off, twins
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import decide as _decide
@@ -343,29 +343,10 @@ class Rotations(RuleBasedStateMachine):
         assert self.lab.faults == [], self.lab.faults
 
     @invariant()
-    def nothing_is_made_twice(self) -> None:
-        """No token has two living successors that a rotation made."""
-        alive = [token for token in self.lab.tokens.values() if token.alive]
-        replaced = [replaces(token.description) for token in alive]
-        found = [name for name in replaced if name and self.lab.tokens[name].alive]
-        assert len(found) == len(set(found)), "two tokens replace the same one"
-
-    @invariant()
-    def a_token_that_was_made_is_never_lost(self) -> None:
-        """Each one is in the vault, or its predecessor in the vault leads to it."""
-        replaced = {replaces(item.description) for item in self.lab.tokens.values()}
-        for token in self.lab.tokens.values():
-            if token.alive and replaces(token.description) and not self._by_hand(token.person):
-                chain = [token.name]
-                while (old := replaces(self.lab.tokens[chain[-1]].description)) is not None:
-                    chain.append(old)
-                found = token.name in replaced or set(chain) & set(self.lab.vault.values())
-                assert found, (
-                    f"{token.name} is alive and nobody can find it: {chain} {self.lab.vault} {self.lab.tokens}"
-                )
-
-    def _by_hand(self, person: int) -> bool:
-        return any(token.person == person and token.description == "by hand" for token in self.lab.tokens.values())
+    def nothing_is_made_twice_or_lost(self) -> None:
+        """No token has two living successors that a rotation made, and each one can be found."""
+        assert twins(self.lab) == []
+        assert lost(self.lab) == []
 
     def teardown(self) -> None:
         """When all is repaired, the same command ends the rotation, whatever happened before."""
@@ -393,14 +374,30 @@ class Rotations(RuleBasedStateMachine):
         self.nobody_is_locked_out()
 
 
-def search(steps: int, seed: int, shrink: bool = True) -> None:
+class Departures(Rotations):
+    """A lab in which tokens are taken off hosts, and revoked, beside all else."""
+
+    @rule(options=REQUESTS, kill=st.integers(0, 12), accident=DURING, data=st.data())
+    def take_off(self, options: dict[str, Any], kill: int, accident: tuple[str, int], data: st.DataObject) -> None:
+        """Take tokens off hosts and revoke them; something happens before one of the effects, or it is killed there."""
+        request = self._request({**options, "strategy": "overlap", "revoke": "even_if_used"}, data)
+        run = take_off(self.lab, request._replace(give_up=frozenset(), own_store=True))
+        for _step in range(kill):
+            if next(run, "") == "":
+                return
+        self.happen(accident)
+        if kill % 3:
+            finish(run)
+
+
+def search(steps: int, seed: int, shrink: bool = True, labs: type[Rotations] = Rotations) -> None:
     """Take that many steps; ``shrink``: look for the smallest lab and story that shows a fault.
 
     Raises:
         AssertionError: a rotation did what it must never do.
     """
     run_state_machine_as_test(
-        hypothesis.seed(seed)(Rotations),
+        hypothesis.seed(seed)(labs),
         settings=settings(
             max_examples=max(1, steps // STEPS_EACH),
             stateful_step_count=STEPS_EACH,
@@ -424,6 +421,6 @@ def search_apart(*words: str) -> subprocess.CompletedProcess[str]:
 
 if __name__ == "__main__":
     try:
-        search(int(sys.argv[1]), int(sys.argv[2]))
+        search(int(sys.argv[1]), int(sys.argv[2]), labs=Departures if "departures" in sys.argv else Rotations)
     finally:
         print(Rotations.taken, "steps")

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import decide as _decide
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import holders as _holders
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.lineage import (
     description,
     replaces,
@@ -24,6 +25,7 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.model 
     Account,
     Entry,
     Inventory,
+    Known,
     Listed,
     Place,
     Request,
@@ -244,10 +246,10 @@ def rotate(lab: Lab, request: Request) -> Generator[str, None, Outcome]:
         lab.use(entry.token)
     accounts = {entry.token: lab.account(entry.token) for entry in entries}
     inventory = lab.inventory(entries)
-    _decide.decide(inventory, {}, accounts, request)
+    _decide.decide(Known(inventory, {}, accounts, request))
     seen = lab.look(lab.hosts)
     off = {host for host, found in seen.items() if isinstance(found, str)}
-    rotations = list(_decide.decide(inventory, seen, accounts, request))
+    rotations = list(_decide.decide(Known(inventory, seen, accounts, request)))
     failed = False
     lab.faults += [
         f"{rotation.users} are rotated and were not named"
@@ -307,7 +309,7 @@ def rotate(lab: Lab, request: Request) -> Generator[str, None, Outcome]:
     for rotation in rotations:
         if rotation.idle:
             continue
-        blockers = _decide.blockers(rotation, inventory, seen, request)
+        blockers = _holders.blockers(rotation, Known(inventory, seen, accounts, request))
         for old in rotation.old:
             if not blockers and lab.tokens[old.token].alive:
                 yield f"revoke {old.token}"
@@ -326,6 +328,39 @@ def rotate(lab: Lab, request: Request) -> Generator[str, None, Outcome]:
             for entry in rotation.entries
         )
     return Outcome(not failed, tuple(effects), tuple(rotations))
+
+
+def take_off(lab: Lab, request: Request) -> Generator[str, None, Outcome]:
+    """Take the tokens of a request's users off its hosts, and revoke them, as the playbook decommission does."""
+    effects: list[str] = []
+    entries = lab.entries()
+    for entry in entries:
+        lab.use(entry.token)
+    accounts = {entry.token: lab.account(entry.token) for entry in entries}
+    inventory = Inventory(tuple(lab.hosts), entries)
+    failed = False
+    for entry in entries:
+        if entry.host not in request.hosts or (request.users and entry.user not in request.users):
+            continue
+        if entry.host in lab.off or (entry.host, entry.user) in lab.broken:
+            failed = True
+            continue
+        yield f"take {entry.key} of {entry.user} off {entry.host}"
+        mine = lab.place(entry)
+        held = lab.files.get(mine)
+        for place in [place for place, token in lab.files.items() if place[:2] == mine[:2] and held == token]:
+            del lab.files[place]
+            effects.append(f"took {held} off {entry.host}")
+    yield "look again"
+    seen, files = lab.look(lab.hosts), dict(lab.files)
+    for rotation in _holders.taken_off(Known(inventory, seen, accounts, request)):
+        if rotation.blockers or not lab.tokens[rotation.source].alive:
+            failed = failed or bool(rotation.blockers)
+            continue
+        yield f"revoke {rotation.source}"
+        lab.revoke(rotation.source, request, {}, files)
+        effects.append(f"revoked {rotation.source}")
+    return Outcome(not failed, tuple(effects))
 
 
 def _needless(lab: Lab, rotation: Rotation, request: Request) -> list[str]:
@@ -356,3 +391,28 @@ def finish(run: Generator[str, None, Outcome]) -> Outcome:
         except StopIteration as ended:
             outcome: Outcome = ended.value
             return outcome
+
+
+def twins(lab: Lab) -> list[str]:
+    """Return the tokens that are alive and have two living successors that a rotation made."""
+    alive = [token for token in lab.tokens.values() if token.alive]
+    replaced = [name for token in alive if (name := replaces(token.description)) and lab.tokens[name].alive]
+    return [f"two tokens replace {name}" for name in set(replaced) if replaced.count(name) > 1]
+
+
+def lost(lab: Lab) -> list[str]:
+    """Return the tokens that a rotation made and that nobody finds: not in the vault, and nothing there leads to them.
+
+    Where somebody has put a token of the person into the vault by hand, all may be as that person wants it.
+    """
+    replaced = {replaces(item.description) for item in lab.tokens.values()}
+    by_hand = {token.person for token in lab.tokens.values() if token.description == "by hand"}
+    found = []
+    for token in lab.tokens.values():
+        if token.alive and replaces(token.description) and token.person not in by_hand and token.name not in replaced:
+            chain = [token.name]
+            while (old := replaces(lab.tokens[chain[-1]].description)) is not None:
+                chain.append(old)
+            if not set(chain) & set(lab.vault.values()):
+                found.append(f"{token.name} is alive and nobody can find it: {chain}")
+    return found

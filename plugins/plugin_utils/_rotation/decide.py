@@ -18,11 +18,13 @@ A rotation keeps no file about itself. Whatever moment it was killed at, the nex
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_list import iso
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_list import clean_fingerprint, iso
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import holders as _holders
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.lineage import (
     description,
     is_kept,
@@ -32,9 +34,8 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.lineag
 )
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.model import (
     Account,
-    Blocker,
-    Entry,
     Inventory,
+    Known,
     Listed,
     Request,
     Rotation,
@@ -48,33 +49,24 @@ CANARIES = 3
 """Hosts that are tried for a token, one after the other, before its roll-out stops."""
 
 
-def decide(
-    inventory: Inventory, seen: Mapping[str, Seen | str], accounts: Mapping[str, Account], request: Request
-) -> tuple[Rotation, ...]:
-    """Return what is to be done about every token.
-
-    Args:
-        inventory: who holds what by the variables.
-        seen: what the inspection found, by host; a string says why a host could not be looked at. It is asked again
-            after the roll-out, and the answer then says what can be revoked.
-        accounts: what the server says, by token.
-        request: what the user asked for.
-
-    Raises:
-        CaveError: what was asked for cannot be done for any token.
-    """
+def decide(known: Known) -> tuple[Rotation, ...]:
+    """Return what is to be done about every token. Raises CaveError: nothing can be done about any."""
+    inventory, request = known.inventory, known.request
     refuse_impossible(inventory, request)
     rotations = []
-    for tokens in _chains(inventory, accounts, request):
+    for tokens in _chains(known):
         entries = tuple(entry for entry in inventory.entries if entry.token in tokens)
         rotation = Rotation(tokens, entries, "leave", source=tokens[-1], new=tokens[-1])
         # Nobody is rotated who was not asked for, by name or by a host of the run.
-        in_run = any(entry.host in request.hosts and not entry.absent for entry in entries)
-        if in_run and (not request.users or request.users & set(rotation.users)):
-            rotation = _decided(rotation, inventory, seen, accounts, request)
+        wanted = [entry for entry in entries if not entry.absent]
+        in_run = any(entry.host in request.hosts for entry in wanted)
+        if in_run and (not request.users or any(entry.user in request.users for entry in wanted)):
+            rotation = _decided(rotation, known)
+            rotation = replace(rotation, kin=_holders.kin(rotation, known))
+            rotation = replace(rotation, blockers=_holders.blockers(rotation, known))
         rotations.append(rotation)
-    rotations = without_strangers(rotations, seen, accounts, request)
-    return tuple(_with_canaries(item, seen, request) for item in rotations)
+    rotations = without_strangers(rotations, known)
+    return tuple(_with_canaries(item, known) for item in rotations)
 
 
 def refuse_impossible(inventory: Inventory, request: Request) -> None:
@@ -84,22 +76,46 @@ def refuse_impossible(inventory: Inventory, request: Request) -> None:
     users = sorted(request.users - known)
     if users and not any(who is None for who in inventory.unknown.values()):
         raise CaveError(
-            f"caveclient_rotate_users names {', '.join(users)}, who has no entry in caveclient_tokens on any host. "
-            f"Known: {', '.join(sorted(known)) or 'nobody'}. Correct the name. Nothing was done."
+            f"caveclient_rotate_users names {names(users)}, who has no entry in caveclient_tokens on any host. "
+            f"Known: {names(sorted(known)) or 'nobody'}. Correct the name."
         )
-    for option, wanted, where in (
-        ("caveclient_rotate_canary", request.canary, request.hosts),
-        ("caveclient_rotate_give_up", sorted(request.give_up), inventory.hosts),
+    for option, wanted, where, what in (
+        ("caveclient_rotate_canary", request.canary, request.hosts, "host of this run"),
+        ("caveclient_rotate_give_up", sorted(request.give_up), inventory.hosts, "host of the inventory"),
     ):
         wrong = [name for name in wanted if name not in where]
         if wrong:
-            what = "host of this run" if option.endswith("canary") else "host of the inventory"
-            raise CaveError(f"{option} names {', '.join(wrong)}, which is no {what}. Correct it. Nothing was done.")
+            similar = difflib.get_close_matches(wrong[0].lower(), where, 1)
+            advice = f"Did you mean {similar[0]}?" if similar else "Correct it."
+            raise CaveError(f"{option} names {names(wrong)}, which is no {what}. {advice}")
     description(request.name, "0" * 8, kept=request.revoke == "never")
+    if request.old:
+        _refuse_old(inventory, request)
 
 
-def _chains(inventory: Inventory, accounts: Mapping[str, Account], request: Request) -> tuple[tuple[str, ...], ...]:
+def _refuse_old(inventory: Inventory, request: Request) -> None:
+    """Raise CaveError when the replaced tokens that were named cannot be revoked, whatever is found."""
+    for token in sorted(request.old):
+        clean_fingerprint(token)
+    if request.strategy == "overlap":
+        raise CaveError(
+            "caveclient_rotate_old revokes tokens that were replaced before, and caveclient_rotate_strategy=overlap "
+            "makes new ones. Ask for one after the other."
+        )
+    if request.revoke == "never":
+        raise CaveError("caveclient_rotate_old names tokens to revoke, and caveclient_rotate_revoke=never forbids it.")
+    named = [entry for entry in inventory.entries if entry.token in request.old and not entry.absent]
+    if named:
+        who = names(list(dict.fromkeys(f"{entry.user} on {entry.host}" for entry in named)))
+        raise CaveError(
+            f"caveclient_rotate_old names {named[0].token}, which caveclient_tokens gives to {who}. Put the token that "
+            "replaces it into the vault first."
+        )
+
+
+def _chains(known: Known) -> tuple[tuple[str, ...], ...]:
     """Return the tokens of the variables, those that replace each other together, newest last."""
+    inventory, accounts, request = known.inventory, known.accounts, known.request
     named = list(dict.fromkeys(entry.token for entry in inventory.entries if not entry.absent))
     if request.strategy == "cutover":
         return tuple((token,) for token in named)
@@ -131,21 +147,15 @@ def _line(token: str, older: Mapping[str, str]) -> list[str]:
     return line
 
 
-def _decided(
-    rotation: Rotation,
-    inventory: Inventory,
-    seen: Mapping[str, Seen | str],
-    accounts: Mapping[str, Account],
-    request: Request,
-) -> Rotation:
+def _decided(rotation: Rotation, known: Known) -> Rotation:
     """Return a rotation with what is to be done about it."""
+    inventory, accounts, request = known.inventory, known.accounts, known.request
     account = accounts[rotation.source]
     if not account.accepted:
         return replace(rotation, action="refuse", reason=account.message)
     if request.strategy == "cutover":
         old = tuple(item for item in account.tokens or () if item.token in request.old and item.token != rotation.new)
-        rotation = replace(rotation, action="roll_out", reason="It is in the vault.", old=old)
-        return _with_blockers(rotation, inventory, seen, accounts, request)
+        return replace(rotation, action="roll_out", reason="It is in the vault.", old=old)
     own = _own(rotation.source, accounts)
     if account.tokens is None or own is None:
         why = "does not list it" if account.tokens is not None else "cannot list tokens"
@@ -155,11 +165,11 @@ def _decided(
             reason=f"The server accepts the token {rotation.source}, but {why}, so it could not be revoked. Make one "
             "on the token page, put it into the vault, and rotate without caveclient_rotate_strategy.",
         )
-    rotation = _stage(rotation, own, account, inventory, seen, request)
+    rotation = _stage(rotation, own, account, known)
     if rotation.action in ("make", "continue"):
         refusal = _store_refusal(rotation, inventory, request)
         if rotation.action == "make":
-            refusal = refusal or _lockout(rotation, account, inventory, seen, request)
+            refusal = refusal or _lockout(rotation, account, known)
             refusal = refusal or next(
                 (f"No token was made: {entry.host} could not use it. {inventory.refused[entry]}"
                  for entry in rotation.entries if entry in inventory.refused and entry.host not in request.give_up), ""
@@ -168,30 +178,12 @@ def _decided(
             return replace(rotation, action="refuse", reason=refusal, old=())
     if request.revoke == "never":
         rotation = replace(rotation, old=())
-    return _with_blockers(rotation, inventory, seen, accounts, request)
+    return rotation
 
 
-def _with_blockers(
-    rotation: Rotation,
-    inventory: Inventory,
-    seen: Mapping[str, Seen | str],
-    accounts: Mapping[str, Account],
-    request: Request,
-) -> Rotation:
-    rotation = replace(rotation, kin=_kin(rotation, inventory, accounts))
-    return replace(rotation, blockers=blockers(rotation, inventory, seen, request))
-
-
-def _stage(
-    rotation: Rotation,
-    own: Listed,
-    account: Account,
-    inventory: Inventory,
-    seen: Mapping[str, Seen | str],
-    request: Request,
-) -> Rotation:
+def _stage(rotation: Rotation, own: Listed, account: Account, known: Known) -> Rotation:
     """Return a rotation as an earlier run has left it, or as one that begins."""
-    tokens = account.tokens or ()
+    tokens, request = account.tokens or (), known.request
     earlier = [item for item in tokens if item.token in rotation.tokens and item.token != own.token]
     made = successor(tokens, own.token)
     between: list[Listed] = []
@@ -215,19 +207,15 @@ def _stage(
     if same and (earlier or request.name or account.now - (own.created or 0.0) < NEW_FOR):
         reason = f"The rotation {by!r} made it {span(account.now - (own.created or 0.0))} ago."
         return replace(rotation, action="continue" if earlier else "roll_out", reason=reason, old=tuple(earlier))
-    if same and not kept and _is_behind(rotation, replaces(own.description) or "", seen, inventory, request):
+    if same and not kept and _is_behind(rotation, replaces(own.description) or "", known):
         return replace(rotation, action="roll_out", reason="An earlier run made it, and some hosts don't have it yet.")
     return replace(rotation, action="make", new="", old=(*earlier, own))
 
 
-def _is_behind(
-    rotation: Rotation, old: str, seen: Mapping[str, Seen | str], inventory: Inventory, request: Request
-) -> bool:
+def _is_behind(rotation: Rotation, old: str, known: Known) -> bool:
     """Whether hosts still have, or may have, the token that was replaced before."""
-    for host in _may_hold(inventory, rotation.entries):
-        found = seen.get(host)
-        if host in request.give_up:
-            continue
+    for host in _holders.may_hold(rotation.entries, known):
+        found = known.seen.get(host)
         if not isinstance(found, Seen) or any(place.token == old for place in found.places):
             return True
     return False
@@ -252,13 +240,12 @@ def _store_refusal(rotation: Rotation, inventory: Inventory, request: Request) -
     return ""
 
 
-def _lockout(
-    rotation: Rotation, account: Account, inventory: Inventory, seen: Mapping[str, Seen | str], request: Request
-) -> str:
+def _lockout(rotation: Rotation, account: Account, known: Known) -> str:
     """Return who might be locked out by making a token, as a sentence; or an empty string."""
+    seen, request = known.seen, known.request
     if request.anyway:
         return ""
-    holders = [host for host in _may_hold(inventory, rotation.entries) if host not in request.give_up]
+    holders = _holders.may_hold(rotation.entries, known)
     outside = [host for host in holders if host not in request.hosts]
     if outside:
         return (
@@ -293,89 +280,9 @@ def _unready(rotation: Rotation, host: str, seen: Mapping[str, Seen | str]) -> s
          and entry.host == host), "")  # fmt: skip
 
 
-def _may_hold(inventory: Inventory, entries: Sequence[Entry]) -> list[str]:
-    """Return the hosts of entries, and those whose variables cannot be read where they could name the same users."""
-    users = {entry.user for entry in entries}
-    found = {entry.host for entry in entries}
-    found |= {host for host, whose in inventory.unknown.items() if whose is None or whose & users}
-    return [host for host in inventory.hosts if host in found]
-
-
-def blockers(
-    rotation: Rotation, inventory: Inventory, seen: Mapping[str, Seen | str], request: Request
-) -> tuple[Blocker, ...]:
-    """Return who may still hold one of the old tokens; empty when they can be revoked.
-
-    ``seen`` has to be from after the roll-out, and the places in ``inventory.vault`` as well.
-    """
-    old = {item.token for item in rotation.old}
-    if not old:
-        return ()
-    may_hold = _may_hold(inventory, (*rotation.entries, *rotation.kin))
-    found: list[Blocker] = []
-    for host in inventory.hosts:
-        what = seen.get(host, "not looked at")
-        if host in request.give_up:
-            continue
-        if isinstance(what, Seen):
-            found += [Blocker(host, text) for text in _blockers_on(rotation, host, what, old)]
-        elif host in may_hold:
-            found.append(Blocker(host, what))
-    found += [
-        Blocker(entry.host, f"its variables name {entry.token} for {entry.user}")
-        for entry in rotation.kin
-        if entry.token in old and entry.host not in request.give_up
-    ]
-    found += [Blocker("", place) for token in sorted(old) for place in inventory.fixed.get(token, ())]
-    if not request.own_store:
-        found += [
-            Blocker("", f"{place} has {token}") for token in sorted(old) for place in inventory.vault.get(token, ())
-        ]
-    return tuple(dict.fromkeys([*found, *(Blocker(entry.host, text) for entry, text in rotation.withheld.items())]))
-
-
-def _kin(rotation: Rotation, inventory: Inventory, accounts: Mapping[str, Account]) -> tuple[Entry, ...]:
-    """Return the entries with other tokens of the same person, or with dead ones for a user of the same name.
-
-    Before such a token came into the variables, one that is to be revoked may have been there; a host that was off
-    since, or an account that cannot be looked at, may still have that.
-    """
-    tokens = {*rotation.tokens, *(item.token for item in rotation.old)}
-
-    def is_kin(entry: Entry) -> bool:
-        account = accounts[entry.token]
-        if account.tokens is None:
-            return entry.user in rotation.users
-        return any(item.token in tokens for item in account.tokens)
-
-    return tuple(entry for entry in inventory.entries if entry not in rotation.entries and is_kin(entry))
-
-
-def _blockers_on(rotation: Rotation, host: str, found: Seen, old: set[str]) -> list[str]:
-    holding = [f"{item.user}: {item.path} has {item.token} as {item.key}" for item in found.places if item.token in old]
-    if holding:
-        return holding
-    without = [
-        f"{entry.user}: {found.failed[entry.user]}"
-        for entry in (*rotation.entries, *rotation.kin)
-        if entry.host == host and entry.user in found.failed
-    ]
-    return without + [
-        f"{entry.user} does not have {rotation.new or 'the new token'}"
-        for entry in rotation.entries
-        if entry.host == host
-        and entry.user not in found.failed
-        and not entry.absent
-        and not _has(found, entry, rotation.new)
-    ]
-
-
-def _has(found: Seen, entry: Entry, token: str) -> bool:
-    return any((place.user, place.key, place.token) == (entry.user, entry.key, token) for place in found.places)
-
-
-def _with_canaries(rotation: Rotation, seen: Mapping[str, Seen | str], request: Request) -> Rotation:
+def _with_canaries(rotation: Rotation, known: Known) -> Rotation:
     """Choose the hosts that get a token first: of the run, looked at, those first on which nothing is wrong."""
+    seen, request = known.seen, known.request
     if rotation.idle:
         return rotation
     fit = {

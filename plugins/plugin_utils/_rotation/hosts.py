@@ -273,8 +273,10 @@ def _found_outside(state: State, name: str, rotations: Iterable[Rotation]) -> li
     """Return the result for the report on a host that is not in this run, and holds one of its tokens."""
     seen = state.seen.get(name, "not looked at")
     rotations = [rotation for rotation in rotations if not rotation.idle]
-    if not rotations or name in state.request.give_up:
+    if name in state.request.give_up:
         return None
+    if not rotations:
+        return _keeping_alive(state.blocked.get(name, [])) or None
     if isinstance(seen, str):
         kind = "unreachable" if seen.startswith(("unreachable", "not looked at")) else "failed"
         return [{kind: True, "changed": False, "msg": f"It is not in this run, and could not be looked at: {seen}"}]

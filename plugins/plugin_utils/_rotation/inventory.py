@@ -18,13 +18,14 @@ from ansible.errors import AnsibleError
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import (
     DEFAULT_SERVER,
+    Datastack,
     parse_datastacks,
     server_address,
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import clean_token
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.requests import by_key
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import requests as _requests
 from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import plain_string
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.model import Entry, Inventory
 from ansible_collections.connectomics.cave.plugins.plugin_utils._vault import file as _file
@@ -55,7 +56,12 @@ class Held(NamedTuple):
 
 
 class Host(NamedTuple):
-    """A host's variables; ``problems`` say of users (None: of all) why their entries cannot be used."""
+    """A host's variables.
+
+    Attributes:
+        problems: of which users (None: of all) entries cannot be read, and why.
+        refused: entries that could not be saved, and why.
+    """
 
     name: str
     server: str = DEFAULT_SERVER
@@ -63,6 +69,7 @@ class Host(NamedTuple):
     settings: Mapping[str, Any] = {}
     held: tuple[Held, ...] = ()
     problems: tuple[tuple[str | None, str], ...] = ()
+    refused: Mapping[Entry, str] = {}
 
     @property
     def users(self) -> list[str]:
@@ -105,7 +112,7 @@ def read_host(name: str, variables: Mapping[str, Any], entry_by_entry: Callable[
             held += found
         else:
             problems.append(found)
-    return host._replace(held=tuple(held), problems=tuple(problems))
+    return host._replace(held=tuple(held), problems=tuple(problems), refused=contradictions(held))
 
 
 def _read_entry(host: Host, number: int, entries: Sequence[Any]) -> list[Held] | tuple[str | None, str]:
@@ -128,7 +135,7 @@ def _read_entry(host: Host, number: int, entries: Sequence[Any]) -> list[Held] |
         value = item.get("token")
         if absent and _is_nothing(value):
             return []
-        each = by_key([own])
+        each = _requests.by_key([own])
         token = clean_token(None if _is_nothing(value) else plain_string(value, "The token"))
     except AnsibleError as error:
         return user, f"entry {number + 1} of caveclient_tokens: {_UNREADABLE.format(type(error).__name__)}"
@@ -142,6 +149,29 @@ def _read_entry(host: Host, number: int, entries: Sequence[Any]) -> list[Held] |
         )
         for one in each
     ]
+
+
+def contradictions(held: Sequence[Held]) -> dict[Entry, str]:
+    """Return the entries that saved_token would refuse, as each other one says something else."""
+    found = {}
+    for user in dict.fromkeys(item.entry.user for item in held):
+        mine = [item for item in held if item.entry.user == user]
+        asked = [
+            _requests.Request(
+                item.entry.server,
+                [Datastack(name, "") for name in item.datastacks],
+                item.entry.key,
+                None if item.entry.absent else item.token,
+            )
+            for item in mine
+        ]
+        for first, second, what in _requests.conflicts(asked):
+            numbers = " and ".join(str(mine[index].entry.number + 1) for index in (first, second))
+            message = (
+                f"Entries {numbers} of its caveclient_tokens contradict each other about {what}. Keep one of them."
+            )
+            found.update(dict.fromkeys((mine[first].entry, mine[second].entry), message))
+    return found
 
 
 def _is_nothing(value: Any) -> bool:
@@ -193,7 +223,7 @@ def inventory_of(hosts: Iterable[Host], refused: Mapping[Entry, str] | None = No
         entries=tuple(item.entry for host in hosts for item in host.held),
         unknown=unknown,
         problems={host.name: " ".join(message for _user, message in host.problems) for host in hosts if host.problems},
-        refused=refused or {},
+        refused={**{entry: why for host in hosts for entry, why in host.refused.items()}, **(refused or {})},
     )
 
 

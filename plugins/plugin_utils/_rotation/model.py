@@ -127,6 +127,23 @@ class Request(NamedTuple):
     other_person: bool = False
 
 
+class Known(NamedTuple):
+    """All that is known when something is decided.
+
+    Attributes:
+        inventory: who holds what by the variables.
+        seen: what the inspection found, by host; a string says why a host could not be looked at. Hosts are looked at
+            again after the roll-out, and what is found then says what can be revoked.
+        accounts: what the server says, by token.
+        request: what the user asked for.
+    """
+
+    inventory: Inventory
+    seen: Mapping[str, Seen | str]
+    accounts: Mapping[str, Account]
+    request: Request
+
+
 class Blocker(NamedTuple):
     """Why a token cannot be revoked; ``host`` is where, empty for a place of the vault."""
 
@@ -146,7 +163,8 @@ class Rotation:
         tokens: those in the variables that are one and the same, newest last.
         entries: who has them.
         action: ``make`` (a token is to be made that replaces ``source``), ``continue`` (``new`` was made before),
-            ``roll_out`` (what is in the vault), ``refuse``, or ``leave`` (it was not asked for).
+            ``roll_out`` (what is in the vault), ``refuse``, ``leave`` (it was not asked for), or ``revoke`` (it was
+            taken off hosts).
         reason: why, as a sentence.
         source: the token that authenticates, and that a new one replaces.
         new: what the hosts get; empty when it is to be made.

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_list import Listing, Selection
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import token_page
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.holders import taken_off
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.hosts import trouble_of
-from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.inventory import Host
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.inventory import Host, inventory_of
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.model import Rotation, Seen
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.state import State
-from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.steps import ask_servers
 
 
 class Revoked(NamedTuple):
@@ -26,54 +27,44 @@ class Revoked(NamedTuple):
     unfinished: list[str]
 
 
-def revoke_taken_off(
-    state: State, users: frozenset[str], removed: Mapping[str, Mapping[str, Any] | None], force: bool
-) -> Revoked:
-    """Revoke each token of the users (none: of everybody) on the hosts of the run, once, and prove that it is dead.
+def revoke_taken_off(state: State, removed: Mapping[str, Mapping[str, Any] | None], force: bool) -> Revoked:
+    """Revoke each token that was taken off the hosts of the run, once, and prove that it is dead.
 
     Args:
-        state: the hosts' variables, and the request with the hosts of the run.
-        users: whose tokens.
+        state: what the hosts' variables and the servers say, and what was found on the hosts afterwards.
         removed: what saved_token did on the hosts.
-        force: revoke it although other hosts or accounts hold it.
+        force: revoke it although somebody may still need it.
     """
-    run = set(state.request.hosts)
-    mine = [
-        item for item in state.held() if item.entry.host in run and (not users or item.entry.user in users)
-    ]  # fmt: skip
-    known = {item.entry.user for item in mine}
+    run, users = set(state.request.hosts), state.request.users
     result = Revoked([], [], [])
+    known = state.known(inventory_of(state.hosts.values()))
+    rotations = taken_off(known._replace(seen=_predicted(state)) if state.settings.check else known)
+    gone = {user for rotation in rotations for user in rotation.users}
     wanted = users or {user for host in run for user in state.hosts[host].users}
-    missing = sorted(wanted - known)
+    missing = sorted(wanted - gone)
     if missing:
         result.unfinished.append(
             "Not revoked, since the vault does not have the token, or does not open, for "
             f"{', '.join(missing)}. Whoever has the account can revoke it on {_pages(state, run)}."
         )
-    tokens = dict.fromkeys(item.entry.token for item in mine)
-    chosen = [item for item in state.held() if item.entry.token in tokens]
-    asked = State(
-        {name: host._replace(held=tuple(item for item in chosen if item.entry.host == name))
-         for name, host in state.hosts.items()}, state.request, state.settings,
-    )  # fmt: skip
-    ask_servers(asked)
-    for token in tokens:
-        names = ", ".join(dict.fromkeys(item.entry.user for item in mine if item.entry.token == token))
+    for rotation in rotations:
+        token, names = rotation.source, ", ".join(rotation.users)
         about = f"{token} ({names})"
-        others = _other_holders(state, token, {item.entry for item in mine}, removed)
-        account = asked.accounts[token]
+        left = [] if state.settings.check else _not_taken_off(rotation, removed)
+        others = "; ".join(dict.fromkeys([*left, *map(str, rotation.blockers)]))
+        account = state.accounts[token]
         if not account.accepted and (account.access or {}).get("verdict") == "invalid_token":
             result.notes.append(f"{about} is not accepted by the server any more.")
         elif not account.accepted:
             result.unfinished.append(f"{about} is not revoked: {account.message}")
         elif others and not force:
             result.unfinished.append(
-                f"{about} is not revoked, since others hold it too: {'; '.join(others)}. Take it off there as well, or "
-                "say -e caveclient_decommission_force=true."
+                f"{about} is not revoked, as it may still be needed: {others}. Take it off there as well, or say "
+                "-e caveclient_decommission_force=true."
             )
         else:
             try:
-                listing, found = asked.api(token).revoke(
+                listing, found = state.api(token).revoke(
                     Selection(fingerprint=token), force=True, check=state.settings.check
                 )
             except CaveError as error:
@@ -81,33 +72,35 @@ def revoke_taken_off(
                 continue
             result.tokens.extend(item.fingerprint for item in found)
             if found and others:
-                result.notes.append(f"{about} was revoked although others hold it: {'; '.join(others)}.")
-            left = _left(listing, set(tokens))
-            if left:
-                result.notes.append(f"{account.name or names} still has other tokens on the server: {left}.")
+                result.notes.append(f"{about} was revoked although it may still be needed: {others}.")
+            rest = _left(listing, {rotation.source for rotation in rotations})
+            if rest:
+                result.notes.append(f"{account.name or names} still has other tokens on the server: {rest}.")
     return result
 
 
-def _other_holders(
-    state: State, token: str, mine: Iterable[Any], removed: Mapping[str, Mapping[str, Any] | None]
-) -> list[str]:
-    """Return who has a token by the variables and keeps it, for a person to read."""
-    mine = set(mine)
+def _not_taken_off(rotation: Rotation, removed: Mapping[str, Mapping[str, Any] | None]) -> list[str]:
+    """Return the accounts that could not be rid of a token, for a person to read."""
     found = []
-    for item in state.held():
-        entry = item.entry
-        if entry.token != token:
-            continue
-        trouble = trouble_of(entry, removed.get(entry.host)) if entry in mine else "not taken off"
-        if trouble and not (entry in mine and state.settings.check):
-            found.append(f"{entry.host} ({entry.user}: {trouble})")
-    found += [
-        f"{host.name} ({message})"
-        for host in state.hosts.values()
-        for user, message in host.problems
-        if user is None and host.name not in state.request.hosts
-    ]
-    return list(dict.fromkeys(found))
+    for entry in rotation.entries:
+        trouble = trouble_of(entry, removed.get(entry.host))
+        found += [f"{entry.host} ({entry.user}: {trouble})"] if trouble else []
+    return found
+
+
+def _predicted(state: State) -> dict[str, Seen | str]:
+    """Return what is on the hosts once the tokens are off those of the run: a prediction."""
+    seen, users = dict(state.seen), state.request.users
+    for host in state.request.hosts:
+        what = seen.get(host)
+        going = {(item.entry.user, item.entry.token) for item in state.hosts[host].held}
+        if isinstance(what, Seen):
+            places = [
+                place for place in what.places
+                if (place.user, place.token) not in going or (users and place.user not in users)
+            ]  # fmt: skip
+            seen[host] = what._replace(places=tuple(places))
+    return seen
 
 
 def _left(listing: Listing, gone: set[str]) -> str:

@@ -15,6 +15,8 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.invent
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.model import (
     Account,
     Entry,
+    Inventory,
+    Known,
     Request,
     Rotation,
     Seen,
@@ -54,6 +56,8 @@ class State:
     """Rotations whose new token the user's own tasks have to store."""
     replaced: dict[str, set[str]] = field(default_factory=dict)
     """The tokens that each new one took the place of on hosts."""
+    dead: set[str] = field(default_factory=set)
+    """Tokens that the server has killed since it was asked about them."""
     marks: dict[str, tuple[float | None, float]] = field(default_factory=dict)
     blocked: dict[str, list[str]] = field(default_factory=dict)
     """Why an old token could not be revoked, by host."""
@@ -74,6 +78,10 @@ class State:
             retries=settings.retries,
             ca_path=settings.ca_path,
         )
+
+    def known(self, inventory: Inventory) -> Known:
+        """Return what is known of it all now, for a decision."""
+        return Known(inventory, self.seen, self.accounts, self.request)
 
     def held(self) -> Iterable[Held]:
         """Return all entries of all hosts."""

@@ -23,6 +23,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts i
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import decide as _decide
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import hosts as _hosts
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.holders import blockers
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.inventory import VaultFiles
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.lineage import description, replaces
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.model import (
@@ -38,6 +39,8 @@ FIRST_THAT_LETS_TWO_LIVE = (2, 30, 3)
 """The version of the auth server on which this was measured."""
 TELL_EVERY = 30.0
 """Seconds after which a wait says that it goes on."""
+RESOLUTION = 1.0
+"""Seconds between two looks at uses at least: servers say to the second when a token was used."""
 AT_ONCE = 8
 """People whose tokens are listed at the same time."""
 
@@ -132,7 +135,7 @@ def inventory_with(state: State, base: Inventory, vault: VaultFiles | None) -> I
     for token, value in state.values.items():
         places[token] = tuple(f"{'.'.join(name)} in {path}" for path, name in vault.writable(value))
         fixed[token] = tuple(vault.fixed(value))
-    return base._replace(vault=places, fixed=fixed, refused=state.refused)
+    return base._replace(vault=places, fixed=fixed)
 
 
 def begin(state: State, inventory: Inventory, vault: VaultFiles) -> bool:
@@ -142,9 +145,13 @@ def begin(state: State, inventory: Inventory, vault: VaultFiles) -> bool:
 
     Returns:
         Whether anything was made or stored.
+
+    Raises:
+        CaveError: nothing was done, since each token was refused that was asked for.
     """
     inventory = inventory_with(state, inventory, vault if state.request.strategy == "overlap" else None)
-    state.rotations = list(_decide.decide(inventory, state.seen, state.accounts, state.request))
+    state.rotations = list(_decide.decide(state.known(inventory)))
+    _refuse_all(state)
     done = False
     for index, rotation in enumerate(state.rotations):
         if rotation.action == "refuse":
@@ -158,6 +165,19 @@ def begin(state: State, inventory: Inventory, vault: VaultFiles) -> bool:
             state.rotations[index] = replace(rotation, action="refuse", reason=error.message, old=())
             state.tell(rotation, error.message, failed=True)
     return done
+
+
+def _refuse_all(state: State) -> None:
+    """Raise CaveError when no token can be rotated though all of them work: no host is to blame for that."""
+    wanted = [rotation for rotation in state.rotations if rotation.action != "leave"]
+    if any(rotation.action != "refuse" or not state.accounts[rotation.source].accepted for rotation in wanted):
+        return
+    if any(state.hosts[host].problems for host in state.request.hosts):
+        return
+    reasons: dict[str, list[str]] = {}
+    for rotation in wanted:
+        reasons.setdefault(rotation.reason, []).append(f"{', '.join(rotation.users)} ({rotation.source})")
+    raise CaveError(" ".join(f"{', '.join(who)}: {reason}" for reason, who in reasons.items()))
 
 
 def _with_new_token(state: State, rotation: Rotation, vault: VaultFiles) -> Rotation:
@@ -195,6 +215,7 @@ def _with_new_token(state: State, rotation: Rotation, vault: VaultFiles) -> Rota
         if made.old_token_alive is False:
             left = tuple(item for item in rotation.old if item.token != rotation.source)
             rotation = replace(rotation, old=left, canaries=())
+            state.dead.add(rotation.source)
             state.tell(rotation, "The server has killed the old one, so the hosts get the new one at once.")
     else:
         found = next((item for item in api.listing().tokens if item.fingerprint == rotation.new), None)
@@ -283,9 +304,9 @@ def wait(
         for old in rotation.old:
             used = next((item.last_used for item in listing.tokens if item.fingerprint == old.token), None)
             state.marks[old.token] = used, listing.now
-    if not state.marks or not state.settings.grace:
+    if not state.marks:
         return
-    left = state.settings.grace
+    left = max(state.settings.grace, RESOLUTION)
     what = f"for uses of the old tokens ({', '.join(state.marks)}) by computers that are in no inventory"
     say(
         f"The new tokens are rolled out. Waiting {left:g} s {what}. Ctrl-C stops here: nothing is revoked then, and "
@@ -313,13 +334,17 @@ def finish(
         if behind:
             state.tell(rotation, f"Not everywhere yet: {'; '.join(behind)}.", failed=True)
         if rotation.old and not state.settings.check:
-            fresh = fresh or inventory_with(state, inventory, vault)
-            who = _decide.blockers(rotation, fresh, state.seen, state.request)
+            try:
+                fresh = fresh or inventory_with(state, inventory, vault)
+            except CaveError as error:  # a file of the vault does not open any more
+                state.tell(rotation, f"The old tokens are not revoked: {error.message}", failed=True)
+                continue
+            who = blockers(rotation, state.known(fresh))
             for blocker in who:
                 state.blocked.setdefault(blocker.host, []).append(blocker.reason)
-            blockers = [*map(str, who), *behind]
+            reasons = [*map(str, who), *behind]
             for old in rotation.old:
-                revoked = _revoke(state, rotation, old, blockers) or revoked
+                revoked = _revoke(state, rotation, old, reasons) or revoked
         elif rotation.old:
             state.tell(rotation, "The old one would be revoked when every host has the new one.")
         else:
@@ -327,10 +352,10 @@ def finish(
     return revoked
 
 
-def _revoke(state: State, rotation: Rotation, old: Listed, blockers: Sequence[str]) -> bool:
+def _revoke(state: State, rotation: Rotation, old: Listed, reasons: Sequence[str]) -> bool:
     """Revoke one old token and tell so, or why not. Return whether it was revoked."""
-    if blockers:
-        who = "; ".join(dict.fromkeys(blockers))
+    if reasons:
+        who = "; ".join(dict.fromkeys(reasons))
         state.tell(
             rotation, f"The old token {old.token} is not revoked, as it may still be needed: {who}.", failed=True
         )
@@ -369,6 +394,8 @@ def _tell_of_replaced(state: State, rotation: Rotation) -> None:
     account = state.accounts[rotation.source]
     for token in replaced:
         listed = _decide.find(token, account)
+        if token in state.dead:
+            continue
         if listed is None:
             if account.tokens is not None:
                 state.tell(rotation, f"It replaces {token}, which is not among that person's tokens any more.")

@@ -6,29 +6,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.model import (
-    Account,
     Blocker,
     Entry,
-    Request,
+    Known,
     Rotation,
     Seen,
 )
 
 
-def without_strangers(
-    rotations: Sequence[Rotation], seen: Mapping[str, Seen | str], accounts: Mapping[str, Account], request: Request
-) -> list[Rotation]:
+def without_strangers(rotations: Sequence[Rotation], known: Known) -> list[Rotation]:
     """Keep everybody from getting somebody else's token, as far as it is known whose they are.
 
     A host's old token says who it was before, as long as the server accepts it; else those of the same user on other
     hosts do. Where none is accepted any more, a token is suspicious whose person is another user already, who did not
     have the same token before.
     """
-    if request.other_person:
+    seen, accounts = known.seen, known.accounts
+    if known.request.other_person:
         return list(rotations)
     owners = [
         (rotation, entry, accounts[rotation.source].person)
@@ -55,14 +53,14 @@ def without_strangers(
             if item is not rotation or rotation.idle:
                 continue
             whose = f"The token for {entry.user} is that of {account.name} (id {person})"
-            known = {
+            whose_before = {
                 number for other, number in before.items() if (other.user, other.token) == (entry.user, entry.token)
             }
-            known = {before[entry]} if entry in before else known
-            if known and person not in known:
-                ids = ", ".join(str(number) for number in sorted(known))
+            whose_before = {before[entry]} if entry in before else whose_before
+            if whose_before and person not in whose_before:
+                ids = ", ".join(str(number) for number in sorted(whose_before))
                 reasons[entry] = f"{whose}, and the one that {entry.host} has is of another person (id {ids})."
-            elif not known and held.get(entry.user) and rotation.new not in held[entry.user]:
+            elif not whose_before and held.get(entry.user) and rotation.new not in held[entry.user]:
                 others = {other.user for _item, other, number in owners if number == person} - {entry.user}
                 twin = next((user for user in sorted(others) if not held[entry.user] & held.get(user, set())), None)
                 if twin is not None:

@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 import rotation_labs
 
-from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import decide
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import decide, holders
 
 
 class Defect(NamedTuple):
-    """A text of ``_rotation/decide.py``, and what to put in its place."""
+    """A text of ``_rotation/decide.py`` or ``holders.py``, and what to put in its place."""
 
     found: str
     instead: str
@@ -36,7 +36,7 @@ DEFECTS = {
         "        and not _has(found, entry, rotation.new)\n", "        and False\n"
     ),
     "revoke though a host is off": Defect(
-        "        elif host in may_hold:\n            found.append(Blocker(host, what))\n", ""
+        "        elif host in suspects:\n            found.append(Blocker(host, what))\n", ""
     ),
     "revoke though an account cannot be looked at": Defect(
         "        if entry.host == host and entry.user in found.failed\n    ]\n    return",
@@ -82,7 +82,8 @@ DEFECTS = {
         "                older[token] = replaced\n", "                pass\n"
     ),
     "rotate people who were not named": Defect(
-        "        if in_run and (not request.users or request.users & set(rotation.users)):\n", "        if in_run:\n"
+        "        if in_run and (not request.users or any(entry.user in request.users for entry in wanted)):\n",
+        "        if in_run:\n",
     ),
     "let a cutover go through the steps of an overlap": Defect(
         '    if request.strategy == "cutover":\n        old =', '    if request.strategy == "never":\n        old ='
@@ -93,18 +94,37 @@ DEFECTS = {
 }
 
 
+DEPARTURES = {
+    "revoke what accounts that lose a newer token may have": Defect(
+        "for entry in kin(rotation, known) if entry not in mine)",
+        "for entry in kin(rotation, known) if entry not in gone)",
+    ),
+    "forget the person's other tokens when one is taken off": Defect(
+        "replace(rotation, kin=tuple(entry for entry in kin(rotation, known) if entry not in mine))", "rotation"
+    ),
+    "revoke what another account's entry names": Defect(
+        "        if entry.token in old and not entry.absent and entry.host not in request.give_up\n",
+        "        if False\n",
+    ),
+}
+"""Those of taking tokens off hosts, and revoking them."""
+
+
 def put_in(name: str) -> None:
     """Put a defect into what rotations decide, in this process."""
-    defect = DEFECTS[name]
-    source = Path(decide.__file__).read_text(encoding="utf-8")
+    defect = {**DEFECTS, **DEPARTURES}[name]
+    modules = {module: Path(module.__file__ or "").read_text(encoding="utf-8") for module in (decide, holders)}
+    [module] = [module for module, source in modules.items() if defect.found in source]
+    source = modules[module]
     if source.count(defect.found) != 1:
-        raise ValueError(f"{name}: the text of the defect is not there (once)")
-    exec(compile(source.replace(defect.found, defect.instead), decide.__file__, "exec"), decide.__dict__)  # noqa: S102 (that is how a module is run)
+        raise ValueError(f"{name}: the text of the defect is there more than once")
+    exec(compile(source.replace(defect.found, defect.instead), str(module.__file__), "exec"), module.__dict__)  # noqa: S102 (that is how a module is run)
 
 
 if __name__ == "__main__":
     put_in(sys.argv[1])
+    labs = rotation_labs.Departures if sys.argv[1] in DEPARTURES else rotation_labs.Rotations
     try:
-        rotation_labs.search(int(sys.argv[2]), int(sys.argv[3]), shrink=False)
+        rotation_labs.search(int(sys.argv[2]), int(sys.argv[3]), shrink=False, labs=labs)
     finally:
         print(rotation_labs.Rotations.taken, "steps")

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import pytest
 from rotation_labs import search_apart
-from torture.rotation_defects import DEFECTS
+from torture.rotation_defects import DEFECTS, DEPARTURES
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("name", DEFECTS)
+@pytest.mark.parametrize("name", [*DEFECTS, *DEPARTURES])
 def test_a_seeded_defect_is_found(name: str) -> None:
     found = search_apart("torture.rotation_defects", name, "60000", "1")
     assert found.returncode == 1, found.stdout

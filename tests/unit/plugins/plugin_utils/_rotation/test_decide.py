@@ -23,6 +23,7 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.model 
     Account,
     Entry,
     Inventory,
+    Known,
     Listed,
     Place,
     Request,
@@ -63,7 +64,7 @@ def decided(
     held = {host: has(*((item.user, item.token) for item in entries if item.host == host)) for host in hosts}
     found = held if seen is None else seen
     asked = Request(**{"hosts": hosts, "strategy": "overlap", **request})
-    return list(decide(Inventory(hosts, tuple(entries), vault=vault), found, accounts, asked))
+    return list(decide(Known(Inventory(hosts, tuple(entries), vault=vault), found, accounts, asked)))
 
 
 def one(token: str, *tokens: Listed, **request: Any) -> Rotation:
@@ -204,10 +205,16 @@ def test_what_the_server_does_not_list_cannot_be_replaced() -> None:
     [
         ({"users": frozenset(["alice", "alcie"])}, "names alcie, who has no entry"),
         ({"canary": ("ws9",)}, "names ws9, which is no host of this run"),
+        ({"canary": ("WS1",)}, "names WS1, which is no host of this run. Did you mean ws1?"),
         ({"give_up": frozenset(["ws9"])}, "names ws9, which is no host of the inventory"),
+        ({"name": "x" * 101}, "has 101 characters; it may have 100"),
+        ({"old": frozenset([OTHER])}, "Ask for one after the other"),
+        ({"old": frozenset([OTHER]), "strategy": "cutover", "revoke": "never"}, "=never forbids it"),
+        ({"old": frozenset(["0a1b"]), "strategy": "cutover"}, "The fingerprint is not 8 hex digits"),
+        ({"old": frozenset([OLD]), "strategy": "cutover"}, "which caveclient_tokens gives to alice on ws1"),
     ],
 )
-def test_a_name_that_nobody_has_is_refused(request_: dict[str, Any], message: str) -> None:
+def test_what_cannot_be_done_for_any_token_is_refused(request_: dict[str, Any], message: str) -> None:
     with pytest.raises(CaveError, match=message):
         one(OLD, OLD_ONE, **request_)
 

@@ -1,0 +1,118 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a step of a rotation takes from Ansible: the variables of all hosts, results of tasks, files of the vault."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+from ansible.template import Templar
+
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
+from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import vault_secrets
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.inventory import (
+    Host,
+    Lazily,
+    VaultFiles,
+    contradictions,
+    read_host,
+)
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.sealed import replaced_in_this_run
+
+
+class AnsibleRun:
+    """A run of Ansible, as one of its tasks sees it.
+
+    Attributes:
+        hosts: of the play, in order.
+        variables: of the task.
+    """
+
+    def __init__(self, variables: Mapping[str, Any], loader: Any) -> None:
+        self.variables = variables
+        self.hosts: list[str] = list(variables["ansible_play_hosts_all"])
+        self._hostvars = variables["hostvars"]
+        self._loader = loader
+
+    def registered(self, name: str | None, hosts: Iterable[str]) -> dict[str, Mapping[str, Any]]:
+        """Return what hosts' tasks registered under a name. Not templated: a result is data."""
+        found = {host: self._hostvars.raw_get(host).get(name) for host in hosts if name and host in self._hostvars}
+        return {host: result for host, result in found.items() if isinstance(result, Mapping) and result}
+
+    def _entries(self, host: str) -> list[Any]:
+        """Return the entries of a host, each of whose values is filled in by itself. Raises AnsibleError."""
+        raw = self._hostvars.raw_get(host)
+        templar = Templar(loader=self._loader, variables={**raw, "hostvars": self._hostvars})
+        entries = raw["caveclient_tokens"]
+        if not isinstance(entries, (list, tuple)):
+            return cast("list[Any]", templar.template(entries))
+        return [Lazily(entry, templar.template) if isinstance(entry, Mapping) else entry for entry in entries]
+
+    def vault(self, hosts: Iterable[str], named: list[str], vault_id: str | None) -> VaultFiles:
+        """Return the files with variables beside the inventory of ``hosts`` and the playbook; see ``VaultFiles``."""
+        hosts = list(hosts)
+        folders: dict[str, None] = {}
+        sources: dict[str, None] = {}
+        for name in hosts:
+            raw = self._hostvars.raw_get(name)
+            folders.update({raw["inventory_dir"]: None} if raw.get("inventory_dir") else {})
+            sources.update({raw["inventory_file"]: None} if raw.get("inventory_file") else {})
+        for source in map(Path, map(str, self.variables.get("ansible_inventory_sources") or ())):
+            folders[str(source if source.is_dir() else source.parent)] = None
+        folders[self._loader.get_basedir()] = None
+        return VaultFiles(
+            folders,
+            sources,
+            named,
+            vault_secrets(self._loader),
+            vault_id,
+            [*hosts, *self.variables["groups"]],
+        )
+
+    def read_hosts(self) -> dict[str, Host]:
+        """Return what the variables of all hosts that Ansible knows say."""
+        names = [*self.variables["groups"]["all"], *self.hosts]
+        replaced = replaced_in_this_run()
+        return {name: _renewed(self.read_host(name), replaced) for name in dict.fromkeys(names)}
+
+    def read_host(self, name: str) -> Host:
+        """Return what the variables of a host say now."""
+        return read_host(name, self._hostvars[name], partial(self._entries, name))
+
+    def store_tasks(self, path: str | None) -> str:
+        """Return where the file with the user's own tasks is: by the inventory or the playbook, or in this folder."""
+        if path is None:
+            return ""
+        folders = [
+            self.variables.get("inventory_dir"),
+            self.variables.get("playbook_dir"),
+            self._loader.get_basedir(),
+            Path.cwd(),
+        ]
+        found = [Path(str(folder)) / path for folder in folders if folder]
+        real = next((item for item in found if item.is_file()), None)
+        if real is None:
+            where = ", ".join(dict.fromkeys(str(item.parent) for item in found))
+            raise CaveError(
+                f"caveclient_rotate_store_tasks names {path}, which is no file in {where}. Correct the path."
+            )
+        return str(real.resolve())
+
+
+def _renewed(host: Host, replaced: Mapping[str, str]) -> Host:
+    """Return a host's entries with the tokens that this run has replaced already."""
+    if not replaced:
+        return host
+    held = []
+    for item in host.held:
+        token = item.token
+        while token in replaced:
+            token = replaced[token]
+        held.append(item._replace(token=token, entry=item.entry._replace(token=fingerprint(token))))
+    return host._replace(held=tuple(held), refused=contradictions(held))
