@@ -34,7 +34,18 @@ from stages import MINUTE, Run, cadence, root_and, stage, sum_up, with_table  # 
 CADENCES = {
     "check": ("lint", "contract", "unit"),
     "test": ("lint-all", "docs", "sanity", "targets", "integration"),
-    "test-slow": ("sanity-all", "package", "long", "browser", "compute", "stock", "torture", "molecule", "fleet"),
+    "test-slow": (
+        "sanity-all",
+        "package",
+        "stores",
+        "long",
+        "browser",
+        "compute",
+        "stock",
+        "torture",
+        "molecule",
+        "fleet",
+    ),
 }
 """What each command runs; `make test` runs the stages of `make check`, too."""
 IN_CI = ("demo", *CADENCES["check"], *CADENCES["test"], "root", *CADENCES["test-slow"])
@@ -161,6 +172,12 @@ def sanity_all(run: Run) -> None:
 def package(run: Run) -> None:
     """The tarball: built, imported, installed, run and signed."""
     run.pytest("tests/slow/package")
+
+
+@stage(one_core=True)
+def stores(run: Run) -> None:
+    """Token stores beside ansible-vault, each with its own server or program."""
+    run.pytest("tests/slow/stores")
 
 
 @stage(one_core=True)

@@ -16,7 +16,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,19 +45,20 @@ from ansible_collections.connectomics.cave.plugins.module_utils._masking import 
 from ansible_collections.connectomics.cave.plugins.plugin_utils._action import CaveAction
 from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import vault_secrets
 from ansible_collections.connectomics.cave.plugins.plugin_utils._enroll_dialogue import Enrolment, Outcome, Person
-from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.file import (
-    Change,
-    read_variable,
-    read_variables,
-    set_variable,
+from ansible_collections.connectomics.cave.plugins.plugin_utils._enroll_keepers import (
+    Keeper,
+    StoredSecret,
+    VaultVariable,
 )
-from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.yaml_tree import label
+from ansible_collections.connectomics.cave.plugins.plugin_utils._stores.places import place_of
 
 display = Display()
 
 ARGUMENT_SPEC: dict[str, Any] = {
     "user": {"type": "str", "required": True},
-    "path": {"type": "path", "required": True},
+    "path": {"type": "path"},
+    "secret": {"type": "str", "no_log": False},
+    "store": {"type": "raw", "no_log": True},
     "name": {"type": "str"},
     "key": {"type": "str", "no_log": False},
     "server": {"type": "str", "default": DEFAULT_SERVER},
@@ -70,8 +71,6 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "timeout": {"type": "int", "default": 30},
     "retries": {"type": "int", "default": 2},
 }
-_UNLIKELY = "check" * 8
-"""Stands for the token when it is tried whether the vault file can be written at all."""
 
 
 class ActionModule(CaveAction):
@@ -89,18 +88,31 @@ class ActionModule(CaveAction):
         del tmp
         if result.get("skipped"):
             return result
-        _validation, options = self.validate_argument_spec(argument_spec=ARGUMENT_SPEC)
+        _validation, options = self.validate_argument_spec(
+            argument_spec=ARGUMENT_SPEC,
+            required_one_of=[("path", "secret")],
+            mutually_exclusive=[("path", "secret")],
+            required_by={"secret": ("store",)},
+        )
         try:
-            return {**result, **self._enroll(options)}
+            return {**result, **self._enroll(options, self._keeper(options, task_vars or {}))}
         except CaveError as error:
             return {**result, "failed": True, "msg": error.message}
 
-    def _enroll(self, options: dict[str, Any]) -> dict[str, Any]:
+    def _keeper(self, options: dict[str, Any], variables: Mapping[str, Any]) -> Keeper:
+        if options["secret"]:
+            folder = Path(str(variables.get("inventory_dir") or self._loader.get_basedir()))
+            return StoredSecret(place_of(options["store"], options["secret"], str(folder.absolute())))
+        name = options["name"] or f"vault_cave_token_{_identifier(options['user'])}"
+        variable = (name,) if options["key"] is None else (name, options["key"])
+        secrets = vault_secrets(self._loader)
+        return VaultVariable(options["path"], variable, secrets, options["vault_id"], options["format"])
+
+    def _enroll(self, options: dict[str, Any], store: Keeper) -> dict[str, Any]:
         server = server_address(options["server"])
         stacks = [stack.name for stack in parse_datastacks(options["datastacks"], server)]
-        store = _Store(options, vault_secrets(self._loader))
         stored = store.read()
-        store.write(_UNLIKELY, check=True)  # before the person is asked for anything
+        store.require_writable()  # before the person is asked for anything
         verdict_on = partial(
             _verdict_on,
             server=server,
@@ -115,51 +127,14 @@ class ActionModule(CaveAction):
         tokens = _Tokens(options, server, store)
         show = _open_page if options["open_pages"] and _desktop_opener() else None
         outcome = Enrolment(terminal, person, verdict_on, show, tokens).run(stored)
-        change = store.write(outcome.token) if outcome.token is not None else None
-        return _result(options, outcome, stored, change, store)
-
-
-class _Store:
-    """The variable of the vault file that holds the token."""
-
-    def __init__(self, options: dict[str, Any], secrets: list[tuple[str, Any]]) -> None:
-        name = options["name"] or f"vault_cave_token_{_identifier(options['user'])}"
-        self._variable = (name,) if options["key"] is None else (name, options["key"])
-        self._options = options
-        self._secrets = secrets
-        self.name = label(self._variable)
-        self.path = options["path"]
-        self.exists = Path(options["path"]).exists()
-        self.template = name if options["key"] is None else f"{name}['{options['key']}']"
-
-    def read(self) -> str | None:
-        """Return the token that is in the vault."""
-        return read_variable(self._options["path"], self._variable, self._secrets)
-
-    def holder_of(self, token: str) -> str:
-        """Return the name of another variable of the file that has a token; an empty string where none has."""
-        found = read_variables(self.path, self._secrets)
-        return next(
-            (label(name) for name, value in found.items() if value.strip() == token and name != self._variable), ""
-        )
-
-    def write(self, token: str, check: bool = False) -> Change:
-        """Put a token into the vault."""
-        return set_variable(
-            self._options["path"],
-            self._variable,
-            token,
-            self._secrets,
-            vault_id=self._options["vault_id"],
-            new_format=self._options["format"],
-            check=check,
-        )
+        changed = outcome.token is not None and store.write(outcome.token)
+        return {"changed": changed, **_result(options["user"], outcome, stored, store)}
 
 
 class _Tokens:
     """What the server and the vault say of a token besides."""
 
-    def __init__(self, options: dict[str, Any], server: str, store: _Store) -> None:
+    def __init__(self, options: dict[str, Any], server: str, store: Keeper) -> None:
         self._options = options
         self._server = server
         self._store = store
@@ -208,14 +183,14 @@ def _alike(user: str, name: str, email: str) -> bool:
     return not words or any(word[:start] in whose for word in words for start in [min(len(word), 4)])
 
 
-def _confirm_password(terminal: _Terminal, store: _Store, secrets: list[tuple[str, Any]]) -> None:
+def _confirm_password(terminal: _Terminal, store: Keeper, secrets: list[tuple[str, Any]]) -> None:
     """Ask once more for the password of a vault that does not exist yet: a slip in it would lock everybody out.
 
     Raises:
         CaveError: it is another one.
     """
     typed = [secret for _id, secret in secrets if type(secret).__name__ == "PromptVaultSecret"]
-    if store.exists or not typed:
+    if not store.is_new or not typed:
         return
     answer = terminal.ask_hidden(f"{store.path} is new. Its vault password once more:")
     if answer.encode() not in [secret.bytes for secret in typed]:
@@ -290,37 +265,33 @@ def _open_page(address: str) -> bool:
     return done.returncode == 0
 
 
-def _result(
-    options: dict[str, Any], outcome: Outcome, stored: str | None, change: Change | None, store: _Store
-) -> dict[str, Any]:
+def _result(user: str, outcome: Outcome, stored: str | None, store: Keeper) -> dict[str, Any]:
     """Return what came of it, and say so to the person."""
     verdict = outcome.verdict
-    token = outcome.token if outcome.token is not None else stored
-    mark = fingerprint(token or "")
+    mark = fingerprint(outcome.token or stored or "")
+    before = None if stored is None else fingerprint(stored)
     whose = f" ({verdict.person.name}, {verdict.person.email})" if verdict.person else ""
-    if change is None:
-        works = "works" if verdict.ok else f"is good, but: {verdict.message} {verdict.remedy}"
-        message = f"{options['user']}'s token {mark}{whose} is in the vault, and {works} Nothing was changed."
-        message = message.replace("works Nothing", "works. Nothing")
+    if outcome.token is None:
+        works = "works." if verdict.ok else f"is good, but: {verdict.message} {verdict.remedy}"
+        message = f"{user}'s token {mark}{whose} is in the vault, and {works} Nothing was changed."
+        lines = [message]
     else:
-        message = f"Stored {options['user']}'s token {mark}{whose} as {store.name} in {change.path}, encrypted."
-        if change.previous_fingerprint:
-            message += f" Hosts that have the old one, {change.previous_fingerprint}, get it from rotate."
-    lines = [message]
-    if change is not None:
-        goes_out = "rotate" if change.previous_fingerprint else "provision --tags token"
-        lines += [
+        message = f"Stored {user}'s token {mark}{whose} as {store.name} in {store.path}{store.secured}."
+        if before:
+            message += f" Hosts that have the old one, {before}, get it from rotate."
+        goes_out = "rotate" if before else "provision --tags token"
+        lines = [
+            message,
             "In caveclient_tokens it is:",
-            f'  - user: {options["user"]}\n    token: "{{{{ {store.template} }}}}"',
+            f'  - user: {user}\n    token: "{{{{ {store.template} }}}}"',
             f"and goes out with: ansible-playbook connectomics.cave.{goes_out}",
         ]
     display.display("\n" + "\n".join(lines) + "\n")
     return {
-        "changed": bool(change and change.changed),
         "msg": message,
-        "path": change.path if change else options["path"],
+        "path": store.path,
         "name": store.name,
         "fingerprint": mark,
-        "previous_fingerprint": change.previous_fingerprint if change else mark,
+        "previous_fingerprint": before,
         "access": verdict.as_dict(),
     }

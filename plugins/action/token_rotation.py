@@ -42,6 +42,7 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.sealed
     unseal_state,
 )
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.state import Settings, State
+from ansible_collections.connectomics.cave.plugins.plugin_utils._stores.places import places_read
 
 display = Display()
 
@@ -141,8 +142,11 @@ class _Step:
         return self.run.registered(self.options["results"].get(what), hosts)
 
     def vault(self) -> VaultFiles:
-        """Return the files with variables beside the inventory and the playbook."""
-        return self.run.vault(self.state.hosts, self.options["vault_file"], self.options["vault_id"] or None)
+        """Return where tokens are kept: the files with variables beside the inventory and the playbook, and stores."""
+        options, state = self.options, self.state
+        return self.run.vault(
+            state.hosts, options["vault_file"], options["vault_id"] or None, state.stored, check=self.check
+        )
 
     def _settings(self) -> Settings:
         options = self.options
@@ -170,7 +174,7 @@ class _Step:
             other_person=options["other_person"],
         )
         store_tasks = self.run.store_tasks(options["store_tasks"])
-        self.state = State(hosts, request, self._settings())
+        self.state = State(hosts, request, self._settings(), stored=places_read())
         inventory = inventory_of(hosts.values())
         _decide.refuse_impossible(inventory, request)
         if options["vault_file"] and request.strategy == "overlap":

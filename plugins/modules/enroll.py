@@ -15,7 +15,8 @@ author:
   - connectomics.cave contributors (@connectomics)
 description:
   - Talks with whoever started the run, in the terminal. It shows which pages of the server to open, asks for the token
-    without showing it, asks the server about it, says whose it is, and stores it in an ansible-vault file.
+    without showing it, asks the server about it, says whose it is, and stores it in an ansible-vault file or in
+    another store.
   - Where terms of service are owed, it shows the form's address, waits, and asks the server again.
   - When the token that is in the vault works, it says so and asks for nothing. It never makes a token, and warns of
     doing so where that could lock out other computers.
@@ -41,9 +42,16 @@ options:
     type: str
     required: true
   path:
-    description: The vault file, as O(connectomics.cave.vault_variable#module:path).
+    description: The vault file, as O(connectomics.cave.vault_variable#module:path). Either this or O(secret) is needed.
     type: path
-    required: true
+  secret:
+    description:
+      - What names the token in O(store), as P(connectomics.cave.stored_token#lookup) takes it.
+      - The token is read back from there.
+    type: str
+  store:
+    description: The store in place of a vault file, as O(connectomics.cave.stored_token#lookup:store).
+    type: raw
   name:
     description: The variable that holds the token. The default is C(vault_cave_token_) and the name of the user.
     type: str
@@ -93,11 +101,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 path:
-  description: The vault file.
+  description: The vault file, or the store.
   returned: success
   type: str
 name:
-  description: The variable that holds the token, with the key in brackets if there is one.
+  description:
+    - The variable that holds the token, with the key in brackets if there is one; or what names it in the store.
   returned: success
   type: str
   sample: vault_cave_token_alice

@@ -124,6 +124,7 @@ options:
     description:
       - Files with variables, in which the new token takes the place of the old one.
       - By default all files in C(group_vars) and C(host_vars) beside the inventory are searched for it.
+      - What P(connectomics.cave.stored_token#lookup) reads is replaced in its store, whatever files are named.
     type: list
     elements: path
     default: []

@@ -39,6 +39,7 @@ OTHER_FILES = {"collections", "bugfixes"}
 # Programs of others that the guides name, not all of which are here.
 OTHERS = (
     *(
+        "age-keygen",
         "ansible-builder",
         "ansible-navigator",
         "ansible-runner",
@@ -49,6 +50,7 @@ OTHERS = (
         "cd",
         "cp",
         "curl",
+        "echo",
         "export",
         "git",
     ),

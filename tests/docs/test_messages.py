@@ -85,7 +85,7 @@ def test_one_command_is_said_everywhere_for_a_dead_token() -> None:
         "the README's table": next(line for line in readme.splitlines() if line.startswith("| `invalid_token`")),
         "the README's picture": terminal.partition("FAILED   invalid_token")[2].partition("no_token")[0],
         "the guide": rotate.partition("For a dead token")[2].partition("It makes no token")[0],
-        "enroll, where there was another one": enroll.partition('goes_out = "')[2].partition(" if change.")[0],
+        "enroll, where there was another one": enroll.partition('goes_out = "')[2].partition(" if before")[0],
     }
     wrong = {place: text for place, text in said.items() if "rotate" not in text or "cave.provision" in text}
     assert wrong == {}

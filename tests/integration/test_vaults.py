@@ -4,7 +4,7 @@
 
 """The recipes of docs/docsite/rst/vaults.rst, run as they stand there: from each kind of vault into the secrets files.
 
-A comment in front of a code block says what it is: `.. recipe NAME: write PATH` or `.. recipe NAME: run`.
+Those of stores that enroll and rotate write are run in tests/slow/stores.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import textwrap
 import time
 import urllib.error
 import urllib.request
@@ -30,15 +29,11 @@ from ansible_run import ROOT, Run, ansible, environment
 from homes import DEFAULT_FILE, secrets_of, token_in
 from images.rootfs import cache_folder
 from other_collections import collections_folder
+from recipes import recipes
+from token_stores import STORES
 
 from cave_server import CaveServer
 
-PAGE = ROOT / "docs" / "docsite" / "rst" / "vaults.rst"
-RECIPE = re.compile(
-    r"^\.\. recipe (?P<name>[a-z-]+): (?P<what>run|write (?P<path>\S+))\n\n"
-    r"\.\. code-block:: \S+\n\n(?P<body>(?:   .*\n|\n)+)",
-    re.MULTILINE,
-)
 AWS_PACKAGES = ("boto3==1.43.6", "moto[secretsmanager,server]==5.2.5")
 
 
@@ -63,17 +58,14 @@ class Controller:
 
     def follow(self, recipe: str, typed: str = "") -> None:
         """Do what the page says; ``typed`` is what a person would type."""
-        found = [match for match in RECIPE.finditer(PAGE.read_text()) if match["name"] == recipe]
-        assert found
-        for match in found:
-            body = textwrap.dedent(match["body"]).strip() + "\n"
-            if match["path"]:
-                path = self.folder / match["path"]
+        for step in recipes()[recipe]:
+            if step.path:
+                path = self.folder / step.path
                 path.parent.mkdir(parents=True, exist_ok=True)
                 # The one who runs the tests is the only user there is.
-                path.write_text(re.sub(r"user: alice\b", f"user: {getpass.getuser()}", body))
+                path.write_text(re.sub(r"user: alice\b", f"user: {getpass.getuser()}", step.text))
             else:
-                self._run(body, typed)
+                self._run(step.text, typed)
 
     def _run(self, script: str, typed: str) -> None:
         """Run commands with what is typed on standard input; in a terminal when nothing is typed there."""
@@ -283,6 +275,4 @@ def test_a_token_file_on_the_controller(controller: Controller) -> None:
 
 
 def test_every_recipe_of_the_page_is_run() -> None:
-    recipes = {match["name"] for match in RECIPE.finditer(PAGE.read_text())}
-    assert recipes == {"inline", "whole", "pass", "aws", "aws-json", "file"}
-    assert PAGE.read_text().count(".. recipe ") == len(list(RECIPE.finditer(PAGE.read_text())))
+    assert recipes().keys() == {"inline", "whole", "pass", "aws", "aws-json", "file", *STORES}

@@ -19,11 +19,12 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._controller impo
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.inventory import (
     Host,
     Lazily,
-    VaultFiles,
     contradictions,
     read_host,
 )
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.kept import KeptTokens
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.sealed import replaced_in_this_run
+from ansible_collections.connectomics.cave.plugins.plugin_utils._stores.places import Place
 
 
 class AnsibleRun:
@@ -54,8 +55,15 @@ class AnsibleRun:
             return cast("list[Any]", templar.template(entries))
         return [Lazily(entry, templar.template) if isinstance(entry, Mapping) else entry for entry in entries]
 
-    def vault(self, hosts: Iterable[str], named: list[str], vault_id: str | None) -> VaultFiles:
-        """Return the files with variables beside the inventory of ``hosts`` and the playbook; see ``VaultFiles``."""
+    def vault(
+        self,
+        hosts: Iterable[str],
+        named: list[str],
+        vault_id: str | None,
+        stored: Iterable[tuple[Place, str]],
+        check: bool,
+    ) -> KeptTokens:
+        """Return the files with variables beside the inventory of ``hosts`` and the playbook; see ``KeptTokens``."""
         hosts = list(hosts)
         folders: dict[str, None] = {}
         sources: dict[str, None] = {}
@@ -66,7 +74,9 @@ class AnsibleRun:
         for source in map(Path, map(str, self.variables.get("ansible_inventory_sources") or ())):
             folders[str(source if source.is_dir() else source.parent)] = None
         folders[self._loader.get_basedir()] = None
-        return VaultFiles(
+        return KeptTokens(
+            stored,
+            check,
             folders,
             sources,
             named,

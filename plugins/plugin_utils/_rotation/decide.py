@@ -231,11 +231,11 @@ def _store_refusal(rotation: Rotation, inventory: Inventory, request: Request) -
             return " ".join(inventory.fixed[token])
     if given and not any(inventory.vault.get(token) for token in (*given, *([rotation.new] if rotation.new else []))):
         return (
-            f"There is no place to keep a new token: no variable beside the inventory holds the token {given[-1]}. "
-            "If another rotation is running, wait for its end and run the same command again. Otherwise name the file "
-            "of the variable with caveclient_rotate_vault_file, or the tasks that store it with "
-            "caveclient_rotate_store_tasks; or put a new token into the vault and rotate without "
-            "caveclient_rotate_strategy."
+            f"There is no place to keep a new token: no variable beside the inventory holds the token {given[-1]}, and "
+            "none reads it from a store (lookup connectomics.cave.stored_token). If another rotation is running, wait "
+            "for its end and run the same command again. Otherwise name the file of the variable with "
+            "caveclient_rotate_vault_file, or the tasks that store it with caveclient_rotate_store_tasks; or put a new "
+            "token into the vault and rotate without caveclient_rotate_strategy."
         )
     return ""
 

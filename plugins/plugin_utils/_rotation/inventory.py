@@ -28,6 +28,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._masking import 
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import requests as _requests
 from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import plain_string
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.model import Entry, Inventory
+from ansible_collections.connectomics.cave.plugins.plugin_utils._stores.places import told_by_store
 from ansible_collections.connectomics.cave.plugins.plugin_utils._vault import file as _file
 from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.yaml_tree import VariablePath, label
 
@@ -40,6 +41,11 @@ DEFAULT_DATASTACKS = ("minnie65_public",)
 
 _OMITTED = "__omit_place_holder__"
 _UNREADABLE = "it cannot be read ({}): a variable is not defined, or the vault's password is missing or wrong."
+
+
+def _unreadable(error: AnsibleError) -> str:
+    """Return why a template gave nothing. Ansible's own message may quote a template or a value."""
+    return told_by_store(error) or _UNREADABLE.format(type(error).__name__)
 
 
 class Held(NamedTuple):
@@ -97,8 +103,7 @@ def read_host(name: str, variables: Mapping[str, Any], entry_by_entry: Callable[
         if isinstance(entries, (str, Mapping)):
             raise CaveError("caveclient_tokens is not a list of mappings with user and token.")
     except AnsibleError as error:
-        # Its message may quote a template or a value.
-        return Host(name, problems=((None, f"its variables: {_UNREADABLE.format(type(error).__name__)}"),))
+        return Host(name, problems=((None, f"its variables: {_unreadable(error)}"),))
     except (CaveError, TypeError) as error:
         message = error.message if isinstance(error, CaveError) else "its variables have a list where none can be."
         return Host(name, problems=((None, message),))
@@ -138,7 +143,7 @@ def _read_entry(host: Host, number: int, entries: Sequence[Any]) -> list[Held] |
         each = _requests.by_key([own])
         token = clean_token(None if _is_nothing(value) else plain_string(value, "The token"))
     except AnsibleError as error:
-        return user, f"entry {number + 1} of caveclient_tokens: {_UNREADABLE.format(type(error).__name__)}"
+        return user, f"entry {number + 1} of caveclient_tokens: {_unreadable(error)}"
     except (CaveError, TypeError) as error:
         message = error.message if isinstance(error, CaveError) else "it has a list where none can be."
         return user, f"entry {number + 1} of caveclient_tokens: {message[0].lower()}{message[1:]}"

@@ -21,6 +21,7 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.model 
     Rotation,
     Seen,
 )
+from ansible_collections.connectomics.cave.plugins.plugin_utils._stores.places import Place
 
 
 class Settings(NamedTuple):
@@ -44,6 +45,8 @@ class State:
     """Of each token, the server that accepts it."""
     values: dict[str, str] = field(default_factory=dict)
     """The tokens themselves."""
+    stored: tuple[tuple[Place, str], ...] = ()
+    """The places in stores that the variables read, each with the fingerprint of the token there."""
     accounts: dict[str, Account] = field(default_factory=dict)
     refused: dict[Entry, str] = field(default_factory=dict)
     rotations: list[Rotation] = field(default_factory=list)
