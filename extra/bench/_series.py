@@ -10,13 +10,19 @@ import functools
 import json
 import os
 import pwd
+import resource
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from doctor_desk import DATASTACK, Desk
+
+from cave_server import CaveServer
 
 from ._lab import PYTHON, Bench, bench, with_caveclient, with_venv
 from ._meter import BenchError, Sample
@@ -144,6 +150,25 @@ def _in_process(_folder: Path, what: str) -> Sample:
     return Sample(float(done.stdout), 0.0, 0.0)
 
 
+@contextmanager
+def _desk(folder: Path) -> Iterator[Desk]:
+    with CaveServer() as cave:
+        desk = Desk(folder, cave.url)
+        desk.as_person = False  # becoming somebody else takes time that is not the program's
+        cave.serve(DATASTACK)
+        desk.save(cave.add_person("alice", permissions=[DATASTACK]).token)
+        yield desk
+
+
+def _doctor(desk: Desk, *arguments: str) -> Sample:
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    done = desk.ask(*arguments)
+    wall, after = time.monotonic() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode:
+        raise BenchError(f"cave-doctor ended with {done.returncode}: {done.stdout[-1000:]}{done.stderr[-1000:]}")
+    return Sample(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 0.0)
+
+
 SERIES: dict[str, Series] = {
     "rotation": Series(
         "One task that gives 30 hosts a new token",
@@ -187,6 +212,33 @@ SERIES: dict[str, Series] = {
             Ratio("verify against CAVEclient(), CPU of the hosts", "verify", "CAVEclient()", 0.15, "hosts_cpu"),
             Ratio("verify against ping", "verify", "ping"),
             Ratio("verify against ping, CPU of the controller", "verify", "ping", measure="controller_cpu"),
+        ),
+        _provisioned,
+        hosts=30,
+    ),
+    "services": Series(
+        "The whole command verify on 30 hosts, with the services of the datastack and without",
+        {
+            "with services": _play("verify"),
+            "services without a token": _play("verify", caveclient_services="reach"),
+            "without services": _play("verify", caveclient_services="none"),
+        },
+        (
+            Ratio("verify with services against verify without", "with services", "without services", 1.3),
+            Ratio("verify that only reaches the services", "services without a token", "without services"),
+            Ratio(
+                "with services against without, CPU of the controller",
+                "with services",
+                "without services",
+                measure="controller_cpu",
+            ),
+            Ratio(
+                "with services against without, CPU of the hosts",
+                "with services",
+                "without services",
+                None,
+                "hosts_cpu",
+            ),
         ),
         _provisioned,
         hosts=30,
@@ -312,6 +364,21 @@ SERIES: dict[str, Series] = {
         functools.partial(_fleet, hosts=SIZES[-1]),
         rounds=1,
         warm_up=False,
+    ),
+    "doctor": Series(
+        "cave-doctor, from its start to its answer",
+        {
+            "offline": lambda desk: _doctor(desk, "--offline"),
+            "asking": _doctor,
+        },
+        (
+            Ratio("cave-doctor --offline, ms", "offline", "", 250, factor=1000),
+            Ratio("the same, CPU, ms", "offline", "", 120, "controller_cpu", 1000),
+            Ratio("cave-doctor, with a server that answers at once, ms", "asking", "", 400, factor=1000),
+            Ratio("the same, CPU, ms", "asking", "", None, "controller_cpu", 1000),
+        ),
+        _desk,
+        15,
     ),
     "process": Series(
         "In one process: a call that changes nothing, and a module's imports",

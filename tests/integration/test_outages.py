@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from doctor_desk import DATASTACK, Desk
-from notebook import notebook_python, run_notebook
+from notebook import fails_by, notebook_python, run_notebook
 
 from ansible_collections.connectomics.cave.plugins.module_utils._backends.verify_access import run
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
@@ -22,8 +22,6 @@ from cave_server import CaveServer
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 DEFAULTS = {name: option.get("default") for name, option in ARGUMENTS["argument_spec"].items()}
-NEEDED = ("materialize", "all")
-"""Services without which materialize.get_versions() has no answer."""
 QUERY = f"""
 from caveclient import CAVEclient
 print(CAVEclient({DATASTACK!r}).materialize.get_versions())
@@ -122,8 +120,7 @@ def test_a_notebooks_query_fails_exactly_when_verify_says_so(
     by_api, by_client = verify("api"), verify("client")
 
     assert (by_api["verdict"], by_client["verdict"]) == (STORIES[story].verdict,) * 2, (by_api, by_client)
-    services = [item for item in by_api.get("services", []) if item["verdict"] != "ok"]
-    fails = any(item["service"] in NEEDED for item in services) or (by_api["verdict"] != "ok" and not services)
+    fails = fails_by(by_api)
     shown = run_notebook(desk.home.parent / "jupyter", QUERY, variables=desk.environment)
     assert bool(shown.error) is fails, shown
     assert ("[1, 2]" in shown.text) is not fails, shown

@@ -153,7 +153,8 @@ def _works(stack: Stack, name: str, version: str = "") -> Verdict:
 
 def _silent(stack: Stack, name: str, failure: HttpError) -> Verdict:
     if failure.kind in ("tls", "ca"):
-        return failure_verdict(failure, stack.local_server)._replace(datastack=stack.datastack, service=name)
+        verdict = failure_verdict(failure, stack.local_server)
+        return verdict._replace(datastack=stack.datastack, service=name, reason=clean_text(failure.reason))
     verdict = service_down_verdict(stack.local_server, stack.datastack, name, f"does not answer: {failure.reason}")
     return verdict._replace(blocked=clean_text(failure.reason)) if failure.kind in _NOT_REACHED else verdict
 

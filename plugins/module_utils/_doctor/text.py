@@ -126,11 +126,11 @@ def _token(found: Examination) -> Iterator[Line]:
     for reader in found.files.get("readers", []):
         senders.setdefault(reader["fingerprint"] or "no token", []).append(f"{reader['reader']} to {reader['host']}")
     for sent, named in senders.items():
-        yield Line(
-            OK if len(senders) == 1 and sent != "no token" else WRONG,
-            f"Token {sent}" if sent != "no token" else "No token",
-            f"sent by {', '.join(dict.fromkeys(named))}",
-        )
+        readers = ", ".join(dict.fromkeys(named))
+        if sent == "no token":
+            yield Line(WRONG, "Token", f"none is sent by {readers}")
+        else:
+            yield Line(OK if len(senders) == 1 else WRONG, f"Token {sent}", f"sent by {readers}")
     if (found.access or {}).get("token_kind") == "expiring":
         yield Line(NOTE, "Lifetime", "this token comes from a browser login and ends by itself within a week")
 

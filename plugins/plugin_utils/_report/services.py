@@ -11,9 +11,23 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-SERVICE_VERDICTS = ("service_down", "service_blocked")
-"""Verdicts that are told by these sentences, and not user by user."""
-
+SERVICE_VERDICTS = ("service_down", "service_blocked", "tls_error")
+"""Verdicts that are told by these sentences, and not user by user, where they are on services."""
+_AT_THE_SERVER = {
+    "service_blocked": (
+        "BLOCKED",
+        "not",
+        "Ask whoever runs the firewall.",
+        "Ask whoever runs the firewall whether the lab may reach {place}; or CAVE is down.",
+    ),
+    "tls_error": (
+        "NOT TRUSTED",
+        "served",
+        "Look at these hosts: does a proxy answer in its place, is the clock right, does an authority miss?",
+        "If a proxy answers in its place, give its certificate authority as caveclient_ca_path; else wait for CAVE.",
+    ),
+}
+"""How the sentence on a server that cannot be used begins and ends, and the remedies for some hosts, and for all."""
 
 _PLURAL = re.compile(r"^(?P<verb>answer|refuse)s\b")
 
@@ -41,12 +55,12 @@ def service_troubles(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     groups: dict[tuple[Any, ...], list[_Look]] = {}
     for look in looks:
         item = look.item
-        if item["verdict"] == "service_blocked":
-            groups.setdefault(("service_blocked", item["server"], item["reason"]), []).append(look)
+        if item["verdict"] in _AT_THE_SERVER:
+            groups.setdefault((item["verdict"], item["server"], item["reason"]), []).append(look)
         elif item["verdict"] == "service_down":
             key = (item["datastack"], item["server"], item["reason"], item["with_token"], item["service"])
             groups.setdefault(("service_down", *key), []).append(look)
-    blocked = [_blocked(found, looks) for key, found in groups.items() if key[0] == "service_blocked"]
+    blocked = [_at_the_server(found, looks) for key, found in groups.items() if key[0] in _AT_THE_SERVER]
     down = [_down(found, looks) for found in _alike(groups)]
     return sorted(blocked + down, key=lambda group: (-len(group["places"]), group["message"]))
 
@@ -111,18 +125,17 @@ def _down(found: Sequence[_Look], looks: Sequence[_Look]) -> dict[str, Any]:
     return _group("service_down", message, "Run verify again; if the error persists, look at these hosts.", found)
 
 
-def _blocked(found: Sequence[_Look], looks: Sequence[_Look]) -> dict[str, Any]:
+def _at_the_server(found: Sequence[_Look], looks: Sequence[_Look]) -> dict[str, Any]:
     first = found[0].item
+    title, others, for_some, for_all = _AT_THE_SERVER[first["verdict"]]
     hosts = _hosts(found)
     parts = urlsplit(first["server"])
     place = f"{parts.hostname}:{parts.port or (80 if parts.scheme == 'http' else 443)}"
     asked = _hosts(look for look in looks if look.item["server"] == first["server"])
-    message = f"BLOCKED on {_all_or_some(hosts, asked)}{_since(found)}: {place}: {first['reason']}"
+    message = f"{title} on {_all_or_some(hosts, asked)}{_since(found)}: {place}: {first['reason']}"
     if len(hosts) == len(asked):
-        remedy = f"Ask whoever runs the firewall whether the lab may reach {place}; or CAVE is down."
-        return _group("service_blocked", f"{message}.", remedy, found)
-    message += f"; {_others(asked, hosts)} not."
-    return _group("service_blocked", message, "Ask whoever runs the firewall.", found)
+        return _group(first["verdict"], f"{message}.", for_all.format(place=place), found)
+    return _group(first["verdict"], f"{message}; {_others(asked, hosts)} {others}.", for_some, found)
 
 
 def _hosts(looks: Iterable[_Look]) -> list[str]:

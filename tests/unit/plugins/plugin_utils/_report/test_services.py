@@ -35,6 +35,11 @@ def blocked(reason: str = "connection refused") -> Verdict:
     return service_blocked_verdict(LOCAL, STACK, reason)
 
 
+def untrusted() -> Verdict:
+    reason = "the server's certificate is not trusted"
+    return Verdict("tls_error", "No.", server=LOCAL, datastack=STACK, service="all", reason=reason)
+
+
 def result(*troubles: Verdict) -> dict[str, Any]:
     """Return what verify_access registers for a host with these troubles."""
     bad = {verdict.service for verdict in troubles}
@@ -90,6 +95,17 @@ def test_a_firewall_before_some_hosts_is_told_from_an_outage() -> None:
     ]
     (group,) = service_troubles(report(result(blocked()), result()))
     assert group["remedy"] == "Ask whoever runs the firewall."
+
+
+def test_a_certificate_that_some_hosts_alone_do_not_trust_names_them_and_not_cave() -> None:
+    assert sentences(result(), result(untrusted()), result()) == [
+        "NOT TRUSTED on ws2: minnie.microns-daf.com:443: the server's certificate is not trusted; 2 others are served."
+    ]
+    (for_some,) = service_troubles(report(result(untrusted()), result()))
+    (for_all,) = service_troubles(report(result(untrusted()), result(untrusted())))
+    assert "Look at these hosts" in for_some["remedy"]
+    assert "caveclient_ca_path" in for_all["remedy"]
+    assert not any("tls_error" in line for line in lines(result(), result(untrusted())))
 
 
 def test_a_server_that_no_host_reaches_may_be_either() -> None:
