@@ -278,6 +278,12 @@ def workflows(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none", default=False)
+def projects(session: nox.Session) -> None:
+    """What the real packages of BANC, FANC and FlyWire send (more than a gigabyte)."""
+    session.run("pytest", "tests/slow/projects", *session.posargs)
+
+
+@nox.session(venv_backend="none", default=False)
 def readme(session: nox.Session) -> None:
     """The README, typed on a fresh Debian 12 and a fresh Debian 13 (root); transcripts in .cache/reports."""
     session.run("pytest", "tests/slow/fleet/test_readme.py", *session.posargs)

@@ -20,6 +20,7 @@ from ansible_collections.connectomics.cave.plugins.modules import caveclient
 from ansible_collections.connectomics.cave.plugins.plugin_utils import _doctor_file, _host_tools
 from ansible_collections.connectomics.cave.plugins.plugin_utils._action import HostAction
 from ansible_collections.connectomics.cave.plugins.plugin_utils._fleet_run import report_progress, tell
+from ansible_collections.connectomics.cave.plugins.plugin_utils._profiles import with_packages
 
 display = Display()
 
@@ -35,7 +36,11 @@ class ActionModule(HostAction):
         """Run the task on one host."""
         super().run(tmp, task_vars)
         task_vars = task_vars or {}
-        arguments = {name: value for name, value in self._task.args.items() if name != "_controller"}
+        given = {name: value for name, value in self._task.args.items() if name != "_controller"}
+        try:
+            arguments = with_packages(given)
+        except CaveError as error:
+            raise AnsibleActionFail(error.message) from error
         doctor = _doctor_file.build_for(arguments.get("doctor_defaults")) if arguments.get("doctor") else b""
         self._for_doctor = {"doctor_digest": digest(doctor)} if doctor else {}
         for name in ("version", "python"):

@@ -35,6 +35,19 @@ options:
     default: []
 """
 
+    PROFILES = r"""
+options:
+  profiles:
+    description:
+      - Projects whose programs look for the token under further names, or for further datastacks. There are V(banc),
+        V(fanc) and V(flywire).
+      - A profile adds its datastacks to O(datastacks). Users' entries of O(server) that name neither C(key) nor
+        C(keys) get the names under which the project's programs look for the token.
+    type: list
+    elements: str
+    default: []
+"""
+
     HTTP = r"""
 options:
   ca_path:

@@ -82,6 +82,13 @@ options:
     type: list
     elements: str
     default: []
+  profiles:
+    description:
+      - Projects whose packages are installed with O(packages), V(banc), V(fanc) or V(flywire). Their datastacks are
+        added to O(doctor_defaults).
+    type: list
+    elements: str
+    default: []
   constraints:
     description: Versions to keep to for packages that are installed because others need them, such as V(numpy<2).
     type: list
@@ -310,6 +317,7 @@ ARGUMENTS: dict[str, Any] = {
         "version": {"type": "str", "default": ""},
         "extras": STRINGS,
         "packages": STRINGS,
+        "profiles": STRINGS,
         "constraints": STRINGS,
         "installer": {"type": "str", "choices": ["auto", "uv", "pip"], "default": "auto"},
         "index_url": {"type": "str", "no_log": True},

@@ -28,6 +28,7 @@ description:
 extends_documentation_fragment:
   - connectomics.cave.cave.server
   - connectomics.cave.cave.datastacks
+  - connectomics.cave.cave.profiles
   - connectomics.cave.cave.http
   - connectomics.cave.cave.rate
   - connectomics.cave.cave.transport
@@ -307,6 +308,7 @@ ARGUMENTS: dict[str, Any] = {
         "token": {"type": "raw", "no_log": True},
         "server": {"type": "str", "default": DEFAULT_SERVER},
         "datastacks": {"type": "list", "elements": "raw", "default": []},
+        "profiles": {"type": "list", "elements": "str", "default": []},
         "key": {"type": "str", "default": "token", "no_log": False},
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         "person": {"type": "str"},

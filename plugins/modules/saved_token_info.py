@@ -22,6 +22,7 @@ description:
 extends_documentation_fragment:
   - connectomics.cave.cave.server
   - connectomics.cave.cave.datastacks
+  - connectomics.cave.cave.profiles
   - connectomics.cave.cave.http
   - connectomics.cave.cave.rate
   - connectomics.cave.cave.transport
@@ -321,6 +322,7 @@ ARGUMENTS: dict[str, Any] = {
         "expected": {"type": "list", "elements": "dict", "options": EXPECTED, "no_log": False},
         "server": {"type": "str", "default": DEFAULT_SERVER},
         "datastacks": {"type": "list", "elements": "raw", "default": []},
+        "profiles": {"type": "list", "elements": "str", "default": []},
         "key": {"type": "str", "default": "token", "no_log": False},
         "validate": {"type": "bool", "default": False},
         "addresses": {"type": "bool", "default": False},

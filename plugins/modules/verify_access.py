@@ -23,6 +23,7 @@ description:
 extends_documentation_fragment:
   - connectomics.cave.cave.server
   - connectomics.cave.cave.datastacks
+  - connectomics.cave.cave.profiles
   - connectomics.cave.cave.http
   - connectomics.cave.cave.rate
   - connectomics.cave.cave.transport
@@ -274,6 +275,7 @@ ARGUMENTS: dict[str, Any] = {
         "method": {"type": "str", "choices": ["api", "client"], "default": "api"},
         "server": {"type": "str", "default": DEFAULT_SERVER},
         "datastacks": {"type": "list", "elements": "raw", "default": []},
+        "profiles": {"type": "list", "elements": "str", "default": []},
         "key": {"type": "str", "default": "token", "no_log": False},
         "path": {"type": "path", "default": "/opt/caveclient"},
         "interpreter": {"type": "path"},

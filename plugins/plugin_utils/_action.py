@@ -18,7 +18,7 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.connectomics.cave.plugins.module_utils._errors import unexpected
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError, unexpected
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import (
     PART_HIDDEN,
     masked,
@@ -30,6 +30,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._masking import 
 from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import is_encrypted, plain_string
 from ansible_collections.connectomics.cave.plugins.plugin_utils._fleet_run import report_progress, wait_for_turn
 from ansible_collections.connectomics.cave.plugins.plugin_utils._local_servers import with_local_servers
+from ansible_collections.connectomics.cave.plugins.plugin_utils._profiles import with_profiles
 from ansible_collections.connectomics.cave.plugins.plugin_utils._variables import unknown_variables
 
 display = Display()
@@ -301,7 +302,11 @@ class TokenAction(HostAction):
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the module."""
         result = super().run(tmp, task_vars)
-        return {**result, **self.run_on_host(self.arguments(self._task.args), task_vars)}
+        try:
+            args = with_profiles(self.arguments(self._task.args), self.entries)
+        except CaveError as error:
+            return {**result, "failed": True, "changed": False, "msg": error.message}
+        return {**result, **self.run_on_host(args, task_vars)}
 
     def run_on_host(self, args: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
         """Run the module when it is this host's turn to ask the server."""

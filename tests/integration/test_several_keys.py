@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from homes import OTHER_TOKEN
-from lab import USER, Lab
+from lab import STACK, USER, Lab, squeezed
 
 from cave_server import CaveServer
 
@@ -20,10 +20,15 @@ KEYS = ["token", "brain_and_nerve_cord"]
 
 
 @pytest.fixture
-def lab(cave: CaveServer, tmp_path: Path) -> Lab:
-    """Two workstations, with an entry of two keys."""
+def lab(cave: CaveServer, tmp_path: Path, request: pytest.FixtureRequest) -> Lab:
+    """Two workstations, with an entry of two keys, which it says itself or which a profile gives it."""
     lab = Lab(tmp_path, cave, ["ws1", "ws2"])
-    lab.variables["caveclient_tokens"] = [{"user": USER, "token": "{{ vault_cave_token_alice }}", "keys": KEYS}]
+    lab.variables["caveclient_tokens"] = [{"user": USER, "token": "{{ vault_cave_token_alice }}"}]
+    if getattr(request, "param", "") == "profile":
+        cave.set_permissions("alice", [STACK, KEYS[1]])
+        lab.variables["caveclient_profiles"] = ["banc"]
+    else:
+        lab.variables["caveclient_tokens"][0]["keys"] = KEYS
     return lab
 
 
@@ -33,6 +38,7 @@ def held(lab: Lab) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("lab", ["keys", "profile"], indirect=True)
 def test_a_token_under_two_keys_is_provisioned_audited_rotated_and_taken_off(lab: Lab) -> None:
     run = lab.play("provision", "--tags", "token")
     assert run.ok, run.output
@@ -72,3 +78,15 @@ def test_what_is_no_list_of_keys_is_refused_before_anything_is_written(lab: Lab,
     assert not run.ok
     assert "key" in run.output
     assert lab.holding(lab.token) == []
+
+
+def test_an_unknown_profile_is_refused_before_anything_is_written(lab: Lab) -> None:
+    lab.variables["caveclient_profiles"] = ["bank"]
+    run = lab.play("provision", "--tags", "token")
+    assert not run.ok
+    assert "There is no profile 'bank'. Choose from: banc, fanc, flywire." in squeezed(run)
+    assert lab.holding(lab.token) == []
+    refused = lab.rotate()
+    assert not refused.ok
+    assert "There is no profile 'bank'" in squeezed(refused)
+    assert len(lab.tokens()) == 1, "none was made"

@@ -27,6 +27,12 @@ from ansible_collections.connectomics.cave.plugins.module_utils._errors import C
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import requests as _requests
 from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import plain_string
+from ansible_collections.connectomics.cave.plugins.plugin_utils._profiles import (
+    Profile,
+    chosen,
+    with_datastacks,
+    with_keys,
+)
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.model import Entry, Inventory
 from ansible_collections.connectomics.cave.plugins.plugin_utils._stores.places import told_by_store
 from ansible_collections.connectomics.cave.plugins.plugin_utils._vault import file as _file
@@ -73,6 +79,7 @@ class Host(NamedTuple):
     server: str = DEFAULT_SERVER
     datastacks: tuple[Any, ...] = ()
     settings: Mapping[str, Any] = {}
+    profile: Profile | None = None
     held: tuple[Held, ...] = ()
     problems: tuple[tuple[str | None, str], ...] = ()
     refused: Mapping[Entry, str] = {}
@@ -95,7 +102,10 @@ def read_host(name: str, variables: Mapping[str, Any], entry_by_entry: Callable[
         settings = {option: value for option, value in settings.items() if value is not None}
         server = server_address(_plain(variables.get("caveclient_server")) or DEFAULT_SERVER)
         stacks = _plain(variables.get("caveclient_datastacks"))
-        stacks = tuple(DEFAULT_DATASTACKS if stacks is None else stacks)
+        profiles = _plain(variables.get("caveclient_profiles"))
+        profile = chosen(profiles) if profiles else None
+        stacks = DEFAULT_DATASTACKS if stacks is None else stacks
+        stacks = tuple(with_datastacks(stacks, profile) if profile else stacks)
         try:
             entries = variables.get("caveclient_tokens")
         except AnsibleError:
@@ -107,7 +117,7 @@ def read_host(name: str, variables: Mapping[str, Any], entry_by_entry: Callable[
     except (CaveError, TypeError) as error:
         message = error.message if isinstance(error, CaveError) else "its variables have a list where none can be."
         return Host(name, problems=((None, message),))
-    host = Host(name, server, stacks, settings)
+    host = Host(name, server, stacks, settings, profile)
     held: list[Held] = []
     problems: list[tuple[str | None, str]] = []
     entries = entries or ()
@@ -140,7 +150,7 @@ def _read_entry(host: Host, number: int, entries: Sequence[Any]) -> list[Held] |
         value = item.get("token")
         if absent and _is_nothing(value):
             return []
-        each = _requests.by_key([own])
+        each = _requests.by_key([with_keys(own, host.profile, host.server) if host.profile else own])
         token = clean_token(None if _is_nothing(value) else plain_string(value, "The token"))
     except AnsibleError as error:
         return user, f"entry {number + 1} of caveclient_tokens: {_unreadable(error)}"
