@@ -29,6 +29,8 @@ _AT_THE_SERVER = {
 }
 """How the sentence on a server that cannot be used begins and ends, and the remedies for some hosts, and for all."""
 
+_TIME_LEFT = re.compile(r"\bwithin [0-9.]+ s\b")
+"""What was left of the time for all questions, which differs from host to host."""
 _PLURAL = re.compile(r"^(?P<verb>answer|refuse)s\b")
 
 
@@ -47,7 +49,7 @@ def service_troubles(report: Mapping[str, Any]) -> list[dict[str, Any]]:
         Groups as those of ``problem_groups``, with the sentence as ``message``.
     """
     looks = [
-        _Look(host["name"], user["user"], item)
+        _Look(host["name"], user["user"], {**item, "reason": _TIME_LEFT.sub("in time", item["reason"])})
         for host in report["hosts"]
         for user in host["users"]
         for item in user.get("services") or ()

@@ -109,7 +109,7 @@ STORIES = {
     "slow gateway": Story(
         fault("/skeletoncache", "hang"), f"CAVE: skeleton of {STACK} does not answer", {"caveclient_timeout": 10}
     ),
-    "limit reached": Story(fault("/materialize/api/v2", "status", status=429), "CAVE: rate_limited: ws"),
+    "limit reached": Story(fault("/materialize/api/v", "status", status=429), "CAVE: rate_limited: ws"),
     "auth hiccup": Story(hiccup, "refuse a token that the auth server accepts"),
     "info's own token": Story(
         lambda lab, _host: lab.cave.configure(without_token=["info"]), "CAVE: server_error: ws001 (alice), ws002"

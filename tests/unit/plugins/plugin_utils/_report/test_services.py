@@ -121,6 +121,15 @@ def test_what_only_a_token_brings_to_light_is_compared_with_those_who_asked_with
     ]
 
 
+@pytest.mark.parametrize("times", [("5", "4.9", "4.75"), ("30", "30", "29.9")])
+def test_how_much_time_was_left_on_each_host_makes_no_line_of_its_own(times: tuple[str, ...]) -> None:
+    reasons = [f"does not answer: no complete answer within {time} s" for time in times]
+    assert sentences(*[result(down("skeleton", reason)) for reason in reasons]) == [
+        "CAVE: skeleton of minnie65_public does not answer: no complete answer in time from all 3 hosts: "
+        "tokens and network work."
+    ]
+
+
 def test_many_hosts_are_named_in_brief() -> None:
     (sentence,) = sentences(*[result(down("materialize"))] * 20, result())
     assert "from ws1, ws2, ws3, ws4 and 16 more; 1 other is served." in sentence
