@@ -17,6 +17,13 @@ from typing import NamedTuple
 
 LINUX, MACOS = "Linux", "Darwin"
 """As platform.system() names them."""
+CERTIFICATES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
+"""Where systems keep the certificate authorities that they trust, in one file."""
 _RELEASE = "/etc/os-release"
 _SELINUX = "/sys/fs/selinux/enforce"
 _RESTORECON = ("/usr/sbin/restorecon", "/sbin/restorecon")
@@ -129,6 +136,11 @@ def this_system() -> System:
     with contextlib.suppress(OSError, UnicodeDecodeError), open(_RELEASE, encoding="utf-8") as file:
         release = file.read(65536)
     return system_of(sys.platform, release)
+
+
+def system_certificates() -> str:
+    """Return the file of the certificate authorities that this host trusts; empty where there is none."""
+    return next((bundle for bundle in CERTIFICATES if os.path.isfile(bundle)), "")
 
 
 def restore_labels(*paths: str) -> None:

@@ -28,7 +28,7 @@ from interpreters import find_interpreters, open_copy, open_python
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import start_new_kernel
 
-from ansible_collections.connectomics.cave.plugins.module_utils._environment.pip_config import SYSTEM_BUNDLES
+from ansible_collections.connectomics.cave.plugins.module_utils._systems import system_certificates
 
 UV = Path(sys.executable).with_name("uv")
 SYSTEM_PATH = "/usr/bin:/bin"
@@ -380,8 +380,7 @@ def test_the_kernel_sees_what_was_proven_whatever_the_notebook_server_says(
         assert numpy.startswith(str(workstation.path))
         bundles.append(bundle)
 
-    system = next((path for path in SYSTEM_BUNDLES if Path(path).is_file()), None)
-    assert bundles == [system, "/etc/ssl/lab.pem"]
+    assert bundles == [system_certificates(), "/etc/ssl/lab.pem"]
 
 
 # --- Interrupted ---

@@ -10,14 +10,8 @@ import os
 import ssl
 import threading
 
-# Where distributions keep the system's bundle: an OpenSSL that was built elsewhere (a relocatable Python) looks in the
-# directories of the machine it was built on.
-SYSTEM_BUNDLES = (
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-)
+from ansible_collections.connectomics.cave.plugins.module_utils._systems import system_certificates
+
 VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 """Variables that name a bundle, the first one counts. requests reads the first two, OpenSSL the last."""
 
@@ -37,7 +31,7 @@ def bundle_for_requests(ca_path: str | None) -> str | None:
 
     requests does not look into the system's store: without a variable it trusts the list that it brought along.
     """
-    return trust_bundle(ca_path) or next((path for path in SYSTEM_BUNDLES if os.path.isfile(path)), None)
+    return trust_bundle(ca_path) or system_certificates() or None
 
 
 def tls_context(ca_path: str | None = None) -> ssl.SSLContext:
@@ -63,10 +57,9 @@ def _new_context(bundle: str | None) -> ssl.SSLContext:
     else:
         context = ssl.create_default_context()
         paths = ssl.get_default_verify_paths()
-        if not paths.cafile and not paths.capath:
-            for candidate in SYSTEM_BUNDLES:
-                if os.path.isfile(candidate):
-                    context.load_verify_locations(cafile=candidate)
-                    break
+        # An OpenSSL that was built elsewhere (a relocatable Python) looks in the directories of that machine.
+        system = "" if paths.cafile or paths.capath else system_certificates()
+        if system:
+            context.load_verify_locations(cafile=system)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context

@@ -29,7 +29,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._environment.req
     normal_name,
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.module_utils._systems import this_system
+from ansible_collections.connectomics.cave.plugins.module_utils._systems import system_certificates, this_system
 
 _UV_PLACES = ("UV_FIND_LINKS", "UV_INDEX", "UV_INDEX_URL", "UV_DEFAULT_INDEX", "UV_EXTRA_INDEX_URL")
 """Variables of uv that name folders or indexes."""
@@ -252,7 +252,7 @@ def needs_no_index(source: Source, environ: Mapping[str, str], settings: _pip_co
 def _has_certificates() -> bool:
     if os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR"):
         return True
-    return bool(_pip_config.system_certificates())
+    return bool(system_certificates())
 
 
 def check_sources(source: Source, environ: Mapping[str, str]) -> None:

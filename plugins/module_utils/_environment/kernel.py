@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.connectomics.cave.plugins.module_utils._atomic import replace_file
-from ansible_collections.connectomics.cave.plugins.module_utils._environment.pip_config import system_certificates
-from ansible_collections.connectomics.cave.plugins.module_utils._systems import restore_labels
+from ansible_collections.connectomics.cave.plugins.module_utils._systems import restore_labels, system_certificates
 
 KERNEL_NAME = "cave"
 GUIDE = "https://connectomics.github.io/ansible-collection-cave/scientists.html"

@@ -17,13 +17,6 @@ from urllib.parse import unquote, urlsplit
 from ansible_collections.connectomics.cave.plugins.module_utils._environment.request import Source
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import mask_credentials
 
-SYSTEM_BUNDLES = (
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-)
-"""Where systems keep the certificate authorities that they trust, in one file."""
 _PASSED_ON = (
     "timeout",
     "default-timeout",
@@ -68,11 +61,6 @@ class PipSettings(NamedTuple):
         if source.index_url:
             return self._replace(index_url=source.index_url, extra_index_urls=(), no_index=False)
         return self
-
-
-def system_certificates() -> str:
-    """Return the file of the certificate authorities that this host trusts; empty where there is none."""
-    return next((bundle for bundle in SYSTEM_BUNDLES if Path(bundle).is_file()), "")
 
 
 def local_path(location: str) -> str:

@@ -19,6 +19,7 @@ import pytest
 from ansible_run import coverage
 from raw_server import Conversation, RawServer, http_answer, say
 
+from ansible_collections.connectomics.cave.plugins.module_utils import _systems
 from ansible_collections.connectomics.cave.plugins.module_utils._cave import client_script as _client_script
 from ansible_collections.connectomics.cave.plugins.module_utils._cave import trust as _trust
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.client import environment
@@ -207,6 +208,6 @@ def test_caveclient_trusts_what_the_check_without_it_trusts(
         monkeypatch.delenv(name, raising=False)
     for name, value in named.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(_trust, "SYSTEM_BUNDLES", ("/nowhere.pem", "/system.pem"))
-    monkeypatch.setattr(_trust.os.path, "isfile", "/system.pem".__eq__)
+    monkeypatch.setattr(_systems, "CERTIFICATES", ("/nowhere.pem", "/system.pem"))
+    monkeypatch.setattr(os.path, "isfile", "/system.pem".__eq__)
     assert environment(pwd.getpwuid(os.getuid()), ca_path, os.environ)["REQUESTS_CA_BUNDLE"] == bundle
