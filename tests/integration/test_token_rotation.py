@@ -421,6 +421,29 @@ def test_a_vault_that_does_not_open_and_a_pattern_without_hosts_are_refused_once
     assert blamed(nobody) == ["localhost"]
 
 
+def test_a_token_from_a_file_of_extra_variables_gets_no_new_one(cave: CaveServer, tmp_path: Path) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice")
+    old = lab.persons["alice"].token
+    (lab.folder / "extra.yml").write_text(lab.vault.read_text())
+    run = lab.rotate("-e", "@extra.yml", strategy="overlap", canary="ws1, ")
+    assert run.status == 2
+    assert "Refused, and nothing was done." in said(run)
+    assert f"extra.yml holds {fingerprint(old)}, and inventories and files of extra variables are not" in said(run)
+    assert lab.tokens() == [old] == [lab.stored()]
+
+
+def test_an_entry_that_names_another_server_gets_no_new_token_made(cave: CaveServer, tmp_path: Path) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice", ws2="alice")
+    old = lab.persons["alice"].token
+    with CaveServer() as other:
+        set_host(lab, "ws2", caveclient_server=other.url)
+        run = lab.rotate(strategy="overlap")
+    assert run.status == 2
+    assert "Refused, and nothing was done." in said(run)
+    assert "No token was made: ws2 could not use it." in said(run)
+    assert lab.tokens() == [old]
+
+
 def blamed(run: Run) -> list[str]:
     """The hosts that failed or were unreachable, by Ansible's recap."""
     return [host for host, counts in recap(run.output).items() if counts["failed"] + counts["unreachable"]]

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+from ansible import context
 from ansible.template import Templar
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
@@ -74,6 +75,8 @@ class AnsibleRun:
         for source in map(Path, map(str, self.variables.get("ansible_inventory_sources") or ())):
             folders[str(source if source.is_dir() else source.parent)] = None
         folders[self._loader.get_basedir()] = None
+        given = [str(text) for text in context.CLIARGS.get("extra_vars", ())]
+        sources.update((self._loader.path_dwim(text[1:]), None) for text in given if text.startswith("@"))
         return KeptTokens(
             stored,
             check,

@@ -169,7 +169,7 @@ def _decided(rotation: Rotation, known: Known) -> Rotation:
     if rotation.action in ("make", "continue"):
         refusal = _store_refusal(rotation, inventory, request)
         if rotation.action == "make":
-            refusal = refusal or _lockout(rotation, account, known)
+            refusal = refusal or _lockout(rotation, account, known) or _without_canary(rotation, known)
             refusal = refusal or next(
                 (f"No token was made: {entry.host} could not use it. {inventory.refused[entry]}"
                  for entry in rotation.entries if entry in inventory.refused and entry.host not in request.give_up), ""
@@ -268,6 +268,15 @@ def _lockout(rotation: Rotation, account: Account, known: Known) -> str:
     return (
         f"No token was made: on this server it may kill the old one at once, and these could not get the new one: "
         f"{'; '.join(gone)}. Run again when they are there, or say -e caveclient_rotate_anyway=true."
+    )
+
+
+def _without_canary(rotation: Rotation, known: Known) -> str:
+    """Return why a roll-out could not begin where the user wants it to, as a sentence; or an empty string."""
+    off = {host: known.seen.get(host, "not looked at") for host in known.request.canary if host in rotation.hosts}
+    gone = [f"{host} ({found})" for host, found in off.items() if isinstance(found, str)]
+    return (
+        f"No token was made: the canary host cannot get it first: {'; '.join(gone)}. Name another one." if gone else ""
     )
 
 

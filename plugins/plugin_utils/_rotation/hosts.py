@@ -154,14 +154,19 @@ def passed(
     ``results`` are those of the hosts that were tried, as of ``merged``.
     """
     tried = [host for host in rotation.canaries if results.get(host)]
-    troubles = {
+    named = set(rotation.canaries) & set(state.request.canary)
+    # One that the user named, and that cannot be looked at, proves nothing.
+    missing = {
+        host: found for host in named for found in [state.seen.get(host, "not looked at")] if isinstance(found, str)
+    }
+    troubles = missing | {
         entry.host: why
         for entry in rotation.entries
         if entry.host in tried and not entry.absent and entry not in rotation.withheld
         for why in [trouble_of(entry, results[entry.host])]
         if why
     }
-    if set(rotation.canaries) & set(state.request.canary):
+    if named:
         return not troubles and len(tried) == len(rotation.canaries), troubles
     return any(host not in troubles for host in tried), troubles
 

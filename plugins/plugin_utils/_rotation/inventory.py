@@ -250,7 +250,8 @@ class VaultFiles:
 
     Args:
         folders: of the inventories, and of the playbook, in which ``group_vars`` and ``host_vars`` are looked for.
-        sources: the inventories themselves, which cannot be changed here, and may hold a token.
+        sources: the inventories themselves and the files of extra variables, which cannot be changed here, and may hold
+            a token.
         named: the files that the user named; empty: all of them may be written.
         secrets: what the run was started with.
         vault_id: whose secret encrypts what is plain.
@@ -307,8 +308,8 @@ class VaultFiles:
             if any(token in value for value in self._values(path).others)
         ]
         found += [
-            f"{path} holds {fingerprint(token)}, and an inventory is not changed here. Move the token into a file of "
-            "variables (group_vars, host_vars)."
+            f"{path} holds {fingerprint(token)}, and inventories and files of extra variables are not changed here. "
+            "Move the token into a file in group_vars or host_vars."
             for path in self._sources
             if path not in self._files and _file.holds(path, token, self._secrets)
         ]

@@ -74,7 +74,9 @@ def ask_servers(state: State) -> None:
             refusals.setdefault(entry.token, verdict)
     for entry, question in in_full.items():
         verdict = answers[question].overall
-        if verdict.person is not None and not verdict.ok:
+        # An address may be one that this machine cannot reach, and the hosts can.
+        elsewhere = verdict.verdict == "invalid_token" and entry.token in state.servers
+        if (verdict.person is not None and not verdict.ok) or elsewhere:
             state.refused[entry] = f"{verdict.message} {verdict.remedy}".strip()
     accepted = [token for token in state.values if token in state.servers]
     with ThreadPoolExecutor(AT_ONCE) as pool:

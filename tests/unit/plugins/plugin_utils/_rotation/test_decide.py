@@ -236,6 +236,9 @@ def test_canaries_are_hosts_on_which_nothing_else_is_wrong() -> None:
     assert found.canaries == ("ws1", "ws3", "ws2")
     (named,) = decided(entries, {OLD: account(OLD_ONE)}, seen, canary=("ws4", "ws0"))
     assert named.canaries == ("ws4", "ws0")
+    (off,) = decided(entries, {OLD: account(OLD_ONE)}, {**seen, "ws4": "unreachable: off"}, canary=("ws4",))
+    assert off.action == "refuse"
+    assert "the canary host cannot get it first: ws4 (unreachable: off). Name another one." in off.reason
 
 
 # -- whose token it is -------------------------------------------------------------------------------------------------

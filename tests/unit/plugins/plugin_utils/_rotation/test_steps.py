@@ -23,7 +23,7 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.invent
     read_host,
     variable_files,
 )
-from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.model import Entry, Request, Rotation
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.model import Entry, Request, Rotation, Seen
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.sealed import (
     seal,
     seal_state,
@@ -195,7 +195,7 @@ def test_a_token_in_the_inventory_itself_cannot_be_replaced_and_that_is_said(tmp
     inventory = tmp_path / "hosts.yml"
     inventory.write_text("all:\n  vars:\n" + "".join(f"    {line}\n" for line in encrypted("v", OLD).splitlines()))
     (reason,) = VaultFiles([str(tmp_path)], [str(inventory)], [], SECRETS).fixed(OLD)
-    assert "an inventory is not changed here" in reason
+    assert "inventories and files of extra variables are not changed here" in reason
 
 
 def test_a_place_that_was_not_named_is_told(tmp_path: Path) -> None:
@@ -254,6 +254,47 @@ def test_a_wait_says_every_half_minute_what_it_waits_for() -> None:
     assert len(said) == 3
     assert "Ctrl-C stops here" in said[0]
     assert all("1" * 8 in text for text in said)
+
+
+@pytest.mark.parametrize("grace", [0.0, 0.5])
+def test_the_last_look_at_uses_comes_in_a_later_second_than_the_first(grace: float) -> None:
+    """Servers say to the second when a token was used: another use in the second of the first look is not seen."""
+    state = State({}, Request(()), Settings(grace=grace))
+    state.marks["1" * 8] = 1_800_000_000.0, 1_800_000_000.0
+    slept: list[float] = []
+    _steps.wait(state, {}, lambda _text: None, slept.append)
+    assert sum(slept) >= 1.0
+
+
+def test_a_canary_that_was_named_and_is_off_stops_the_rollout_and_one_that_was_chosen_is_never_off() -> None:
+    entries = tuple(Entry(host, 0, "alice", SERVER, "token", "1" * 8) for host in ("ws1", "ws2"))
+    rotation = Rotation(("1" * 8,), entries, "roll_out", new="1" * 8, canaries=("ws2",))
+    state = State({}, Request(("ws1", "ws2"), canary=("ws2",)), Settings(), rotations=[rotation])
+    state.seen = {"ws1": Seen(), "ws2": "unreachable: off"}
+    assert _hosts.passed(state, rotation, {}) == (False, {"ws2": "unreachable: off"})
+    assert "Rollout stopped: the canary host failed" in _hosts.stopped(state, {})[rotation.tokens]
+    assert "ws2: unreachable: off" in _hosts.stopped(state, {})[rotation.tokens]
+
+
+ELSEWHERE = {"server": "https://other.example.org", "datastacks": ["minnie65_public"]}
+
+
+@pytest.mark.parametrize(
+    ("second", "what"),
+    [
+        ({"user": "alice", "token": NEW}, "cave-secret.json is to hold under 'token'"),
+        ({"user": "alice", "token": NEW, **ELSEWHERE}, "the server of datastack minnie65_public"),
+        ({"user": "alice", "state": "absent", "token": NEW}, "is to hold under 'token'"),
+    ],
+)
+def test_entries_that_a_host_would_refuse_to_save_get_no_new_token(second: dict[str, Any], what: str) -> None:
+    host = read([{"user": "alice", "token": OLD}, second, {"user": "bob", "token": OLD}])
+    refused = inventory_of([host]).refused
+    assert {entry.user for entry in refused} == {"alice"}
+    for reason in refused.values():
+        assert "Entries 1 and 2 of its caveclient_tokens contradict each other about " in reason
+        assert what in reason
+    assert not read([{"user": "alice", "token": OLD}, {"user": "alice", "token": NEW, "key": "banc"}]).refused
 
 
 def test_a_rollout_stops_only_for_the_token_whose_canaries_failed() -> None:
