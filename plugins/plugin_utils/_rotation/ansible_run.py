@@ -41,15 +41,22 @@ class AnsibleRun:
         self.hosts: list[str] = list(variables["ansible_play_hosts_all"])
         self._hostvars = variables["hostvars"]
         self._loader = loader
+        self._known: dict[str, Mapping[str, Any]] = {}
+
+    def _raw(self, host: str) -> Mapping[str, Any]:
+        """Return the variables of a host as they are. Ansible puts them together anew whenever it is asked."""
+        if host not in self._known:
+            self._known[host] = self._hostvars.raw_get(host)
+        return self._known[host]
 
     def registered(self, name: str | None, hosts: Iterable[str]) -> dict[str, Mapping[str, Any]]:
         """Return what hosts' tasks registered under a name. Not templated: a result is data."""
-        found = {host: self._hostvars.raw_get(host).get(name) for host in hosts if name and host in self._hostvars}
+        found = {host: self._raw(host).get(name) for host in hosts if name and host in self._hostvars}
         return {host: result for host, result in found.items() if isinstance(result, Mapping) and result}
 
     def _entries(self, host: str) -> list[Any]:
         """Return the entries of a host, each of whose values is filled in by itself. Raises AnsibleError."""
-        raw = self._hostvars.raw_get(host)
+        raw = self._raw(host)
         templar = Templar(loader=self._loader, variables={**raw, "hostvars": self._hostvars})
         entries = raw["caveclient_tokens"]
         if not isinstance(entries, (list, tuple)):
@@ -69,7 +76,7 @@ class AnsibleRun:
         folders: dict[str, None] = {}
         sources: dict[str, None] = {}
         for name in hosts:
-            raw = self._hostvars.raw_get(name)
+            raw = self._raw(name)
             folders.update({raw["inventory_dir"]: None} if raw.get("inventory_dir") else {})
             sources.update({raw["inventory_file"]: None} if raw.get("inventory_file") else {})
         for source in map(Path, map(str, self.variables.get("ansible_inventory_sources") or ())):
@@ -96,6 +103,7 @@ class AnsibleRun:
 
     def read_host(self, name: str) -> Host:
         """Return what the variables of a host say now."""
+        self._known.pop(name, None)
         return read_host(name, self._hostvars[name], partial(self._entries, name))
 
     def store_tasks(self, path: str | None) -> str:
