@@ -81,9 +81,10 @@ class Files:
         """Write the report, and keep it under its date as well; the link ``latest`` leads to the newest."""
         stamp = (report["time"] or _model.utc(datetime.now(tz=timezone.utc))).replace(":", "-")
         kept = folder / f"{stamp}-{re.sub(r'[^A-Za-z0-9_]+', '-', report['title'])[:40]}"
-        for place in (folder, kept):
-            _write(place / "report.json", _model.to_json(report))
-            _write(place / "report.html", to_html(report).encode("utf-8"))
+        for name, form in (("report.json", _model.to_json), ("report.html", to_html)):
+            content = form(report)
+            for place in (folder, kept):
+                _write(place / name, content)
         replace_link(folder / "latest", kept.name)
 
     def left_of_rotation(self) -> list[str]:

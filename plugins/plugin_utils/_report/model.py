@@ -15,6 +15,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
+from itertools import islice
 from typing import Any
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
@@ -317,4 +318,6 @@ def hosts_in(report: Mapping[str, Any], *states: str) -> list[str]:
 
 def to_json(report: Mapping[str, Any]) -> bytes:
     """Return the report as the text of a file."""
-    return (json.dumps(report, indent=2, ensure_ascii=True) + "\n").encode("ascii")
+    pieces = json.JSONEncoder(indent=2).iterencode(report)
+    text = b"".join("".join(some).encode("ascii") for some in iter(lambda: list(islice(pieces, 10_000)), []))
+    return text + b"\n"  # json.dumps would hold millions of pieces at once

@@ -33,7 +33,7 @@ def opened(browser: Browser, tmp_path: Path) -> Iterator[Opener]:
         report: dict[str, Any], width: int = WIDTHS["desktop"], scheme: Any = "light", script: bool = True
     ) -> Page:
         path = tmp_path / "report.html"
-        path.write_text(to_html(report), encoding="utf-8")
+        path.write_bytes(to_html(report))
         context = browser.new_context(
             viewport={"width": width, "height": 800}, color_scheme=scheme, java_script_enabled=script
         )
@@ -174,7 +174,7 @@ def test_hostile_text_is_shown_and_does_nothing(opened: Opener) -> None:
 
 
 def test_should_markup_ever_get_through_the_page_runs_no_script(browser: Browser, tmp_path: Path) -> None:
-    text = to_html(report_of({"ws1": [result(ok("alice"))]}))
+    text = to_html(report_of({"ws1": [result(ok("alice"))]})).decode()
     attack = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
     path = tmp_path / "report.html"
     path.write_text(text.replace("<main>", f"<main>{attack}"), encoding="utf-8")

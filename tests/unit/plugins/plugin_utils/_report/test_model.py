@@ -40,7 +40,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._masking import 
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report import cleaning as _cleaning
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report import model as _model
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.cleaning import Cleaner
-from ansible_collections.connectomics.cave.plugins.plugin_utils._report.html import to_html
+from ansible_collections.connectomics.cave.plugins.plugin_utils._report.html import to_html as to_page
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.junit import to_junit
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.model import merge_reports, read_report, to_json
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.text import (
@@ -67,6 +67,10 @@ def check(report: dict[str, Any]) -> None:
     """Fail when a report, as it is written, differs from the schema in either direction."""
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     jsonschema.Draft202012Validator(strict(SCHEMA)).validate(json.loads(to_json(report)))
+
+
+def to_html(report: dict[str, Any]) -> str:
+    return to_page(report).decode()
 
 
 def lines(report: dict[str, Any], width: int = 79, **more: str) -> list[str]:
