@@ -11,6 +11,7 @@ It needs Chromium.
 
 from __future__ import annotations
 
+import getpass
 import html
 import re
 import shutil
@@ -53,6 +54,11 @@ def terminal(text: str) -> str:
     )
 
 
+def public(text: str, server: str) -> str:
+    """Return text with names that say more to a reader: of the server, and of the user who ran this."""
+    return re.sub(rf"(?<!:)\b{getpass.getuser()}\b", "alice", text.replace(server, SERVER))
+
+
 def main() -> None:
     """Run the playbook, and write the pictures."""
     PICTURES.mkdir(exist_ok=True)
@@ -61,11 +67,11 @@ def main() -> None:
         lab.write_inventory()
         words = ["-i", "hosts.yml", "--vault-password-file", "password", "connectomics.cave.verify"]
         _status, printed = typed(lab, *words, "-e", "caveclient_report=reports")
-        shown = printed.replace(cave.url, SERVER).replace("-i hosts.yml --vault-password-file password", "-i hosts.yml")
+        shown = public(printed, cave.url).replace("-i hosts.yml --vault-password-file password", "-i hosts.yml")
         prompt = "$ ansible-playbook -i hosts.yml connectomics.cave.verify -e caveclient_report=reports\n"
         (PICTURES / "terminal.svg").write_text(terminal(prompt + shown), encoding="utf-8")
         page_file = lab.folder / "reports" / "report.html"
-        page_file.write_text(page_file.read_text().replace(cave.url, SERVER))
+        page_file.write_text(public(page_file.read_text(), cave.url))
         with sync_playwright() as playwright:
             chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
             browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])

@@ -40,13 +40,21 @@ for (const button of document.querySelectorAll("button[data-copy]")) {
 const search = document.getElementById("search");
 if (search) {
   document.getElementById("searching").hidden = false;
-  search.addEventListener("input", () => {
+  const bodies = [...document.querySelectorAll(".fleet tbody")];
+  const seek = () => {
     const words = search.value.toLowerCase().split(/\\s+/).filter(Boolean);
-    for (const body of document.querySelectorAll(".fleet tbody")) {
+    for (const body of bodies) {
       const text = body.textContent.toLowerCase();
       body.hidden = !words.every((word) => text.includes(word));
     }
-  });
+    const matching = bodies.filter((body) => !body.hidden);
+    const shown = matching.filter((body) => body.getClientRects().length);
+    const more = matching.length - shown.length;
+    document.getElementById("found").textContent =
+      words.length ? `${shown.length} shown` + (more ? `, ${more} more under \u201ceverything\u201d` : "") : "";
+  };
+  search.addEventListener("input", seek);
+  document.querySelectorAll("[name=show]").forEach((radio) => radio.addEventListener("change", seek));
 }
 """
 """Of the page: what works without it stays as it is."""
