@@ -63,8 +63,10 @@ class System(NamedTuple):
     def install_python(self, version: str = "") -> str:
         """Return the command that installs a Python (as in 3.11), by default one that every caveclient runs on."""
         version = ".".join(version.split(".")[:2])
-        if self.kind == MACOS:
-            return f"brew install python@{version or '3.12'}"
+        if self.kind == MACOS:  # what Homebrew and python.org install can be changed by others than root
+            return (
+                f"sudo uv python install --install-dir /opt/python {version}" if version else "xcode-select --install"
+            )
         if self.family == "el" and self.major == 8 and version == "3.9":
             return "sudo dnf install python39"
         if self.family == "suse":

@@ -129,8 +129,15 @@ def choose_python(wanted: str, exact_version: str) -> Python:
             )
     else:
         own = sys.version_info[:2]
-        names = [sys.executable] if installs_on(own, exact_version) else _newest_first()
+        names = [sys.executable] if installs_on(own, exact_version) else []
+        names += [*_newest_first(), "python3"]
         python = _first_python(names, lambda python: installs_on(python.release, exact_version))
+        if not python and installs_on(own, exact_version) and _changeable(sys.executable):
+            command = this_system().install_python()
+            raise CaveError(
+                f"{_changeable(sys.executable)}, so root does not run {sys.executable}, and on this host's PATH is no "
+                f"other Python for caveclient that root alone can write. Install one ({command})."
+            )
         if not python:
             raise _too_old(
                 f"this host's Python is {own[0]}.{own[1]}, and it has no newer one on its PATH", exact_version

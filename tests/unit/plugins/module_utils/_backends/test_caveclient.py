@@ -374,7 +374,7 @@ def test_a_plan_stops_before_an_installation_and_says_what_it_needs(host: Host) 
     assert result["changed"]
     assert result["plan"]["doing"] == f"install caveclient 8.2.0 in {host.path}"
     assert result["plan"]["needs"]["wheels"]
-    assert set(result["plan"]["needs"]["host"]) == {"system", "machine", "libc", "python"}
+    assert set(result["plan"]["needs"]["host"]) == {"system", "machine", "libc", "python", "install_pip"}
     assert not host.path.exists()
 
 

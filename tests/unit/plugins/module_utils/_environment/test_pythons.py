@@ -20,6 +20,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._environment.pyt
     probe,
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._systems import System
 
 
 def program(path: Path, script: str) -> Path:
@@ -126,12 +127,29 @@ def test_an_old_python_serves_an_old_release(monkeypatch: pytest.MonkeyPatch, tm
 def test_a_python_is_found_by_its_version(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     fake_pythons(monkeypatch, tmp_path, "3.9.2", "3.12.1")
 
+    monkeypatch.setattr(_pythons, "this_system", lambda: System(family="debian"))
+
     assert choose_python("3.12", "").version == "3.12.1"
     assert choose_python("3.12.1", "").version == "3.12.1"
     with pytest.raises(CaveError, match=r"no Python 3\.1 on its PATH"):
         choose_python("3.1", "")
     with pytest.raises(CaveError, match=r"apt-get install python3\.12\)"):
         choose_python("3.12.4", "")
+
+
+@pytest.mark.parametrize("others", [True, False])
+def test_a_python_that_others_can_change_is_passed_over_and_named_where_it_is_the_only_one(
+    others: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Ansible may run by a user's own Python, or on a Mac by that of Homebrew."""
+    fake_pythons(monkeypatch, tmp_path, *(["3.12.1"] if others else []))
+    said = f"{sys.executable} belongs to ann"
+    monkeypatch.setattr(_pythons, "_changeable", lambda python: said if python == sys.executable else "")
+    if others:
+        assert choose_python("", "").version == "3.12.1"
+    else:
+        with pytest.raises(CaveError, match=r"belongs to ann, so root does not run .* is no other Python"):
+            choose_python("", "")
 
 
 def test_an_old_python_that_was_named_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
