@@ -115,10 +115,13 @@ class Story:
     def _add_entry(self, host: str) -> None:
         name = self.draw.choice(list(PEOPLE))
         address, key = self.draw.choice(self._addresses(PEOPLE[name])), self.draw.choice(("token", "token", "banc"))
+        for other in self.holders:
+            # One account cannot have two tokens of a server under one key, nor call it by two names for one datastack.
+            if (other.host, self._server(other)) == (host, PEOPLE[name]):
+                if other.key == key:
+                    return
+                address = other.address
         holder = model.Holder(host, USER, address, key, f"vault_{name}_{self.draw.choice((0, 0, 0, 1))}")
-        # Two texts of an address are one server, and one account cannot have two tokens of it under one key.
-        if any((other.host, self._server(other), other.key) == (host, PEOPLE[name], key) for other in self.holders):
-            return
         self.holders.append(holder)
         entry = {
             "user": USER,
