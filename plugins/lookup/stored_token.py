@@ -12,8 +12,8 @@ short_description: Get a token from the store that C(caveclient_store) names
 version_added: 0.1.0
 author: connectomics.cave contributors (@connectomics)
 description:
-  - Returns the tokens that have these names in a store beside ansible-vault, such as OpenBao or SOPS. It asks the store
-    from the controller.
+  - Returns the tokens that have these names in a store beside ansible-vault, such as OpenBao, SOPS or a cloud's. It
+    asks the store from the controller.
   - The playbooks C(connectomics.cave.enroll) and C(connectomics.cave.rotate) put new tokens into the same place, so the
     expression stays as it is when a token changes.
   - Use it in C(caveclient_tokens), or right in the option of a module that does not show it. A loop or C(debug) could
@@ -23,6 +23,9 @@ options:
     description:
       - What names a token in the store.
       - For V(openbao) the path of a secret in the mount and, after C(#), the key there, which is C(token) by default.
+      - For V(pass) an entry.
+      - For V(aws) and V(google) a secret, which is the token itself; or, with C(#) and a key, a JSON object with that
+        key.
       - For V(sops) a file and, after C(#), the key in it. Dots lead into mappings. A relative path begins at the folder
         of the inventory.
     type: list
@@ -30,11 +33,15 @@ options:
     required: true
   store:
     description:
-      - The store, V(openbao) (or HashiCorp Vault) or V(sops), or a mapping with that as its C(type) and options.
+      - The store, V(openbao) (or HashiCorp Vault), V(sops), V(pass), V(aws) (Secrets Manager) or V(google) (Secret
+        Manager); or a mapping with that as its C(type) and options.
       - For V(openbao), C(mount) is the key-value engine, C(secret) by default. All options that the lookups of
         C(community.hashi_vault) have are options here, too, such as C(url) and C(auth_method). Without them, the
         variables of the environment count, such as E(VAULT_ADDR) and E(VAULT_TOKEN).
       - V(sops) has no options. Its program finds keys where it always does, for example by E(SOPS_AGE_KEY_FILE).
+      - V(pass) has C(path), the folder, in place of E(PASSWORD_STORE_DIR).
+      - V(aws) has C(region), C(profile) and C(endpoint_url), V(google) C(project) and C(endpoint). Credentials come
+        from where the clients of these clouds find them.
     type: raw
     vars:
       - name: caveclient_store

@@ -13,28 +13,18 @@ import getpass
 import os
 import re
 import shlex
-import shutil
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pexpect
 import pytest
-from ansible_run import ROOT, Run, ansible, environment
+from ansible_run import Run, ansible, environment
 from homes import DEFAULT_FILE, secrets_of, token_in
-from images.rootfs import cache_folder
-from other_collections import collections_folder
 from recipes import recipes
 from token_stores import STORES
 
 from cave_server import CaveServer
-
-AWS_PACKAGES = ("boto3==1.43.6", "moto[secretsmanager,server]==5.2.5")
 
 
 class Controller:
@@ -157,115 +147,6 @@ def test_ansible_vault_the_whole_file(controller: Controller) -> None:
     assert "vault" in audit.output.lower()
 
 
-@pytest.fixture
-def password_store(controller: Controller) -> Iterator[None]:
-    """A GPG key without a passphrase, and a store for it."""
-    if missing := [name for name in ("gpg", "pass") if shutil.which(name) is None]:
-        pytest.skip(f"needs {', '.join(missing)}: sudo sh tests/packages.sh")
-    gpg_home = controller.folder / ".gnupg"
-    gpg_home.mkdir(mode=0o700)
-    variables = {**controller._environment(), "GNUPGHOME": str(gpg_home)}
-    controller.environment["GNUPGHOME"] = str(gpg_home)
-    key = ["gpg", "--batch", "--passphrase", "", "--quick-generate-key", "lab@example.org", "default", "default"]
-    for command in (key, ["pass", "init", "lab@example.org"]):
-        subprocess.run(command, env=variables, check=True, capture_output=True, timeout=60)
-    yield
-    subprocess.run(["gpgconf", "--kill", "all"], env=variables, check=True, timeout=60)
-
-
-@pytest.mark.network
-@pytest.mark.usefixtures("password_store")
-def test_pass(controller: Controller) -> None:
-    others = collections_folder("amazon.aws", "community.general")
-    controller.environment["ANSIBLE_COLLECTIONS_PATH"] = f"{ROOT / '.tree'}{os.pathsep}{others}"
-    controller.follow("pass", typed=f"{controller.token}\n{controller.token}\n")
-    assert in_clear(controller) == []
-    controller.provisions()
-    assert in_clear(controller) == []
-
-
-@pytest.fixture(scope="session")
-def aws() -> Iterator[tuple[str, Path]]:
-    """The address of moto's stand-in for AWS, and a folder with boto3 and moto."""
-    folder = cache_folder() / "aws" / "-".join(AWS_PACKAGES)
-    if not (folder / ".complete").exists():
-        uv = Path(sys.executable).with_name("uv")
-        command = [str(uv), "pip", "install", "--quiet", "--target", str(folder), *AWS_PACKAGES]
-        subprocess.run(command, check=True, timeout=300)
-        (folder / ".complete").touch()
-    variables = {**os.environ, "PYTHONPATH": str(folder)}
-    port = str(free_port())
-    server = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "import sys; from moto.server import main; main(sys.argv[1:])",
-            "-H127.0.0.1",
-            f"-p{port}",
-        ],
-        env=variables,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + 60
-        while not answers(address):
-            assert server.poll() is None, "moto ended"
-            assert time.monotonic() < deadline, "moto does not answer"
-            time.sleep(0.2)
-        yield address, folder
-    finally:
-        server.terminate()
-        server.wait(timeout=20)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-def answers(address: str) -> bool:
-    try:
-        urllib.request.urlopen(f"{address}/moto-api/", timeout=5).close()
-    except (urllib.error.URLError, OSError):
-        return False
-    return True
-
-
-PUT = "import boto3, sys; boto3.client('secretsmanager').create_secret(Name=sys.argv[1], SecretString=sys.stdin.read())"
-Secret = Callable[[str], str]
-
-
-@pytest.mark.network
-@pytest.mark.parametrize(
-    ("recipe", "name", "secret"),
-    [
-        ("aws", "cave/alice", lambda token: token),
-        ("aws-json", "cave/tokens", lambda token: f'{{"alice": "{token}", "bob": "x"}}'),
-    ],
-)
-def test_aws_secrets_manager(
-    controller: Controller, aws: tuple[str, Path], recipe: str, name: str, secret: Secret
-) -> None:
-    address, packages = aws
-    others = collections_folder("amazon.aws", "community.general")
-    controller.environment |= {
-        "ANSIBLE_COLLECTIONS_PATH": f"{ROOT / '.tree'}{os.pathsep}{others}",
-        "PYTHONPATH": str(packages),
-        "AWS_ENDPOINT_URL": address,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "eu-central-1",
-    }
-    value = secret(controller.token)
-    put = [sys.executable, "-c", PUT, name]
-    subprocess.run(put, input=value, text=True, env=controller._environment(), check=True, timeout=60)
-    controller.follow(recipe)
-    controller.provisions()
-    assert in_clear(controller) == []
-
-
 def test_a_token_file_on_the_controller(controller: Controller) -> None:
     controller.follow("file", typed=f"{controller.token}\n")
     assert in_clear(controller) == ["secrets/alice"]
@@ -275,4 +156,4 @@ def test_a_token_file_on_the_controller(controller: Controller) -> None:
 
 
 def test_every_recipe_of_the_page_is_run() -> None:
-    assert recipes().keys() == {"inline", "whole", "pass", "aws", "aws-json", "file", *STORES}
+    assert recipes().keys() == {"inline", "whole", "file", *STORES}

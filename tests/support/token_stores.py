@@ -9,20 +9,27 @@ Servers listen on 127.0.0.1 alone. What is in a store is looked up with its own 
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import hashlib
 import http.client
+import http.server
+import json
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ansible_run import ROOT
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from images.rootfs import cache_folder
 from other_collections import collections_folder
 
@@ -61,6 +68,7 @@ class TestStore:
         others: the collections that it needs.
         troubles: what can go wrong with it: how to bring it about, and what the message has to say.
         settings: environment variables of every run.
+        variables: of every host.
     """
 
     __test__ = False
@@ -73,6 +81,7 @@ class TestStore:
         self.folder = folder
         self.lab = lab
         self.settings: dict[str, str] = {}
+        self.variables: dict[str, Any] = {}
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -231,4 +240,271 @@ class Sops(TestStore):
     }
 
 
-STORES: dict[str, type[TestStore]] = {store.recipe: store for store in (OpenBao, Sops)}
+class PasswordStore(TestStore):
+    """A folder of pass with git, and a GPG key without a passphrase."""
+
+    recipe = "pass"
+    secret = "cave/alice"
+
+    def __init__(self, folder: Path, lab: Path) -> None:
+        super().__init__(folder, lab)
+        self._gpg = folder / "gpg"
+        self._gpg.mkdir(mode=0o700)
+        self.path = folder / "passwords"
+        self.settings = {"GNUPGHOME": str(self._gpg), "PASSWORD_STORE_DIR": str(self.path)}
+        self._key("lab@example.org")
+        run(["pass", "init", "lab@example.org"], self.settings)
+
+    def _key(self, name: str) -> None:
+        key = ["gpg", "--batch", "--passphrase", "", "--quick-generate-key", name, "default", "default"]
+        run(key, self.settings)
+
+    def holds(self) -> str:
+        """Return the token that is in the store."""
+        return run(["pass", "show", "cave/alice"], self.settings)
+
+    def close(self) -> None:
+        """End the agent that GPG has started."""
+        run(["gpgconf", "--kill", "all"], self.settings)
+
+    def _no_key_to_write(self) -> None:
+        (self.path / ".gpg-id").write_text("lab@example.org\nsomebody-else@example.org\n")
+
+    def _wrong_password(self) -> None:
+        self.close()
+        self.settings["GNUPGHOME"] = str(self.folder / "other")
+        (self.folder / "other").mkdir(mode=0o700)
+
+    def _down(self) -> None:
+        self.settings["PASSWORD_STORE_DIR"] = str(self.folder / "elsewhere")
+
+    def _gone(self) -> None:
+        (self.path / "cave" / "alice.gpg").unlink()
+
+    troubles: ClassVar = {
+        "read-only": (
+            _no_key_to_write,
+            (
+                "cave/alice in pass (",
+                "cannot be written: gpg says: gpg: somebody-else@example.org: skipped: No public key",
+            ),
+        ),
+        "wrong-password": (_wrong_password, ("cannot be read: pass says: gpg:",)),
+        "down": (_down, ("cannot be read: there is no such folder. Make it (pass init), or correct its path:",)),
+        "gone": (_gone, ("cave/alice in pass (", "cannot be read: there is no such secret.")),
+    }
+
+
+class SecretsManager(TestStore):
+    """AWS, as moto plays it."""
+
+    recipe = "aws"
+    secret = "cave/alice"
+
+    def __init__(self, folder: Path, lab: Path) -> None:
+        super().__init__(folder, lab)
+        self._port = free_port()
+        self.settings = {
+            "PYTHONPATH": str(packages()),
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self._port}",
+            "AWS_ACCESS_KEY_ID": "administrator",
+            "AWS_SECRET_ACCESS_KEY": "administrator",
+            "AWS_DEFAULT_REGION": "eu-central-1",
+        }
+        code = "import sys; from moto.server import main; main(sys.argv[1:])"
+        variables = {**os.environ, **self.settings}
+        self._serve([sys.executable, "-c", code, "-H127.0.0.1", f"-p{self._port}"], variables, self._port, "/moto-api/")
+
+    def _ask(self, code: str) -> str:
+        return run([sys.executable, "-c", f"import boto3, json; {code}"], self.settings)
+
+    def holds(self) -> str:
+        """Return the token that is in the store."""
+        client = "boto3.client('secretsmanager')"
+        return self._ask(f"print({client}.get_secret_value(SecretId='cave/alice')['SecretString'])")
+
+    def _read_only(self) -> None:
+        policy = {
+            "Version": "2012-10-17",
+            "Statement": [{"Effect": "Allow", "Action": "secretsmanager:GetSecretValue", "Resource": "*"}],
+        }
+        key = self._ask(
+            "iam = boto3.client('iam'); iam.create_user(UserName='reader'); "
+            f"iam.put_user_policy(UserName='reader', PolicyName='read', PolicyDocument=json.dumps({policy})); "
+            "key = iam.create_access_key(UserName='reader')['AccessKey']; "
+            "print(key['AccessKeyId'], key['SecretAccessKey'])"
+        )
+        self.settings["AWS_ACCESS_KEY_ID"], self.settings["AWS_SECRET_ACCESS_KEY"] = key.split()
+        self._with_rights()
+
+    def _with_rights(self) -> None:
+        """From now on, look at who asks."""
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=10)
+        connection.request("POST", "/moto-api/reset-auth", body="0")
+        assert connection.getresponse().status == 200
+        connection.close()
+
+    def _wrong_password(self) -> None:
+        self._with_rights()
+
+    def _no_credentials(self) -> None:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            del self.settings[name]
+        self.settings["AWS_EC2_METADATA_DISABLED"] = "true"
+
+    def _gone(self) -> None:
+        self._ask(
+            "boto3.client('secretsmanager').delete_secret(SecretId='cave/alice', ForceDeleteWithoutRecovery=True)"
+        )
+
+    troubles: ClassVar = {
+        "read-only": (
+            _read_only,
+            (
+                "cave/alice in AWS Secrets Manager (eu-central-1) cannot be written: access denied. "
+                "Allow secretsmanager:PutSecretValue on it",
+            ),
+        ),
+        "wrong-password": (_wrong_password, ("cannot be read: AWS does not accept the credentials.",)),
+        "no-credentials": (_no_credentials, ("there are no credentials. Log in to AWS, or set AWS_PROFILE.",)),
+        "down": (TestStore.close, ("cannot be read: AWS does not answer.",)),
+        "gone": (_gone, ("cave/alice in AWS Secrets Manager (eu-central-1) cannot be read: there is no such secret.",)),
+    }
+
+
+class _Google(http.server.BaseHTTPRequestHandler):
+    """Answers as Secret Manager does: secrets and their versions, and who may add one."""
+
+    secrets: dict[str, list[str]]
+    allowed: list[str]
+    accepted: bool
+
+    def log_message(self, *_words: Any) -> None:
+        """Log nothing."""
+
+    def _answer(self, status: int, content: Mapping[str, Any]) -> None:
+        text = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def _refuse(self, status: int, name: str) -> None:
+        self._answer(status, {"error": {"code": status, "message": "as it happens", "status": name}})
+
+    def _knows_who_asks(self) -> bool:
+        """Whether the caller has signed for the lab's account."""
+        word, _space, signed = (self.headers["Authorization"] or "").partition(" ")
+        claims = signed.split(".")[1] + "=="
+        account = json.loads(base64.urlsafe_b64decode(claims))["iss"]
+        return self.accepted and (word, account) == ("Bearer", "lab@example.org")
+
+    def do_GET(self) -> None:
+        """Give the newest version of a secret."""
+        match = re.fullmatch(r"/v1/projects/lab/secrets/([\w-]+)/versions/latest:access(?:\?.*)?", self.path)
+        if not self._knows_who_asks():
+            self._refuse(401, "UNAUTHENTICATED")
+        elif match is None or not self.secrets.get(match[1]):
+            self._refuse(404, "NOT_FOUND")
+        else:
+            self._answer(200, {"name": "latest", "payload": {"data": self.secrets[match[1]][-1]}})
+
+    def do_POST(self) -> None:
+        """Make a secret, add a version to one, or say who may do that."""
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        given = json.loads(body or "{}")
+        made = re.match(r"/v1/projects/lab/secrets\?(?:.*&)?secretId=([\w-]+)", self.path)
+        match = re.match(r"/v1/projects/lab/secrets/([\w-]+):(addVersion|testIamPermissions)", self.path)
+        if not self._knows_who_asks():
+            self._refuse(401, "UNAUTHENTICATED")
+        elif made and made[1] in self.secrets:
+            self._refuse(409, "ALREADY_EXISTS")
+        elif made:
+            self.secrets[made[1]] = []
+            self._answer(200, {"name": made[1]})
+        elif match is None or match[1] not in self.secrets:
+            self._refuse(404, "NOT_FOUND")
+        elif match[2] == "testIamPermissions":
+            self._answer(200, {"permissions": [name for name in given["permissions"] if name in self.allowed]})
+        elif "secretmanager.versions.add" not in self.allowed:
+            self._refuse(403, "PERMISSION_DENIED")
+        else:
+            self.secrets[match[1]].append(given["payload"]["data"])
+            self._answer(200, {"name": str(len(self.secrets[match[1]]))})
+
+
+class SecretManager(TestStore):
+    """Google's client, and a server of this process for it to ask."""
+
+    recipe = "google"
+    secret = "cave-alice"
+
+    def __init__(self, folder: Path, lab: Path) -> None:
+        super().__init__(folder, lab)
+        state = {"secrets": {}, "allowed": ["secretmanager.versions.add"], "accepted": True}
+        self._state: Any = type("Google", (_Google,), state)
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._state)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+        self._open = True
+        address = f"http://127.0.0.1:{self._server.server_port}"
+        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        pem = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        account = {"type": "service_account", "project_id": "lab", "client_email": "lab@example.org"}
+        account |= {"private_key_id": "1", "private_key": pem.decode(), "token_uri": f"{address}/token"}
+        (folder / "account.json").write_text(json.dumps(account))
+        self.settings = {
+            "PYTHONPATH": str(packages()),
+            "GOOGLE_APPLICATION_CREDENTIALS": str(folder / "account.json"),
+        }
+        self.variables = {"caveclient_store": {"type": "google", "project": "lab", "endpoint": address}}
+
+    def holds(self) -> str:
+        """Return the token that is in the store."""
+        versions = self._state.secrets.get("cave-alice")
+        return base64.b64decode(versions[-1]).decode() if versions else ""
+
+    def close(self) -> None:
+        """End the server."""
+        if self._open:
+            self._open = False
+            self._server.shutdown()
+            self._server.server_close()
+            self._thread.join()
+
+    def _read_only(self) -> None:
+        self._state.allowed = []
+
+    def _wrong_password(self) -> None:
+        self._state.accepted = False
+
+    def _no_credentials(self) -> None:
+        self.settings["GOOGLE_APPLICATION_CREDENTIALS"] = str(self.folder / "none.json")
+
+    def _gone(self) -> None:
+        self._state.secrets.clear()
+
+    troubles: ClassVar = {
+        "read-only": (
+            _read_only,
+            (
+                "cave-alice in Google Secret Manager (project lab) cannot be written: permission denied. "
+                "Allow secretmanager.versions.add on it",
+            ),
+        ),
+        "wrong-password": (_wrong_password, ("cannot be read: Google does not accept the credentials.",)),
+        "no-credentials": (_no_credentials, ("there are no credentials: ",)),
+        "down": (close, ("cannot be read: Google does not answer.",)),
+        "gone": (
+            _gone,
+            ("cave-alice in Google Secret Manager (project lab) cannot be read: there is no such secret.",),
+        ),
+    }
+
+
+STORES: dict[str, type[TestStore]] = {
+    store.recipe: store for store in (OpenBao, Sops, PasswordStore, SecretsManager, SecretManager)
+}

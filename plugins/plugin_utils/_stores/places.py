@@ -15,13 +15,19 @@ from ansible.errors import AnsibleLookupError
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
+from ansible_collections.connectomics.cave.plugins.plugin_utils._stores.aws import SecretsManager
+from ansible_collections.connectomics.cave.plugins.plugin_utils._stores.google import SecretManager
 from ansible_collections.connectomics.cave.plugins.plugin_utils._stores.openbao import OpenBao
+from ansible_collections.connectomics.cave.plugins.plugin_utils._stores.password_store import PasswordStore
 from ansible_collections.connectomics.cave.plugins.plugin_utils._stores.sops import Sops
 from ansible_collections.connectomics.cave.plugins.plugin_utils._stores.store import Name, Store
 
 STORES: Mapping[str, Callable[[Mapping[str, Any], str], Store]] = {
     "openbao": OpenBao,
     "sops": Sops,
+    "pass": PasswordStore,
+    "aws": SecretsManager,
+    "google": SecretManager,
 }
 """The stores, by the ``type`` that ``caveclient_store`` names."""
 

@@ -37,7 +37,8 @@ class StoreLab(Lab):
         self.vault.unlink()
         del self.variables["caveclient_tokens"], self.variables["caveclient_datastacks"]
         self.tokens_store = kind(folder / "store", self.folder)
-        self.settings = self.tokens_store.settings
+        for variables in self.hosts.values():
+            variables.update(self.tokens_store.variables)
 
     def follow(self) -> None:
         """Do what the guide says, up to the tokens in the store and on the hosts."""

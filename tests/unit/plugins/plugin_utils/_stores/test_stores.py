@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import string
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,6 +24,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._masking import 
     looks_like_a_token,
 )
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.kept import KeptTokens
+from ansible_collections.connectomics.cave.plugins.plugin_utils._stores import openbao as _openbao
 from ansible_collections.connectomics.cave.plugins.plugin_utils._stores import places as _places
 from ansible_collections.connectomics.cave.plugins.plugin_utils._stores.places import (
     Place,
@@ -271,3 +273,47 @@ def test_a_program_that_repeats_a_token_in_its_error_shows_nothing_that_looks_li
 def test_a_program_that_is_missing_is_named_with_how_to_get_it() -> None:
     with pytest.raises(CaveError, match="no-such-program is not installed here"):
         run(["no-such-program"], "Get it.")
+
+
+# Each store -----------------------------------------------------------------------------------------------------------
+
+
+@given(rest=st.text(max_size=40))
+def test_a_new_token_leaves_the_other_lines_of_an_entry_of_pass_as_they_are(rest: str) -> None:
+    store = _places.STORES["pass"]({}, "/")
+    assert store._with(f"{OLD}\n{rest}", Name("alice"), NEW) == f"{NEW}\n{rest}"
+    assert store._value(f"{OLD}\n{rest}", Name("alice")) == OLD
+
+
+@pytest.mark.parametrize(
+    ("kind", "module", "message"),
+    [
+        ("aws", "boto3", "boto3 is missing. Install it into Ansible's Python: pip install boto3"),
+        ("google", "google.auth", "google-cloud-secret-manager is missing. Install it into Ansible's Python"),
+    ],
+)
+def test_a_client_that_is_missing_is_named_with_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, kind: str, module: str, message: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(CaveError, match=message):
+        place_of(kind, "cave/alice", "/").open()
+
+
+def test_a_collection_that_is_missing_is_named_with_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{_openbao.__name__}.lookup_loader.get", lambda name: None)
+    with pytest.raises(CaveError, match="ansible-galaxy collection install community"):
+        place_of("openbao", "cave/alice", "/").open()
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "message"),
+    [
+        ("sops", "secrets/tokens.sops.yml", "names no key. Expected: FILE#KEY"),
+        ("pass", "cave/alice#token", "names a key, and an entry of pass has none"),
+        ("pass", "#token", "names no secret"),
+    ],
+)
+def test_a_name_that_a_store_cannot_have_is_refused_with_what_was_expected(kind: str, name: str, message: str) -> None:
+    with pytest.raises(CaveError, match=message):
+        place_of(kind, name, "/").open()
