@@ -279,7 +279,7 @@ def _nothing_done(
             return [tags]
     counts = report["counts"]
     if options["require_users"] and not counts["users"]["total"] and not counts["hosts"]["failed"]:
-        return ["Nobody was asked about: nothing is proven. Name users and tokens in caveclient_tokens."]
+        return ["Nothing is proven: no host has a user with a token. Name users and tokens in caveclient_tokens."]
     return []
 
 

@@ -197,7 +197,7 @@ class Enrolment:
         return None
 
     def _prove_until_known(self, token: str) -> Verdict:
-        """Ask the server, again as long as the person likes when it cannot be asked."""
+        """Ask the server; where it cannot be reached, as often as the person wants."""
         while True:
             verdict = self._prove(token)
             if verdict.verdict not in TRANSIENT and verdict.verdict != "tls_error":

@@ -269,7 +269,7 @@ MISTAKES: list[tuple[str, Spoil, tuple[str, ...], int, str]] = [
     ("a dead token", revoked, TOKEN_ONLY, 2, "invalid_token"),
     # Becoming root
     ("sudo wants a password", sudo("sudo: a password is required"), VERIFY, 2, "-> Add -K, and type"),
-    ("wrong password of sudo", sudo("Sorry, try again."), VERIFY, 2, "-> Type the password of sudo"),
+    ("wrong password of sudo", sudo("Sorry, try again."), VERIFY, 2, "-> Type the host's sudo (or su) password"),
     ("not in sudoers", sudo("lab is not in the sudoers file."), VERIFY, 2, "visudo"),
     (
         "no sudo",

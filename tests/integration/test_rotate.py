@@ -412,7 +412,7 @@ def test_an_unreachable_server_is_said_and_no_host_is_touched(lab: Lab) -> None:
     lab.variables.update(caveclient_server="http://127.0.0.1:9", caveclient_retries=0)
     run = lab.rotate()
     assert not run.ok
-    assert "cannot be asked" in said(run.output)
+    assert "Cannot ask" in said(run.output)
     assert_untouched(lab, old)
 
 

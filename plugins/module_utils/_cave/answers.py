@@ -30,7 +30,7 @@ def failure_verdict(failure: HttpError, server: str) -> Verdict:
     """Return the verdict on a request that had no usable answer."""
     host = host_of(server)
     reason = clean_text(failure.reason)
-    message = f"{server} cannot be asked: {reason}."
+    message = f"Cannot ask {server}: {reason}."
     if failure.kind in ("tls", "ca"):
         return Verdict("tls_error", f"No trusted connection to {server}: {reason}.", _tls_remedy(reason), server)
     if failure.kind in ("too_large", "bad_answer"):
@@ -158,7 +158,7 @@ def _common_verdict(answer: Answer, server: str, token: str) -> Verdict | None:
         )
         return Verdict("invalid_token", message, remedy, server, url=token_page(server))
     if status == 407:
-        message = f"{server} cannot be asked: the proxy wants a user name and password."
+        message = f"Cannot ask {server}: the proxy wants a user name and password."
         return Verdict(
             "unreachable", message, "Check http_proxy and https_proxy in the environment of the task.", server
         )
@@ -180,7 +180,7 @@ def _common_verdict(answer: Answer, server: str, token: str) -> Verdict | None:
     if found.error == "missing_permission":
         return permission_verdict(server, "", found.data.get("auth_dataset"), found.data.get("required_permission"))
     if status in (400, 401, 403) and answer.claims_json:
-        message = f"{server} refuses the question: status {status} {found.error}{_says(found)}."
+        message = f"{server} refuses the request: status {status} {found.error}{_says(found)}."
         return Verdict("client_error", message, report_remedy(), server)
     return None
 
@@ -199,12 +199,12 @@ def _refusal_of(answer: Answer, found: Found) -> str:
 
 
 def report_remedy() -> str:
-    return "This collection does not know that answer: please report it, with this message."
+    return "This collection does not know that answer. Please report it, with this message."
 
 
 def _redirect_verdict(answer: Answer, server: str, token: str) -> Verdict:
     place = clean_text(answer.headers.get("location", ""), [token])
-    message = f"{server} sends the question elsewhere: status {answer.status}, to {place or 'no address'}."
+    message = f"{server} redirects the request (status {answer.status}) to {place or 'no address'}."
     if server.startswith("http:") and place.lower().startswith(f"https://{host_of(server)}".lower()):
         return Verdict("not_a_cave_server", message, f"Use https://{host_of(server)} as the server address.", server)
     return Verdict("not_a_cave_server", message, not_cave_remedy(server), server)
@@ -212,7 +212,7 @@ def _redirect_verdict(answer: Answer, server: str, token: str) -> Verdict:
 
 def not_cave_verdict(answer: Answer, server: str, expected: str) -> Verdict:
     if answer.status == 200 and answer.claims_json and not _is_json(answer):
-        message = f"The answer of {server} is broken off: {len(answer.body)} bytes that are not complete JSON."
+        message = f"The answer from {server} is incomplete JSON (bytes received: {len(answer.body)})."
         return Verdict(
             "server_error", message, "Run it again; if the error persists, tell the server's operator.", server
         )

@@ -273,7 +273,7 @@ def service_down_verdict(server: str, datastack: str, service: str, reason: str,
     return Verdict(
         "service_down",
         f"{named} of {datastack} on {server} {reason}. Token and network work.",
-        "It is CAVE's own trouble: wait, and run this again. If the error persists, tell the server's operator.",
+        "CAVE itself has a problem: wait, then run this again. If the error persists, tell the server's operator.",
         server,
         datastack,
         service=service,

@@ -76,7 +76,7 @@ def _host_problem(verdict: str, result: Mapping[str, Any], clean: Cleaner, defau
     if task and message:
         message = clean.text(f"{task}: {message}")
     remedy = clean.text(result.get("remedy")) or host_remedy(message) or default_remedy
-    return {"verdict": verdict, "message": message or "No message came with it.", "remedy": remedy}
+    return {"verdict": verdict, "message": message or "It gave no message.", "remedy": remedy}
 
 
 def _flat(results: Iterable[object]) -> list[Mapping[str, Any]]:

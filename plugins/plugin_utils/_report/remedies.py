@@ -34,7 +34,7 @@ _HOST_REMEDIES = (
     ),
     (
         r"incorrect (sudo|su|become|doas) password|sorry, try again|su: authentication failure|su: incorrect password",
-        "Type the password of sudo (or su) on the host when -K asks for it; it may differ from the one of SSH.",
+        "Type the host's sudo (or su) password when -K asks for it; it may differ from the SSH password.",
     ),
     (
         r"host key verification failed|host key is not known|REMOTE HOST IDENTIFICATION",
@@ -47,7 +47,7 @@ _HOST_REMEDIES = (
     ),
     (
         r"sudo: a password is required|missing sudo password|incorrect sudo password|not in the sudoers",
-        "Add -K, and type the remote user's password of sudo. A user who may not use sudo has to be let (visudo).",
+        "Add -K, and type the remote user's sudo password. A user without rights needs a line in sudoers (visudo).",
     ),
     (
         r"could not resolve hostname|name or service not known",
