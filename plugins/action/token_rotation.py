@@ -160,12 +160,8 @@ class _Step:
         """Gather who holds what, and ask the servers about the tokens."""
         hosts = self.run.read_hosts()
         options = self.options
-        for name in (
-            "users",
-            "canary",
-            "give_up",
-            "old",
-        ):  # -e gives a list as one text, with white space or nothing in it
+        # -e gives a list as one text, with white space or nothing in it.
+        for name in ("users", "canary", "give_up", "old"):
             options[name] = [text for text in map(str.strip, options[name]) if text]
         request = Request(
             hosts=tuple(self.run.hosts),
