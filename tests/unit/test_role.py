@@ -53,5 +53,7 @@ def test_the_readme_has_the_variables_as_the_argument_specs_have_them() -> None:
 
 
 def test_the_readme_explains_every_verdict() -> None:
-    explained = re.findall(r"^\| `(\w+)` \|", (ROOT / "README.md").read_text().partition("## When something is wrong")[2], re.M)
+    explained = re.findall(
+        r"^\| `(\w+)` \|", (ROOT / "README.md").read_text().partition("## When something is wrong")[2], re.M
+    )
     assert tuple(explained) == VERDICTS
