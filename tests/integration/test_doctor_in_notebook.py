@@ -28,10 +28,7 @@ LINES = 24
 @pytest.fixture
 def desk(tmp_path: Path, cave: CaveServer) -> Desk:
     """Alice's desk, where all is well."""
-    desk = Desk(tmp_path, cave.url)
-    desk.as_person = False
-    cave.serve(DATASTACK)
-    desk.save(cave.add_person("alice", permissions=[DATASTACK]).token)
+    desk = Desk.of_alice(tmp_path, cave)
     desk.environments.mkdir()
     (desk.environments / "current").symlink_to(notebook_python().parent.parent)
     return desk

@@ -82,10 +82,7 @@ STORIES = {
 @pytest.fixture
 def desk(tmp_path: Path, cave: CaveServer) -> Desk:
     """Alice's desk, where all is well."""
-    desk = Desk(tmp_path, cave.url)
-    desk.as_person = False
-    cave.serve(DATASTACK)
-    desk.save(cave.add_person("alice", permissions=[DATASTACK]).token)
+    desk = Desk.of_alice(tmp_path, cave)
     server_map = desk.secrets / "cave_datastack_to_server_map.json"
     server_map.write_text(f'{{"{DATASTACK}": "{cave.url}"}}')
     return desk

@@ -15,6 +15,7 @@ import pexpect
 from homes import fill, secrets_of
 
 from ansible_collections.connectomics.cave.plugins.plugin_utils._doctor_file import build
+from cave_server import CaveServer
 
 DATASTACK = "minnie65_public"
 PERSON = 65534
@@ -42,6 +43,15 @@ class Desk:
         self.as_person = os.geteuid() == 0
         """Whether the program runs as an ordinary account, and not as the account of the tests."""
         self.environment = {"HOME": str(self.home), "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "no_proxy": "*"}
+
+    @classmethod
+    def of_alice(cls, folder: Path, cave: CaveServer) -> Desk:
+        """Return the desk of Alice, where all is well, and whose programs run as the account of the tests."""
+        desk = cls(folder, cave.url)
+        desk.as_person = False
+        cave.serve(DATASTACK)
+        desk.save(cave.add_person("alice", permissions=[DATASTACK]).token)
+        return desk
 
     @property
     def secrets(self) -> Path:

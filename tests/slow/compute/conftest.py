@@ -50,11 +50,7 @@ class Recipes:
 @pytest.fixture
 def desk(tmp_path: Path, cave: CaveServer) -> Desk:
     """Alice's desk, where all is well."""
-    desk = Desk(tmp_path, cave.url)
-    desk.as_person = False
-    cave.serve(DATASTACK)
-    desk.save(cave.add_person("alice", permissions=[DATASTACK]).token)
-    return desk
+    return Desk.of_alice(tmp_path, cave)
 
 
 @pytest.fixture
