@@ -7,10 +7,12 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+import stub_wheels
 from homes import OTHER_TOKEN
 from lab import STACK, USER, Lab, squeezed
 
@@ -90,3 +92,17 @@ def test_an_unknown_profile_is_refused_before_anything_is_written(lab: Lab) -> N
     assert not refused.ok
     assert "There is no profile 'bank'" in squeezed(refused)
     assert len(lab.tokens()) == 1, "none was made"
+
+
+def test_a_profile_installs_its_packages_and_the_doctor_asks_for_its_datastacks(lab: Lab) -> None:
+    lab.offer_caveclient()
+    stub_wheels.wheel(lab.folder / "wheels", "fafbseg", "3.2.3", {"fafbseg/__init__.py": ""})
+    lab.variables["caveclient_profiles"] = ["flywire"]
+    run = lab.play("provision", "--tags", "install", "--limit", "ws1")
+    assert run.ok, run.output
+    place = lab.folder / "ws1"
+    (package,) = (place / "opt" / "caveclient" / "current").glob("lib/python3*/site-packages/fafbseg/__init__.py")
+    assert package.exists()
+    assert b"flywire_fafb_public" in zipfile.ZipFile(place / "bin" / "cave-doctor").read("__main__.py")
+    again = lab.play("provision", "--tags", "install", "--limit", "ws1")
+    assert "changed=1" not in again.output
