@@ -77,7 +77,7 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
         r"|Name or service not known|Temporary failure in name resolution|dns error|tcp connect error|Failed to fetch"
         r"|error sending request|operation timed out|No route to host|Connection reset|ProxyError|Could not fetch URL",
         "{index} cannot be reached from here",
-        "Check the network, the proxy and index_url; without a way to an index, give a folder of wheels with "
+        "Check the network, the proxy and index_url; without access to an index, give a folder of wheels with "
         "find_links and offline: true.",
     ),
     (

@@ -23,7 +23,7 @@ _AT_THE_SERVER = {
     "tls_error": (
         "NOT TRUSTED",
         "served",
-        "Look at these hosts: does a proxy answer in its place, is the clock right, does an authority miss?",
+        "Check on these hosts: does a proxy answer in its place, is the clock right, is a CA missing?",
         "If a proxy answers in its place, give its certificate authority as caveclient_ca_path; else wait for CAVE.",
     ),
 }
