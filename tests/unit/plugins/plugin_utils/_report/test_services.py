@@ -103,7 +103,7 @@ def test_a_certificate_that_some_hosts_alone_do_not_trust_names_them_and_not_cav
     ]
     (for_some,) = service_troubles(report(result(untrusted()), result()))
     (for_all,) = service_troubles(report(result(untrusted()), result(untrusted())))
-    assert "Look at these hosts" in for_some["remedy"]
+    assert "Check on these hosts" in for_some["remedy"]
     assert "caveclient_ca_path" in for_all["remedy"]
     assert not any("tls_error" in line for line in lines(result(), result(untrusted())))
 
