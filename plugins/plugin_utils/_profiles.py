@@ -34,6 +34,9 @@ PROFILES = {
     "flywire": Profile(("flywire_fafb_public",), ("token",), ("fafbseg",)),
 }
 
+_LONGEST_SHOWN = 15
+"""Characters. What is longer may be a token in the wrong place."""
+
 
 def chosen(names: Any) -> Profile:
     """Return what the profiles of these names amount to together.
@@ -46,7 +49,8 @@ def chosen(names: Any) -> Profile:
         raise CaveError(f"profiles has to be a list of names. There are: {', '.join(PROFILES)}.")
     unknown = next((name for name in listed if name not in PROFILES), None)
     if unknown is not None:
-        raise CaveError(f"There is no profile {unknown!r}. Choose from: {', '.join(PROFILES)}.")
+        named = f" {unknown!r}" if len(unknown) <= _LONGEST_SHOWN else " of that name"
+        raise CaveError(f"There is no profile{named}. Choose from: {', '.join(PROFILES)}.")
     found = [PROFILES[name] for name in listed]
     return Profile(
         *(tuple(dict.fromkeys(item for part in parts for item in part)) for parts in zip(*found, strict=True))

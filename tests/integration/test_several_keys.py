@@ -92,6 +92,9 @@ def test_an_unknown_profile_is_refused_before_anything_is_written(lab: Lab) -> N
     assert not refused.ok
     assert "There is no profile 'bank'" in squeezed(refused)
     assert len(lab.tokens()) == 1, "none was made"
+    lab.variables["caveclient_profiles"] = ["{{ vault_cave_token_alice }}"]
+    assert not lab.play("provision", "--tags", "token", "-vvv").ok
+    assert not lab.rotate("-vvv").ok
 
 
 def test_a_profile_installs_its_packages_and_the_doctor_asks_for_its_datastacks(lab: Lab) -> None:

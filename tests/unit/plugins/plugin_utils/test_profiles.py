@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from ansible_run import ROOT
+from homes import OLD_TOKEN
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import KNOWN_LOCAL_SERVERS
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
@@ -84,6 +85,12 @@ def test_packages_are_installed_with_the_others_and_the_doctor_knows_the_datasta
 def test_what_is_no_list_of_profiles_is_refused_with_those_that_there_are(names: Any) -> None:
     with pytest.raises(CaveError, match="banc, fanc, flywire"):
         chosen(names)
+
+
+def test_a_token_in_the_place_of_a_profile_is_not_shown() -> None:
+    with pytest.raises(CaveError, match="no profile of that name") as caught:
+        chosen([OLD_TOKEN])
+    assert OLD_TOKEN not in str(caught.value)
 
 
 def test_every_profile_is_in_the_guide_and_its_local_servers_are_known() -> None:
