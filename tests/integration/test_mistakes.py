@@ -408,9 +408,9 @@ MISTAKES: list[tuple[str, Spoil, tuple[str, ...], int, str]] = [
     (
         "vault file not found",
         nothing,
-        ("rotate", *PASSWORD, "-e", "caveclient_rotate_vault_file=nowhere.yml"),
+        ("rotate", *PASSWORD, "-e", "caveclient_rotate_vault_file=nowhere.yml caveclient_rotate_strategy=overlap"),
         2,
-        "names nowhere.yml, which is no file. Nothing was done.",
+        "names nowhere.yml, which is no file.",
     ),
     ("enroll nobody", nothing, ("enroll", *PASSWORD), 2, "Say whose token it is, and the vault file"),
     (
