@@ -238,13 +238,18 @@ class Outcome(NamedTuple):
     rotations: tuple[Rotation, ...] = ()
 
 
+def _asked_about(lab: Lab, entries: Iterable[Entry]) -> dict[str, Account]:
+    """Ask the servers about all tokens of the variables, and return what they say."""
+    for entry in entries:
+        lab.use(entry.token)
+    return {entry.token: lab.account(entry.token) for entry in entries}
+
+
 def rotate(lab: Lab, request: Request) -> Generator[str, None, Outcome]:
     """Rotate, as the playbook does; stops before every effect, and names it."""
     effects: list[str] = []
     entries = lab.entries()
-    for entry in entries:
-        lab.use(entry.token)
-    accounts = {entry.token: lab.account(entry.token) for entry in entries}
+    accounts = _asked_about(lab, entries)
     inventory = lab.inventory(entries)
     _decide.decide(Known(inventory, {}, accounts, request))
     seen = lab.look(lab.hosts)
@@ -334,9 +339,7 @@ def take_off(lab: Lab, request: Request) -> Generator[str, None, Outcome]:
     """Take the tokens of a request's users off its hosts, and revoke them, as the playbook decommission does."""
     effects: list[str] = []
     entries = lab.entries()
-    for entry in entries:
-        lab.use(entry.token)
-    accounts = {entry.token: lab.account(entry.token) for entry in entries}
+    accounts = _asked_about(lab, entries)
     inventory = Inventory(tuple(lab.hosts), entries)
     failed = False
     for entry in entries:
