@@ -102,10 +102,6 @@ DEPARTURES = {
     "forget the person's other tokens when one is taken off": Defect(
         "replace(rotation, kin=tuple(entry for entry in kin(rotation, known) if entry not in mine))", "rotation"
     ),
-    "revoke what another account's entry names": Defect(
-        "        if entry.token in old and not entry.absent and entry.host not in request.give_up\n",
-        "        if False\n",
-    ),
 }
 """Those of taking tokens off hosts, and revoking them."""
 
