@@ -106,6 +106,24 @@ def test_an_entry_that_is_to_be_absent_names_its_token_and_nothing_more() -> Non
     assert host.problems == ()
 
 
+@pytest.mark.parametrize(
+    "text", ["https://CAVE.example.org/", "https://cave.example.org:443", "http://cave.example.org"]
+)
+def test_however_a_server_is_spelled_the_value_is_the_same_token(text: str) -> None:
+    spelled = read([{"user": "alice", "token": OLD, "server": text}], caveclient_server=text)
+    plain = read([{"user": "alice", "token": f" {OLD}\n"}])
+    assert [item.entry.token for item in spelled.held] == [item.entry.token for item in plain.held]
+
+
+@pytest.mark.parametrize(
+    "text", ["HTTPS://cave.example.org", "https://cäve.example.org", "cave.example.org", "https://c/x"]
+)
+def test_an_entry_of_a_server_that_cannot_be_one_keeps_its_users_tokens_alive(text: str) -> None:
+    host = read([{"user": "alice", "token": OLD, "server": text}, {"user": "bob", "token": NEW}])
+    assert inventory_of([host]).unknown == {"ws1": frozenset({"alice"})}
+    assert inventory_of([read([{"user": "alice", "token": OLD}], caveclient_server=text)]).unknown == {"ws1": None}
+
+
 # -- the vault ---------------------------------------------------------------------------------------------------------
 
 
