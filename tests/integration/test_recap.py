@@ -190,7 +190,7 @@ def test_hosts_without_tokens_are_left_alone_and_named(lab: Lab) -> None:
             "caveclient_hosts=ws9 matches no host within --limit",
         ),
         ("verify", ["--limit", "fs1"], "No host within --limit fs1 has caveclient_tokens."),
-        ("verify", ["-e", "caveclient_hosts=fs1"], "Nobody was asked about"),
+        ("verify", ["-e", "caveclient_hosts=fs1"], "Nothing is proven: no host has a user"),
         (
             "provision",
             ["--tags", "tokens"],
