@@ -68,6 +68,7 @@ class ActionModule(CaveAction):
     """Prints and writes the report of a run."""
 
     spec = ARGUMENTS
+    quotes = frozenset({"found", "notes", "refused", "unfinished"})
     TRANSFERS_FILES = False
     BYPASS_HOST_LOOP = True  # once for the whole play, whatever run_once says
     _requires_connection = False

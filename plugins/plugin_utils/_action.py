@@ -52,6 +52,8 @@ class CaveAction(ActionBase):
 
     spec: ClassVar[Mapping[str, Any]] = {}
     """The argument spec. From it follows which arguments are shown."""
+    quotes: ClassVar[frozenset[str]] = frozenset()
+    """Options whose text may quote anything, as it is cleaned before it is printed or written."""
     _is_guarded = False
 
     def __init_subclass__(cls, **more: Any) -> None:
@@ -66,7 +68,8 @@ class CaveAction(ActionBase):
     def complaint(self, task_vars: Mapping[str, Any]) -> str:
         """Return what is wrong with the place of a value among the task's arguments, without the value."""
         hosts = (task_vars.get("groups") or {}).get("all") or ()
-        return misplaced_secret(self.arguments(self._task.args), self.spec, frozenset(hosts))
+        given = {name: value for name, value in self._task.args.items() if name not in self.quotes}
+        return misplaced_secret(self.arguments(given), self.spec, frozenset(hosts))
 
     def setting(self, name: str, task_vars: Mapping[str, Any], default: bool) -> bool:
         """Return a switch that is an option of the task or, for all of them, the variable ``caveclient_NAME``."""

@@ -321,6 +321,14 @@ def test_a_token_in_a_hosts_message_is_in_nothing_that_is_written(site: Site, ve
     assert TOKEN not in table
 
 
+@pytest.mark.parametrize("option", ["notes", "unfinished"])
+def test_a_sentence_that_quotes_a_token_is_no_reason_to_go_without_a_report(site: Site, option: str) -> None:
+    run = site.run({"ws1": [result(ok("alice"))]}, "-vvv", **{option: [f"The program said {TOKEN}."]})
+    assert "1 workstation" in run.output
+    assert "The program said <" in run.output
+    assert TOKEN not in run.output
+
+
 def test_tokens_that_cannot_be_read_are_no_reason_to_go_without_a_report(site: Site) -> None:
     site.variables = {"caveclient_tokens": "{{ no_such_variable }}"}
     run = site.run({"ws1": [result(refused("alice"))]})
