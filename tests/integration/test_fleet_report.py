@@ -323,7 +323,8 @@ def test_a_token_in_a_hosts_message_is_in_nothing_that_is_written(site: Site, ve
 
 @pytest.mark.parametrize("option", ["notes", "unfinished"])
 def test_a_sentence_that_quotes_a_token_is_no_reason_to_go_without_a_report(site: Site, option: str) -> None:
-    run = site.run({"ws1": [result(ok("alice"))]}, "-vvv", **{option: [f"The program said {TOKEN}."]})
+    said: dict[str, Any] = {option: [f"The program said {TOKEN}."]}
+    run = site.run({"ws1": [result(ok("alice"))]}, "-vvv", **said)
     assert "1 workstation" in run.output
     assert "The program said <" in run.output
     assert TOKEN not in run.output
