@@ -95,7 +95,7 @@ def test_there_are_examples_of_each_kind() -> None:
 
 
 def test_every_block_says_what_language_it_is() -> None:
-    known = {*SHELL, "docker", "ini", "json", "python", "text", "yaml", "yaml+jinja", "ansible-output"}
+    known = {*SHELL, "ini", "json", "python", "text", "yaml", "yaml+jinja", "ansible-output"}
     assert [f"{block}: {block.language!r}" for block in BLOCKS if block.language not in known] == []
 
 
