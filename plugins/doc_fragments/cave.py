@@ -27,9 +27,8 @@ options:
       - The datastacks of O(server) that the host's users work with.
       - Each is a name (V(minnie65_public)), or a mapping with C(name) and C(local_server), the address of the server
         that holds the datastack's segmentation.
-      - Where tokens are proven, the record of a datastack is asked once a run for the local server, by the controller
-        or else by the first host that can. Those of the public datastacks are known to the collection, in case that
-        nobody can ask.
+      - When tokens are proven, the local server is looked up once a run in the datastack's record, by the controller or
+        else by the first host that can. The collection knows those of the public datastacks, in case none can.
     type: list
     elements: raw
     default: []
@@ -62,7 +61,7 @@ options:
   retries:
     description:
       - How often a request is tried again when the server is overloaded (429, 502, 503, 504) or cannot be reached.
-      - A C(Retry-After) of the server is honoured within O(timeout).
+      - The server's C(Retry-After) is honoured within O(timeout).
     type: int
     default: 2
 """
@@ -73,8 +72,8 @@ options:
     description:
       - At most this many requests a second go out from all hosts of the run together (V(0.5) is one in two seconds).
         With V(0), there is no limit.
-      - The controller makes a host wait for its turn, and a C(timeout) of the task includes that wait. It must be
-        longer than C(forks) times the requests of one host, divided by the rate.
+      - The controller makes a host wait for its turn, and the task's C(timeout) includes that wait. It must be longer
+        than C(forks) times the requests of one host, divided by the rate.
     type: float
     default: 0
 """
@@ -83,15 +82,15 @@ options:
 options:
   fast:
     description:
-      - Whether the module may go to the host as one program without Ansible's own code, which takes half of the time.
-        That is done with pipelining only.
+      - Whether the module may go to the host as one program without Ansible's own code, which halves the time. This
+        needs pipelining.
       - The default is the variable C(caveclient_fast), or V(true).
     type: bool
   allow_remote_files:
     description:
       - Whether a token may lie in a temporary file on the host, and on the controller, where Ansible has no
         pipelining. Ansible removes it after the task.
-      - With V(false), such a task fails and says which setting is in the way.
+      - With V(false), such a task fails and names the setting in the way.
       - The default is the variable C(caveclient_allow_remote_files), or V(false).
     type: bool
 """

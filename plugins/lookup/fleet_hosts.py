@@ -14,14 +14,14 @@ author: connectomics.cave contributors (@connectomics)
 description:
   - Returns the hosts that match a pattern. Without one, all hosts of the inventory, or those that have
     C(caveclient_tokens).
-  - Fails, with what to do, when a file of variables beside the inventory is encrypted as a whole and does not open.
-    Ansible reads such a file before any task, whether a task needs it or not. Fails as well when ansible-core is older
-    than this collection supports.
-  - Sees to it that a run that is interrupted says what that means.
-  - Hosts that the present play leaves out, because of C(--limit) for example, are not among them.
+  - Fails, and says what to do, if a file of variables beside the inventory is encrypted as a whole and does not open.
+    Ansible reads such a file before any task, needed or not. Also fails if ansible-core is older than this collection
+    supports.
+  - Makes an interrupted run say what that means.
+  - Hosts that the current play leaves out, for example because of C(--limit), are not included.
 options:
   _terms:
-    description: Patterns, as C(hosts) of a play takes them. Empty ones do not count.
+    description: Patterns, as C(hosts) of a play takes them. Empty ones are ignored.
     type: list
     elements: str
   with_tokens:

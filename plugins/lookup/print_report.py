@@ -13,8 +13,8 @@ version_added: 0.1.0
 author: connectomics.cave contributors (@connectomics)
 description:
   - Prints the lines that M(connectomics.cave.fleet_report) left in the fact C(cave_report), and returns nothing.
-  - In the condition of C(ansible.builtin.meta), it prints without a task, so that no line of a task's result stands
-    between the report and Ansible's recap.
+  - In the condition of C(ansible.builtin.meta), it prints without a task, so no task's result comes between the report
+    and Ansible's recap.
 options:
   _terms:
     description: The lines.

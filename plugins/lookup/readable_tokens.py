@@ -12,10 +12,10 @@ short_description: Get the tokens that this run can read, and whose the others a
 version_added: 0.1.0
 author: connectomics.cave contributors (@connectomics)
 description:
-  - Returns the entries of variables such as C(caveclient_tokens). An entry whose token cannot be read, since a variable
-    is not defined or the vault's password was not given, comes without its token.
-  - So what compares with the vault where it can does not fail where it cannot.
-  - Use it right in the option of a module that does not show it, such as
+  - Returns the entries of variables such as C(caveclient_tokens). If an entry's token cannot be read, because a
+    variable is not defined or the vault's password is missing, the entry comes without it.
+  - So a comparison with the vault does not fail without its password.
+  - Use it directly in a module option that does not show it, such as
     O(connectomics.cave.saved_token_info#module:expected). A variable, a loop or C(debug) could show it.
 options:
   _terms:
@@ -37,7 +37,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _raw:
-  description: Mappings with C(user) and, where they are there and can be read, C(token), C(server) and the like.
+  description: Mappings with C(user) and, where set and readable, C(token), C(server) and the like.
   type: list
   elements: dict
 """

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: rotated_token
-short_description: Open the tokens that an earlier task of this run has sealed
+short_description: Open the tokens that an earlier task of this run sealed
 version_added: 0.1.0
 author: connectomics.cave contributors (@connectomics)
 description:
   - Returns the tokens that M(connectomics.cave.token_rotation) has sealed in this run. No other run can open them.
-  - Use it right in the option of a module that does not show it, such as
-    O(connectomics.cave.saved_token#module:tokens). A variable, a loop or C(debug) could show it.
+  - Use it directly in a module option that does not show it, such as O(connectomics.cave.saved_token#module:tokens). A
+    variable, a loop or C(debug) could show it.
 options:
   _terms:
     description:

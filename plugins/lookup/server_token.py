@@ -12,13 +12,13 @@ short_description: Get the value of a token from the auth server
 version_added: 0.1.0
 author: connectomics.cave contributors (@connectomics)
 description:
-  - Returns the value of the token that has a description, of the person whose O(token) it is. It asks the server from
-    the controller, each time that the template is used.
-  - Use it right in the option of a module that does not show it, such as
-    O(connectomics.cave.vault_variable#module:value). A variable, a loop or C(debug) could show it.
+  - Returns the value of the token with a given description, of the person who owns O(token). It asks the server from
+    the controller, each time the template is used.
+  - Use it directly in a module option that does not show it, such as O(connectomics.cave.vault_variable#module:value).
+    A variable, a loop or C(debug) could show it.
 options:
   _terms:
-    description: Descriptions of tokens. Of several with the same description, the one of the lowest id is taken.
+    description: Descriptions of tokens. Of several with the same description, the one with the lowest id is used.
     type: list
     elements: str
     required: true

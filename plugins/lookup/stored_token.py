@@ -12,22 +12,22 @@ short_description: Get a token from the store that C(caveclient_store) names
 version_added: 0.1.0
 author: connectomics.cave contributors (@connectomics)
 description:
-  - Returns the tokens that have these names in a store beside ansible-vault, such as OpenBao, SOPS or a cloud's. It
+  - Returns the tokens with these names from a store other than ansible-vault, such as OpenBao, SOPS or a cloud's. It
     asks the store from the controller.
   - The playbooks C(connectomics.cave.enroll) and C(connectomics.cave.rotate) put new tokens into the same place, so the
-    expression stays as it is when a token changes.
-  - Use it in C(caveclient_tokens), or right in the option of a module that does not show it. A loop or C(debug) could
-    show it.
+    expression stays the same when a token changes.
+  - Use it in C(caveclient_tokens), or directly in a module option that does not show it. A loop or C(debug) could show
+    it.
 options:
   _terms:
     description:
-      - What names a token in the store.
+      - The token's name in the store.
       - For V(openbao) the path of a secret in the mount and, after C(#), the key there, which is C(token) by default.
       - For V(pass) an entry.
       - For V(aws) and V(google) a secret, which is the token itself; or, with C(#) and a key, a JSON object with that
         key.
-      - For V(sops) a file and, after C(#), the key in it. Dots lead into mappings. A relative path begins at the folder
-        of the inventory.
+      - For V(sops) a file and, after C(#), the key in it. Dots lead into mappings. A relative path starts at the
+        inventory's folder.
     type: list
     elements: str
     required: true
@@ -35,10 +35,10 @@ options:
     description:
       - The store, V(openbao) (or HashiCorp Vault), V(sops), V(pass), V(aws) (Secrets Manager) or V(google) (Secret
         Manager); or a mapping with that as its C(type) and options.
-      - For V(openbao), C(mount) is the key-value engine, C(secret) by default. All options that the lookups of
-        C(community.hashi_vault) have are options here, too, such as C(url) and C(auth_method). Without them, the
-        variables of the environment count, such as E(VAULT_ADDR) and E(VAULT_TOKEN).
-      - V(sops) has no options. Its program finds keys where it always does, for example by E(SOPS_AGE_KEY_FILE).
+      - For V(openbao), C(mount) is the key-value engine, C(secret) by default. All options of the lookups of
+        C(community.hashi_vault) work here, too, such as C(url) and C(auth_method). Without them, environment variables
+        count, such as E(VAULT_ADDR) and E(VAULT_TOKEN).
+      - V(sops) has no options. Its program finds keys as usual, for example by E(SOPS_AGE_KEY_FILE).
       - V(pass) has C(path), the folder, in place of E(PASSWORD_STORE_DIR).
       - V(aws) has C(region), C(profile) and C(endpoint_url), V(google) C(project) and C(endpoint). Credentials come
         from where the clients of these clouds find them.
@@ -46,7 +46,7 @@ options:
     vars:
       - name: caveclient_store
 notes:
-  - Each process of Ansible asks the store once for each token that it needs.
+  - Each Ansible process asks the store once for each token it needs.
 seealso:
   - module: connectomics.cave.enroll
   - module: connectomics.cave.saved_token

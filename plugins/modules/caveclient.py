@@ -14,15 +14,15 @@ version_added: 0.1.0
 author:
   - connectomics.cave contributors (@connectomics)
 description:
-  - Makes an environment with caveclient that everybody on the host can use, or installs caveclient into one that is
-    there.
-  - A managed environment (O(path)) is built beside the one that is in use. C(current) points at the new one once
-    caveclient has been imported from it, in one step. So an upgrade that fails, or is interrupted, leaves the old one
-    working, and programs that run meanwhile stay with the build that they started with.
-  - The host needs Python, and nothing else. When it has neither uv nor pip, the controller's uv is brought for the
-    installation, or else a pip that the controller has; nothing of it stays on the host.
-  - When there is nothing to do, a few small files are read and no process is started.
-  - Both uv and pip look where the host's pip configuration says, and trust the certificates that the host trusts.
+  - Creates an environment with caveclient that everybody on the host can use, or installs caveclient into an existing
+    one.
+  - A managed environment (O(path)) is built beside the live one. C(current) switches to the new one in a single step,
+    once caveclient has been imported from it. So an upgrade that fails or is interrupted leaves the old one working,
+    and running programs keep the build that they started with.
+  - The host needs only Python. If it has neither uv nor pip, the controller's uv is copied there for the installation,
+    or else a pip from the controller; nothing of it stays on the host.
+  - With nothing to do, it reads a few small files and starts no process.
+  - Both uv and pip follow the host's pip configuration, and trust the certificates that the host trusts.
 extends_documentation_fragment:
   - connectomics.cave.cave.transport
   - connectomics.cave.cave.attributes
@@ -32,7 +32,7 @@ attributes:
     support: full
     details:
       - The installer is asked which versions it would install, so a request that cannot be met fails as the run would.
-      - A pip that is older than 22.2 cannot say so. Then only the version that was asked for is predicted.
+      - A pip older than 22.2 cannot say. Then only the requested version is predicted.
   diff_mode:
     support: full
     description: Shows the versions of caveclient, of Python and of all packages, before and after.
@@ -41,25 +41,25 @@ attributes:
   async:
     description: Runs in the background with C(async).
     support: none
-    details: What the host lacks may have to be brought in the middle of the task. Use O(timeout) to bound it.
+    details: Tools and wheels may have to be copied in the middle of the task. Use O(timeout) to limit it.
 options:
   path:
     description:
       - Where a managed environment lives, an absolute path. Its users run C(PATH/current/bin/python).
-      - Directories that are made are readable by everybody, whatever the umask.
+      - New directories are readable by everybody, whatever the umask.
     type: path
     default: /opt/caveclient
   interpreter:
     description:
-      - The Python of an environment that exists, for instance of conda, to install into instead. Absolute path.
+      - The Python of an existing environment, such as conda's, to install into instead. Absolute path.
       - Only caveclient, what it needs and O(packages) are changed, and only where the installed versions do not fit.
       - A Python that belongs to the operating system is refused.
     type: path
   state:
     description:
-      - V(present) makes sure that caveclient is there as described by the other options.
-      - V(absent) removes the managed environment with all its builds, or takes caveclient alone out of O(interpreter);
-        and the Jupyter kernel that starts it.
+      - V(present) installs caveclient as the other options describe.
+      - V(absent) removes the managed environment with all its builds, or only caveclient from O(interpreter); and the
+        Jupyter kernel that starts it.
       - V(rolled_back) returns to the build that was live before the last upgrade. A second run changes nothing.
     type: str
     choices: [present, absent, rolled_back]
@@ -67,7 +67,7 @@ options:
   version:
     description:
       - An exact version (V(8.2.1)), or a specifier (V(>=8,<9)). Quote it.
-      - When empty, any version that is installed will do. When none is, the newest is installed.
+      - If empty, any installed version will do. If there is none, the newest is installed.
     type: str
     default: ""
   extras:
@@ -78,7 +78,7 @@ options:
   packages:
     description:
       - Further requirements, such as V(matplotlib>=3.8).
-      - What is dropped from O(extras), O(packages) or O(constraints) later stays until the next build.
+      - Entries removed from O(extras), O(packages) or O(constraints) stay until the next build.
     type: list
     elements: str
     default: []
@@ -90,25 +90,25 @@ options:
     elements: str
     default: []
   constraints:
-    description: Versions to keep to for packages that are installed because others need them, such as V(numpy<2).
+    description: Version limits for packages that are installed as dependencies, such as V(numpy<2).
     type: list
     elements: str
     default: []
   installer:
-    description: V(auto) takes uv when the host has it, else pip when it has that, else what the controller can bring.
+    description: V(auto) uses uv if the host has it, else pip if it has that, else what the controller can supply.
     type: str
     choices: [auto, uv, pip]
     default: auto
   index_url:
     description:
-      - The package index to install from, and no other. By default, what is configured on the host for pip (or uv).
+      - The only package index to install from. By default, the one configured on the host for pip (or uv).
       - It may hold user name and password; no output shows it.
     type: str
   find_links:
     description:
       - Folders with wheels, or URLs of pages that link to wheels.
-      - A folder is one of the controller, absolute or below C(files) of a role or playbook, and its wheels that fit the
-        host are brought there for the installation. With O(remote_src=true) it is one of the host.
+      - A folder is on the controller, absolute or below C(files) of a role or playbook, and its wheels that fit the
+        host are copied there for the installation. With O(remote_src=true) it is on the host.
     type: list
     elements: str
     default: []
@@ -123,7 +123,7 @@ options:
   python:
     description:
       - The Python to make a managed environment with, a path, or a version such as V(3.12) (quote it).
-      - By default the one that runs this module; if caveclient does not support that any more, the newest on the host.
+      - By default the one that runs this module; if caveclient no longer supports it, the newest on the host.
     type: str
     default: ""
   keep:
@@ -133,26 +133,26 @@ options:
   jupyter_kernel:
     description:
       - Offer the environment in everybody's Jupyter under this name. Adds ipykernel to O(packages).
-      - Empty removes it. When not set, a kernel that is there is left alone.
+      - Empty removes it. If not set, an existing kernel is left alone.
     type: str
   jupyter_dir:
-    description: The Jupyter data directory that the kernel C(cave) is put in. Set it when not running as root.
+    description: The Jupyter data directory for the kernel C(cave). Set it if not running as root.
     type: path
     default: /usr/local/share/jupyter
   ca_path:
     description:
       - A bundle of certificate authorities that the Jupyter kernel trusts, an absolute path. It replaces all others, so
-        it must hold the public ones as well where notebooks use other servers than CAVE.
+        it must include the public ones if notebooks use other servers than CAVE.
       - By default, the kernel trusts what the system trusts.
     type: path
   doctor:
     description:
-      - Put the program C(cave-doctor) there, such as V(/usr/local/bin/cave-doctor). It tells a person on this host why
-        CAVE does not work for them, and what they can do about it.
-      - With O(state=absent) it is removed. When not set, one that is there is left alone.
+      - Where to put the program C(cave-doctor), such as V(/usr/local/bin/cave-doctor). It tells people on this host why
+        CAVE does not work for them, and what they can do.
+      - With O(state=absent) it is removed. If not set, an existing one is left alone.
     type: path
   doctor_defaults:
-    description: What C(cave-doctor) checks unless it is told something else.
+    description: What C(cave-doctor) checks by default.
     type: dict
     suboptions:
       server:
@@ -164,7 +164,7 @@ options:
         elements: raw
   compile:
     description:
-      - Compile all Python files of the environment, instead of those only that importing caveclient needs.
+      - Compile all Python files of the environment, not only those that importing caveclient needs.
       - An installation takes some ten seconds longer, and users load O(packages) faster, since they cannot write there.
     type: bool
     default: false
@@ -173,7 +173,7 @@ options:
     type: int
     default: 1800
   _controller:
-    description: Set by the action plugin. What a task gives is ignored.
+    description: Set by the action plugin. Values from a task are ignored.
     type: dict
 seealso:
   - name: caveclient
@@ -252,7 +252,7 @@ python_version:
   type: str
   sample: 3.11.2
 build:
-  description: The name of the live build. In check mode it is empty for one that is yet to be made.
+  description: The name of the live build. In check mode, empty for a build not made yet.
   returned: success
   type: str
   sample: 20260314T101502Z-5be0cd19
@@ -292,11 +292,11 @@ needs:
   type: dict
   contains:
     tools:
-      description: Programs of which one is needed.
+      description: Programs, one of which is needed.
       type: list
       elements: str
     wheels:
-      description: Whether wheels of the controller are needed.
+      description: Whether the controller's wheels are needed.
       type: bool
     host:
       description: What kind of machine it is.

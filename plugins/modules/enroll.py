@@ -14,14 +14,13 @@ version_added: 0.1.0
 author:
   - connectomics.cave contributors (@connectomics)
 description:
-  - Talks with whoever started the run, in the terminal. It shows which pages of the server to open, asks for the token
-    without showing it, asks the server about it, says whose it is, and stores it in an ansible-vault file or in
-    another store.
-  - Where terms of service are owed, it shows the form's address, waits, and asks the server again.
-  - When the token that is in the vault works, it says so and asks for nothing. It never makes a token, and warns of
-    doing so where that could lock out other computers.
-  - Nothing is stored before the person has agreed. Ctrl-C leaves everything as it was.
-  - Runs once, on the controller, whatever the hosts of the play are, and contacts no host.
+  - Guides the person at the terminal. It shows which pages of the server to open, asks for the token without showing
+    it, checks it with the server, says whose it is, and stores it in an ansible-vault file or in another store.
+  - If terms of service must be accepted, it shows the form's address, waits, and asks again.
+  - If the vault's token works, it says so and asks for nothing. It never makes a token, and warns against making one
+    where that could lock out other computers.
+  - Nothing is stored until the person agrees. Ctrl-C leaves everything as it was.
+  - Runs once, on the controller, whatever the play's hosts, and contacts no host.
 extends_documentation_fragment:
   - connectomics.cave.cave.server
   - connectomics.cave.cave.datastacks
@@ -30,7 +29,7 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: none
-    details: What a person answers cannot be predicted, so it is skipped.
+    details: A person's answers cannot be predicted, so it is skipped.
   diff_mode:
     support: none
     details: The result has the fingerprints.
@@ -46,7 +45,7 @@ options:
     type: path
   secret:
     description:
-      - What names the token in O(store), as P(connectomics.cave.stored_token#lookup) takes it.
+      - The token's name in O(store), as P(connectomics.cave.stored_token#lookup) takes it.
       - The token is read back from there.
     type: str
   store:
@@ -60,11 +59,11 @@ options:
     type: str
   new_account:
     description:
-      - Whether the person has never worked with the server, and has to be led through logging in and accepting terms.
-      - It is asked when it is not given.
+      - Whether the person is new to the server, and must be guided through logging in and accepting terms.
+      - If not set, the person is asked.
     type: bool
   open_pages:
-    description: Whether to offer to open pages in a browser, where the run was started on a desktop.
+    description: Whether to offer to open pages in a browser, if the run was started on a desktop.
     type: bool
     default: true
   vault_id:
@@ -111,7 +110,7 @@ name:
   type: str
   sample: vault_cave_token_alice
 fingerprint:
-  description: Fingerprint of the token that is in the vault now.
+  description: Fingerprint of the token now in the vault.
   returned: success
   type: str
   sample: 3fa9c2d1

@@ -17,14 +17,14 @@ description:
   - Collects what the modules of this collection registered on the hosts of a play, and says what is wrong, what to do
     about it, and how many hosts are ok, in a few lines at the end of the run.
   - With O(dest), writes the same as JSON for programs and as a page for people; with O(junit), for CI systems.
-  - Keeps a list of the hosts that are not done, for C(--limit @FILE).
+  - Keeps a list of unfinished hosts, for C(--limit @FILE).
   - Fails when somebody has no access, or when nothing was done at all, so that the exit status of C(ansible-playbook)
     says it too.
   - Works on the controller alone. The report holds fingerprints of tokens, never tokens.
 options:
   run:
     description:
-      - What C(plays/begin.yml) noted in C(__caveclient_run) on C(localhost), in the place of O(title), O(hosts) and
+      - What C(plays/begin.yml) recorded in C(__caveclient_run) on C(localhost), instead of O(title), O(hosts) and
         O(results); see the notes.
     type: dict
   title:
@@ -35,33 +35,33 @@ options:
   hosts:
     description:
       - The hosts to report on.
-      - All hosts of the play when it is not given, also those that failed or could not be reached.
+      - By default all hosts of the play, even those that failed or could not be reached.
     type: list
     elements: str
   results:
     description:
       - The names of the variables that the hosts' tasks registered, in the order of the tasks.
-      - A variable that a host doesn't have, or that is empty, is a task that it did not reach. A host that has none of
-        them is pending.
+      - A variable that is missing or empty on a host is a task that it did not reach. A host with none of them is
+        pending.
       - For a host whose tasks failed inside a block, C(ansible_failed_result) can be named, too.
     type: list
     elements: str
     default:
       - __caveclient_result
   refused:
-    description: Why nothing was done, when what was asked for was refused. No host is reported on then.
+    description: Why the request was refused and nothing was done. No host is reported on then.
     type: str
   found:
     description:
-      - Results of hosts in the place of what their tasks registered, as a list for each host.
+      - Results of hosts instead of what their tasks registered, as a list for each host.
       - A host that is in it and not among O(hosts) is reported on as well.
     type: dict
     default: {}
   merge:
     description:
-      - Reports of earlier runs to make one of, instead of reporting on this run. Each is the path of a C(report.json)
-        on the controller, or of the folder that holds it.
-      - A host that is in several of them is taken from the latest.
+      - Reports of earlier runs to merge, instead of reporting on this run. Each is the path of a C(report.json) on the
+        controller, or of its folder.
+      - A host in several of them is taken from the latest.
     type: list
     elements: path
   notes:
@@ -71,17 +71,17 @@ options:
     default: []
   unfinished:
     description:
-      - Sentences on what keeps the run from being a success, besides its hosts, such as a token that is still to be
-        revoked. With one of them the run fails.
+      - Sentences on what else keeps the run from succeeding, such as a token still to be revoked. Any of them makes the
+        run fail.
     type: list
     elements: str
     default: []
   dest:
     description:
       - A folder on the controller for C(report.json) and C(report.html), made with mode 0700 when it doesn't exist.
-      - The files have mode 0600. They replace those of an earlier run, and each run keeps its own in a folder named by
-        date, to the newest of which the link C(latest) leads.
-      - When they cannot be written, the report is printed all the same, and the run fails.
+      - The files have mode 0600. They replace those of an earlier run. Each run also keeps its own in a folder named by
+        date; the link C(latest) points at the newest.
+      - If they cannot be written, the report is still printed, and the run fails.
       - The shape of C(report.json) is described by the JSON schema C(plugins/plugin_utils/_report/report.schema.json).
     type: path
   junit:
@@ -94,10 +94,10 @@ options:
     description:
       - A file on the controller for the names of the hosts that failed or are pending, one a line.
         C(ansible-playbook --limit @FILE) takes it.
-      - A host that is named in it already, and that this run left out, stays in it. It is removed when no host is left.
+      - A host already listed that this run left out stays listed. The file is removed when no host is left.
       - A host that the playbook C(rotate) has left stays in it until C(rotate) is done with it; a file of the same name
         with C(.rotate) added lists these.
-      - When it is not given, it is the file C(pending) in O(dest).
+      - The default is the file C(pending) in O(dest).
     type: path
   fail:
     description:
@@ -112,15 +112,15 @@ options:
     type: bool
     default: false
   pending_ok:
-    description: Whether hosts that could not be asked, since they are switched off for example, are no reason to fail.
+    description: Whether hosts that could not be asked, for example because they are off, are no reason to fail.
     type: bool
     default: false
   strict:
-    description: Whether a host on which everything works, but something is wrong with the files, is a reason to fail.
+    description: Whether a host where access works but something is wrong with the files is a reason to fail.
     type: bool
     default: false
   require_users:
-    description: Whether a report without a single user is a failure, as for a check that would check nothing.
+    description: Whether a report without any user is a failure, as for a check that checks nothing.
     type: bool
     default: false
 attributes:
@@ -142,7 +142,7 @@ attributes:
     platforms: posix
 notes:
   - Ansible ends a run early when every host of a play failed. Put the hosts' tasks into a block with a rescue section,
-    and set C(ignore_unreachable) on that play, so that the report comes whatever happens; see the example.
+    and set C(ignore_unreachable) on that play, so the report always comes; see the example.
   - As a task that runs once, it fails for the first host of its play, and Ansible's recap then blames that one. The
     playbooks of this collection instead begin with C(plays/begin.yml) and end with C(plays/report.yml).
     These choose the hosts, report from C(localhost), and then let each host that is not done fail by itself. They read

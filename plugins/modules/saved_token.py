@@ -14,14 +14,14 @@ version_added: 0.1.0
 author:
   - connectomics.cave contributors (@connectomics)
 description:
-  - Writes a user's CAVE token into the secrets files of a host, as C(client.auth.save_token) of caveclient does, but so
-    that caveclient, cloud-volume and cloud-files all send the same token, whatever other secrets files are there.
-  - The token is proven first. One that the server does not accept never replaces one that is there.
+  - Writes a user's CAVE token into the secrets files of a host, as C(client.auth.save_token) of caveclient does, but
+    makes caveclient, cloud-volume and cloud-files all send the same token, whatever other secrets files exist.
+  - The token is proven first. One that the server does not accept never replaces an existing one.
   - All entries of a user are planned together. Their order makes no difference, and several servers and keys do not
     interfere with each other. Entries that contradict each other fail.
   - A token is replaced or removed by its value, under every key and in every file of its server, in
     C(cave-secret.json), in C(chunkedgraph-secret.json) and in copies. A file of another server is left alone, and
-    named in the result when it holds the token.
+    listed in the result if it holds the token.
   - The files are written by a process that has become the user, atomically, and are never readable by others.
   - A token never appears in the result, in a diff or in a log. Its fingerprint does, the first 8 hex digits of its
     SHA-256.
@@ -56,7 +56,7 @@ options:
       token:
         description:
           - The token, as the server's token page shows it. White space around it is dropped.
-          - What cannot be a token is refused with the reason, as is a number, which means that quotes are missing.
+          - A value that cannot be a token is refused with the reason, as is a number, which means missing quotes.
         type: raw
       server:
         description: The address of the auth server. The default is O(server).
@@ -70,8 +70,8 @@ options:
         type: str
       keys:
         description:
-          - The names of the token in the file, where it has several, as in V([token, brain_and_nerve_cord]).
-          - Such an entry stands for one entry a name, and has a result for each. Give it without O(tokens[].key).
+          - The names of the token in the file, if there are several, as in V([token, brain_and_nerve_cord]).
+          - Such an entry stands for one entry per name, with a result for each. Do not combine with O(tokens[].key).
         type: list
         elements: str
       state:
@@ -99,8 +99,8 @@ options:
   state:
     description:
       - V(present) saves the token.
-      - V(absent) takes the token that is under this key out of every file of the set, under whatever key it is there,
-        and removes a file only when nothing else is left in it. Where no token can be, nothing is changed.
+      - V(absent) removes the token under this key from every file of the set, under any key, and removes a file only if
+        nothing else is left in it. Where no token can be, nothing is changed.
     type: str
     choices: [present, absent]
     default: present
@@ -108,29 +108,29 @@ options:
     description:
       - The mail address of the account that the token must belong to, as the server knows it. The token of another
         account is refused.
-      - Needs O(validate=true), since only the server knows whose a token is.
+      - Needs O(validate=true), since only the server knows a token's account.
       - Without it, a warning says when the token belongs to another account than the one that it replaces, and when
         one token is saved for two users.
     type: str
   validate:
     description:
-      - Ask the server about the token first, also when nothing has to be written, so that one task sets and proves.
-      - Set it to V(false) where the server cannot be reached, as when an image is built.
+      - Ask the server about the token first, even if nothing has to be written, so one task sets and proves.
+      - Set it to V(false) if the server cannot be reached, as when building an image.
     type: bool
     default: true
   stale:
     description:
-      - What to do with other secrets files in the same directory that hold the token that is replaced (or removed).
-        Those that are named for another server are never changed.
-      - V(update) treats them alike, V(report) names them in the result, V(ignore) does neither.
-      - With O(state=absent) and V(update), further files there that hold the token are removed, such as backups. A
+      - What to do with other secrets files in the same directory that hold the replaced (or removed) token. Files named
+        after another server are never changed.
+      - V(update) updates them too, V(report) lists them in the result, V(ignore) does neither.
+      - With O(state=absent) and V(update), other files there that hold the token, such as backups, are removed. A
         malformed secrets file that holds it is removed only with O(on_malformed=replace).
     type: str
     choices: [update, report, ignore]
     default: update
   secrets_dir:
     description:
-      - A directory in the place of C(~/.cloudvolume/secrets). A leading C(~/) is the user's home.
+      - A directory instead of C(~/.cloudvolume/secrets). A leading C(~/) is the user's home.
       - Must belong to the user or to root.
     type: str
   cloud_volume_dir:
@@ -152,8 +152,8 @@ options:
   on_malformed:
     description:
       - What to do with a secrets file that must change and is not a JSON object.
-      - V(fail) leaves it as it is.
-      - V(replace) keeps it beside the new file, under a name that ends in C(.malformed-1), with mode 0600.
+      - V(fail) leaves it unchanged.
+      - V(replace) keeps it beside the new file, with a name ending in C(.malformed-1) and mode 0600.
     type: str
     choices: [fail, replace]
     default: fail
@@ -211,7 +211,7 @@ users:
       description: Whether anything was changed for this entry.
       type: bool
     files:
-      description: The files and directories that were looked at or changed.
+      description: The files and directories that were inspected or changed.
       type: list
       elements: dict
       contains:
@@ -221,7 +221,7 @@ users:
         action:
           description:
             - One of C(created), C(updated), C(unchanged), C(repaired), C(removed), C(set_aside), C(stale).
-            - C(stale) is a file that still holds a token which was replaced or removed.
+            - C(stale) is a file that still holds a replaced or removed token.
           type: str
         reason:
           description: Which reader takes the file, under which further keys the token was, or what was wrong.
@@ -237,7 +237,7 @@ users:
       type: str
       sample: 81b0e7aa
     previous_fingerprints:
-      description: Fingerprints of all tokens that lost a place for this entry, whichever file and key they were in.
+      description: Fingerprints of all tokens that this entry displaced, from any file and key.
       returned: when the entry did not fail
       type: list
       elements: str
@@ -253,7 +253,7 @@ users:
       type: str
       sample: alice@example.org
     previous_account:
-      description: The account of the token that was replaced; null where the server does not accept that one any more.
+      description: The account of the token that was replaced; null if the server no longer accepts that one.
       returned: with O(validate=true), when a token was replaced and no O(person) is given
       type: str
       sample: alice@example.org

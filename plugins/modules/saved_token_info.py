@@ -14,9 +14,9 @@ version_added: 0.1.0
 author:
   - connectomics.cave contributors (@connectomics)
 description:
-  - Looks at the secrets files of a host's users, and says for each user which file caveclient, cloud-volume and
-    cloud-files take, which token each would send, and whether they agree.
-  - Lists everything that is wrong with the files, each with the command that puts it right.
+  - Inspects the secrets files of a host's users, and says for each user which file caveclient, cloud-volume and
+    cloud-files read, which token each would send, and whether they agree.
+  - Lists every problem with the files, each with the command that fixes it.
   - It changes nothing, and never fails because it found a problem. A token never appears in the result, its fingerprint
     does, the first 8 hex digits of its SHA-256.
 extends_documentation_fragment:
@@ -41,17 +41,17 @@ options:
   users:
     description:
       - Names of the users' accounts.
-      - Without it, root looks at all users who have secrets files, and at those of O(expected); anybody else at their
+      - By default, root inspects all users with secrets files, and those of O(expected); anybody else inspects their
         own.
       - An empty list means nobody.
-      - Accounts of a directory service that lists none are found as the owners of homes. These are looked for in
-        C(/home) (C(/Users) on macOS), beside the homes of listed accounts, and in O(homes); also one level deeper, as
-        in C(/home/DOMAIN/user).
-      - Files of somebody who has no account any more are listed under the user id.
+      - If a directory service lists no accounts, they are found as owners of homes. Homes are looked for in C(/home)
+        (C(/Users) on macOS), beside the homes of listed accounts, and in O(homes); also one level deeper, as in
+        C(/home/DOMAIN/user).
+      - Files of a deleted account are listed under its user id.
     type: list
     elements: str
   homes:
-    description: Further folders that hold homes, to find the users of when O(users) is not given.
+    description: Further folders of homes, to find users in if O(users) is not set.
     type: list
     elements: path
   expected:
@@ -81,8 +81,8 @@ options:
         type: str
       keys:
         description:
-          - The names of the token in the file, where it has several, as in V([token, brain_and_nerve_cord]).
-          - Such an entry stands for one entry a name, and has a result for each. Give it without O(expected[].key).
+          - The names of the token in the file, if there are several, as in V([token, brain_and_nerve_cord]).
+          - Such an entry stands for one entry per name, with a result for each. Do not combine with O(expected[].key).
         type: list
         elements: str
       state:
@@ -91,10 +91,10 @@ options:
         choices: [present, absent]
         default: present
       person:
-        description: Of no consequence here; M(connectomics.cave.saved_token) compares it.
+        description: Ignored here; M(connectomics.cave.saved_token) compares it.
         type: str
       validate:
-        description: Of no consequence here; O(validate) is.
+        description: Ignored here; use O(validate).
         type: bool
   key:
     description: The name of the token in the secrets files.
@@ -106,8 +106,8 @@ options:
     default: false
   addresses:
     description:
-      - Whether to return which hosts and ports the datastacks need, as their records tell, and to try each from
-        the host, through its proxy. It asks the server about each token as O(validate) does.
+      - Whether to return the hosts and ports that the datastacks' records name, and to try each from the host, through
+        its proxy. It asks the server about each token as O(validate) does.
     type: bool
     default: false
   path:
@@ -115,7 +115,7 @@ options:
     type: path
     default: /opt/caveclient
   secrets_dir:
-    description: A directory in the place of C(~/.cloudvolume/secrets). A leading C(~/) is the user's home.
+    description: A directory instead of C(~/.cloudvolume/secrets). A leading C(~/) is the user's home.
     type: str
   cloud_volume_dir:
     description:
@@ -178,7 +178,7 @@ users:
       description: Whether all readers send the same token.
       type: bool
     readers:
-      description: What each reader takes and sends.
+      description: What each reader reads and sends.
       type: list
       elements: dict
       contains:
@@ -189,13 +189,13 @@ users:
           description: Host and port of the server that it talks to.
           type: str
         path:
-          description: The file that it takes; null without one.
+          description: The file that it reads; null without one.
           type: str
         fingerprint:
           description: Fingerprint of the token that it sends; null without one.
           type: str
         problem:
-          description: Why it fails on the file; null when it does not.
+          description: Why it fails on the file; null if it does not.
           type: str
     files:
       description:
@@ -220,7 +220,7 @@ users:
           description: Why no program can use it; null when they can.
           type: str
         fingerprints:
-          description: The fingerprint of each value in the file, by its name there; null for what is no token.
+          description: The fingerprint of each value in the file, by its name there; null if it is no token.
           type: dict
     unread:
       description: Files and folders among these places that could not be read; a token may be in them.
@@ -240,7 +240,7 @@ users:
       type: dict
       sample: {"brain_and_nerve_cord_public": "https://cave.fanc-fly.com"}
     problems:
-      description: What is wrong, the most harmful first. What concerns no single server is with the user's first entry.
+      description: The problems, most harmful first. Those of no single server are in the user's first entry.
       type: list
       elements: dict
       contains:
@@ -259,8 +259,7 @@ users:
           type: str
         remedy:
           description:
-            - The command that puts it right, to be run on the host; one that begins with C(ansible-playbook) on the
-              controller.
+            - The command that fixes it. Run it on the host, or on the controller if it begins with C(ansible-playbook).
           type: str
     failed:
       description:
@@ -272,11 +271,11 @@ users:
       returned: when they could not
       type: str
 problems:
-  description: How many problems were found, with all users.
+  description: How many problems were found, for all users.
   returned: always
   type: int
 addresses:
-  description: What a firewall has to let through, and whether this host reaches it.
+  description: The addresses a firewall has to allow, and whether this host reaches them.
   returned: with O(addresses=true)
   type: list
   elements: dict
@@ -294,7 +293,7 @@ addresses:
       description: Whether anything answers there.
       type: bool
     reason:
-      description: Why it is not reached; empty where it is.
+      description: Why it is not reached; empty if it is.
       type: str
 """
 

@@ -14,14 +14,12 @@ version_added: 0.1.0
 author:
   - connectomics.cave contributors (@connectomics)
 description:
-  - Makes a token with a description, once. If there is one with this description, nothing is made.
-  - Revokes tokens by their id, description or fingerprint, and proves that the auth server refuses them from then on.
-    Other services may accept a revoked token for up to five minutes more.
-  - The value of a token is never returned, so that no output, log or registered variable holds it. The lookup
-    P(connectomics.cave.server_token#lookup) gives it where it is needed, for M(connectomics.cave.vault_variable) first
-    of all.
-  - The person is the one whose O(token) it is. No program can make a person's first token, which takes a login in a
-    browser.
+  - Makes a token with a description, once. If one has this description already, none is made.
+  - Revokes tokens by id, description or fingerprint, and proves that the auth server then refuses them. Other services
+    may accept a revoked token for up to five minutes more.
+  - The value of a token is never returned, so no output, log or registered variable holds it. The lookup
+    P(connectomics.cave.server_token#lookup) gets it where needed, mainly for M(connectomics.cave.vault_variable).
+  - The person is the one whose O(token) it is. No program can make a person's first token, which needs a browser login.
 extends_documentation_fragment:
   - connectomics.cave.cave.server
   - connectomics.cave.cave.http
@@ -48,7 +46,7 @@ options:
   description:
     description:
       - The description of the token, of at most 120 characters. It is required for O(state=present).
-      - It is compared as it is, upper and lower case, spaces and all.
+      - It is compared exactly, including case and spaces.
     type: str
   id:
     description: The id of the token to revoke.
@@ -57,11 +55,11 @@ options:
     description: The fingerprint of the token to revoke, the first 8 hex digits of its SHA-256.
     type: str
   all:
-    description: Revoke all selected tokens when there are several. Without it that is a failure.
+    description: Revoke all selected tokens if there are several. Without it, that fails.
     type: bool
     default: false
   force:
-    description: Revoke also the token that authenticates here.
+    description: Also revoke the token that authenticates here.
     type: bool
     default: false
 notes:
@@ -132,13 +130,13 @@ revoked:
   type: list
   elements: dict
 access:
-  description: What the server said, as M(connectomics.cave.verify_access) tells it.
+  description: What the server said, as M(connectomics.cave.verify_access) returns it.
   returned: when the server did not do what it was asked for
   type: dict
   sample:
     verdict: invalid_token
 unsupported:
-  description: That the server is an older one, on which only a person in a browser can do this.
+  description: That the server is too old, and only a person in a browser can do this.
   returned: when it is so
   type: bool
 """

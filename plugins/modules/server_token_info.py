@@ -64,7 +64,7 @@ tokens:
       type: int
       sample: 5
     description:
-      description: What it was called when it was made; it may be empty.
+      description: Its name from when it was made; it may be empty.
       type: str
       sample: carol laptop
     created:
@@ -78,7 +78,7 @@ tokens:
     last_used:
       description:
         - When the auth server last saw it, in UTC; null when it never did.
-        - A service that answers from its cache does not move this, for up to five minutes.
+        - A service that answers from its cache does not update this, for up to five minutes.
       type: str
       sample: "2026-11-23T07:30:01Z"
     age:
@@ -97,13 +97,13 @@ tokens:
       description: Whether it is the one that authenticated here.
       type: bool
 access:
-  description: What the server said, as M(connectomics.cave.verify_access) tells it.
+  description: What the server said, as M(connectomics.cave.verify_access) returns it.
   returned: when the server did not do what it was asked for
   type: dict
   sample:
     verdict: invalid_token
 unsupported:
-  description: That the server is an older one, on which only a person in a browser can do this.
+  description: That the server is too old, and only a person in a browser can do this.
   returned: when it is so
   type: bool
 """

@@ -11,41 +11,36 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: token_rotation
-short_description: The steps of a rotation that are done on the controller
+short_description: Do the controller's steps of a rotation
 version_added: 0.1.0
 author:
   - connectomics.cave contributors (@connectomics)
 description:
-  - Proves the tokens of a fleet, makes new ones and stores them where that is asked for, and revokes old ones once
-    nobody
-    can need them any more.
-  - The playbook C(connectomics.cave.rotate) runs these steps, with tasks on the hosts between them. A step gets what
-    the
-    one before knew as O(state), and the names of the variables that the tasks registered as O(results).
+  - Proves the tokens of a fleet, makes and stores new ones on request, and revokes old ones once nobody can need them
+    any more.
+  - The playbook C(connectomics.cave.rotate) runs these steps, with tasks on the hosts between them. A step gets the
+    previous step's knowledge as O(state), and the names of the tasks' registered variables as O(results).
   - It keeps no record of its own. Each run finds out from the auth server, the vault and the hosts how far an earlier
-    one
-    has come. A new token's description says which one it replaces.
-  - A token is known by its value, whatever text names its server. Before one is revoked, every place in which it may
-    lie
-    is looked at, on all hosts that Ansible knows, whatever a limit says.
-  - No token is in a result. A later task of the same run gets it sealed, with a key that is in this run's memory alone.
+    one got. A new token's description says which one it replaces.
+  - Tokens are compared by value, however their server is spelt. Before one is revoked, every place that may hold it is
+    inspected, on all hosts that Ansible knows, whatever the limit.
+  - No token is in a result. A later task of the same run gets it sealed, with a key that is only in this run's memory.
 options:
   step:
     description:
       - V(prove) reads C(caveclient_tokens) and the settings of every host that Ansible knows, and asks the auth servers
         about the tokens. No host is contacted.
-      - V(begin) decides for each token what to do, makes the new one where that is it, stores it, and reads it back.
-      - V(canary) returns what the hosts of a batch get, of the tokens that no canary host has yet.
+      - V(begin) decides for each token what to do, makes the new one if needed, stores it, and reads it back.
+      - V(canary) returns what a batch of hosts gets, of the tokens that no canary host has yet.
       - V(roll_out) returns what every host gets.
-      - V(wait) looks when the old tokens were last used, waits for O(grace), and returns the hosts to look at again.
+      - V(wait) checks when the old tokens were last used, waits for O(grace), and returns the hosts to inspect again.
       - V(finish) revokes each old token that no host can need any more, proves that the auth server refuses it, and
-        says
-        how it ended.
-      - V(choose) and V(revoke) are the steps of C(connectomics.cave.decommission). V(choose) returns the hosts to look
-        at when tokens have been taken off those of the run. V(revoke) revokes these tokens, each once, unless somebody
-        may still need them.
-      - V(prove), V(begin) and V(choose) do not fail when what is asked for cannot be done. They return RV(refused), and
-        nothing was done.
+        returns the outcome.
+      - V(choose) and V(revoke) are the steps of C(connectomics.cave.decommission). V(choose) returns the hosts to
+        inspect once tokens have been removed from those of the run. V(revoke) revokes these tokens, each once, unless
+        somebody may still need them.
+      - V(prove), V(begin) and V(choose) do not fail on an impossible request. They return RV(refused), and nothing was
+        done.
     type: str
     required: true
     choices: [prove, begin, canary, roll_out, wait, finish, choose, revoke]
@@ -55,64 +50,62 @@ options:
   results:
     description:
       - The names of the variables that tasks registered on the hosts.
-      - C(inspected), C(again) and C(elsewhere) are of M(connectomics.cave.saved_token_info), before the roll-out,
-        after it,
-        and (in a loop with the variable C(caveclient_other)) on hosts that are not in the run.
+      - C(inspected), C(again) and C(elsewhere) are of M(connectomics.cave.saved_token_info), before the roll-out, after
+        it, and (in a loop with the variable C(caveclient_other)) on hosts outside the run.
       - C(removed), for O(step=revoke), is of M(connectomics.cave.saved_token).
       - C(canary) and C(saved) are of M(connectomics.cave.saved_token), C(verified) of
         M(connectomics.cave.verify_access).
     type: dict
     default: {}
   stored:
-    description: Fingerprints of the new tokens that the user's own tasks have stored.
+    description: Fingerprints of new tokens that the user's own tasks have stored.
     type: list
     elements: str
     default: []
   strategy:
     description:
-      - V(cutover) rolls out the token that is in the vault. It makes none, and revokes none but those in O(old).
-      - V(overlap) makes a new token with the one that is in the vault, rolls it out, and revokes the old one.
+      - V(cutover) rolls out the vault's token. It makes none, and revokes only those in O(old).
+      - V(overlap) makes a new token with the vault's, rolls it out, and revokes the old one.
     type: str
     choices: [cutover, overlap]
     default: cutover
   name:
     description:
-      - A name for the rotation, as a part of the new token's description. A rotation that is run again with the same
-        name makes no other token.
+      - A name for the rotation, part of the new token's description. Another rotation with the same name makes no
+        second token.
       - Without a name, a token that a rotation made less than 30 days ago is not rotated again.
     type: str
     default: ""
   users:
     description:
-      - The users whose tokens are rotated. All of them when it is empty. Users who share a selected token are rotated
-        together.
+      - The users whose tokens are rotated; all if empty. Users who share a selected token are rotated together.
     type: list
     elements: str
     default: []
   canary:
-    description: The hosts that come first. By default, for each token, hosts on which nothing is wrong.
+    description: The hosts that go first. By default, for each token, hosts without problems.
     type: list
     elements: str
     default: []
   give_up:
-    description: Hosts that are left with whatever they have. They hold up no new token, and keep no old one alive.
+    description: Hosts that keep what they have. They hold up no new token, and keep no old one alive.
     type: list
     elements: str
     default: []
   anyway:
-    description: Make a token although hosts that cannot be reached, or are not in the run, may be locked out by it.
+    description: Make a token even if unreachable hosts, or hosts outside the run, may be locked out.
     type: bool
     default: false
   everywhere:
-    description: With O(step=choose), accept that no user is named.
+    description: With O(step=choose), allow naming no user.
     type: bool
     default: false
   with_revocation:
-    description: With O(step=choose), whether the tokens are going to be revoked.
+    description: With O(step=choose), whether the tokens will be revoked.
     type: bool
     default: false
   force:
-    description: With O(step=revoke), revoke a token although somebody may still need it.
+    description: With O(step=revoke), revoke a token even if somebody may still need it.
     type: bool
     default: false
   old:
@@ -122,8 +115,8 @@ options:
     default: []
   vault_file:
     description:
-      - Files with variables, in which the new token takes the place of the old one.
-      - By default all files in C(group_vars) and C(host_vars) beside the inventory are searched for it.
+      - Files with variables, in which the new token replaces the old one.
+      - By default, all files in C(group_vars) and C(host_vars) beside the inventory are searched.
       - What P(connectomics.cave.stored_token#lookup) reads is replaced in its store, whatever files are named.
     type: list
     elements: path
@@ -134,22 +127,22 @@ options:
   store_tasks:
     description:
       - A file with the user's own tasks that store a new token, beside the inventory, the playbook, or in the current
-        folder. The tasks themselves are the playbook's to run.
+        folder. The playbook runs the tasks.
     type: path
   other_person:
-    description: Accept a token that is of another person than the one before.
+    description: Accept a token of a different person.
     type: bool
     default: false
   revoke:
     description:
-      - Whether to revoke the old token. V(when_unused), only if nobody has used it since the last host had the new one.
+      - When to revoke the old token. V(when_unused), only if nobody has used it since the last host got the new one.
         V(even_if_used), if every host has the new one. V(never), not at all.
     type: str
     choices: [when_unused, even_if_used, never]
     default: when_unused
   grace:
     description:
-      - How long to look for uses of the old token before it is revoked, in seconds.
+      - How long to watch for uses of the old token before revoking it, in seconds.
       - The server sees a use up to 300 seconds late, as services remember tokens for that long.
     type: float
     default: 310
@@ -198,19 +191,18 @@ EXAMPLES = r"""
 
 RETURN = r"""
 refused:
-  description: Why nothing can be done of what was asked for, and what to do.
+  description: Why the request cannot be carried out, and what to do.
   returned: when it is refused, with O(step=prove), O(step=begin) and O(step=choose)
   type: str
 state:
-  description: What the next step has to know, sealed.
+  description: What the next step needs to know, sealed.
   returned: unless it is refused, with O(step=prove), O(step=begin), O(step=roll_out), O(step=wait) and O(step=choose)
   type: str
 hosts:
   description:
-    - For each host what it is inspected for (O(step=prove)), or what it gets (O(step=canary) and O(step=roll_out)). A
-      host
-      that is not in it is to be left alone.
-    - The entries of C(tokens) have their token sealed; P(connectomics.cave.rotated_token#lookup) opens them.
+    - For each host what it is inspected for (O(step=prove)), or what it gets (O(step=canary) and O(step=roll_out)).
+      Leave other hosts alone.
+    - Entries of C(tokens) have their token sealed; P(connectomics.cave.rotated_token#lookup) opens them.
   returned: with O(step=prove), O(step=canary) and O(step=roll_out)
   type: dict
 store_tasks:
@@ -265,7 +257,7 @@ proven:
   returned: with O(step=canary)
   type: bool
 outside:
-  description: For hosts of the run, the hosts outside of it that they are to look at.
+  description: For hosts of the run, the hosts outside it that they inspect.
   returned: with O(step=wait) and O(step=choose)
   type: dict
 ansible_facts:

@@ -12,12 +12,11 @@ module: vault_variable
 short_description: Set a variable in an ansible-vault file
 version_added: 0.1.0
 description:
-  - Sets one string variable in a file that is encrypted as a whole with ansible-vault, or in a plain file as a
-    C(!vault) string. All else in the file is kept as it is, with its comments and its order.
-  - Encrypts with the vault secrets that the run was started with. What is encrypted already keeps its vault id.
-  - Runs on the controller, whatever the host of the task is, and contacts no host. Use C(run_once), or a play on
-    C(localhost).
-  - Nothing is ever on disk in clear. The file is replaced atomically, and writers wait for each other.
+  - Sets one string variable in a file encrypted as a whole with ansible-vault, or in a plain file as a C(!vault)
+    string. The rest of the file is kept, with its comments and order.
+  - Encrypts with the vault secrets that the run was started with. Existing encrypted content keeps its vault id.
+  - Runs on the controller, whatever the task's host, and contacts no host. Use C(run_once), or a play on C(localhost).
+  - Nothing is ever on disk unencrypted. The file is replaced atomically, and writers wait for each other.
 extends_documentation_fragment:
   - connectomics.cave.cave.attributes
 attributes:
@@ -31,8 +30,8 @@ options:
   path:
     description:
       - The file, on the controller. A relative path starts where C(ansible-playbook) was started.
-      - A symlink is followed, and the file that it leads to is replaced there, so linked C(group_vars) stay linked.
-      - The directory must be there; the file is made when it is missing.
+      - A symlink is followed and its target replaced, so linked C(group_vars) stay linked.
+      - The directory must exist; a missing file is created.
     type: path
     required: true
   name:
@@ -44,21 +43,21 @@ options:
     type: str
   value:
     description:
-      - The value, in clear. Required for O(state=present).
-      - A string. What YAML reads as a number must be in quotes.
+      - The plain value. Required for O(state=present).
+      - A string. Quote what YAML would read as a number.
     type: raw
   state:
     description:
       - V(present) sets the variable, V(absent) removes it.
-      - A value that is the same already is not encrypted anew, so the file does not change.
+      - An unchanged value is not encrypted again, so the file does not change.
     type: str
     choices: [present, absent]
     default: present
   vault_id:
     description:
       - The vault id whose secret encrypts a new file, or a new variable in a plain file.
-      - By default the one that C(vault_encrypt_identity) names, else that of the other variables in the file, else the
-        only one that the run was started with.
+      - By default the one that C(vault_encrypt_identity) names, else that of the file's other variables, else the only
+        one that the run was started with.
     type: str
   format:
     description: How a new file is encrypted, as a whole (V(file)), or variable by variable (V(inline)).
@@ -67,14 +66,14 @@ options:
     default: inline
   mode:
     description:
-      - The permissions of the file after a change. Owner and group of a file that is there are kept.
-      - By default V(0600), or those that the file has, if a group shares it and others cannot read it.
-      - V(0640) and V(0660) are for a group that shares the file on purpose; anything that others could read is refused.
+      - The permissions of the file after a change. An existing file's owner and group are kept.
+      - By default V(0600), or the file's own, if a group shares it and others cannot read it.
+      - V(0640) and V(0660) are for a group that shares the file on purpose; modes that let others read are refused.
     type: raw
 notes:
-  - A file in which the change could reach further than the variable (anchors, aliases, merge keys, a variable that is
-    set twice) is refused with the reason, and left as it is.
-  - Ansible reads C(group_vars) once a run, so a variable that is set here has its old value to the end of the run.
+  - A file in which the change could affect more than the variable (anchors, aliases, merge keys, a variable set twice)
+    is refused with the reason, and left unchanged.
+  - Ansible reads C(group_vars) once a run, so a variable set here keeps its old value until the run ends.
 seealso:
   - module: connectomics.cave.server_token
 author:
@@ -133,12 +132,12 @@ fingerprint:
   type: str
   sample: 3fa9c2d1
 previous_fingerprint:
-  description: The same of the value before; null when there was none.
+  description: The same for the previous value; null without one.
   returned: success
   type: str
   sample: 81b0e7aa
 was_plain:
-  description: Whether the value stood in the file in clear before.
+  description: Whether the file had the value in plain text before.
   returned: success
   type: bool
 """

@@ -15,11 +15,10 @@ author:
   - connectomics.cave contributors (@connectomics)
 description:
   - Checks, from the host and with the token that the host would send for a user, whether a CAVE server gives access.
-  - Fails when access does not work for one of the users. What was found is told as one of a closed list of verdicts,
-    each with a message and with what a person can do about it.
+  - Fails if access does not work for one of the users. The finding is one of a fixed list of verdicts, with a message
+    and with what a person can do about it.
   - Changes nothing. A token never appears in the result, its fingerprint does, the first 8 hex digits of its SHA-256.
-  - With O(method=client) the real caveclient runs. Its versions 5.27 to 6.3 write secrets files whenever they are used,
-    so here too.
+  - With O(method=client) the real caveclient runs. Its versions 5.27 to 6.3 write secrets files on every use, here too.
 extends_documentation_fragment:
   - connectomics.cave.cave.server
   - connectomics.cave.cave.datastacks
@@ -44,16 +43,16 @@ attributes:
 options:
   users:
     description:
-      - The users. The default is the user that runs the task. An empty list is nobody.
+      - The users. The default is the user that runs the task. An empty list means nobody.
       - Each is the name of an account, or a mapping with C(user) and, where they differ from the task's options,
         C(server), C(datastacks), and C(key) or C(keys).
-      - The filter P(connectomics.cave.token_holders#filter) makes them of a list of tokens.
-      - The files of other users can be read by root alone, so use C(become).
+      - The filter P(connectomics.cave.token_holders#filter) makes them from a list of tokens.
+      - Only root can read other users' files, so use C(become).
     type: list
     elements: raw
   token:
     description:
-      - A token to check in the place of what the host would send, as on the controller before it goes out to the hosts.
+      - A token to check instead of what the host would send, for example on the controller before rolling it out.
       - No file is read then.
     type: raw
   method:
@@ -74,12 +73,12 @@ options:
     type: path
     default: /opt/caveclient
   interpreter:
-    description: A Python that has caveclient, in the place of the managed environment, for O(method=client).
+    description: A Python that has caveclient, instead of the managed environment, for O(method=client).
     type: path
   secrets_dir:
     description:
-      - A directory in the place of C(~/.cloudvolume/secrets). A leading C(~/) is the user's home.
-      - Not with O(method=client), since caveclient looks in the usual place alone.
+      - A directory instead of C(~/.cloudvolume/secrets). A leading C(~/) is the user's home.
+      - Not with O(method=client), since caveclient looks only in the usual place.
     type: str
   cloud_volume_dir:
     description:
@@ -92,13 +91,13 @@ options:
     description:
       - Whether the services of the datastacks answer as well, on their local servers.
       - V(none) asks none of them.
-      - V(reach) asks all of them without a token, over one connection a server, so that it is known what this host
-        reaches and what is down.
-      - V(person) asks them with the token, whether they serve this person. No request has a side effect.
+      - V(reach) asks all of them without a token, over one connection per server, to find what this host reaches and
+        what is down.
+      - V(person) asks them with the token whether they serve this person. No request has a side effect.
       - V(full) does both. Where the task runs on several hosts, one host asks with the token for all that have it.
-      - A list of the names C(materialize), C(chunkedgraph), C(l2cache), C(skeleton) and C(annotation) is V(full) for
+      - A list of the names C(materialize), C(chunkedgraph), C(l2cache), C(skeleton) and C(annotation) means V(full) for
         these.
-      - What a service says never makes a token dead. The auth server is asked about it.
+      - A service's answer alone never makes a token dead. The auth server decides.
     type: list
     elements: str
     default: [none]
@@ -154,7 +153,7 @@ users:
       sample: alice
     verdict:
       description:
-        - C(ok), or else what is in the way.
+        - C(ok), or what is in the way.
         - C(no_token), the host has none for this server, or something on the way drops it.
         - C(malformed_file), the secrets file cannot be used.
         - C(invalid_token), the server does not accept the token.
@@ -163,12 +162,12 @@ users:
         - C(unknown_datastack), the server does not know it.
         - C(not_a_cave_server), the answer is a redirect, a web page, or no HTTP at all.
         - C(unreachable), there is no answer, or no connection.
-        - C(tls_error), the server's certificate or its TLS is not to be trusted.
+        - C(tls_error), the server's certificate or its TLS cannot be trusted.
         - C(service_blocked), this host does not reach the services of the datastack.
-        - C(service_down), a service of the datastack does not do its work; RV(users[].service) is its name.
-        - C(incompatible_client), a service is too old for the caveclient that is installed.
-        - C(rate_limited), the server is asked too often.
-        - C(server_error), the server has trouble of its own.
+        - C(service_down), a service of the datastack does not work; RV(users[].service) is its name.
+        - C(incompatible_client), a service is too old for the installed caveclient.
+        - C(rate_limited), too many requests to the server.
+        - C(server_error), the server has an internal problem.
         - C(client_error), everything else on this side, such as a missing account or caveclient environment.
       type: str
       sample: missing_tos
@@ -221,7 +220,7 @@ users:
       type: str
       sample: 3fa9c2d1
     path:
-      description: The secrets file that caveclient takes; null without one.
+      description: The secrets file that caveclient reads; null without one.
       returned: without O(token)
       type: str
       sample: /home/alice/.cloudvolume/secrets/global.daf-apis.com-cave-secret.json
@@ -233,20 +232,19 @@ users:
     datastacks:
       description:
         - A verdict for each of O(datastacks), with the same fields, and with C(local_server) as the server names it.
-        - Empty when it did not come to that.
+        - Empty if they were not checked.
       type: list
       elements: dict
     services:
       description:
-        - A verdict on each service of each of the datastacks, with C(service), its name, or C(all) where all that were
-          asked have the same trouble; C(server), the local server; C(status), that of its answer; C(version) where it
-          tells it.
+        - A verdict on each service of each of the datastacks, with C(service), its name, or C(all) if all have the same
+          problem; C(server), the local server; C(status), of its answer; C(version), if it tells.
       returned: with O(services), when the token gives access
       type: list
       elements: dict
     token_kind:
       description:
-        - V(key), V(expiring) for the token of a browser's login, which ends by itself within a week, or V(unknown).
+        - V(key), V(expiring) for a browser's login token, which expires within a week, or V(unknown).
       returned: with O(services=full), once among the hosts
       type: str
       sample: key
