@@ -9,23 +9,23 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: lab
 type: stdout
-short_description: Print a line a host while it works, and the report last
+short_description: Print one line per host at work, and the report last
 version_added: 0.1.0
 author: connectomics.cave contributors (@connectomics)
 description:
   - Prints the name of a task, then one line for each host with news (changed, failed, unreachable), and one line for
-    all hosts without. Red is what is wrong, and nothing else.
+    all hosts without. Only problems are red.
   - Identical diffs of several hosts are printed once, with the names of these hosts.
-  - The report of C(connectomics.cave.fleet_report) stands in the place of Ansible's recap, so that it is the last thing
-    on the screen. A run without a report ends in one line of counts and one for each host that is not fine.
+  - The report of C(connectomics.cave.fleet_report) replaces Ansible's recap, as the last thing on the screen. A run
+    without a report ends with one line of counts, and one for each host that is not fine.
   - When nothing happens for a while, a line says which hosts it waits for, and how many are done.
-  - When a run is interrupted or stops with an error, a line says how far it was.
+  - When a run is interrupted or stops with an error, a line says how far it got.
   - With C(-v) and more, it prints what Ansible's own C(default) callback prints.
 requirements:
   - set as stdout in configuration
 options:
   patience:
-    description: Seconds without a word after which it says what it waits for.
+    description: Seconds of silence after which it says what it waits for.
     type: float
     default: 30
     version_added: 0.1.0

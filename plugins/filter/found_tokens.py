@@ -17,12 +17,12 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets import 
 
 DOCUMENTATION = r"""
 name: found_tokens
-short_description: List all tokens that were found on a host, as entries that take them off
+short_description: List all tokens found on a host, as entries that remove them
 version_added: 0.1.0
 author: connectomics.cave contributors (@connectomics)
 description:
   - Takes RV(connectomics.cave.saved_token_info#module:users), and returns an entry for every key of every secrets file
-    in it, whatever the server, as O(connectomics.cave.saved_token#module:tokens) wants it.
+    in it, whatever the server, as O(connectomics.cave.saved_token#module:tokens) takes it.
 options:
   _input:
     description: What M(connectomics.cave.saved_token_info) returned.

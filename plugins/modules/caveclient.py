@@ -187,7 +187,7 @@ EXAMPLES = r"""
   connectomics.cave.caveclient:
     jupyter_kernel: CAVE
 
-- name: Install a certain version, with cloud-volume and what the lab uses besides
+- name: Install a given version, with cloud-volume and the lab's other packages
   become: true
   connectomics.cave.caveclient:
     version: "8.2.1"
@@ -196,19 +196,19 @@ EXAMPLES = r"""
     constraints: [numpy<2.3]
     python: "3.12"
 
-- name: Go back to the version before
+- name: Go back to the previous version
   become: true
   connectomics.cave.caveclient:
     state: rolled_back
 
-- name: Install on hosts without a way to a package index, from a folder of wheels on the controller
+- name: Install on hosts that reach no package index, from a folder of wheels on the controller
   become: true
   connectomics.cave.caveclient:
     version: "8.2.1"
     find_links: [/srv/wheels]
     offline: true
 
-- name: Install into a conda environment that exists, as its owner
+- name: Install into an existing conda environment, as its owner
   become: true
   become_user: alice
   connectomics.cave.caveclient:
@@ -219,7 +219,7 @@ EXAMPLES = r"""
   connectomics.cave.caveclient:
     constraints: "{{ lookup('ansible.builtin.file', 'constraints.txt').splitlines() }}"
 
-- name: Remove it all
+- name: Remove everything
   become: true
   connectomics.cave.caveclient:
     state: absent

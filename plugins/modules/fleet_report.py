@@ -188,7 +188,7 @@ EXAMPLES = r"""
       run_once: true
       delegate_to: localhost
 
-- name: Make one report of those of three runners
+- name: Merge the reports of three runners
   hosts: localhost
   gather_facts: false
   tasks:

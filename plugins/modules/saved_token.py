@@ -184,7 +184,7 @@ EXAMPLES = r"""
         datastacks: [kronauer_ant]
         token: "{{ vault_zetta_token_bob }}"
 
-- name: Take a former member's token off the host
+- name: Remove a former member's token from the host
   become: true
   connectomics.cave.saved_token:
     user: mallory

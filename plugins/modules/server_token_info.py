@@ -47,7 +47,7 @@ EXAMPLES = r"""
     token: "{{ vault_cave_token_alice }}"
   register: alice
 
-- name: Name those that nobody has used for a year
+- name: List those that nobody has used for a year
   ansible.builtin.debug:
     msg: "{{ alice.tokens | selectattr('unused_for', 'number') | selectattr('unused_for', 'gt', 31536000) }}"
 """
