@@ -38,8 +38,8 @@ options:
 options:
   profiles:
     description:
-      - Projects whose programs look for the token under further names, or for further datastacks. There are V(banc),
-        V(fanc) and V(flywire).
+      - Projects whose programs look for the token under further names, or for further datastacks. Each is V(banc),
+        V(fanc) or V(flywire).
       - A profile adds its datastacks to O(datastacks). Users' entries of O(server) that name neither C(key) nor
         C(keys) get the names under which the project's programs look for the token.
     type: list
@@ -55,12 +55,12 @@ options:
         store does not cover.
     type: path
   timeout:
-    description: The time that the server's answers may take for one user, in seconds, retries included.
+    description: How long the server's answers may take for one user, in seconds, retries included.
     type: int
     default: 30
   retries:
     description:
-      - How often a request is tried again when the server is overloaded (429, 502, 503, 504) or cannot be reached.
+      - How often to retry a request if the server is overloaded (429, 502, 503, 504) or cannot be reached.
       - The server's C(Retry-After) is honoured within O(timeout).
     type: int
     default: 2

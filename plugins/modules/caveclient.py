@@ -31,7 +31,7 @@ attributes:
   check_mode:
     support: full
     details:
-      - The installer is asked which versions it would install, so a request that cannot be met fails as the run would.
+      - The installer is asked which versions it would install, so an impossible request fails as the run would.
       - A pip older than 22.2 cannot say. Then only the requested version is predicted.
   diff_mode:
     support: full
@@ -60,7 +60,7 @@ options:
       - V(present) installs caveclient as the other options describe.
       - V(absent) removes the managed environment with all its builds, or only caveclient from O(interpreter); and the
         Jupyter kernel that starts it.
-      - V(rolled_back) returns to the build that was live before the last upgrade. A second run changes nothing.
+      - V(rolled_back) returns to the build before the last upgrade. A second run changes nothing.
     type: str
     choices: [present, absent, rolled_back]
     default: present
@@ -102,7 +102,7 @@ options:
   index_url:
     description:
       - The only package index to install from. By default, the one configured on the host for pip (or uv).
-      - It may hold user name and password; no output shows it.
+      - It may contain a user name and password; no output shows it.
     type: str
   find_links:
     description:
@@ -127,7 +127,7 @@ options:
     type: str
     default: ""
   keep:
-    description: How many builds to keep besides the live one, to go back to.
+    description: How many builds to keep besides the live one, for rollback.
     type: int
     default: 1
   jupyter_kernel:
@@ -165,11 +165,11 @@ options:
   compile:
     description:
       - Compile all Python files of the environment, not only those that importing caveclient needs.
-      - An installation takes some ten seconds longer, and users load O(packages) faster, since they cannot write there.
+      - Installing takes some ten seconds longer, but users, who cannot write there, load O(packages) faster.
     type: bool
     default: false
   timeout:
-    description: Seconds that the whole installation may take, including waiting for another run on the same host.
+    description: How long the whole installation may take, in seconds, including waits for another run on the host.
     type: int
     default: 1800
   _controller:

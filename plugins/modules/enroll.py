@@ -78,11 +78,11 @@ options:
     description: A file on the controller with the certificate authorities to trust.
     type: path
   timeout:
-    description: The time that the server's answers may take, in seconds, retries included.
+    description: How long the server's answers may take, in seconds, retries included.
     type: int
     default: 30
   retries:
-    description: How often a request is tried again when the server is overloaded or cannot be reached.
+    description: How often to retry a request if the server is overloaded or cannot be reached.
     type: int
     default: 2
 seealso:

@@ -23,8 +23,7 @@ description:
     C(cave-secret.json), in C(chunkedgraph-secret.json) and in copies. A file of another server is left alone, and
     listed in the result if it holds the token.
   - The files are written by a process that has become the user, atomically, and are never readable by others.
-  - A token never appears in the result, in a diff or in a log. Its fingerprint does, the first 8 hex digits of its
-    SHA-256.
+  - No result, diff or log ever holds a token, only its fingerprint, the first 8 hex digits of its SHA-256.
 extends_documentation_fragment:
   - connectomics.cave.cave.server
   - connectomics.cave.cave.datastacks
@@ -135,10 +134,10 @@ options:
     type: str
   cloud_volume_dir:
     description:
-      - The users' C(CLOUD_VOLUME_DIR), in whose folder C(secrets) cloud-volume and cloud-files look. It gets the same
+      - The users' C(CLOUD_VOLUME_DIR). cloud-volume and cloud-files look in its folder C(secrets). That gets the same
         files.
-      - Without this option, what the users' startup files, the environment of the task or C(/etc/environment) assign to
-        the variable is taken. A leading C(~/) is the user's home. Give an empty string to use none.
+      - By default, the value that the users' startup files, the task's environment or C(/etc/environment) set is used.
+        A leading C(~/) is the user's home. Give an empty string to use none.
     type: str
   mode:
     description: The mode of the secrets files, in octal. One that lets others read them is refused.

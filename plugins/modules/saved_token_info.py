@@ -17,8 +17,8 @@ description:
   - Inspects the secrets files of a host's users, and says for each user which file caveclient, cloud-volume and
     cloud-files read, which token each would send, and whether they agree.
   - Lists every problem with the files, each with the command that fixes it.
-  - It changes nothing, and never fails because it found a problem. A token never appears in the result, its fingerprint
-    does, the first 8 hex digits of its SHA-256.
+  - It changes nothing, and never fails because it found a problem. The result never holds a token, only its
+    fingerprint, the first 8 hex digits of its SHA-256.
 extends_documentation_fragment:
   - connectomics.cave.cave.server
   - connectomics.cave.cave.datastacks
@@ -30,7 +30,7 @@ extends_documentation_fragment:
   - connectomics.cave.cave.action_group
 attributes:
   check_mode:
-    description: It changes nothing, and does the same in check mode.
+    description: It changes nothing, in check mode or not.
     support: full
   diff_mode:
     support: none
@@ -119,10 +119,10 @@ options:
     type: str
   cloud_volume_dir:
     description:
-      - The users' C(CLOUD_VOLUME_DIR), in whose folder C(secrets) cloud-volume and cloud-files look. A leading C(~/) is
+      - The users' C(CLOUD_VOLUME_DIR). cloud-volume and cloud-files look in its folder C(secrets). A leading C(~/) is
         the user's home.
-      - Without this option, what the users' startup files, the environment of the task or C(/etc/environment) assign to
-        the variable is taken. Give an empty string to use none.
+      - By default, the value that the users' startup files, the task's environment or C(/etc/environment) set is used.
+        Give an empty string to use none.
     type: str
   mode:
     description: The mode that the secrets files should have, in octal, as O(connectomics.cave.saved_token#module:mode).

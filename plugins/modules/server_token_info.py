@@ -23,7 +23,7 @@ extends_documentation_fragment:
   - connectomics.cave.cave.action_group
 attributes:
   check_mode:
-    description: It changes nothing, and does the same in check mode.
+    description: It changes nothing, in check mode or not.
     support: full
   diff_mode:
     support: none

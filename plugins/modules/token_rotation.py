@@ -150,16 +150,16 @@ options:
     description: A file on the controller with the certificate authorities to trust.
     type: path
   timeout:
-    description: The time that the server's answers may take for one token, in seconds, retries included.
+    description: How long the server's answers may take for one token, in seconds, retries included.
     type: int
     default: 30
   retries:
-    description: How often a request is tried again when the server is overloaded or cannot be reached.
+    description: How often to retry a request if the server is overloaded or cannot be reached.
     type: int
     default: 2
 attributes:
   action:
-    description: It has a part that runs on the controller.
+    description: A part of it runs on the controller.
     support: full
   bypass_host_loop:
     description: Runs once for the play, not once for each host. It does not work with the C(free) strategy.

@@ -17,7 +17,7 @@ description:
   - Checks, from the host and with the token that the host would send for a user, whether a CAVE server gives access.
   - Fails if access does not work for one of the users. The finding is one of a fixed list of verdicts, with a message
     and with what a person can do about it.
-  - Changes nothing. A token never appears in the result, its fingerprint does, the first 8 hex digits of its SHA-256.
+  - Changes nothing. The result never holds a token, only its fingerprint, the first 8 hex digits of its SHA-256.
   - With O(method=client) the real caveclient runs. Its versions 5.27 to 6.3 write secrets files on every use, here too.
 extends_documentation_fragment:
   - connectomics.cave.cave.server
@@ -30,10 +30,10 @@ extends_documentation_fragment:
   - connectomics.cave.cave.action_group
 attributes:
   action:
-    description: It has a part that runs on the controller.
+    description: A part of it runs on the controller.
     support: full
   check_mode:
-    description: It changes nothing, and does the same in check mode.
+    description: It changes nothing, in check mode or not.
     support: full
   diff_mode:
     support: none
@@ -58,8 +58,8 @@ options:
   method:
     description:
       - V(api) asks the auth server about the token, and the info service about every datastack. It needs no caveclient.
-      - V(client) runs C(CAVEclient(datastack)) as the user, as the documentation of caveclient says, without a server
-        address, so that the user's server map counts as well. It needs at least one of O(datastacks), and never opens a
+      - V(client) runs C(CAVEclient(datastack)) as the user, as caveclient's documentation says, without a server
+        address, so the user's server map counts as well. It needs at least one of O(datastacks), and never opens a
         browser.
     type: str
     choices: [api, client]
@@ -82,10 +82,10 @@ options:
     type: str
   cloud_volume_dir:
     description:
-      - The users' C(CLOUD_VOLUME_DIR), in whose folder C(secrets) cloud-volume and cloud-files look. A leading C(~/) is
+      - The users' C(CLOUD_VOLUME_DIR). cloud-volume and cloud-files look in its folder C(secrets). A leading C(~/) is
         the user's home.
-      - Without this option, what the users' startup files, the environment of the task or C(/etc/environment) assign to
-        the variable is taken. Give an empty string to use none.
+      - By default, the value that the users' startup files, the task's environment or C(/etc/environment) set is used.
+        Give an empty string to use none.
     type: str
   services:
     description:
