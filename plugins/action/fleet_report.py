@@ -214,6 +214,7 @@ def _complete(report: dict[str, Any], pending: str, run: Mapping[str, Any], vari
         },
     }
     options = _command.lasting_options(parts, clean)
+    report["unfinished"] = [_command.completed(sentence, options) for sentence in report["unfinished"]]
     for host in report["hosts"]:
         entries = [entry for user in host["users"] for entry in (user, *user["datastacks"], *user["problems"])]
         for entry in [*entries, *([host["problem"]] if host["problem"] else [])]:
@@ -288,12 +289,14 @@ def _outcome(not_done: Mapping[str, str], unfinished: list[str], variables: Mapp
     """Return what the play that fails hosts has to know: which, why, and which hosts it takes besides.
 
     What is unfinished though no host is to blame fails the controller (localhost); a run with --limit does not have it,
-    and its first host stands for it. A play ends the run when all of its hosts fail, so another one is in it.
+    and a host that fails anyway stands for it, or else the first. A play ends the run when all of its hosts fail, so
+    another one is in it.
     """
     hosts = variables["ansible_play_hosts_all"]
     fail = dict(not_done)
     if unfinished:
-        fail[hosts[0]] = " ".join([*unfinished, *([fail[hosts[0]]] if hosts[0] in fail else [])])
+        blamed = hosts[0] if hosts[0] == "localhost" else next((host for host in hosts if host in fail), hosts[0])
+        fail[blamed] = " ".join([*unfinished, *([fail[blamed]] if blamed in fail else [])])
     return {"not_done": fail, "hosts": [*fail, *[host for host in hosts if host not in fail][:1]]}
 
 

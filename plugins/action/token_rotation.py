@@ -277,6 +277,7 @@ class _Step:
                 if (name in item.canaries and (name in state.request.canary or item.tokens not in done))
                 or (not first and not _hosts.has_it(item, name, results.get(name)))
             ]
+            mine += [] if first else _hosts.beside(state, name, mine)
             todo = _hosts.todo(state, state.hosts[name], {} if first else stopped, mine)
             if todo.entries:
                 host = state.hosts[name]
@@ -342,7 +343,6 @@ class _Step:
         state.seen.update(self._found_outside())
         _hosts.note_replaced(state, saved)
         revoked = _steps.finish(state, inventory_of(state.hosts.values(), state.refused), self.vault(), saved)
-        told, unfinished = _steps.notes(state)
         stopped = _hosts.stopped(state, results)
         found = {
             host: what
@@ -352,6 +352,7 @@ class _Step:
             ]
             if what is not None
         }
+        told, unfinished = _steps.notes(state, found)
         return {
             "changed": revoked,
             "ansible_facts": {"cave_rotation": {"notes": told, "unfinished": unfinished, "found": found}},

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,22 @@ def test_a_copy_under_another_key_keeps_the_old_token_alive(cave: CaveServer, tm
         assert f"ws2 ({USER}: {elsewhere} has {fingerprint(old)} as mine)" in said(run)
 
 
+def test_a_copy_that_keeps_the_old_token_alive_is_named_with_the_command_that_removes_it(
+    cave: CaveServer, tmp_path: Path
+) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice", ws2="alice")
+    copy = lab.secrets("ws2") / "cave-secret.json.bak"
+    copy.write_text(json.dumps({"token": lab.token}))
+    assert lab.rotate(strategy="overlap").status == 2
+    assert lab.token in lab.tokens()
+    remedy = lab.reported()["ws2"]["problem"]["remedy"]
+    assert remedy == f"Remove the copy on the host, then run again for this host: sudo rm {copy}"
+    copy.unlink()
+    run = lab.rotate(strategy="overlap")
+    assert run.ok, run.output
+    assert lab.tokens() == [lab.stored()] != [lab.token]
+
+
 def test_two_keys_with_two_tokens_of_one_account_are_both_rotated_and_both_revoked(
     cave: CaveServer, tmp_path: Path
 ) -> None:
@@ -139,6 +156,26 @@ def test_two_keys_with_two_tokens_of_one_account_are_both_rotated_and_both_revok
         path = lab.secrets(host) / f"{cave.url.partition('//')[2]}-cave-secret.json"
         content = json.loads(path.read_text())
         assert {content["token"], content["banc"]} == set(lab.tokens())
+
+
+def test_two_tokens_for_a_server_under_two_names_are_never_written_one_over_the_other(
+    cave: CaveServer, tmp_path: Path
+) -> None:
+    """The record of the first one's datastack names the server as the second entry does."""
+    lab = make_lab(tmp_path, cave, ws1="alice", ws2="alice")
+    cave.add_datastack("mouse", local_server=cave.url)
+    cave.set_permissions("alice", ["mouse"])
+    second = cave.make_token("alice")
+    lab.write_vault({"vault_one": cave.make_token("alice"), "vault_two": second})
+    other = {"user": USER, "token": "{{ vault_one }}", "server": cave.url.replace("127.0.0.1", "localhost")}
+    own = {"user": USER, "token": "{{ vault_two }}", "datastacks": []}
+    lab.variables.update(caveclient_tokens=[{**other, "datastacks": ["mouse"]}])
+    set_host(lab, "ws1", caveclient_tokens=[{**other, "datastacks": ["mouse"]}, own])
+    run = lab.rotate(canary=["ws2"])
+    assert "Entries 1 and 2 of tokens contradict each other" in said(run), run.output
+    assert run.status == 2
+    assert blamed(run)[-1] == "ws1"
+    assert lab.saved("ws1") == second
 
 
 # -- nobody else -------------------------------------------------------------------------------------------------------
@@ -366,6 +403,49 @@ def test_a_server_that_fails_while_uses_are_looked_for_leaves_a_report_and_the_o
     assert "is not revoked" in said(run)
     assert (lab.report / "report.json").exists()
     assert old in lab.tokens()
+
+
+@pytest.mark.parametrize(
+    ("limit", "off", "at_fault"), [((), (), "localhost"), (("--limit", "ws1,ws2,ws3"), ("ws3",), "ws3")]
+)
+def test_a_token_that_gets_no_new_one_fails_no_host_on_which_it_works(
+    cave: CaveServer, tmp_path: Path, limit: tuple[str, ...], off: tuple[str, ...], at_fault: str
+) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice", ws2="bob", ws3="alice")
+    bob = lab.persons["bob"].token
+    own = lab.folder / "host_vars" / "ws2" / "vault.yml"
+    own.parent.mkdir(parents=True)
+    own.write_text(encrypted("vault_cave_token_bob", bob))
+    lab.store(alice=lab.token)
+    lab.switch_off(*off)
+    run = lab.rotate(*limit, strategy="overlap", vault_file=str(lab.vault))
+    assert run.status == 2
+    assert lab.stored() == lab.saved("ws1") != lab.token
+    assert lab.tokens("bob") == [bob]
+    assert f"FAILED {USER} (bob), token {fingerprint(bob)}" in said(run)
+    assert blamed(run) == [at_fault], run.output
+    assert pending(lab) == list(off)
+    assert lab.reported()["ws2"]["users"][0]["fingerprint"] == fingerprint(bob)
+
+
+def test_a_dead_token_is_told_once_and_the_command_goes_on_as_it_is_printed(cave: CaveServer, tmp_path: Path) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice", ws2="bob", ws3="bob")
+    bob = lab.persons["bob"].token
+    cave.revoke(bob)
+    run = lab.rotate("--limit", "ws1,ws2,ws3")
+    assert run.status == 2
+    assert said(run).count("does not accept the token") == 1, run.output
+    assert run.output.count("ansible-playbook") == 1, run.output
+    assert "The hosts have the tokens of the vault" not in said(run)
+    assert blamed(run) == ["ws2", "ws3"]
+    (line,) = [text for text in run.output.splitlines() if text.startswith("Again for what is not done: ")]
+    _program, *words = shlex.split(line.partition(": ")[2])
+    assert "--vault-password-file" in words
+    new = cave.make_token("bob")
+    lab.store(alice=lab.token, bob=new)
+    again = ansible(lab.folder, "playbook", *words)
+    assert again.ok, again.output
+    assert [lab.saved(host) for host in lab.hosts] == [lab.token, new, new]
 
 
 # -- refused before a token is made ------------------------------------------------------------------------------------

@@ -98,7 +98,7 @@ def taken_off(known: Known) -> tuple[Rotation, ...]:
 
 
 def _blockers_on(rotation: Rotation, host: str, found: Seen, old: set[str]) -> list[str]:
-    holding = [f"{item.user}: {item.path} has {item.token} as {item.key}" for item in found.places if item.token in old]
+    holding = [str(item) for item in found.places if item.token in old]
     if holding:
         return holding
     without = [

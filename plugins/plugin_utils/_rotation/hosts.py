@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ansible_collections.connectomics.cave.plugins.module_utils._text import quoted
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.inventory import Host
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.model import Entry, Place, Rotation, Seen
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.sealed import seal
@@ -92,9 +93,11 @@ def todo(
         reason = rotation.withheld.get(item.entry) or stopped.get(rotation.tokens, "")
         reason = rotation.reason if rotation.action == "refuse" else reason
         result = {"user": item.entry.user, "server": item.entry.server, "changed": False, "files": []}
-        access = state.accounts[rotation.source].access if rotation.action == "refuse" else None
-        if reason:
-            others.append({**result, "failed": True, "msg": reason, **({"access": dict(access)} if access else {})})
+        access = _refusal(state, rotation) if rotation.action == "refuse" else None
+        if reason and _keeps_its_token(state, rotation, item.entry):
+            others.append({**result, "fingerprint": rotation.source})
+        elif reason:
+            others.append({**result, "failed": True, "msg": reason, **({"access": access} if access else {})})
         else:
             own = {key: value for key, value in item.own.items() if key not in ("state", "token")}
             if not rotation.new or (item.entry.user, item.entry.server, rotation.new) in proven:
@@ -108,6 +111,36 @@ def todo(
         if user is None or not state.request.users or user in state.request.users
     ]
     return Todo(entries, others)
+
+
+def _keeps_its_token(state: State, rotation: Rotation, entry: Entry) -> bool:
+    """Whether a host has the token of the vault, which works, and only making another one was refused."""
+    found = state.seen.get(entry.host)
+    return (
+        rotation.tokens in state.declined
+        and state.accounts[rotation.source].accepted
+        and isinstance(found, Seen)
+        and (entry.user, entry.key, rotation.source) in {(place.user, place.key, place.token) for place in found.places}
+    )
+
+
+def _refusal(state: State, rotation: Rotation) -> dict[str, Any] | None:
+    """Return the server's verdict on a token; the next one comes to the host by the command that was run."""
+    access = state.accounts[rotation.source].access
+    if access and access.get("verdict") == "invalid_token":
+        remedy = f"Take the current token from {access['url']}, put it into the vault, then run again for this host."
+        return {**access, "remedy": remedy}
+    return dict(access) if access else None
+
+
+def is_told(rotation: Rotation, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> bool:
+    """Whether the results for the report say on some host that the server refuses a rotation's token."""
+    return rotation.action == "refuse" and any(
+        item.get("failed") and item.get("access") and item.get("msg") == rotation.reason
+        for host in rotation.hosts
+        for result in found.get(host, ())
+        for item in _mappings(result.get("users"))
+    )
 
 
 def merged(results: Iterable[Mapping[str, Any] | None]) -> dict[str, Any] | None:
@@ -175,6 +208,19 @@ def has_it(rotation: Rotation, host: str, result: Mapping[str, Any] | None) -> b
     """Whether all entries of a rotation are in place on a host, according to saved_token."""
     mine = [entry for entry in rotation.entries if entry.host == host and not entry.absent]
     return bool(result) and all(not trouble_of(entry, result) for entry in mine)
+
+
+def beside(state: State, host: str, rotations: Sequence[Rotation]) -> list[Rotation]:
+    """Return the other rotations with a token for an account and key of a host that some rotations are about.
+
+    Whether their servers' files are the same is known to saved_token, and only when it gets all of them at once.
+    """
+
+    def accounts(rotation: Rotation) -> set[tuple[str, str]]:
+        return {(entry.user, entry.key) for entry in rotation.entries if entry.host == host and not entry.absent}
+
+    mine = {account for rotation in rotations for account in accounts(rotation)}
+    return [item for item in state.rotations if item not in rotations and not item.idle and accounts(item) & mine]
 
 
 def stopped(state: State, results: Mapping[str, Mapping[str, Any] | None]) -> dict[tuple[str, ...], str]:
@@ -265,13 +311,28 @@ def found_on(
     changed = bool((saved or {}).get("changed")) or any(item["changed"] for item in missing)
     whole = {key: value for key, value in (saved or {}).items() if key in ("unreachable", "msg")}
     result = {**whole, "changed": changed, "users": users, **({"failed": True} if failed else {})}
-    return [result, *_keeping_alive(blocked if not failed else [])]
+    return [result, *([] if failed else _keeping_alive(blocked, seen))]
 
 
-def _keeping_alive(reasons: Sequence[str]) -> list[dict[str, Any]]:
+def _keeping_alive(reasons: Sequence[str], seen: Seen | str | None) -> list[dict[str, Any]]:
     """Return the result for the report of a host that has all it should have, and an old token, too."""
     message = f"The old token is kept alive for this host: {'; '.join(dict.fromkeys(reasons))}."
-    return [{"failed": True, "changed": False, "msg": message}] if reasons else []
+    result = {"failed": True, "changed": False, "msg": message, "remedy": _removal(reasons, seen)}
+    return [result] if reasons else []
+
+
+def _removal(reasons: Sequence[str], seen: Seen | str | None) -> str:
+    """Return what to do about the files that hold an old token; empty where something else keeps it alive as well."""
+    places = seen.places if isinstance(seen, Seen) else ()
+    copies = [place for place in places if str(place) in reasons]
+    if {str(place) for place in copies} != set(reasons):
+        return ""
+    others = {place.path for place in places if place not in copies}
+    steps = [f"Take {place.key!r} out of {place.path}." for place in copies if place.path in others]
+    removed = dict.fromkeys(quoted(place.path) for place in copies if place.path not in others)
+    if not removed:
+        return " ".join([*steps, "Then run again for this host."])
+    return " ".join([*steps, f"Remove the copy on the host, then run again for this host: sudo rm {' '.join(removed)}"])
 
 
 def _found_outside(state: State, name: str, rotations: Iterable[Rotation]) -> list[dict[str, Any]] | None:
@@ -281,7 +342,7 @@ def _found_outside(state: State, name: str, rotations: Iterable[Rotation]) -> li
     if name in state.request.give_up:
         return None
     if not rotations:
-        return _keeping_alive(state.blocked.get(name, [])) or None
+        return _keeping_alive(state.blocked.get(name, []), seen) or None
     if isinstance(seen, str):
         kind = "unreachable" if seen.startswith(("unreachable", "not looked at")) else "failed"
         return [{kind: True, "changed": False, "msg": f"It is not in this run, and could not be looked at: {seen}"}]
@@ -295,4 +356,4 @@ def _found_outside(state: State, name: str, rotations: Iterable[Rotation]) -> li
         users.append({**result, "fingerprint": rotation.new})
     if any("failed" in item for item in users):
         return [{"changed": False, "users": users, "failed": True}]
-    return [{"changed": False, "users": users}, *_keeping_alive(state.blocked.get(name, []))]
+    return [{"changed": False, "users": users}, *_keeping_alive(state.blocked.get(name, []), seen)]

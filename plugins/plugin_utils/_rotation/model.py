@@ -56,6 +56,10 @@ class Place(NamedTuple):
     key: str
     token: str
 
+    def __str__(self) -> str:
+        """Return it as a person reads it."""
+        return f"{self.user}: {self.path} has {self.token} as {self.key}"
+
 
 class Seen(NamedTuple):
     """What an inspection found on a host.

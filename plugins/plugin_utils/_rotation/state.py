@@ -53,6 +53,8 @@ class State:
     seen: dict[str, Seen | str] = field(default_factory=dict)
     stories: dict[tuple[str, ...], list[str]] = field(default_factory=dict)
     """What was done about each rotation, sentence by sentence."""
+    declined: set[tuple[str, ...]] = field(default_factory=set)
+    """Rotations that were refused while the token in the vault was the only one there is."""
     failed: set[tuple[str, ...]] = field(default_factory=set)
     """Rotations about which something could not be done."""
     unstored: set[tuple[str, ...]] = field(default_factory=set)

@@ -154,6 +154,9 @@ def begin(state: State, inventory: Inventory, vault: VaultFiles) -> bool:
     inventory = inventory_with(state, inventory, vault if state.request.strategy == "overlap" else None)
     state.rotations = list(_decide.decide(state.known(inventory)))
     _refuse_all(state)
+    state.declined = {
+        item.tokens for item in state.rotations if item.action == "refuse" and item.new in ("", item.source)
+    }
     done = False
     for index, rotation in enumerate(state.rotations):
         if rotation.action == "refuse":
@@ -415,12 +418,12 @@ def _tell_of_replaced(state: State, rotation: Rotation) -> None:
 # The story ------------------------------------------------------------------------------------------------------------
 
 
-def notes(state: State) -> tuple[list[str], list[str]]:
-    """Return what to say of every token, in the order of a person's questions; and what is left to do."""
+def notes(state: State, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[list[str], list[str]]:
+    """Return what to say of every token that no host's results in ``found`` tell; and what is left to do."""
     told: list[str] = []
     unfinished: list[str] = []
     for rotation in state.rotations:
-        if rotation.action == "leave":
+        if rotation.action == "leave" or _hosts.is_told(rotation, found):
             continue
         account = state.accounts[rotation.source]
         who = f" ({account.name})" if account.name and account.name not in rotation.users else ""
@@ -438,7 +441,7 @@ def notes(state: State) -> tuple[list[str], list[str]]:
     read = [rotation for rotation in state.rotations if not rotation.idle]
     unread = [host for host in state.request.hosts if host in state.hosts and state.hosts[host].problems]
     agree = read and not unread and all(not names for names in state.replaced.values())
-    if state.request.strategy == "cutover" and agree and not unfinished and not state.request.old:
+    if state.request.strategy == "cutover" and agree and not state.failed and not state.request.old:
         told.append(
             "The hosts have the tokens of the vault. To make new ones: "
             "ansible-playbook connectomics.cave.rotate -e caveclient_rotate_strategy=overlap"

@@ -18,12 +18,19 @@ from ansible_collections.connectomics.cave.plugins.module_utils._masking import 
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import hosts as _hosts
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import steps as _steps
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.inventory import (
+    Host,
     VaultFiles,
     inventory_of,
     read_host,
     variable_files,
 )
-from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.model import Entry, Request, Rotation, Seen
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.model import (
+    Entry,
+    Place,
+    Request,
+    Rotation,
+    Seen,
+)
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.sealed import (
     seal,
     seal_state,
@@ -292,6 +299,23 @@ def test_a_canary_that_was_named_and_is_off_stops_the_rollout_and_one_that_was_c
     assert _hosts.passed(state, rotation, {}) == (False, {"ws2": "unreachable: off"})
     assert "Rollout stopped: the canary host failed" in _hosts.stopped(state, {})[rotation.tokens]
     assert "ws2: unreachable: off" in _hosts.stopped(state, {})[rotation.tokens]
+
+
+def test_a_file_with_further_tokens_and_one_that_the_variables_name_are_not_to_be_removed() -> None:
+    copy, further = (
+        Place("alice", "/home/a b/copy.json", key, token * 8) for key, token in (("mine", "1"), ("own", "2"))
+    )
+    state = State({"ws1": Host("ws1")}, Request(()), Settings(), blocked={"ws1": [str(copy)]})
+
+    def remedy(*places: Place) -> Any:
+        state.seen = {"ws1": Seen(places)}
+        (result,) = _hosts.found_on(state, "ws1", None, {}, registered=False) or []
+        return result["remedy"]
+
+    assert remedy(copy).endswith(": sudo rm '/home/a b/copy.json'")
+    assert remedy(copy, further) == "Take 'mine' out of /home/a b/copy.json. Then run again for this host."
+    state.blocked["ws1"].append(f"its variables name {copy.token} for alice")
+    assert remedy(copy) == ""
 
 
 ELSEWHERE = {"server": "https://other.example.org", "datastacks": ["minnie65_public"]}
