@@ -209,6 +209,7 @@ def test_a_token_saved_without_asking_the_server_is_not_called_proven() -> None:
     report = report_of({"ws1": [result(saved, changed=True)]})
     assert the_user(report)["verdict"] == "not_checked"
     assert summary(report) == "1 workstation ok (1 updated); 1 user (the server was not asked)"
+    assert summary({**report, "title": "rotate"}) == "1 workstation ok (1 updated); 1 user"
 
 
 def test_saving_and_verifying_become_one_entry_of_a_user() -> None:
