@@ -100,10 +100,10 @@ class ActionModule(CaveAction):
             report = self._merged(options, variables)
         rotation = report["title"] == _ROTATION
         files = Files(options, rotation)
+        report["notes"] += [] if rotation or check_mode else files.left_of_rotation()
         if options["merge"] is None:
             _complete(report, "" if check_mode else files.pending, options["run"] or {}, variables)
         if not check_mode:
-            report["notes"] += [] if rotation else files.left_of_rotation()
             report["unfinished"] += files.write(report, known)
         again = report["run"]["again"] if report["run"] else ""
         lines = _text.table(report, display.columns or 79, page=files.page, again=again)
@@ -195,7 +195,7 @@ class ActionModule(CaveAction):
 
 
 def _complete(report: dict[str, Any], pending: str, run: Mapping[str, Any], variables: Mapping[str, Any]) -> None:
-    """Add to a report how its run was made, and to the commands in its remedies the options of that run."""
+    """Add to a report how its run was made, and to the commands that it names the options of that run."""
     clean, parts = Cleaner(), _command.split(sys.argv)
     not_done = _model.hosts_in(report, "failed", "pending")
     if all(host["problem"] and host["problem"]["remedy"] == OTHER_TAGS for host in report["hosts"]):
@@ -214,7 +214,8 @@ def _complete(report: dict[str, Any], pending: str, run: Mapping[str, Any], vari
         },
     }
     options = _command.lasting_options(parts, clean)
-    report["unfinished"] = [_command.completed(sentence, options) for sentence in report["unfinished"]]
+    for name in ("notes", "unfinished"):
+        report[name] = [_command.completed(sentence, options) for sentence in report[name]]
     for host in report["hosts"]:
         entries = [entry for user in host["users"] for entry in (user, *user["datastacks"], *user["problems"])]
         for entry in [*entries, *([host["problem"]] if host["problem"] else [])]:

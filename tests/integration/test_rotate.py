@@ -321,7 +321,8 @@ def test_a_replaced_token_that_is_alive_is_named_with_the_command_that_revokes_i
     run = lab.rotate()
     assert run.ok, run.output
     assert f"It replaces {fingerprint(old)}, which the server still accepts" in said(run.output)
-    assert f"ansible-playbook connectomics.cave.rotate -e caveclient_rotate_old={fingerprint(old)}" in said(run.output)
+    command = f"connectomics.cave.rotate -e caveclient_rotate_old={fingerprint(old)}"
+    assert f"ansible-playbook -i hosts.yml --vault-password-file password {command}" in said(run.output)
     assert old in lab.tokens()
     lab.save(old, "ws2")
     lab.switch_off("ws2")

@@ -258,6 +258,7 @@ def test_what_a_rotation_has_left_is_pending_until_a_rotation_is_done_with_it(ca
     for playbook, options in (("verify", ()), ("provision", ("--tags", "token"))):
         run = lab.play(playbook, *options)
         assert "A rotation is not finished on ws1" in said(run)
+        assert "Finish it with its own options: ansible-playbook -i hosts.yml --vault" in said(run)
         assert pending(lab) == ["ws1"], run.output
         assert old in lab.tokens()
     run = lab.rotate("--limit", f"@{lab.report / 'pending'}", strategy="overlap")

@@ -96,7 +96,7 @@ class Files:
             return []
         command = f"ansible-playbook connectomics.cave.rotate --limit @{self._pending}"
         return [
-            f"A rotation is not finished on {_text.shortened(left, 8)}. Finish it with the options it had: {command}"
+            f"A rotation is not finished on {_text.shortened(left, 8)}. Finish it with its own options: {command}"
         ]
 
     def _write_pending(self, path: Path, report: Mapping[str, Any], known: Collection[str]) -> None:
