@@ -95,9 +95,7 @@ class Files:
         if not left:
             return []
         command = f"ansible-playbook connectomics.cave.rotate --limit @{self._pending}"
-        return [
-            f"A rotation is not finished on {_text.shortened(left, 8)}. Finish it with its own options: {command}"
-        ]
+        return [f"A rotation is not finished on {_text.shortened(left, 8)}. Finish it with its own options: {command}"]
 
     def _write_pending(self, path: Path, report: Mapping[str, Any], known: Collection[str]) -> None:
         """Write the hosts that are not done, one a line.
