@@ -79,7 +79,7 @@ def leads_to(address: str, server: str) -> bool:
 
 def with_notes(verdict: Verdict, user: HostUser, sent: list[Reading], elsewhere: Iterable[str], server: str) -> Verdict:
     """Add to a verdict what is wrong besides: readers with other tokens, datastacks that lead to another server."""
-    notes, remedies = [verdict.message], []
+    notes, remedies = [verdict.message], [verdict.remedy] if verdict.remedy else []
     first, *others = sent
     differing = [item for item in others if first.token and item.token != first.token]
     if differing:
@@ -90,8 +90,6 @@ def with_notes(verdict: Verdict, user: HostUser, sent: list[Reading], elsewhere:
         why = "its server map says so" if name in user.server_map else "no server map of this user says otherwise"
         notes.append(f"Without a server address, caveclient asks {used} for {name}, not {server}: {why}.")
         remedies.append(f"To send it to {server}: connectomics.cave.saved_token with datastacks: [{name}].")
-    # What ends with a command comes last, so that nothing is pasted along with it.
-    remedies += [verdict.remedy] if verdict.remedy else []
     return verdict._replace(message=" ".join(notes), remedy=" ".join(remedies))
 
 
