@@ -102,9 +102,9 @@ class Bench:
         if new_tokens:
             self.renew_tokens()
         playbook = PLAYBOOKS / f"{name}.yml"
-        more = ["--limit", f"all[0:{first - 1}]"] if first else []
-        more += ["-e", json.dumps(variables)] if variables else []
-        words = self.lab.arguments(str(playbook) if playbook.exists() else name, *more)
+        more = ["-e", json.dumps(variables)] if variables else []
+        with self._only(first):
+            words = self.lab.arguments(str(playbook) if playbook.exists() else name, *more)
         run = command("playbook", *words)
         sample, done = self._meter.run(run, self.settings(defaults), self.lab.folder, watch_memory)
         counts = {host: found for host, found in recap(done.stdout).items() if host in self.lab.hosts}
@@ -118,6 +118,16 @@ class Bench:
             said = (done.stdout + done.stderr)[-3000:]
             raise BenchError(f"{name} was to leave {wanted} hosts {'changed' if changed else 'unchanged'}:\n{said}")
         return sample
+
+    @contextlib.contextmanager
+    def _only(self, first: int) -> Iterator[None]:
+        """Let the inventory have so many hosts: with --limit, a rotation fails while the others lack the token."""
+        hosts = self.lab.hosts
+        self.lab.hosts = dict(list(hosts.items())[: first or None])
+        try:
+            yield
+        finally:
+            self.lab.hosts = hosts
 
     def over_ssh(self, script: str, text: str = "") -> Sample:
         """Measure a shell script that runs on all hosts by plain SSH, as many at a time as Ansible has forks.

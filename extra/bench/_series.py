@@ -256,15 +256,15 @@ SERIES: dict[str, Series] = {
         hosts=30,
     ),
     "audit": Series(
-        "The whole command audit on 30 hosts",
+        "The whole command audit on 300 hosts",
         {"ping": _play("ping"), "audit": _play("audit")},
         (
             Ratio("audit against ping", "audit", "ping", 1.0),
             Ratio("audit against ping, CPU of the controller", "audit", "ping", measure="controller_cpu"),
             Ratio("audit against ping, CPU of the hosts", "audit", "ping", measure="hosts_cpu"),
         ),
-        _provisioned,
-        hosts=30,
+        functools.partial(_provisioned, hosts=SIZES[-1]),
+        hosts=SIZES[-1],
     ),
     "other_python": Series(
         "A new token on 30 hosts whose Python is of another version than the controller's",
@@ -318,10 +318,10 @@ SERIES: dict[str, Series] = {
             "pip, warm": functools.partial(_install, name="pip", cold=False),
         },
         (
-            Ratio("install by uv against ansible.builtin.pip, cold cache", "uv, cold", "pip, cold", 0.20),
-            Ratio("install by uv against ansible.builtin.pip, warm cache", "uv, warm", "pip, warm", 0.05),
-            Ratio("the same in CPU, cold cache", "uv, cold", "pip, cold", 0.20, "cpu"),
-            Ratio("the same in CPU, warm cache", "uv, warm", "pip, warm", 0.05, "cpu"),
+            Ratio("install by uv against ansible.builtin.pip, cold cache", "uv, cold", "pip, cold", 0.35),
+            Ratio("install by uv against ansible.builtin.pip, warm cache", "uv, warm", "pip, warm", 0.15),
+            Ratio("the same in CPU, cold cache", "uv, cold", "pip, cold", None, "cpu"),
+            Ratio("the same in CPU, warm cache", "uv, warm", "pip, warm", None, "cpu"),
         ),
         _installing,
     ),
