@@ -61,7 +61,7 @@ def write_page(results: Mapping[str, Any]) -> None:
     PAGE.write_text(f"{before}\n{''.join(sections)}{after}")
     if "scale" in results:
         before, _old, after = _parts(SCALE)
-        SCALE.write_text(f"{before}\n{_predictions(results)}\n{after}")
+        SCALE.write_text(f"{before}\n{_predictions(results['scale'])}\n{after}")
 
 
 def _parts(page: Path) -> tuple[str, str, str]:
@@ -106,24 +106,18 @@ def _figures(result: Mapping[str, Any]) -> str:
     return "\n".join([*parts, ""])
 
 
-def _predictions(results: Mapping[str, Any]) -> str:
-    parts = []
-    for name, about in (("scale", "The fleet stage of a rotation"), ("playbook", "The whole playbook ``rotate``")):
-        if name not in results:
-            continue
-        model = fitted(results[name])
-        parts += [
-            f"{about}: {model.fixed:.1f} s, and {model.each * 1000:.0f} ms a host (measured with "
-            f"{', '.join(map(str, model.sizes[:-1]))} and {model.sizes[-1]} hosts; the line misses a median by "
-            f"{model.worst * 100:.0f} % at most).",
-            "",
-        ]
-        rows = [
-            [f"{hosts:,}", *(_duration(model.predict(hosts, slices)) for slices in (1, 4, 16))]
-            for hosts in (300, 5_000, 50_000)
-        ]
-        parts += _table(["hosts", "one controller", "4 slices", "16 slices"], rows)
-    return "\n".join(parts)
+def _predictions(result: Mapping[str, Any]) -> str:
+    model = fitted(result)
+    text = (
+        f"The whole playbook ``rotate``: {model.fixed:.1f} s, and {model.each * 1000:.0f} ms a host (measured with "
+        f"{', '.join(map(str, model.sizes[:-1]))} and {model.sizes[-1]} hosts; the line misses a median by "
+        f"{model.worst * 100:.0f} % at most)."
+    )
+    rows = [
+        [f"{hosts:,}", *(_duration(model.predict(hosts, slices)) for slices in (1, 4, 16))]
+        for hosts in (300, 5_000, 50_000)
+    ]
+    return "\n".join([text, "", *_table(["hosts", "one controller", "4 slices", "16 slices"], rows)])
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

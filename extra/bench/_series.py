@@ -326,12 +326,6 @@ SERIES: dict[str, Series] = {
         _installing,
     ),
     "scale": Series(
-        "One task that writes a new token, on more and more hosts",
-        {f"{size} hosts": _write("saved_token", first=size) for size in SIZES},
-        (Ratio("wall time per host, 300 hosts against 30", "300 hosts", "30 hosts", 1.1, factor=0.1),),
-        functools.partial(_fleet, hosts=SIZES[-1]),
-    ),
-    "playbook": Series(
         "The whole command rotate, on more and more hosts",
         {f"{size} hosts": _write("rotate", first=size) for size in SIZES},
         (
