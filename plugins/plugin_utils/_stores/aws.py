@@ -91,7 +91,7 @@ class SecretsManager(Store):
         except (errors.EndpointConnectionError, errors.ConnectionError, errors.HTTPClientError):
             raise CaveError("AWS does not answer. Look at the network and the region, then run again.") from None
         except errors.NoRegionError:
-            raise CaveError("no region is given. Say it: caveclient_store: {type: aws, region: ...}") from None
+            raise CaveError("no region is given. Set it: caveclient_store: {type: aws, region: ...}") from None
         except errors.BotoCoreError as error:
             raise CaveError(f"boto3 says: {harmless(str(error))}.") from None
 

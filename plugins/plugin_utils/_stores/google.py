@@ -48,7 +48,7 @@ class SecretManager(Store):
             )
         self._project = settings.get("project") or project
         if not self._project:
-            raise CaveError("no project is given. Say it: caveclient_store: {type: google, project: ...}")
+            raise CaveError("no project is given. Set it: caveclient_store: {type: google, project: ...}")
         self.label = f"Google Secret Manager (project {self._project})"
 
     def fetch(self, path: str) -> Secret | None:

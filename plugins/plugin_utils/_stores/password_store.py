@@ -36,7 +36,7 @@ class PasswordStore(Store):
         """Return what names a token. An entry has one."""
         name = super().name(text)
         if name.key:
-            raise CaveError(f"{text} names a key, and an entry of pass has none. Leave out what stands after #.")
+            raise CaveError(f"{text} names a key, but an entry of pass has none. Leave out what stands after #.")
         return name
 
     def fetch(self, path: str) -> Secret | None:

@@ -87,7 +87,7 @@ class Sops(Store):
                     index = "".join(f"[{json.dumps(key)}]" for key in keys)
                     run(["sops", "set", "--value-stdin", str(copy), index], _INSTALL, json.dumps(token).encode())
                     if self._value(_decrypted(copy), Name(path, ".".join(keys))) != token:
-                        raise CaveError("what SOPS made of it does not hold the token. Look at the file.")
+                        raise CaveError("SOPS wrote a file that does not hold the token. Look at the file.")
                     data = copy.read_bytes()
             if not check:
                 _access.replace(directory, real.name, data, before[1] if before else None, mode)
@@ -101,4 +101,4 @@ def _decrypted(path: Path) -> Any:
     try:
         return json.loads(text)
     except ValueError:
-        raise CaveError("it is no mapping with keys. Expected: a YAML or JSON file.") from None
+        raise CaveError("it has no keys. Expected: a YAML or JSON file of keys and values.") from None
