@@ -310,7 +310,7 @@ def test_a_collection_that_is_missing_is_named_with_how_to_get_it(monkeypatch: p
     ("kind", "name", "message"),
     [
         ("sops", "secrets/tokens.sops.yml", "names no key. Expected: FILE#KEY"),
-        ("pass", "cave/alice#token", "names a key, and an entry of pass has none"),
+        ("pass", "cave/alice#token", "names a key, but an entry of pass has none"),
         ("pass", "#token", "names no secret"),
     ],
 )
