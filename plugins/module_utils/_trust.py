@@ -11,13 +11,16 @@ nobody can move there what belongs to somebody else.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import glob
 import grp
 import os
 import pwd
 import stat
 from typing import Collection, Iterator, NamedTuple
 
+from ansible_collections.connectomics.cave.plugins.module_utils._atomic import has_access_list
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 
 _LINKS_AT_MOST = 40
@@ -111,6 +114,8 @@ def _complaint(step: Step, owners: Collection[int], is_last: bool) -> str:
         return ""
     if stat.S_ISDIR(mode) and mode & stat.S_ISVTX and not is_last:
         return ""
+    if has_access_list(step.path):  # the group's bits are those of everybody in it, then
+        return f"{step.path} can be changed by whom its access control list names"
     if not mode & 0o002 and uid and _is_private_group(step.info.st_gid, uid):
         return ""
     if not mode & 0o002 and f"{step.path}/".startswith(_OF_STAFF) and _is_without_members(step.info.st_gid):
@@ -175,6 +180,8 @@ def python_changeable(python: str, owners: Collection[int]) -> str:
     """Like ``changeable``, for a Python with its environment: what it imports on every start counts as well."""
     for path in parts_of_python(python):
         found = changeable(path, owners) or _changeable_inside(path, owners)
+        added = () if found else _added_by(path)
+        found = found or next(filter(None, (changeable(folder, owners) for folder in added)), "")
         if found:
             return found
     return ""
@@ -223,16 +230,28 @@ def _libraries(prefix: str) -> Iterator[str]:
             yield packages
 
 
+def _added_by(packages: str) -> Iterator[str]:
+    """Yield the folders that the ``.pth`` files among packages add to what a Python imports from, even with ``-I``."""
+    if os.path.basename(packages) != "site-packages":
+        return
+    for file in sorted(glob.glob(os.path.join(glob.escape(packages), "*.pth"))):
+        for line in _text_of(file).splitlines():
+            folder = os.path.join(packages, line.strip())
+            if line.strip() and not line.startswith(("#", "import ", "import\t")) and os.path.isdir(folder):
+                yield folder
+
+
 def _home_of(configuration: str) -> str:
-    try:
-        with open(configuration, encoding="utf-8", errors="replace") as stream:
-            lines = stream.read(65536).splitlines()
-    except OSError:
-        return ""
-    for line in lines:
+    for line in _text_of(configuration).splitlines():
         key, _equals, value = line.partition("=")
         if key.strip() == "home" and value.strip().startswith("/"):
             return value.strip()
+    return ""
+
+
+def _text_of(path: str) -> str:
+    with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as stream:
+        return stream.read(65536)
     return ""
 
 

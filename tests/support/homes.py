@@ -12,8 +12,10 @@ import os
 import pwd
 import shutil
 import stat
+import struct
 import subprocess
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -32,6 +34,8 @@ SERVER_MAP = "cave_datastack_to_server_map.json"
 OLD_TOKEN = "0123456789abcdef0123456789abcdef"
 NEW_TOKEN = "fedcba9876543210fedcba9876543210"
 OTHER_TOKEN = "Zm9vYmFyYmF6cXV4Zm9vYmFyYmF6cXV4Zm9vYmFyYmE="
+
+_TRIES = 600
 
 Picture = dict[str, tuple[str, int, int, int, bytes]]
 """Path below a folder -> kind, mode, owner, group, content (of a link: where it leads)."""
@@ -98,6 +102,19 @@ def token_in(path: Path, key: str = "token") -> object:
     return json.loads(path.read_text()).get(key)
 
 
+def let_in(path: Path, uid: int, kind: str = "access") -> None:
+    """Do what `setfacl -m u:UID:rwx` does, with -d for the default."""
+    nobody, everything = 0xFFFFFFFF, 7
+    entries = [(1, everything, nobody), (2, everything, uid), (4, 0, nobody), (16, everything, nobody), (32, 0, nobody)]
+    packed = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    try:
+        os.setxattr(path, f"system.posix_acl_{kind}", packed)
+    except OSError as error:
+        import pytest  # not needed by the programs that use this file
+
+        pytest.skip(f"the file system of {path} has no access control lists: {error.strerror}")
+
+
 @dataclass(frozen=True)
 class User:
     """A real user of this machine, whose group isn't named after the user."""
@@ -139,15 +156,25 @@ class User:
         )
 
 
+def _change_accounts(*command: str) -> None:
+    """Run useradd and the like, again while another test has /etc/passwd or /etc/group locked."""
+    for _try in range(_TRIES):
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        if "lock" not in done.stderr:
+            break
+        time.sleep(0.05)
+    assert done.returncode == 0, f"{command[0]} ended with {done.returncode}: {done.stderr}"
+
+
 @contextmanager
 def real_group() -> Iterator[str]:
     """Make a group on this machine, for as long as the block lasts."""
     name = f"lab_{uuid.uuid4().hex[:8]}"
-    subprocess.run(["groupadd", name], check=True)
+    _change_accounts("groupadd", name)
     try:
         yield name
     finally:
-        subprocess.run(["groupdel", name], check=True)
+        _change_accounts("groupdel", name)
 
 
 @contextmanager
@@ -155,27 +182,13 @@ def real_user(group: str, folder: Path, name: str = "alice") -> Iterator[User]:
     """Make a user on this machine, with a home below ``folder``, for as long as the block lasts."""
     login = f"{name}_{uuid.uuid4().hex[:8]}"
     home = folder / login
-    subprocess.run(
-        [
-            "useradd",
-            "--no-log-init",
-            "--no-user-group",
-            "--gid",
-            group,
-            "--no-create-home",
-            "--home-dir",
-            str(home),
-            "--shell",
-            "/bin/bash",
-            login,
-        ],
-        check=True,
-    )
+    options = ["--no-log-init", "--no-user-group", "--gid", group, "--no-create-home", "--home-dir", str(home)]
+    _change_accounts("useradd", *options, "--shell", "/bin/bash", login)
     try:
         entry = pwd.getpwnam(login)
         home.mkdir(mode=0o755)
         os.chown(home, entry.pw_uid, entry.pw_gid)
         yield User(login, entry.pw_uid, grp.getgrnam(group).gr_gid, home)
     finally:
-        subprocess.run(["userdel", login], check=True, capture_output=True)
+        _change_accounts("userdel", login)
         shutil.rmtree(home)

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import grp
 import os
+import pwd
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from homes import open_way
+from homes import let_in, open_way
 
 from ansible_collections.connectomics.cave.plugins.module_utils import _trust
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
@@ -130,6 +131,36 @@ def test_what_a_python_imports_on_every_start_counts_as_well(program: Path) -> N
 
     packages.chmod(0o777)
     assert str(packages) in _trust.python_changeable(str(program), (0, ME))
+
+
+@pytest.mark.parametrize("line", ["{away}", "../../../../away", "# a comment\n{away}\n"])
+def test_a_folder_that_a_pth_file_adds_counts_as_well(program: Path, line: str) -> None:
+    """It is imported from also with -I: whatever caveclient tries to import and lacks would be found there."""
+    away = program.parents[2] / "away"
+    away.mkdir(mode=0o755)
+    packages = program.parents[1] / "lib" / "python3.11" / "site-packages"
+    (packages / "lab.pth").write_text(line.format(away=away))
+    (packages / "more.pth").write_text("import os\n/does/not/exist\n\n")
+    assert _trust.python_changeable(str(program), (0, ME)) == ""
+
+    away.chmod(0o777)
+    assert "away can be changed by everybody" in _trust.python_changeable(str(program), (0, ME))
+
+
+@pytest.mark.root
+def test_whom_an_access_control_list_lets_write_can_change_it_too(program: Path) -> None:
+    """The mode looks like that of a folder of a group of one's own, which is trusted."""
+    nobody = pwd.getpwnam("nobody")
+    group = grp.getgrgid(nobody.pw_gid)
+    os.chown(program.parent, nobody.pw_uid, group.gr_gid)
+    program.parent.chmod(0o775)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(_trust, "_is_private_group", lambda _gid, _uid: True)
+        assert _trust.changeable(str(program), (0, nobody.pw_uid)) == ""
+        let_in(program.parent, SOMEBODY)
+        assert "bin can be changed by whom its access control list names" in _trust.changeable(
+            str(program), (0, nobody.pw_uid)
+        )
 
 
 @pytest.mark.root

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import stat
-import struct
 from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
@@ -28,6 +27,7 @@ from homes import (
     SERVER_FILE,
     SERVER_MAP,
     fill,
+    let_in,
     picture,
     secrets_of,
     token_in,
@@ -342,17 +342,6 @@ def test_a_group_can_reach_its_files(tmp_path: Path) -> None:
     found = picture(secrets_of(tmp_path))
     assert {mode for _kind, mode, *_rest in found.values()} == {0o640}
     assert stat.S_IMODE(secrets_of(tmp_path).stat().st_mode) == 0o750
-
-
-def let_in(path: Path, uid: int, kind: str = "access") -> None:
-    """Do what `setfacl -m u:UID:rwx` does, with -d for the default."""
-    nobody, everything = 0xFFFFFFFF, 7
-    entries = [(1, everything, nobody), (2, everything, uid), (4, 0, nobody), (16, everything, nobody), (32, 0, nobody)]
-    packed = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
-    try:
-        os.setxattr(path, f"system.posix_acl_{kind}", packed)
-    except OSError as error:
-        pytest.skip(f"the file system of {path} has no access control lists: {error.strerror}")
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o640])
