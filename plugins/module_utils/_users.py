@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import pwd
@@ -151,6 +152,9 @@ def run_each_as(jobs: list[Job], timeout: float = PATIENCE) -> list[Any]:
             try:
                 pipe, pid = _start(jobs[number])
             except OSError as error:
+                if running:
+                    waiting.append(number)  # for the time when one of these has ended: files or processes are limited
+                    break
                 reason = f"{error.strerror}. Run this again when the host has room for more processes."
                 results[number] = CaveError(
                     f"Cannot start a process that works as {jobs[number].user.pw_name}: {reason}"
@@ -200,18 +204,22 @@ def _start(job: Job) -> tuple[int, int]:
     # The groups are looked up before the fork: name services may hold locks that a forked child never gets.
     changes = os.geteuid() == 0 and job.user.pw_uid != 0
     groups = _groups_of(job.user) if changes else None
-    pipe, child_end = os.pipe()
+    opened = [os.open(os.devnull, os.O_RDWR)]  # here, since where few files may be open the child could open no more
     try:
+        opened += os.pipe()
         pid = os.fork()
     except OSError:
-        os.close(pipe)
-        os.close(child_end)
+        for descriptor in opened:
+            os.close(descriptor)
         raise
+    nowhere, pipe, child_end = opened
     if pid:
+        os.close(nowhere)
         os.close(child_end)
         return pipe, pid
     try:
-        _close_all_but(child_end)
+        os.close(pipe)
+        _close_all_but(child_end, nowhere)
         remaining = json.dumps(_answer(job, groups, to_become=True)).encode()
         while remaining:
             remaining = remaining[os.write(child_end, remaining) :]
@@ -228,13 +236,12 @@ def _groups_of(user: pwd.struct_passwd) -> list[int]:
         return [user.pw_gid]
 
 
-def _close_all_but(kept: int) -> None:
-    """Close what a child has of its parent's files.
+def _close_all_but(kept: int, nowhere: int) -> None:
+    """Close what a child has of its parent's files; ``nowhere`` takes the place of its standard streams.
 
     The pipes of other users' answers are none of its business. And whoever waits for the end of the parent's output,
     such as sshd, would wait for a child that the kernel does not let go: on a file system that hangs, nothing ends it.
     """
-    nowhere = os.open(os.devnull, os.O_RDWR)
     try:
         descriptors = [int(name) for name in os.listdir("/dev/fd")]
     except OSError:  # a chroot without /proc
@@ -269,10 +276,11 @@ def _become(user: pwd.struct_passwd, groups: list[int]) -> None:
         os.setgroups(groups[: os.sysconf("SC_NGROUPS_MAX")])
         os.setgid(user.pw_gid)
         os.setuid(user.pw_uid)
-    except OSError as error:
+    except (OSError, OverflowError) as error:
+        reason = os.strerror(getattr(error, "errno", 0) or errno.EINVAL)
         raise CaveError(
             f"Cannot work as {user.pw_name}: this host does not let root change to user id {user.pw_uid} or its "
-            f"groups ({os.strerror(error.errno or 0)}), as in a container without other users' ids. "
+            f"groups ({reason}), as in a container without other users' ids. "
             f"Run the task as {user.pw_name}, without become."
         ) from error
 

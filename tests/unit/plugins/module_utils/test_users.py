@@ -10,7 +10,10 @@ import errno
 import json
 import os
 import pwd
+import resource
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -269,6 +272,31 @@ def test_no_room_for_a_process_is_an_error_of_that_job_and_leaks_nothing(monkeyp
     results = run_each_as([Job(ME, os.getpid)] * 3)
     assert all("Cannot start a process" in error.message for error in results)
     assert sorted(Path("/proc/self/fd").iterdir()) == before
+
+
+def test_where_files_or_processes_are_limited_the_rest_waits_until_there_is_room() -> None:
+    """A limit of 20 open files, of which each child takes one."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with_limits = subprocess.run(
+        [sys.executable, "-c", _LIMITED, str(hard)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert with_limits.stdout.split() == [str(number) for number in range(30)], with_limits.stderr
+
+
+_LIMITED = """
+import functools, os, pwd, resource, sys, time
+from ansible_collections.connectomics.cave.plugins.module_utils._users import Job, run_each_as
+me = pwd.getpwuid(os.geteuid())
+resource.setrlimit(resource.RLIMIT_NOFILE, (14, int(sys.argv[1])))
+def slow(number):
+    time.sleep(0.05)
+    return number
+print(*run_each_as([Job(me, functools.partial(slow, number)) for number in range(30)]))
+"""
 
 
 def children() -> set[str]:
