@@ -55,10 +55,16 @@ class ActionModule(HostAction):
             plan = answer.pop("plan", None)
             if plan and not answer.get("failed"):
                 answer = self._install(plan, arguments, task_vars)
-            if answer.pop("doctor_needed", False) and not answer.get("failed"):
-                brought = self._bring_doctor(doctor, arguments, task_vars)
-                return brought if brought.get("failed") else {**answer, "doctor": brought["doctor"]}
-            return answer
+            needed = answer.pop("doctor_needed", [])
+            if not needed or answer.get("failed"):
+                return answer
+            brought = self._bring_doctor(doctor, arguments, task_vars)
+            if brought.get("failed"):
+                return brought
+            if not brought["changed"]:  # another run has done it meanwhile
+                reasons = [reason for reason in answer["reasons"] if reason not in needed]
+                answer.update(reasons=reasons, changed=bool(reasons))
+            return {**answer, "doctor": brought["doctor"]}
         finally:
             installs = bool(plan) and not self._task.check_mode
             report_progress(self._task, task_vars.get("ansible_play_hosts") or (), took_long=installs)

@@ -17,6 +17,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils import _trust, _
 from ansible_collections.connectomics.cave.plugins.module_utils._environment import doctor as _doctor
 from ansible_collections.connectomics.cave.plugins.module_utils._environment import kernel as _kernel
 from ansible_collections.connectomics.cave.plugins.module_utils._environment import processes as _processes
+from ansible_collections.connectomics.cave.plugins.module_utils._environment.builds import Builds
 from ansible_collections.connectomics.cave.plugins.module_utils._environment.environment import Answer, Contents
 from ansible_collections.connectomics.cave.plugins.module_utils._environment.existing import Existing
 from ansible_collections.connectomics.cave.plugins.module_utils._environment.managed import Managed
@@ -63,10 +64,13 @@ def run(params: Mapping[str, Any], check_mode: bool, tmpdir: str) -> dict[str, A
     if answer.needs:
         plan = {"doing": answer.description, "needs": answer.needs}
         return {"changed": True, "reasons": list(answer.reasons), "plan": plan}
-    kernel = kernel_of(python, wanted, mode.check)
+    kernel = kernel_of(python, wanted, True)
+    if kernel.reasons and not mode.check:
+        with _alone(options) if wanted else contextlib.nullcontext():  # another run may have done it meanwhile
+            kernel = kernel_of(python, wanted, False)
     doctor = _doctor_reasons(options, state, controller.get("doctor_digest", ""), mode.check)
     result = _result(options, python, answer, kernel, [*answer.reasons, *kernel.reasons, *doctor])
-    return {**result, "doctor_needed": bool(doctor) and state == "present" and not mode.check}
+    return {**result, "doctor_needed": doctor if state == "present" and not mode.check else []}
 
 
 def _result(options: Options, python: str, answer: Answer, kernel: _Kernel, reasons: list[str]) -> dict[str, Any]:
@@ -218,14 +222,28 @@ def _with_doctor(options: Options) -> str:
 
 
 def _install_doctor(options: Options, source: str) -> dict[str, Any]:
-    try:
-        _doctor.install(options.doctor, source)
-        environment = _with_doctor(options)
-        if environment:
-            _doctor.install_in(environment, source)
-    except OSError as error:
-        raise _explained(error, options.doctor) from error
-    return {"changed": True, "doctor": options.doctor}
+    wanted = _doctor.digest(Path(source).read_bytes())
+    with _alone(options):
+        needed = _doctor_reasons(options, "present", wanted, check=False)
+        try:
+            if needed:
+                _doctor.install(options.doctor, source)
+            environment = _with_doctor(options) if needed else ""
+            if environment:
+                _doctor.install_in(environment, source)
+        except OSError as error:
+            raise _explained(error, options.doctor) from error
+    return {"changed": bool(needed), "doctor": options.doctor}
+
+
+@contextlib.contextmanager
+def _alone(options: Options) -> Iterator[None]:
+    """Keep out other runs for the same managed environment, so that what two do at the same time is said of one."""
+    if options.interpreter or not os.path.isdir(options.path):
+        yield
+        return
+    with Builds(options.path).locked(options.timeout):
+        yield
 
 
 # --- The kernel ---

@@ -53,6 +53,7 @@ def lacks(*tools: str) -> dict[str, Any]:
 
 
 DONE = {"changed": True, "version": "8.2.1"}
+BROUGHT = {"changed": True, "doctor": "/x/cave-doctor"}
 
 
 @pytest.fixture(autouse=True)
@@ -160,18 +161,26 @@ def test_a_list_is_read_as_the_module_reads_it(value: Any, items: list[str]) -> 
 
 
 def test_the_doctor_is_brought_where_it_differs_and_its_failure_is_the_answer() -> None:
-    played = Played({"doctor": "/x/cave-doctor"}, {**DONE, "doctor_needed": True}, {"doctor": "/x/cave-doctor"})
+    played = Played({"doctor": "/x/cave-doctor"}, {**DONE, "doctor_needed": ["old"]}, BROUGHT)
 
     assert played.go() == {**DONE, "doctor": "/x/cave-doctor"}
     assert played.transferred == ["cave-doctor"]
     assert played.asked[1]["_controller"]["doctor_file"] == "/tmp/x/cave-doctor"
 
     refused = {"failed": True, "msg": "another program"}
-    assert Played({"doctor": "/x"}, {**DONE, "doctor_needed": True}, refused).go() == refused
+    assert Played({"doctor": "/x"}, {**DONE, "doctor_needed": ["old"]}, refused).go() == refused
+
+
+@pytest.mark.parametrize(("others", "changed"), [([], False), (["no build is live"], True)])
+def test_a_doctor_that_another_run_brought_meanwhile_is_no_change(others: list[str], changed: bool) -> None:
+    answer = {"changed": True, "reasons": [*others, "old"], "doctor_needed": ["old"]}
+    played = Played({"doctor": "/x/cave-doctor"}, answer, {**BROUGHT, "changed": False})
+
+    assert played.go() == {"changed": changed, "reasons": others, "doctor": "/x/cave-doctor"}
 
 
 def test_an_unchanged_doctor_costs_no_second_run() -> None:
-    played = Played({"doctor": "/x/cave-doctor"}, {"changed": False, "doctor_needed": False})
+    played = Played({"doctor": "/x/cave-doctor"}, {"changed": False, "doctor_needed": []})
 
     assert played.go() == {"changed": False}
     assert set(played.asked[0]["_controller"]) == {"plan", "doctor_digest"}
