@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import DEFAULT_SERVER
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 
 
@@ -73,6 +74,8 @@ def with_profiles(args: Mapping[str, Any], entries: str) -> dict[str, Any]:
         return rest
     profile = chosen(args["profiles"])
     rest["datastacks"] = with_datastacks(rest.get("datastacks"), profile)
+    if isinstance(rest.get(entries), str):
+        rest[entries] = _listed(rest[entries])
     if isinstance(rest.get(entries), (list, tuple)):
         rest[entries] = [with_keys(item, profile, rest.get("server")) for item in rest[entries]]
     return rest
@@ -84,8 +87,7 @@ def with_packages(args: Mapping[str, Any]) -> dict[str, Any]:
     if not args.get("profiles"):
         return rest
     profile = chosen(args["profiles"])
-    packages = rest.get("packages") or []
-    listed = packages.split(",") if isinstance(packages, str) else list(packages)
+    listed = _listed(rest.get("packages"))
     doctor = rest.get("doctor_defaults") or {}
     datastacks = with_datastacks(doctor.get("datastacks"), profile)
     return {
@@ -97,7 +99,7 @@ def with_packages(args: Mapping[str, Any]) -> dict[str, Any]:
 
 def with_datastacks(given: Iterable[Any] | None, profile: Profile) -> list[Any]:
     """Return datastacks with those of a profile that are not among them."""
-    listed = list(given or ())
+    listed = _listed(given)
     names = {item.get("name") if isinstance(item, Mapping) else item for item in listed}
     return [*listed, *(name for name in profile.datastacks if name not in names)]
 
@@ -108,6 +110,15 @@ def with_keys(entry: Any, profile: Profile, server: Any) -> Any:
     if profile.keys == ("token",) or not isinstance(own, Mapping):
         return entry
     named = [own.get(name) is not None for name in ("key", "keys")]
-    if any(named) or (own.get("server") or server) not in (None, server):
+    if any(named) or (own.get("server") and _address(own["server"]) != _address(server)):
         return entry
     return {**own, "keys": list(profile.keys)}
+
+
+def _listed(given: Iterable[Any] | None) -> list[Any]:
+    """Return a list option as the module will see it: text is cut at its commas."""
+    return [item.strip() for item in given.split(",")] if isinstance(given, str) else list(given or ())
+
+
+def _address(server: Any) -> str:
+    return str(server or DEFAULT_SERVER).strip().rstrip("/")

@@ -37,6 +37,7 @@ def expanded(*entries: Any, **args: Any) -> list[Any]:
         ("alice", {"user": "alice", "keys": KEYS}),
         ({"user": "alice"}, {"user": "alice", "keys": KEYS}),
         ({"user": "alice", "server": SERVER}, {"user": "alice", "server": SERVER, "keys": KEYS}),
+        ({"user": "alice", "server": f"{SERVER}/ "}, {"user": "alice", "server": f"{SERVER}/ ", "keys": KEYS}),
         ({"user": "alice", "state": "absent"}, {"user": "alice", "state": "absent", "keys": KEYS}),
     ],
 )
@@ -55,6 +56,18 @@ def test_an_entry_gets_the_names_of_the_token(entry: Any, expected: Any) -> None
 )
 def test_what_names_its_own_keys_or_another_server_is_left_alone(entry: Any) -> None:
     assert expanded(entry) == [entry]
+
+
+def test_an_entry_for_the_usual_server_is_one_of_a_task_that_names_none() -> None:
+    assert expanded({"user": "alice", "server": SERVER}, server=None)[0]["keys"] == KEYS
+
+
+def test_lists_in_one_text_are_cut_at_their_commas_as_ansible_does() -> None:
+    given = {"profiles": ["banc"], "users": "alice, bob", "datastacks": "minnie65_public,brain_and_nerve_cord"}
+    assert with_profiles(given, "users") == {
+        "users": [{"user": name, "keys": KEYS} for name in ("alice", "bob")],
+        "datastacks": ["minnie65_public", "brain_and_nerve_cord"],
+    }
 
 
 def test_datastacks_are_added_once() -> None:
