@@ -73,7 +73,7 @@ def run(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     """
     mode, group = _mode_and_group(params)
     entries = [_entry(number, item, params) for number, item in enumerate(_items(params), start=1)]
-    _refuse_contradictions(entries)
+    _refuse_contradictions(entries, params)
     if any(entry.to_prove for entry in entries):
         entries = _prove(entries, params)
     home_of = partial(
@@ -162,9 +162,11 @@ def _entry(number: int, item: Mapping[str, Any], params: Mapping[str, Any]) -> _
         return entry
 
 
-def _refuse_contradictions(entries: list[_Entry]) -> None:
+def _refuse_contradictions(entries: list[_Entry], params: Mapping[str, Any]) -> None:
     """Fail entries for the same files that exclude each other: each run would undo what the last one did."""
-    for mine in _by_files(entries):
+    place = params["secrets_dir"] or ""
+    everybodys = "" if place.startswith("~") else place
+    for mine in _by_files(entries, everybodys):
         rivals: dict[str, set[int]] = {}
         requests = [entry.request for entry in mine if entry.request is not None]
         for first, second, what in conflicts(requests):
@@ -174,7 +176,8 @@ def _refuse_contradictions(entries: list[_Entry]) -> None:
             *others, last = [str(entry.number) for entry in found]
             numbers = f"{', '.join(others)} and {last}"
             names = list(dict.fromkeys(_users.shown(entry.user) for entry in found))
-            shared = f" {' and '.join(names)} are one user id with one home." if len(names) > 1 else ""
+            why = f"share {everybodys}" if everybodys else "are one user id with one home"
+            shared = f" {' and '.join(names)} {why}." if len(names) > 1 else ""
             error = CaveError(
                 f"Entries {numbers} of tokens contradict each other about {what}.{shared} Keep one of them."
             )
@@ -190,8 +193,11 @@ def _by_user(entries: Iterable[_Entry]) -> dict[str, list[_Entry]]:
     return found
 
 
-def _by_files(entries: Iterable[_Entry]) -> list[list[_Entry]]:
-    """Return the entries that can go on, those of accounts with one user id and one home together."""
+def _by_files(entries: Iterable[_Entry], everybodys: str) -> list[list[_Entry]]:
+    """Return the entries that can go on, those of accounts with one user id and one home together.
+
+    Where one folder is named for all (``everybodys``), they are together as well.
+    """
     found: dict[tuple[object, str], list[_Entry]] = {}
     by_user = _by_user(entries)
     for name, mine in by_user.items():
@@ -199,7 +205,7 @@ def _by_files(entries: Iterable[_Entry]) -> list[list[_Entry]]:
         if len(by_user) > 1:
             with contextlib.suppress(CaveError):
                 account = _users.find_user(name)
-                owner = (account.pw_uid, os.path.normpath(account.pw_dir))
+                owner = (None, everybodys) if everybodys else (account.pw_uid, os.path.normpath(account.pw_dir))
         found.setdefault(owner, []).extend(mine)
     return list(found.values())
 
@@ -279,7 +285,7 @@ def _with_local_servers(entries: list[_Entry], tokens: Mapping[int, str], params
             if request.server in learned:
                 entry.result["local_servers"] = learned[request.server]
         completed.append(entry._replace(request=request))
-    _refuse_contradictions(completed)
+    _refuse_contradictions(completed, params)
     return completed
 
 

@@ -191,6 +191,24 @@ def test_two_accounts_with_one_user_id_and_one_home_cannot_have_two_tokens(
     assert token_in(secrets_of(home) / SERVER_FILE) == NEW_TOKEN
 
 
+def test_two_accounts_that_share_a_folder_of_secrets_files_cannot_have_two_tokens(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each run would write the one, and then the other; what is below each one's home is each one's own."""
+    mine = type(pwd.getpwuid(0))((ME, "x", os.geteuid(), os.getegid(), "", str(home), "/bin/sh"))
+    other = type(mine)(("other", *mine[1:5], str(tmp_path / "other"), "/bin/sh"))
+    (tmp_path / "other").mkdir()
+    monkeypatch.setattr(pwd, "getpwnam", {"other": other, ME: mine}.__getitem__)
+    two = [{"user": ME, "token": OLD_TOKEN}, {"user": "other", "token": NEW_TOKEN}, {"user": "gone", "state": "absent"}]
+    shared = str(tmp_path / "shared")
+    error = refused(tokens=two, secrets_dir=shared)
+    assert f"{ME} and other share {shared}. Keep one of them." in error.message
+    assert not (tmp_path / "shared").exists()
+    one = [{**entry, "token": NEW_TOKEN} for entry in two[:2]]
+    assert run(tokens=one, secrets_dir=shared)["changed"]
+    assert run(tokens=two, secrets_dir="~/mine")["changed"]
+
+
 def test_entries_of_servers_that_share_a_local_server_may_not_differ_there(home: Path) -> None:
     shared = [{"name": "mouse", "local_server": "https://local.lab.example"}]
     entries = [
