@@ -204,6 +204,50 @@ def test_a_refused_token_leaves_the_files_untouched(desk: Desk, cave: CaveServer
     assert NEW_TOKEN not in str(terminal.before)
 
 
+@pytest.mark.parametrize(
+    "arguments", [(NEW_TOKEN,), ("token", NEW_TOKEN), ("--server", f"https://cave.example.org?token={NEW_TOKEN}")]
+)
+def test_a_token_on_the_command_line_is_sent_to_nobody_and_not_shown(
+    arguments: tuple[str, ...], desk: Desk, cave: CaveServer
+) -> None:
+    done = desk.ask(*arguments)
+
+    assert done.returncode == 2
+    assert "run cave-doctor token" in done.stderr
+    assert NEW_TOKEN not in done.stdout + done.stderr
+    assert cave.requests() == []
+
+
+def test_no_terminal_makes_it_end_with_a_traceback(desk: Desk, cave: CaveServer) -> None:
+    """Not one of an old locale, not one that is gone, and not one that has nobody at it."""
+    desk.save(cave.add_person("日本", permissions=[DATASTACK]).token)
+    command = " ".join(desk._command("/usr/bin/python3"))
+
+    ascii_only = desk.ask(PYTHONIOENCODING="ascii")
+    gone = subprocess.run(
+        ["bash", "-c", f"{command} | true; exit ${{PIPESTATUS[0]}}"],
+        env=desk.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    nobody = subprocess.run(
+        ["setsid", "--wait", *desk._command("/usr/bin/python3", "token")],
+        env=desk.environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert "\\u65e5" in ascii_only.stdout
+    assert (ascii_only.returncode, gone.returncode, nobody.returncode) == (0, 130, 130)
+    for done in (ascii_only, gone, nobody):
+        assert "Traceback" not in done.stderr
+
+
 def test_fix_asks_before_each_change_and_clears_what_it_names(desk: Desk, cave: CaveServer) -> None:
     alice = cave.add_person("alice", permissions=[DATASTACK])
     path = desk.save(alice.token)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import io
 import json
 import os
 import sys
@@ -19,11 +20,13 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts i
 from ansible_collections.connectomics.cave.plugins.module_utils._doctor import text, words
 from ansible_collections.connectomics.cave.plugins.module_utils._doctor.examine import Examination, Question, examine
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._masking import looks_like_a_token
 
 GUIDE = "https://connectomics.github.io/ansible-collection-cave/scientists.html"
 _PAUSE = 60
 """Seconds between two tries of --wait."""
 _INTERRUPTED = 130
+_WRONG_USE = 2
 _EPILOG = """\
 exit status: 0 it works; 1 something is yours to do; 2 wrong use; 3 something is your
 administrator's to do; 4 CAVE does not answer as it should: wait.
@@ -37,6 +40,12 @@ def main(arguments: Sequence[str], lab: Mapping[str, Any]) -> int:
         arguments: of the command line.
         lab: ``version``, and what the lab provisions: ``server``, ``datastacks``, ``path``.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a person's name, on a terminal of an old locale
+    if any(map(looks_like_a_token, arguments)):
+        _say("A token does not go on the command line, where others see it: run cave-doctor token", sys.stderr)
+        return _WRONG_USE
     options = _parser(lab).parse_args(arguments)
     try:
         question = Question(
@@ -48,8 +57,11 @@ def main(arguments: Sequence[str], lab: Mapping[str, Any]) -> int:
     except CaveError as error:
         _say(error.message, sys.stderr)
         return words.EXIT_STATUS[words.YOURS]
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, EOFError):
         _say("\nStopped.", sys.stderr)
+        return _INTERRUPTED
+    except BrokenPipeError:  # nobody reads on, as behind "| head"
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _INTERRUPTED
 
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from typing import Any, Callable, Mapping
 
@@ -15,8 +16,8 @@ from ansible_collections.connectomics.cave.plugins.module_utils._backends import
 from ansible_collections.connectomics.cave.plugins.module_utils._doctor import words
 from ansible_collections.connectomics.cave.plugins.module_utils._doctor.examine import Examination, Question, token_sent
 
-_PATIENCE = 30
-"""Seconds for one command of a remedy."""
+_PATIENCE = 600
+"""Seconds for one command of a remedy: pip may be at work."""
 
 
 def save(token: str, question: Question) -> Mapping[str, Any]:
@@ -74,13 +75,25 @@ def fix(found: Examination, question: Question, agree: Callable[[str], bool], te
     for problem in filter(words.is_fixable, problems):
         tell(f"{problem['message']}")
         if agree(f"Run: {problem['remedy']}"):
-            ran = subprocess.run(
-                ["/bin/sh", "-c", problem["remedy"]],
-                timeout=_PATIENCE,
-                check=False,
-                capture_output=True,
-                text=True,
-            )
-            tell("  done" if ran.returncode == 0 else f"  failed: {ran.stderr.strip()[:200]}")
-            done += ran.returncode == 0
+            failed = _run(problem["remedy"])
+            tell(f"  failed: {failed}" if failed else "  done")
+            done += not failed
     return done
+
+
+def _run(remedy: str) -> str:
+    """Run a remedy; return why it failed, empty where it did not."""
+    shell = shutil.which("bash") or "/bin/sh"  # odd names are written as bash knows them
+    try:
+        ran = subprocess.run(
+            [shell, "-c", remedy],
+            timeout=_PATIENCE,
+            check=False,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            stdin=subprocess.DEVNULL,
+        )
+    except subprocess.TimeoutExpired:
+        return f"it had not ended after {_PATIENCE} s, and was stopped. Run it by hand."
+    return "" if ran.returncode == 0 else ran.stderr.strip()[:200] or f"it ended with {ran.returncode}"

@@ -11,13 +11,13 @@ import os.path
 from typing import Iterator, Mapping
 from urllib.parse import urlsplit
 
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.env_tokens import NAMES
+
 _GENERATIONS = 4
 """A kernel, the shell that it starts for a line with !, and the program."""
 _LONGEST = 65536
 _PROXIES = ("https_proxy", "HTTPS_PROXY", "http_proxy", "all_proxy", "ALL_PROXY")
 _CERTIFICATES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
-_TOKENS = ("CHUNKEDGRAPH_SECRET", "CAVE_SECRET", "CAVE_TOKEN")
-"""Variables from which programs beside caveclient take a token: natverse in R reads the first."""
 
 
 def notes(environment: Mapping[str, str], home: str, kernel: str = "", managed: str = "") -> list[str]:
@@ -62,8 +62,8 @@ def _notes(environment: Mapping[str, str], home: str) -> Iterator[str]:
     folder = environment.get("CLOUD_VOLUME_DIR")
     if folder:
         yield f"CLOUD_VOLUME_DIR is {folder}: cloud-volume and cloud-files look there; caveclient does not."
-    for name in _TOKENS:
-        if environment.get(name):
+    for name in sorted(filter(NAMES.fullmatch, environment)):
+        if environment[name]:
             yield f"{name} holds a token: programs such as natverse take it before the secrets files."
     for name in _PROXIES:
         if environment.get(name):
