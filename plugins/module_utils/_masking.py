@@ -31,6 +31,8 @@ _LONGEST_MISTAKE = 16  # characters of a mistyped number or choice that is quote
 _SECRET_KEYS = frozenset(("token", "tokens", "password", "secret"))
 # A name, a colon and no port: then everything up to the last @ may be the password.
 _CREDENTIALS = re.compile(r"(\w://)(?:[^/\s:@]*:(?!\d*(?:[/\s?#'\"]|$))\S*|[^/\s]*)@")
+_OF_ADDRESSES = ("server", "servers", "datastacks", "local_servers", "tokens", "expected", "users")
+"""Options with addresses that no user name belongs in."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 _ANYTHING: Mapping[str, Any] = {"type": "raw"}
@@ -246,6 +248,8 @@ def misplaced_secret(params: Mapping[str, Any], spec: Mapping[str, Any], known: 
             return
         elif isinstance(value, (str, int, float)) and looks_like_a_token(str(value)):
             complaints.append(f"{place} looks like a token. Is the token in the wrong place?")
+        elif isinstance(value, str) and top in _OF_ADDRESSES and _CREDENTIALS.search(value):
+            complaints.append(f"{place} has a user name or password in a URL. Give the address without them.")
         elif "." in where and option.get("type") == "str" and not isinstance(value, str):
             complaints.append(f"{place} is not a string. Put it in quotes.")
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.addresses import addresses_in
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import Answer, HttpError
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import host_of
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import KNOWN_LOCAL_SERVERS, host_of
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import (
     Person,
     Verdict,
@@ -73,6 +73,9 @@ def _tls_remedy(reason: str) -> str:
 
 
 def not_cave_remedy(server: str) -> str:
+    auth = next((auth for auth, stacks in KNOWN_LOCAL_SERVERS.items() if server in stacks.values()), "")
+    if auth and server not in KNOWN_LOCAL_SERVERS:
+        return f"{server} has the services of datastacks alone: use their auth server, {auth}, as the server address."
     return (
         f"Check the server address: {server}/auth/version has to answer with a version. "
         "A login page of the network, or a proxy, may answer in its place."

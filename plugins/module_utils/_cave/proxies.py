@@ -56,7 +56,8 @@ def proxy_headers(proxy: urllib.parse.SplitResult) -> dict[str, str]:
 
 def _usable(named: str) -> urllib.parse.SplitResult:
     if "//" not in named and re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", named):
-        raise ProxyError(f"the proxy {named} has no http:// in front, which caveclient needs before a name with a port")
+        place = named.rpartition("@")[2]  # what is before it is a password
+        raise ProxyError(f"the proxy {place} has no http:// in front, which caveclient needs before a name with a port")
     try:
         proxy = urllib.parse.urlsplit(named if "://" in named else f"http://{named.lstrip('/')}")
         port = proxy.port

@@ -11,6 +11,7 @@ from typing import Any, Iterable, NamedTuple
 from urllib.parse import urlsplit
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._masking import PART_HIDDEN, mask_token_like
 
 DEFAULT_SERVER = "https://global.daf-apis.com"
 """The auth server that caveclient takes when none is named."""
@@ -55,6 +56,8 @@ KNOWN_LOCAL_SERVERS: dict[str, dict[str, str]] = {
 A datastack's own ``local_server`` overrides it, and so does the datastack's record on the server.
 """
 
+_PUBLIC = {*KNOWN_LOCAL_SERVERS, *(address for stacks in KNOWN_LOCAL_SERVERS.values() for address in stacks.values())}
+
 UNCONFIRMED = frozenset(
     {
         "brain_and_nerve_cord_public",
@@ -88,22 +91,34 @@ def server_address(value: object) -> str:
         CaveError: it is not the address of a server.
     """
     text = value.strip() if isinstance(value, str) else ""
+    shown = _shown(value)
     if "://" not in text:
         hint = f" Did you mean https://{text}?" if _HOST_AND_PORT.fullmatch(text) else ""
-        raise CaveError(f"The server address {value!r} has no https:// in front.{hint}")
+        raise CaveError(f"The server address {shown} has no https:// in front.{hint}")
     scheme, _separator, rest = text.partition("://")
     rest = rest[:-1] if rest.endswith("/") else rest
     if scheme not in ("https", "http"):
-        raise CaveError(f"The server address {value!r} begins with {scheme + '://'!r}; expected https://.")
+        raise CaveError(f"The server address {shown} begins with {scheme + '://'!r}; expected https://.")
     match = _HOST_AND_PORT.fullmatch(rest)
     if not match or int(match.group("port") or 1) not in range(1, 65536):
         host = rest.partition("/")[0]
         hint = f" Did you mean {scheme}://{host}?" if host != rest and _HOST_AND_PORT.fullmatch(host) else ""
         raise CaveError(
-            f"The server address {value!r} is not of the form https://HOST or https://HOST:PORT "
+            f"The server address {shown} is not of the form https://HOST or https://HOST:PORT "
             f"(no path, user name, question mark or white space).{hint}"
         )
+    if scheme == "http" and f"https://{rest.lower()}" in _PUBLIC:
+        raise CaveError(f"The server address {shown} would send the token unencrypted. Use https://{rest}.")
     return f"{scheme}://{rest}"
+
+
+def _shown(value: object) -> str:
+    """Return what was given for an address as messages have it: without a password, or a token of a browser login."""
+    text = str(value) if isinstance(value, str) else repr(value)
+    before, separator, rest = text.rpartition("@")
+    scheme = before.partition("://")[0] + "://" if "://" in before else ""
+    text = f"{scheme}{PART_HIDDEN}@{rest}" if separator else text
+    return repr(mask_token_like(text)) if isinstance(value, str) else mask_token_like(text)
 
 
 def host_of(address: str) -> str:

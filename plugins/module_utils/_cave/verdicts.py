@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import host_of
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.module_utils._masking import mask, mask_token_like
+from ansible_collections.connectomics.cave.plugins.module_utils._masking import mask, mask_credentials, mask_token_like
 
 VERDICTS = (
     "ok",
@@ -207,7 +207,7 @@ def clean_text(text: object, tokens: Iterable[str] = (), limit: int = _SHOWN) ->
     # Masked before it is cut (or half a token would be left), and again after the clean-up (which could join one).
     raw = mask(_ESCAPES.sub("", mask(raw[: 64 * limit + 65536], tokens)), tokens)
     shown = "".join(" " if unicodedata.category(c)[0] in "CZ" else c for c in raw)
-    shown = mask_token_like(mask(" ".join(shown.split()), tokens))
+    shown = mask_token_like(mask_credentials(mask(" ".join(shown.split()), tokens)))
     return shown if len(shown) <= limit else shown[: limit - 3].rstrip() + "..."
 
 

@@ -145,6 +145,21 @@ def test_a_token_in_an_option_that_is_not_for_tokens_is_refused_and_not_shown(
         assert not [word for word in (SECRET, "1" * 32, BASE64) if word in shown]
 
 
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"server": "https://alice:hunter2@cave.example.org"},
+        {"server": "https://hunter2@cave.example.org"},
+        {"tokens": [{"token": SECRET, "server": "https://alice:hunter2@cave.example.org"}]},
+        {"datastacks": [{"name": "mouse", "local_server": "https://alice:hunter2@local.example.org"}]},
+    ],
+)
+def test_a_password_in_the_address_of_a_server_is_refused_and_not_shown(params: dict[str, Any]) -> None:
+    complaint = misplaced_secret(params, spec_of("saved_token"))
+    assert "has a user name or password in a URL" in complaint
+    assert "hunter2" not in complaint
+
+
 @given(st.sampled_from(OPTIONS), st.integers(min_value=16, max_value=64), st.booleans())
 def test_whatever_token_a_server_makes_is_refused_in_any_option(
     place: tuple[str, str], size: int, is_hex: bool

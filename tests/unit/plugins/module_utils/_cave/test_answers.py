@@ -16,6 +16,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.answers im
     datastack_verdict,
     failure_verdict,
     permitted_verdict,
+    refusal_verdict,
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import Answer, HttpError
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import (
@@ -232,6 +233,12 @@ def test_an_unknown_datastack_is_told_apart_from_one_without_a_record() -> None:
 
 def test_a_web_page_in_place_of_a_missing_datastack_is_no_cave_server() -> None:
     assert on_datastack(page(404)).verdict == "not_a_cave_server"
+
+
+def test_a_local_server_in_the_place_of_the_auth_server_is_told_with_the_right_one() -> None:
+    verdict = refusal_verdict(page(404), "https://minnie.microns-daf.com", TOKEN, "a person")
+    assert verdict.verdict == "not_a_cave_server"
+    assert "use their auth server, https://global.daf-apis.com," in verdict.remedy
 
 
 def test_a_redirect_to_https_says_so() -> None:

@@ -98,6 +98,8 @@ def test_an_excepted_address_is_asked_directly(excepted: str, monkeypatch: pytes
         ("socks://proxy", "socks://proxy speaks SOCKS"),
         ("https://proxy:3128", "https://proxy:3128 is named with https://"),
         ("proxy:3128", "proxy:3128 has no http://"),
+        ("someone:secret@proxy:3128", "the proxy proxy:3128 has no http://"),
+        ("someone:secret@secret@proxy", "the proxy proxy has no http://"),
         ("ftp://proxy", "ftp://proxy is no HTTP proxy"),
         ("http://", "not of the form"),
         ("http://127.0.0.1:port", "not of the form"),

@@ -133,3 +133,14 @@ def test_a_change_whose_answer_is_lost_is_not_sent_again() -> None:
 )
 def test_retry_after_is_seconds_or_a_date(value: str, seconds: float | None) -> None:
     assert retry_after(value, now=1_000_000) == seconds
+
+
+def test_a_date_beyond_all_years_asks_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a zone it is one of the host's, where it may be in the year 10000 already."""
+    monkeypatch.setenv("TZ", "XXX-14")
+    time.tzset()
+    try:
+        assert retry_after("Fri, 31 Dec 9999 23:59:59 -0000") is None
+    finally:
+        monkeypatch.undo()
+        time.tzset()

@@ -51,6 +51,8 @@ def test_an_address_has_one_form_and_keeps_its_letter_case(value: str, address: 
         ("https://alice@global.daf-apis.com", "not of the form"),
         ("https://global.daf-apis.com?x", "not of the form"),
         ("https://global.daf-apis.com:0", "not of the form"),
+        ("http://global.daf-apis.com", "send the token unencrypted. Use https://global.daf-apis.com."),
+        ("http://Minnie.microns-daf.com/", "Use https://Minnie.microns-daf.com."),
         ("https://global.daf-apis.com:65536", "not of the form"),
         ("https://..", "not of the form"),
         ("https://../../etc", "not of the form"),
@@ -68,6 +70,25 @@ def test_what_is_no_address_is_refused_with_what_was_expected(value: object, rea
     assert reason in caught.value.message
     assert "\n" not in caught.value.message
     assert "\x1b" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "https://alice:secret@cave.example.org",
+        "https://alice:sec@ret/secret@cave.example.org/",
+        "alice:secret@cave.example.org",
+        "ftp://alice:secret@cave.example.org",
+        "https://cave.example.org/?middle_auth_token=5ec2e70123456789abcdef0123456789",
+        ["https://alice:secret@cave.example.org"],
+    ],
+)
+def test_a_password_or_a_token_in_an_address_is_not_shown(value: object) -> None:
+    with pytest.raises(CaveError) as caught:
+        server_address(value)
+    assert "secret" not in caught.value.message
+    assert "5ec2e7" not in caught.value.message
+    assert "cave.example.org" in caught.value.message
 
 
 @given(st.text(max_size=60))
