@@ -39,7 +39,7 @@ from homes import (
     secrets_of,
     token_in,
 )
-from module_runner import Outcome, python_for_all, run_module
+from module_runner import Outcome, command, module_input, python_for_all, run_module
 
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
 from cave_server import CaveServer
@@ -414,6 +414,31 @@ def test_a_file_in_the_place_of_a_directory_is_named(name: str, host: Host) -> N
         host.own(path.parent)
     path.write_text("precious")
     assert f"{path} is not a directory, where a directory was expected. Move it away" in host.refuse(token=NEW_TOKEN)
+
+
+@root
+@pytest.mark.parametrize("how", ["rw", "ro"])
+def test_a_file_that_is_mounted_by_itself_is_named_before_anything_is_written(folder: Path, how: str) -> None:
+    """As a container gets it: it can be read, and perhaps written, but never replaced."""
+    home = folder / "home"
+    directory = fill(home, {name: {"token": OLD_TOKEN} for name in (DEFAULT_FILE, SERVER_FILE)})
+    outside = folder / "my secret"
+    outside.write_text(json.dumps({"token": OLD_TOKEN}))
+    before = picture(home)
+    script = f"mount --bind '{outside}' '{directory / DEFAULT_FILE}' && "
+    script += f"mount -o remount,bind,{how} '{directory / DEFAULT_FILE}' && exec \"$@\""
+    done = subprocess.run(
+        ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", *command("saved_token")],
+        input=module_input({"token": NEW_TOKEN, "validate": False}),
+        env={**os.environ, "HOME": str(home)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    said = json.loads(done.stdout)
+    assert "cave-secret.json: it is a mount of its own" in said["msg"], said
+    assert picture(home) == before
 
 
 @root

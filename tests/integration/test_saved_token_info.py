@@ -14,6 +14,7 @@ import json
 import os
 import shlex
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -221,6 +222,13 @@ def case(code: str, *, root: bool = False) -> Callable[[Arrange], Arrange]:
 NEED_ROOT: dict[str, list[pytest.MarkDecorator]] = {}
 
 
+def put_below_home(place: Place, name: str, text: str) -> None:
+    path = place.home / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    place.give_back()
+
+
 @case("unexpected_token")
 def a_colleagues_token(place: Place) -> None:
     bob = place.cave.add_person("bob", [STACK]).token
@@ -387,6 +395,38 @@ def a_variable_that_only_a_session_knows(place: Place) -> None:
     place.give_back()
 
 
+@case("cloud_volume_dir_split", root=True)
+def a_notebook_kernel_that_leads_where_the_user_cannot_write(place: Place) -> None:
+    kernel = {"argv": ["python"], "env": {"CLOUD_VOLUME_DIR": "/home/", "LANG": "C"}}
+    put_below_home(place, ".local/share/jupyter/kernels/mine/kernel.json", json.dumps(kernel, indent=1))
+
+
+@case("cloud_volume_dir_unclear")
+def a_variable_of_a_notebook_kernel(place: Place) -> None:
+    kernel = {"env": {"CLOUD_VOLUME_DIR": "${HOME}/cv"}}
+    put_below_home(place, ".local/share/jupyter/kernels/mine/kernel.json", json.dumps(kernel))
+
+
+@case("cloud_volume_dir_unclear")
+def a_startup_file_of_ipython(place: Place) -> None:
+    text = "import os\nif True:\n    os.environ['CLOUD_VOLUME_DIR'] = os.path.expanduser('~/cv')\n"
+    put_below_home(place, ".ipython/profile_default/startup/00-lab.py", text)
+
+
+@case("cloud_volume_dir_unclear")
+def a_conda_environment_that_differs_from_the_shell(place: Place) -> None:
+    put_below_home(
+        place, "miniforge3/envs/cave/etc/conda/activate.d/v.sh", "export CLOUD_VOLUME_DIR=~/.cloudvolume/x\n"
+    )
+    put_below_home(place, ".bashrc", "export CLOUD_VOLUME_DIR=~/.cloudvolume\n")
+
+
+@case("env_token")
+def a_token_in_a_notebook_kernel(place: Place) -> None:
+    kernel = {"env": {"CAVE_TOKEN": OLD, "LANG": "C"}}
+    put_below_home(place, ".local/share/jupyter/kernels/mine/kernel.json", json.dumps(kernel, indent=1))
+
+
 @case("netrc_overrides_token")
 def a_netrc_with_a_default_entry(place: Place) -> None:
     (place.home / ".netrc").write_text(
@@ -498,6 +538,32 @@ def a_directory_for_all_to_enter(place: Place) -> None:
 @case("loose_mode")
 def a_directory_above_for_all_to_change(place: Place) -> None:
     place.secrets.parent.chmod(0o777)
+
+
+@case("loose_mode", root=True)
+def a_directory_that_is_the_teams(place: Place) -> None:
+    """A link out of the home, to what belongs to the user and is used by others: its mode stays."""
+    team = place.home.parent / "team"
+    shutil.rmtree(team, ignore_errors=True)
+    shutil.copytree(place.secrets, team)
+    shutil.rmtree(place.secrets)
+    place.secrets.symlink_to(team)
+    place.give_back()
+    if place.user is not None:
+        place.user.owns(team)
+    team.chmod(0o2775)
+
+
+@pytest.mark.root
+def test_a_directory_of_a_team_keeps_its_mode_when_the_remedy_is_run(place: Place) -> None:
+    a_directory_that_is_the_teams(place)
+    (problem,) = place.problems()
+    place.run_remedy(problem["remedy"])
+    team = place.home.parent / "team"
+    assert stat.S_IMODE(team.stat().st_mode) == 0o2775
+    assert {path.name for path in place.secrets.iterdir()} >= {DEFAULT_FILE, place.server_file}
+    assert stat.S_IMODE(place.secrets.stat().st_mode) == 0o700
+    assert place.problems() == []
 
 
 @case("known_bad_caveclient")

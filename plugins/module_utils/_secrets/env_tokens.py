@@ -14,11 +14,11 @@ from ansible_collections.connectomics.cave.plugins.module_utils._errors import C
 
 CHUNKEDGRAPH_SECRET = "CHUNKEDGRAPH_SECRET"  # noqa: S105 (the name of a variable)
 """natverse's, which saves its value into the secrets files."""
-NAMES = (CHUNKEDGRAPH_SECRET, "FLYWIRE_TOKEN", "CAVE_TOKEN")
+NAMES = re.compile(r"(CAVE|CAVECLIENT|CHUNKEDGRAPH|FLYWIRE|MICRONS)(_[A-Z0-9]+)*_(TOKEN|SECRET|KEY)")
 """People's own programs know the others."""
 _SHORTEST = 16
 _ASSIGNMENT = re.compile(
-    rf"""^(?P<before>[^#\n]*?)\b(?P<name>{"|".join(NAMES)})[ \t]*(?:=|[ \t]|,|:(?![-=+?]))[ \t]*"""
+    rf"""^(?P<before>[^#\n]*?)\b(?P<name>{NAMES.pattern})\b(?P<item>["']\]?)?[ \t]*(?:=|[ \t]|,|:(?![-=+?]))[ \t]*"""
     r"""(?:(?:DEFAULT|OVERRIDE)=)?(?P<quote>["']?)(?P<token>[A-Za-z0-9+/=_.-]+)(?P=quote)(?P<after>[^\n]*)$""",
     re.MULTILINE,
 )
@@ -34,6 +34,8 @@ class EnvToken(NamedTuple):
     token: str
     is_alone: bool
     """Whether nothing else is in the line."""
+    is_item: bool = False
+    """Whether it is an item of JSON or of Python's ``os.environ``, whose place is not to be left empty."""
 
     def __repr__(self) -> str:
         """Return it without the token."""
@@ -42,11 +44,12 @@ class EnvToken(NamedTuple):
 
 def env_tokens(path: str, text: str) -> Iterator[EnvToken]:
     """Yield the tokens that a startup file's lines give to one of ``NAMES``; comments count for nothing."""
-    for match in _ASSIGNMENT.finditer(text) if any(name in text for name in NAMES) else ():
+    for match in _ASSIGNMENT.finditer(text) if NAMES.search(text) else ():
         try:
             token = clean_token(match["token"])
         except CaveError:
             continue  # a placeholder, or the name of another variable
         if len(token) >= _SHORTEST:
             is_alone = bool(_ALONE.fullmatch(match["before"])) and match["after"].strip() in ("", ")", ";")
-            yield EnvToken(path, text.count("\n", 0, match.start("name")) + 1, match["name"], token, is_alone)
+            line = text.count("\n", 0, match.start("name")) + 1
+            yield EnvToken(path, line, match["name"], token, is_alone, bool(match["item"]))

@@ -17,6 +17,7 @@ from typing import Any, Callable, Iterator, Mapping, NamedTuple, Sequence
 from urllib.parse import urlsplit
 
 from ansible_collections.connectomics.cave.plugins.module_utils import _users
+from ansible_collections.connectomics.cave.plugins.module_utils._atomic import has_access_list
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.netrc_entries import replacing_netrc
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import (
     DEFAULT_SERVER,
@@ -121,6 +122,10 @@ class Place(NamedTuple):
     is_link: bool
     is_sound: bool
     """A directory is one, and its user may enter and list it; a link to a file leads to a secrets file."""
+    has_list: bool = False
+    """Whether an access control list lets further users do what the group may."""
+    is_outside: bool = False
+    """Whether a directory leads out of the home, where others may use it."""
 
 
 class UserFiles(NamedTuple):
@@ -240,8 +245,8 @@ def inspect(home: Home, by_root: bool, managed: str) -> UserFiles:
         owner_there=_other_owner(where.cloud_volume[0], home.uid),
         read_only={
             path: is_secret_volume(path)
-            for path in (where.caveclient, where.cloud_volume[0])
-            if os.path.isdir(path) and is_read_only(path)
+            for path in (where.caveclient, where.cloud_volume[0], *listing)
+            if os.path.exists(path) and is_read_only(path)
         },
         env_tokens=tuple(tokens_in_environment(home.path)),
         copies=_copies(home, directories),
@@ -266,9 +271,9 @@ def _places(home: Home, where: _readers.Places, listing: Mapping[str, _files.Ent
     """Yield the user's own directories of secrets files, and what is in them."""
     directories = list(dict.fromkeys((where.caveclient, where.cloud_volume[0])))
     if not home.secrets_dir:
-        yield from _directory_found(os.path.dirname(where.caveclient), "parent")
+        yield from _directory_found(os.path.dirname(where.caveclient), "parent", home)
     for directory in directories:
-        here = list(_directory_found(directory, "directory"))
+        here = list(_directory_found(directory, "directory", home))
         if home.secrets_dir and here and here[0].uid == 0:
             here = []  # a directory that root keeps for its users
         yield from here
@@ -285,7 +290,8 @@ def _places(home: Home, where: _readers.Places, listing: Mapping[str, _files.Ent
                 entry = listing.get(path)
                 is_sound = entry is not None and entry.text is not None
                 mode, is_link = stat.S_IMODE(status.st_mode), stat.S_ISLNK(status.st_mode)
-                yield Place(path, "file", mode, status.st_uid, is_link, is_sound)
+                has_list = bool(mode & 0o070) and has_access_list(path)
+                yield Place(path, "file", mode, status.st_uid, is_link, is_sound, has_list)
 
 
 def _copies(home: Home, directories: list[str]) -> dict[str, _files.Entry]:
@@ -308,7 +314,7 @@ def _is_read(name: str) -> bool:
     return _files.is_secrets_file(name) or name == _files.SERVER_MAP
 
 
-def _directory_found(path: str, kind: str) -> Iterator[Place]:
+def _directory_found(path: str, kind: str, home: Home) -> Iterator[Place]:
     with contextlib.suppress(OSError):
         is_link = stat.S_ISLNK(os.lstat(path).st_mode)
         try:
@@ -318,7 +324,11 @@ def _directory_found(path: str, kind: str) -> Iterator[Place]:
         is_directory = stat.S_ISDIR(status.st_mode)
         is_sound = is_directory and os.access(path, os.R_OK | os.X_OK)
         kind = kind if is_directory or is_link else "obstacle"
-        yield Place(path, kind, stat.S_IMODE(status.st_mode), status.st_uid, is_link, is_sound)
+        mode = stat.S_IMODE(status.st_mode)
+        has_list = bool(mode & 0o070) and has_access_list(path)
+        inside = os.path.join(os.path.realpath(home.path), "")
+        is_outside = path != home.secrets_dir and not os.path.realpath(path).startswith(inside)
+        yield Place(path, kind, mode, status.st_uid, is_link, is_sound, has_list, is_outside)
 
 
 def _installed(home: str, managed: str) -> dict[str, str]:

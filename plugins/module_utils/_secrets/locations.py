@@ -25,15 +25,38 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup
     CSH,
     FISH,
     FISH_VARIABLES,
+    JSON,
     PAM,
     PLAIN,
+    PYTHON,
     SHELL,
+    UNIT,
     VARIABLE,
     R,
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_files import setting, sourced_in
 
+_CONDAS = ("miniconda3", "anaconda3", "miniforge3", "mambaforge", "micromamba", "conda", ".conda")
+_KERNELS = "share/jupyter/kernels/*/kernel.json"
 _STARTUP_FILES = {
+    # What some programs alone take their variables from comes first: the files of the shells outrank it.
+    **{f"{conda}{env}/etc/conda/activate.d/*.sh": SHELL for conda in _CONDAS for env in ("", "/envs/*")},
+    **{f"{conda}{env}/conda-meta/state": JSON for conda in _CONDAS for env in ("", "/envs/*")},
+    f".local/{_KERNELS}": JSON,
+    "Library/Jupyter/kernels/*/kernel.json": JSON,
+    ".config/Code/User/settings.json": JSON,
+    ".config/VSCodium/User/settings.json": JSON,
+    ".vscode-server/data/Machine/settings.json": JSON,
+    ".vscode-server/data/User/settings.json": JSON,
+    "Library/Application Support/Code/User/settings.json": JSON,
+    ".ipython/profile_default/startup/*.py": PYTHON,
+    ".ipython/profile_default/ipython_config.py": PYTHON,
+    ".jupyter/*_config.py": PYTHON,
+    ".env": PLAIN,
+    ".envrc": SHELL,
+    ".config/systemd/user.conf": UNIT,
+    ".config/systemd/user/*.service": UNIT,
+    ".config/systemd/user/*.service.d/*.conf": UNIT,
     ".pam_environment": PLAIN,
     ".ssh/environment": PLAIN,
     ".config/environment.d/*.conf": PLAIN,
@@ -63,6 +86,14 @@ _STARTUP_FILES = {
 """Files of a home that may set variables, and their languages."""
 _R_HOMES = ("/usr/lib/R", "/usr/lib64/R", "/usr/local/lib/R", "/Library/Frameworks/R.framework/Resources")
 _SYSTEM_FILES = {
+    f"/usr/{_KERNELS}": JSON,
+    f"/usr/local/{_KERNELS}": JSON,
+    "/etc/ipython/ipython_config.py": PYTHON,
+    "/etc/jupyter/*_config.py": PYTHON,
+    "/etc/systemd/system.conf": UNIT,
+    "/etc/systemd/system.conf.d/*.conf": UNIT,
+    "/etc/systemd/user.conf": UNIT,
+    "/etc/systemd/user.conf.d/*.conf": UNIT,
     "/etc/environment": PLAIN,
     "/etc/security/pam_env.conf": PAM,
     "/etc/environment.d/*.conf": PLAIN,
@@ -223,7 +254,8 @@ def _settings(folder: str, names: Mapping[str, str], known: Mapping[str, str]) -
             value = result.value if is_certain else None
             if value and not (value.startswith("/") and value.isprintable()):
                 value = None
-            found.append((value, Doubt(path, result.line, PLAIN if language in (R, FISH_VARIABLES, PAM) else language)))
+            kind = PLAIN if language in (R, FISH_VARIABLES, PAM, UNIT) else language
+            found.append((value, Doubt(path, result.line, kind)))
     return found
 
 
@@ -256,10 +288,13 @@ def _startup_texts(folder: str, names: Mapping[str, str], home: str) -> Iterator
 
 
 def _paths(folder: str, name: str) -> list[str]:
-    path = os.path.join(folder, name.lstrip("/"))
+    name = name.lstrip("/")
     if "*" not in name:
-        return [path]
-    return sorted(glob.glob(os.path.join(glob.escape(os.path.dirname(path)), os.path.basename(path))))
+        return [os.path.join(folder, name)]
+    above = os.path.join(folder, name.partition("*")[0].rpartition("/")[0])
+    if not os.path.isdir(above):  # most are not there, and to look for them all takes time
+        return []
+    return sorted(glob.glob(os.path.join(glob.escape(folder), name)))
 
 
 def _text_of(path: str) -> str:

@@ -32,6 +32,8 @@ _REMEDIES = {
     errno.EIO: "Check the disk or the file server",
     errno.ELOOP: "Remove the symbolic link there",
     errno.EISDIR: "Move the directory away that is there",
+    errno.EFBIG: "Raise the limit on file sizes (ulimit -f)",
+    errno.ESTALE: "Mount the file server's directory anew",
     **dict.fromkeys(NO_LOCKS, "Mount it with file locks (NFS: with lockd; Lustre: -o flock)"),
     errno.EMFILE: "Raise the limit on open files",
     errno.ENFILE: "Raise the system's limit on open files",
@@ -40,6 +42,8 @@ _GET_FLAGS = 0x80086601  # FS_IOC_GETFLAGS of Linux on 64 bits
 _IMMUTABLE = 0x00000010 | 0x00000020  # and append-only
 _IMMUTABLE_ON_MACOS = stat.UF_IMMUTABLE | stat.UF_APPEND | stat.SF_IMMUTABLE | stat.SF_APPEND
 _FSTAB = "/etc/fstab"
+_MOUNTED = re.compile(r"\\([0-7]{3})")
+"""How the kernel writes white space in the path of a mount."""
 _LEAST_DEPTH = 2
 """/home/alice has it; /home and /srv are never one user's."""
 _SYSTEM = re.compile(r"(/private)?/(s?bin|boot|dev|etc|lib\w*|proc|run|sys|usr|var/(?!(home|lib)/)\w+)(/|$)")
@@ -190,6 +194,16 @@ def is_read_only(path: str) -> bool:
     """Return whether a path is on a file system that is mounted read-only."""
     with contextlib.suppress(OSError):
         return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    return False
+
+
+def is_mounted(path: str) -> bool:
+    """Return whether something is mounted right at a path, which then cannot be replaced; of Linux alone."""
+    place = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+    with contextlib.suppress(OSError), open(
+        "/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape"
+    ) as table:
+        return any(_MOUNTED.sub(lambda code: chr(int(code[1], 8)), line.split(" ")[4]) == place for line in table)
     return False
 
 

@@ -10,7 +10,11 @@ import json
 import os.path
 from typing import Any, Mapping, NamedTuple
 
-from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._masking import (
+    fingerprint,
+    mask_credentials,
+    mask_token_like,
+)
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import readers as _readers
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import Home
@@ -117,6 +121,7 @@ def _picture(path: str, text: str | None) -> list[str]:
     is_map = os.path.basename(path) == _files.SERVER_MAP
     lines = []
     for key, value in _files.values(text).items():
-        content = value if is_map and "://" in str(value) else _fingerprint(value)
+        is_address = is_map and "://" in str(value)
+        content = mask_token_like(mask_credentials(str(value))) if is_address else _fingerprint(value)
         lines.append(f"{shown(path)}: {json.dumps(key)}: {json.dumps(content)}")
     return lines

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import os.path
 import re
+import stat
 from typing import Iterable
 
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import KNOWN_LOCAL_SERVERS, server_address
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import clean_token
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
@@ -24,17 +24,20 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets.inspect
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.plan import hidden_keys
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.readers import Reading
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.remedies import (
+    PROVISION,
     Problem,
     as_user,
     beside,
     decide,
     discard,
+    own_copy,
     remove,
+    rename_netrc_entry,
     take_from_environment,
     unset_cloud_volume_dir,
     upgrade,
 )
-from ansible_collections.connectomics.cave.plugins.module_utils._systems import this_system
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.server_map import server_map_problems
 from ansible_collections.connectomics.cave.plugins.module_utils._text import quoted
 
 PROBLEMS = {
@@ -59,8 +62,7 @@ PROBLEMS = {
 }
 """Every code of a problem, and what it means; the most harmful first."""
 
-_PROVISION = "ansible-playbook connectomics.cave.provision --tags token"
-_REPLACE = f"{_PROVISION} -e caveclient_on_malformed=replace"
+_REPLACE = f"{PROVISION} -e caveclient_on_malformed=replace"
 FIRST_BAD_CAVECLIENT = (5, 27)
 FIRST_GOOD_CAVECLIENT = (6, 4)
 
@@ -90,7 +92,7 @@ def file_problems(files: UserFiles, queries: list[TokenQuery]) -> list[Problem]:
     return [
         *_undecided(files),
         *_broken_files(files, queries),
-        *_server_map(files, queries),
+        *server_map_problems(files, queries),
         *_misplaced(files),
         *_installed(files),
     ]
@@ -136,7 +138,7 @@ def _undue(files: UserFiles, query: TokenQuery, readings: list[Reading]) -> Iter
     for reading in readings if query.is_absent else ():
         if reading.path and reading.token is not None and not _is_claimed(files, query, reading.token):
             message = f"{reading.reader} sends {_sent(reading.token)} to {reading.host}; none should be there."
-            remedy = _PROVISION if _is_written(reading.path, files, query) else remove(reading.path, files, query.key)
+            remedy = PROVISION if _is_written(reading.path, files, query) else remove(reading.path, files, query.key)
             yield Problem("unexpected_token", reading.path, message, remedy)
 
 
@@ -147,12 +149,12 @@ def _unexpected(files: UserFiles, query: TokenQuery, reading: Reading) -> Iterab
         return
     if reading.token is not None and not _is_sound(reading.token):
         message = f"{path} has something under {query.key!r} that cannot be a token."
-        yield Problem("malformed", path, message, _PROVISION)
+        yield Problem("malformed", path, message, PROVISION)
     elif query.expected and reading.token != query.expected:
         message = (
             f"caveclient sends {_sent(reading.token)} to {query.server}; expected is {fingerprint(query.expected)}."
         )
-        yield Problem("unexpected_token", path, message, _PROVISION)
+        yield Problem("unexpected_token", path, message, PROVISION)
 
 
 def _disagreeing(files: UserFiles, query: TokenQuery, readings: list[Reading]) -> Iterable[Problem]:
@@ -174,7 +176,7 @@ def _disagreeing(files: UserFiles, query: TokenQuery, readings: list[Reading]) -
         who = " and ".join(dict.fromkeys(f"{other.reader} (to {other.host})" for other in others))
         verb = "sends" if len(others) == 1 else "send"
         message = f"{who} {verb} {_sent(others[0].token)} from {path}, and caveclient {_sent(current)}."
-        remedy = _PROVISION if _is_written(path, files, query) else discard(path, files)
+        remedy = PROVISION if _is_written(path, files, query) else discard(path, files)
         if split and os.path.dirname(path) == elsewhere:
             if files.owner_there:
                 remedy = unset_cloud_volume_dir(files)
@@ -193,7 +195,7 @@ def _disagreeing(files: UserFiles, query: TokenQuery, readings: list[Reading]) -
             yield Problem("cloud_volume_dir_split", found.path or elsewhere, message, unset_cloud_volume_dir(files))
         else:
             message = f"CLOUD_VOLUME_DIR is {place}, and {tokenless[0].reader} finds no token there."
-            yield Problem("cloud_volume_dir_split", elsewhere, message, _PROVISION)
+            yield Problem("cloud_volume_dir_split", elsewhere, message, PROVISION)
 
 
 def _left_behind(files: UserFiles, query: TokenQuery, readings: list[Reading]) -> Iterable[Problem]:
@@ -208,13 +210,13 @@ def _left_behind(files: UserFiles, query: TokenQuery, readings: list[Reading]) -
         if token is None or (token == wanted and path not in taken):
             continue
         if name == _files.LEGACY_FILE:
-            remedy = _PROVISION if path in taken else discard(path, files)
+            remedy = PROVISION if path in taken else discard(path, files)
             yield Problem(
                 "legacy_name", path, f"{path} holds {_sent(token)}; only some programs take that file.", remedy
             )
         elif path not in taken and token != current and not _is_claimed(files, query, token):
             taken_before = f"{readings[0].path} is taken before it" if readings[0].path else "no program takes it"
-            yield Problem("shadowed", path, f"{path} holds {_sent(token)}, but {taken_before}.", _PROVISION)
+            yield Problem("shadowed", path, f"{path} holds {_sent(token)}, but {taken_before}.", PROVISION)
 
 
 def _is_claimed(files: UserFiles, query: TokenQuery, token: object) -> bool:
@@ -248,7 +250,7 @@ def _shadowed_keys(files: UserFiles, query: TokenQuery, reading: Reading) -> Ite
         message = f"{everybodys} has {names}, but {own} is taken before it and does not have the same."
         taken, there = _files.values(texts[own]), _files.values(texts[everybodys])
         is_copy = not set(taken) - set(there) and taken.get(query.key) == there.get(query.key)
-        yield Problem("shadowed_key", everybodys, message, discard(own, files) if is_copy else _PROVISION)
+        yield Problem("shadowed_key", everybodys, message, discard(own, files) if is_copy else PROVISION)
 
 
 def _replaced_by_netrc(files: UserFiles) -> Iterable[Problem]:
@@ -257,12 +259,7 @@ def _replaced_by_netrc(files: UserFiles) -> Iterable[Problem]:
         message = (
             f"{path} has an entry for {name}: programs send its name and password to {host} in the place of the token."
         )
-        # The entry stays, under a name that no server has.
-        end = "([[:space:]]|$)"
-        machine = f"s/(machine[[:space:]]+{name.replace('.', '[.]')}){end}/\\1.unused\\2/"
-        default = "s/(^[[:space:]]*|[[:space:]])default([[:space:]]+login|[[:space:]]*$)/\\1machine default.unused\\2/"
-        command = f"{this_system().edit()} -E -e {quoted(machine)} -e {quoted(default)} {quoted(path)}"
-        yield Problem("netrc_overrides_token", path, message, as_user(files, command))
+        yield Problem("netrc_overrides_token", path, message, rename_netrc_entry(files, path, name))
         return  # one entry, one problem
 
 
@@ -333,33 +330,6 @@ def _broken_files(files: UserFiles, queries: list[TokenQuery]) -> Iterable[Probl
         yield Problem(code, path, f"{path} {entry.detail}.", remedy)
 
 
-def _server_map(files: UserFiles, queries: list[TokenQuery]) -> Iterable[Problem]:
-    path = os.path.join(files.where.caveclient, _files.SERVER_MAP)
-    entry = files.listing.get(path)
-    if entry is None or entry.text is None:
-        return
-    named = {stack.name: one.server for one in queries for stack in one.datastacks}
-    written = {stack.name for one in queries if one.is_managed and not one.is_absent for stack in one.datastacks}
-    known = {stack: server for server, stacks in KNOWN_LOCAL_SERVERS.items() for stack in stacks}
-    wrong = {}
-    for stack, address in _files.values(entry.text).items():
-        right = named.get(stack) or known.get(stack)
-        # A datastack that is not known may be on a server of the lab's own, which is not asked about.
-        if address != right and not (right is None and _is_address(address)):
-            there = f" (it is on {right})" if right else ""
-            wrong[stack] = f"{stack} on {_shown_address(address)}{there}"
-    if wrong:
-        message = f"{path} makes caveclient look for {', '.join(wrong.values())}."
-        word = quoted(path)
-        remedy = _PROVISION if set(wrong) <= written else beside(files, path, f"rm {word}")
-        yield Problem("poisoned_server_map", path, message, remedy)
-
-
-def _shown_address(address: object) -> str:
-    """Return an address from a server map, which may hold anything, a token for example."""
-    return address if isinstance(address, str) and re.match(r"https?://", address) else "what is not an address"
-
-
 def _misplaced(files: UserFiles) -> Iterable[Problem]:
     for place in files.places:
         word = quoted(place.path)
@@ -378,6 +348,8 @@ def _misplaced(files: UserFiles) -> Iterable[Problem]:
             is_secret = os.path.basename(place.path) != _files.SERVER_MAP and (entry is None or entry.is_file)
             if place.mode & 0o077 & ~files.mode and is_secret:
                 yield _loose(files, place, f"chmod {files.mode:o} {word}")
+            elif place.has_list and is_secret:
+                yield _loose(files, place, f"setfacl -b {word}")
 
 
 def _wrong_directory(files: UserFiles, place: Place) -> Iterable[Problem]:
@@ -392,10 +364,17 @@ def _wrong_directory(files: UserFiles, place: Place) -> Iterable[Problem]:
         yield Problem("malformed", place.path, message, as_user(files, f"mv {word} {word}.malformed"))
     elif place.uid != files.uid:
         yield _foreign(files, place)
+    elif place.is_outside and place.is_link and place.mode & (0o022 if place.kind == "parent" else 0o077):
+        yield _loose(files, place)._replace(remedy=own_copy(files, place))  # others may use it as it is
+    elif place.is_outside:
+        if place.mode & 0o022 and not place.mode & stat.S_ISVTX:
+            yield _loose(files, place)._replace(remedy=unset_cloud_volume_dir(files))
     elif place.kind == "parent" and place.mode & 0o022:
         yield _loose(files, place, f"chmod go-w {word}")
     elif place.kind == "directory" and place.mode & 0o077 & ~_directory_mode(files):
         yield _loose(files, place, f"chmod {_directory_mode(files):o} {word}")
+    elif place.kind == "directory" and place.has_list:
+        yield _loose(files, place, f"setfacl -b {word}")
     elif not place.is_sound:
         message = f"{place.path} has mode {place.mode:04o}, so that programs find no secrets file in it."
         yield Problem("unreadable", place.path, message, as_user(files, f"chmod u+rwx {word}"))
@@ -411,8 +390,9 @@ def _foreign(files: UserFiles, place: Place) -> Problem:
     return Problem("wrong_owner", place.path, message, command)
 
 
-def _loose(files: UserFiles, place: Place, command: str) -> Problem:
-    message = f"{place.path} has mode {place.mode:04o}, which lets others in."
+def _loose(files: UserFiles, place: Place, command: str = "") -> Problem:
+    how = " and an access control list" if place.has_list else ""
+    message = f"{place.path} has mode {place.mode:04o}{how}, which lets others in."
     return Problem("loose_mode", place.path, message, as_user(files, command))
 
 
@@ -439,12 +419,5 @@ def _sent(token: object) -> str:
 def _is_sound(token: object) -> bool:
     try:
         return clean_token(token) == token
-    except CaveError:
-        return False
-
-
-def _is_address(value: object) -> bool:
-    try:
-        return server_address(value) == value
     except CaveError:
         return False

@@ -14,9 +14,16 @@ from typing import NamedTuple
 
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.env_tokens import EnvToken
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.inspect import UserFiles
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.inspect import Place, UserFiles
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import Doubt
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_commands import CSH, FISH, PLAIN, SHELL
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_commands import (
+    CSH,
+    FISH,
+    JSON,
+    PLAIN,
+    PYTHON,
+    SHELL,
+)
 from ansible_collections.connectomics.cave.plugins.module_utils._systems import this_system
 from ansible_collections.connectomics.cave.plugins.module_utils._text import quoted
 
@@ -28,6 +35,9 @@ _TAKE_AWAY = {
 
 _SYSTEMS = ("/etc/", "/usr/", "/Library/")
 """Where the host's own startup files are."""
+
+
+PROVISION = "ansible-playbook connectomics.cave.provision --tags token"
 
 
 class Problem(NamedTuple):
@@ -48,7 +58,20 @@ def as_user(files: UserFiles, command: str) -> str:
 def beside(files: UserFiles, path: str, command: str) -> str:
     """Return a command that changes the directory of ``path``: to be run as the user where it is the user's."""
     mine = {place.path for place in files.places if place.kind != "file" and place.uid == files.uid}
-    return as_user(files, command) if os.path.dirname(path) in {files.home, *mine} else f"sudo {command}"
+    entry = files.listing.get(path)
+    is_own = path.startswith(os.path.join(files.home, "")) and entry is not None and entry.uid == files.uid
+    return as_user(files, command) if is_own or os.path.dirname(path) in {files.home, *mine} else f"sudo {command}"
+
+
+def own_copy(files: UserFiles, place: Place) -> str:
+    """Return the command that puts a directory of the user's own in the place of a link out of the home."""
+    word = quoted(place.path)
+    below = "" if place.kind == "directory" else "/secrets"
+    script = (
+        f"d=$(readlink -f {word}) && rm {word} && mkdir -p -m 700 {word}{below} && "
+        f'{{ for f in "$d"{below}/*.json; do [ -O "$f" ] && cp -p "$f" {word}{below}; done; true; }}'
+    )
+    return beside(files, place.path, f"sh -c {quoted(script)}")
 
 
 def in_startup_file(files: UserFiles, path: str, command: str) -> str:
@@ -74,7 +97,7 @@ def unset_cloud_volume_dir(files: UserFiles) -> str:
     found = files.cloud_volume_dir
     if not found.path:
         return "unset CLOUD_VOLUME_DIR"
-    if found.path.startswith(_SYSTEMS) or found.language == PLAIN:
+    if found.path.startswith(_SYSTEMS) or found.language not in _TAKE_AWAY:
         return _comment_out(files, found.path, found.language)
     line = _TAKE_AWAY[found.language]
     return as_user(files, f"sh -c {quoted(f'echo {line} >> {quoted(found.path)}')}")
@@ -82,21 +105,35 @@ def unset_cloud_volume_dir(files: UserFiles) -> str:
 
 def _comment_out(files: UserFiles, path: str, language: str) -> str:
     nothing = "#" if language == PLAIN else ": #"  # in a shell, a command has to stay where one was
-    command = f"{this_system().edit()} -e 's/^[^#]*CLOUD_VOLUME_DIR/{nothing} &/' {quoted(path)}"
+    script = f"s/^[^#]*CLOUD_VOLUME_DIR/{nothing} &/"
+    if language in (JSON, PYTHON):  # where nothing may be missing, the variable gets a name that no program has
+        script = "s/CLOUD_VOLUME_DIR/CLOUD_VOLUME_UNUSED/g"
+    command = f"{this_system().edit()} -e '{script}' {quoted(path)}"
     return in_startup_file(files, path, command)
 
 
 def take_from_environment(files: UserFiles, found: EnvToken) -> str:
     """Return the command that takes a token out of a startup file; a line with more than that becomes a comment."""
     script = f"/^[[:alpha:][:space:].(-]*{found.name}[^;&|]*$/d" if found.is_alone else f"s/^[^#]*{found.name}/# &/"
+    if found.is_item:  # of JSON or Python, where nothing may be missing
+        script = f"s/({found.name}[\"'][]]*[[:space:]]*[:=][[:space:]]*)([\"'])[^\"']*([\"'])/\\1\\2\\3/"
+        return in_startup_file(files, found.path, f"{this_system().edit()} -E -e {quoted(script)} {quoted(found.path)}")
     command = f"{this_system().edit()} -e {quoted(script)} {quoted(found.path)}"
     return in_startup_file(files, found.path, command)
+
+
+def rename_netrc_entry(files: UserFiles, path: str, name: str) -> str:
+    """Return the command that gives a netrc file's entry for a host, or for all, a name that no server has."""
+    machine = f"s/(machine[[:space:]]+{name.replace('.', '[.]')})([[:space:]]|$)/\\1.unused\\2/"
+    default = "s/(^[[:space:]]*|[[:space:]])default([[:space:]]+login|[[:space:]]*$)/\\1machine default.unused\\2/"
+    command = f"{this_system().edit()} -E -e {quoted(machine)} -e {quoted(default)} {quoted(path)}"
+    return as_user(files, command)
 
 
 def decide(files: UserFiles, doubt: Doubt) -> str:
     """Return the command that makes it certain what a startup file sets, by a last line of its own."""
     path = quoted(doubt.path)
-    if doubt.path.startswith(_SYSTEMS) or doubt.language == PLAIN:
+    if doubt.path.startswith(_SYSTEMS) or doubt.language not in _TAKE_AWAY:
         return _comment_out(files, doubt.path, doubt.language)
     value = files.cloud_volume_dir.value
     if doubt.language == SHELL:

@@ -12,7 +12,7 @@ from typing import Iterator, NamedTuple
 VARIABLE = "CLOUD_VOLUME_DIR"
 SHELL, FISH, CSH, PLAIN = "sh", "fish", "csh", "plain"
 """The languages of startup files; plain: lines of ``NAME=value``."""
-R, FISH_VARIABLES, PAM = "R", "fish_variables", "pam"
+R, FISH_VARIABLES, PAM, JSON, PYTHON, UNIT = "R", "fish_variables", "pam", "json", "python", "unit"
 """Languages of which a literal assignment alone is understood."""
 
 
@@ -34,7 +34,7 @@ _OPENING = {
 _CLOSING = {SHELL: {"fi", "esac", "done", "}"}, FISH: {"end"}, CSH: {"endif", "end", "endsw"}, PLAIN: set()}
 _CONDITIONAL = {SHELL: {"!", "then", "else", "elif", "do"}, FISH: {"and", "or", "not", "else"}, CSH: {"if", "else"}}
 _LEXEME = re.compile(
-    r"""(?P<space>[ \t\r]+|\\\n|\#[^\n]*)|(?P<line>\n)|(?P<redirection><<|[<>])|(?P<operator>&&|\|\||;;|[;&|()])
+    r"""(?P<space>[ \t]+|\\\n|\#[^\n]*)|(?P<line>\n)|(?P<redirection><<|[<>])|(?P<operator>&&|\|\||;;|[;&|()])
       |(?P<other>.)""",
     re.VERBOSE | re.DOTALL,
 )

@@ -18,9 +18,12 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup
     CSH,
     FISH,
     FISH_VARIABLES,
+    JSON,
     PAM,
     PLAIN,
+    PYTHON,
     SHELL,
+    UNIT,
     VARIABLE,
     Command,
     R,
@@ -74,12 +77,29 @@ _LITERAL = {
         rf"^SETUVAR (?:--\w+ )*--export (?:--\w+ )*{VARIABLE}:(?P<value>[^\\\n]*)$", re.MULTILINE
     ),
     PAM: re.compile(rf"""^[ \t]*{VARIABLE}[ \t]+DEFAULT=("?)(?P<value>[^"\s@$\\]*)\1[ \t]*$""", re.MULTILINE),
+    JSON: re.compile(rf"""^(?![ \t]*//)[^\n]*?"{VARIABLE}"\s*:\s*"(?P<value>[^"\\$%\n]*)\"""", re.MULTILINE),
+    PYTHON: re.compile(
+        rf"""^(?:import os;[ \t]*)?os\.environ(\[|\.setdefault\()(["']){VARIABLE}\2(\][ \t]*=|,)[ \t]*"""
+        r"""(["'])(?P<value>[^"'\\\n]*)\4\)?[ \t]*$""",
+        re.MULTILINE,
+    ),
+    UNIT: re.compile(
+        rf"""^[ \t]*(Default)?Environment=(.*[ \t])?(["']?){VARIABLE}=(?P<value>[^"'\s%$\\]*)\3([ \t].*)?$""",
+        re.MULTILINE,
+    ),
 }
+
+
+_COMMENTS = ("#", "//", ";")
 
 
 def _literal(text: str, assignment: re.Pattern[str]) -> Setting | None:
     """Return what the last literal assignment says, where nothing else in the file is about the variable."""
-    lines = [number for number, line in enumerate(text.split("\n"), 1) if VARIABLE in line and line.lstrip()[:1] != "#"]
+    lines = [
+        number
+        for number, line in enumerate(text.split("\n"), 1)
+        if VARIABLE in line and not line.lstrip().startswith(_COMMENTS)
+    ]
     matches = list(assignment.finditer(text))
     if not lines:
         return None

@@ -19,6 +19,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locatio
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.obstacles import (
     immutable,
     is_immutable,
+    is_mounted,
     reporting,
     require_home,
 )
@@ -240,6 +241,11 @@ class _Session:
             for marked in (directory.path, path):
                 if is_immutable(marked):  # some of the files would be written, and others not
                     raise immutable(marked, f"write {path}")
+            if path in self.entries and is_mounted(path):
+                raise CaveError(
+                    f"Cannot write {path}: it is a mount of its own, as with a subPath of Kubernetes or -v of Docker, "
+                    "and cannot be replaced. Change what is mounted there, or take the mount away, then run this again."
+                )
             if not directory.is_writable():
                 raise CaveError(
                     f"{directory.path} is not writable for {self.home.name}: its mode, its owner or a read-only mount "

@@ -6,9 +6,15 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
 import pytest
 
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.env_tokens import env_tokens
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.inspect import UserFiles
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.readers import places
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.remedies import take_from_environment
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 
@@ -31,12 +37,35 @@ TOKEN = "0123456789abcdef0123456789abcdef"
         (f"export EDITOR=vi CHUNKEDGRAPH_SECRET={TOKEN}", False),
         (f"CHUNKEDGRAPH_SECRET={TOKEN} R --no-save", False),
         (f"[ -n x ] && export CHUNKEDGRAPH_SECRET={TOKEN}", False),
+        (f"export CAVE_AUTH_TOKEN={TOKEN}", True),
+        (f"CAVECLIENT_API_KEY={TOKEN}", True),
+        (f"MICRONS_TOKEN={TOKEN}", True),
     ],
 )
 def test_a_token_is_found_in_the_languages_of_startup_files(text: str, is_alone: bool) -> None:
     (found,) = env_tokens("/home/alice/x", f"# first\n{text}\n")
     assert (found.token, found.line, found.is_alone) == (TOKEN, 2, is_alone)
     assert TOKEN not in repr(found)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'{{"env": {{"CAVE_TOKEN": "{TOKEN}", "X": "y"}}}}',
+        f'  "FLYWIRE_TOKEN" : "{TOKEN}",',
+        f'os.environ["CAVE_SECRET"] = "{TOKEN}"',
+        f"os.environ['CAVE_SECRET']='{TOKEN}'  # mine",
+        f'env = {{"CAVE_TOKEN": "{TOKEN}"}}',
+    ],
+)
+def test_a_token_among_items_of_json_or_python_is_emptied_and_all_else_stays(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "kernel.json"
+    path.write_text(f"first\n{text}\n")
+    (found,) = env_tokens(str(path), path.read_text())
+    assert (found.token, found.line, found.is_item) == (TOKEN, 2, True)
+    files = UserFiles("alice", 0, str(tmp_path), False, places(str(tmp_path)), {}, [], {}, "")
+    subprocess.run(["sh", "-c", take_from_environment(files, found)], check=True)
+    assert path.read_text() == f"first\n{text}\n".replace(TOKEN, "")
 
 
 @pytest.mark.parametrize(

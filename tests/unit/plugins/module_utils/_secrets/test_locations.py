@@ -69,6 +69,18 @@ def test_every_startup_file_is_read_in_its_language(tmp_path: Path) -> None:
         ".bashrc.d/cave": "export CLOUD_VOLUME_DIR=/a",
         ".Rprofile": "Sys.setenv(LANG = 'C', CLOUD_VOLUME_DIR = '/a')",
         ".Renviron": "CLOUD_VOLUME_DIR=/a",
+        ".envrc": "export CLOUD_VOLUME_DIR=/a",
+        "miniforge3/envs/cave/etc/conda/activate.d/vars.sh": "export CLOUD_VOLUME_DIR=/a",
+        ".conda/envs/cave/conda-meta/state": '{"env_vars": {"CLOUD_VOLUME_DIR": "/a"}}',
+        ".local/share/jupyter/kernels/mine/kernel.json": '{\n "env": {\n  "CLOUD_VOLUME_DIR" : "/a"\n }\n}',
+        ".vscode-server/data/Machine/settings.json": (
+            '{ // mine\n  // "CLOUD_VOLUME_DIR": "/b"\n  "env.linux": {"CLOUD_VOLUME_DIR": "/a"},\n}'
+        ),
+        ".ipython/profile_default/startup/00.py": "import os\nos.environ['CLOUD_VOLUME_DIR'] = '/a'",
+        ".jupyter/jupyter_lab_config.py": "import os; os.environ.setdefault('CLOUD_VOLUME_DIR', '/a')",
+        ".config/systemd/user/lab.service": (
+            '[Service]\nEnvironment=LANG=C "CLOUD_VOLUME_DIR=/a" X=y\n;Environment=CLOUD_VOLUME_DIR=/b'
+        ),
     }
     for name, line in lines.items():
         path = tmp_path / name
@@ -76,6 +88,34 @@ def test_every_startup_file_is_read_in_its_language(tmp_path: Path) -> None:
         path.write_text(f"{line}\n")
         assert found(tmp_path) == ("/a", path.name, [])
         path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (".local/share/jupyter/kernels/mine/kernel.json", '{"env": {"CLOUD_VOLUME_DIR": "$HOME/cv"}}'),
+        (".vscode-server/data/Machine/settings.json", '{"terminal.integrated.env.linux": {"CLOUD_VOLUME_DIR": null}}'),
+        (".ipython/profile_default/startup/00.py", "if x:\n    os.environ['CLOUD_VOLUME_DIR'] = '/a'"),
+        (".ipython/profile_default/startup/00.py", "os.environ['CLOUD_VOLUME_DIR'] = os.path.expanduser('~/a')"),
+        (".config/systemd/user/lab.service", "Environment=CLOUD_VOLUME_DIR=%h/cv"),
+        (".config/systemd/user/lab.service", "PassEnvironment=CLOUD_VOLUME_DIR"),
+        (".bashrc", "export CLOUD_VOLUME_DIR=/a\r"),
+        (".bashrc", "if true; then\r\n  true\r\nfi\r\nexport CLOUD_VOLUME_DIR=/a"),
+    ],
+)
+def test_what_a_program_alone_knows_is_told_as_unclear(name: str, text: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(f"{text}\n".encode())
+    assert found(tmp_path)[::2] == ("", [(path.name, "")])
+
+
+def test_the_files_of_shells_outrank_what_one_program_alone_reads(tmp_path: Path) -> None:
+    kernel = tmp_path / ".local/share/jupyter/kernels/mine/kernel.json"
+    kernel.parent.mkdir(parents=True)
+    kernel.write_text('{"env": {"CLOUD_VOLUME_DIR": "/kernel"}}')
+    (tmp_path / ".bashrc").write_text("export CLOUD_VOLUME_DIR=/shell\n")
+    assert found(tmp_path) == ("/shell", ".bashrc", [("kernel.json", ".bashrc")])
 
 
 @pytest.mark.parametrize(

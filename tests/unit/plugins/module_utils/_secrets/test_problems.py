@@ -255,9 +255,37 @@ def test_where_the_files_are_and_whose(there: Place, code: str | None) -> None:
     assert [problem.code for problem in problems(state, asked())] == ([code] if code else [])
 
 
+@pytest.mark.parametrize(
+    ("there", "remedy"),
+    [
+        (place(0o2775, kind="directory", link=True), "mkdir -p -m 700"),
+        (place(0o755, kind="directory", link=True), "mkdir -p -m 700"),
+        (place(0o2775, kind="parent", link=True), "/.cloudvolume/secrets"),
+        (place(0o755, kind="parent", link=True), None),
+        (place(0o2775, kind="directory"), "unset CLOUD_VOLUME_DIR"),
+        (place(0o1777, kind="directory"), None),
+        (place(0o2755, kind="directory"), None),
+    ],
+)
+def test_no_mode_is_changed_outside_of_the_home(there: Place, remedy: str | None) -> None:
+    found_problems = problems(found({}, [there._replace(is_outside=True)]), asked())
+    assert [problem.code for problem in found_problems] == ["loose_mode"] * bool(remedy)
+    for problem in found_problems:
+        assert "chmod" not in problem.remedy
+        assert str(remedy) in problem.remedy
+
+
 def test_a_group_may_be_let_in_on_purpose() -> None:
     for there in (place(0o640), place(0o750, kind="directory")):
         assert problems(found({}, [there], mode=0o640), asked()) == []
+
+
+def test_whom_an_access_control_list_lets_in_besides_the_group_is_told() -> None:
+    for there in (place(0o640), place(0o750, kind="directory")):
+        (problem,) = problems(found({}, [there._replace(has_list=True)], mode=0o640), asked())
+        assert problem.code == "loose_mode"
+        assert "and an access control list, which lets others in" in problem.message
+        assert problem.remedy.endswith(f"setfacl -b {there.path}")
 
 
 @pytest.mark.parametrize("version", ["5.26.0", "6.4.0", "7.3.1", "8.2.1", "6.10.0"])
