@@ -157,10 +157,10 @@ class User:
 
 
 def _change_accounts(*command: str) -> None:
-    """Run useradd and the like, again while another test has /etc/passwd or /etc/group locked."""
+    """Run useradd and the like, again while another test has the files locked, or a process of the user is ending."""
     for _try in range(_TRIES):
         done = subprocess.run(command, check=False, capture_output=True, text=True)
-        if "lock" not in done.stderr:
+        if "lock" not in done.stderr and "currently used" not in done.stderr:
             break
         time.sleep(0.05)
     assert done.returncode == 0, f"{command[0]} ended with {done.returncode}: {done.stderr}"
