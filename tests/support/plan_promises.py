@@ -19,6 +19,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets.files i
     LEGACY_FILE,
     SERVER_MAP,
     Entry,
+    canonical,
     named_for,
     server_file,
     tokens_in,
@@ -49,6 +50,9 @@ HOSTS = [
     "data.proofreading.zetta.ai",
     "cave.lab.example",
     "elsewhere.example.org",
+    # As somebody typed them.
+    "Global.Daf-APIs.com",
+    "minnie.microns-daf.com:443",
 ]
 NAMES = [DEFAULT_FILE, LEGACY_FILE, SERVER_MAP, "notes.json", "old-cave-secret.json", *map(server_file, HOSTS)]
 TOKENS = ["token-1", "token-2", "token-3", "token-4"]
@@ -126,7 +130,7 @@ def files_of_servers_that_nobody_asked_about_stay_and_are_told(case: Case) -> No
     family = {name for request in case.asked for name in request.family()}
     for path, text in case.files.items():
         name = Path(path).name
-        if named_for(name) and name not in family:
+        if named_for(name) and canonical(name) not in family:
             assert case.result.texts[path] == text
             for share in case.result.shares:
                 held = share.replaced & set(tokens_in(text).values()) - case.wanted
@@ -154,7 +158,7 @@ def a_replaced_token_is_left_in_files_of_other_servers_alone(case: Case) -> None
         for path, text in case.result.texts.items() if case.stale == "update" else ():
             name = Path(path).name
             is_shared = not named_for(name) and name != SERVER_MAP
-            if is_shared or (name in request.family() and families == request.family()):
+            if is_shared or (canonical(name) in request.family() and families == request.family()):
                 assert not (share.replaced - case.wanted) & set(tokens_in(text).values()), path
 
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import os.path
 import re
 from typing import Any, NamedTuple
 
@@ -21,6 +22,8 @@ MAX_BYTES = 65536
 """A secrets file holds a handful of tokens; what is larger is not one, and is not read."""
 
 _NAMED_FOR = re.compile(r"\.?(?P<host>.+)-cave-secret\.json")
+
+_DEFAULT_PORT = re.compile(r":(443|80)$")
 
 PROBLEMS = {
     "empty": "is empty",
@@ -127,6 +130,16 @@ def named_for(name: str) -> str:
     """
     host = before_the_name(name)
     return host if "." in host or ":" in host or host == "localhost" else ""
+
+
+def canonical(path: str) -> str:
+    """Return the name of a server's file, or of any other, in the one form in which two are compared.
+
+    Servers don't mind letter case or their usual port, but people type them, and caveclient names files as they do.
+    """
+    name = os.path.basename(path)
+    host = _DEFAULT_PORT.sub("", before_the_name(name).lower())
+    return server_file(host) if host else name
 
 
 def before_the_name(name: str) -> str:

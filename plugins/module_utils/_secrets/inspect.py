@@ -102,8 +102,8 @@ class TokenQuery(NamedTuple):
 
     @property
     def family(self) -> set[str]:
-        """The names of the secrets files that hold tokens of this auth server, as far as is known."""
-        return {_files.server_file(host) for host in [*self.own_hosts, *self._known_hosts]}
+        """The (canonical) names of the secrets files that hold tokens of this auth server, as far as is known."""
+        return {_files.canonical(_files.server_file(host)) for host in [*self.own_hosts, *self._known_hosts]}
 
     @property
     def _known_hosts(self) -> list[str]:

@@ -67,13 +67,12 @@ def plan(texts: Texts, directories: Sequence[str], requests: Sequence[Request], 
 def hidden_keys(texts: Texts, path: str, names: Collection[str]) -> dict[str, Any]:
     """Return the keys that a server's file hides, with their values in the file that was taken before it.
 
-    It has them not, or with another value. Tokens that stand in the file of another server are that server's, and are
-    not hidden here.
+    It has them not, or with another value. Tokens in the file of another server are that server's, and not hidden here.
 
     Args:
         texts: the sound files of all directories.
         path: of the server's file, which exists.
-        names: names of the files that hold tokens of the same auth server.
+        names: canonical names of the files that hold tokens of the same auth server.
     """
     shadowed = texts.get(os.path.join(os.path.dirname(path), _files.DEFAULT_FILE))
     if shadowed is None or path not in texts:
@@ -83,7 +82,7 @@ def hidden_keys(texts: Texts, path: str, names: Collection[str]) -> dict[str, An
     others = {
         value
         for other, text in texts.items()
-        if hidden and _is_server_file(other) and os.path.basename(other) not in names
+        if hidden and _is_server_file(other) and _files.canonical(other) not in names
         for value in _files.tokens_in(text).values()
     }
     return {key: value for key, value in hidden.items() if not (isinstance(value, str) and value in others)}
@@ -179,9 +178,9 @@ class _Planner:
         return order[0] if order else None
 
     def _holders(self, token: str | None, key: str) -> set[str]:
-        """Return the names of the servers' files that hold a token under a key."""
+        """Return the canonical names of the servers' files that hold a token under a key."""
         return {
-            os.path.basename(path)
+            _files.canonical(path)
             for path, values in self.tokens.items()
             if token is not None and _is_server_file(path) and values.get(key) == token
         }
@@ -245,7 +244,7 @@ class _Planner:
         """Return the servers to which a file belongs: whose it is by its name, or all where it is for all."""
         server_file = _files.server_file(_files.before_the_name(name))
         own = [server for server in self.servers if server_file in server.own]
-        family = [server for server in self.servers if server_file in server.family]
+        family = [server for server in self.servers if _files.canonical(server_file) in server.family]
         return own or family or ([] if _files.named_for(name) else self.servers)
 
     # What is written --------------------------------------------------------------------------------------------------
@@ -293,7 +292,7 @@ class _Planner:
         shadowed = texts.get(default, "{}\n")
         others = {key for key, owner in self.owners[default].items() if owner not in servers}
         # In a file of a server's family, a key that is asked for holds what was asked for, or nothing of another's.
-        others.update(tokens, *(server.tokens for server in self.servers if name in server.family))
+        others.update(tokens, *(server.tokens for server in self.servers if _files.canonical(name) in server.family))
         if path not in texts:
             kept = {key: token for server in servers for key, token in server.tokens.items() if token is not None}
             for key in others:
@@ -389,7 +388,7 @@ class _Planner:
     def _is_held(self, token: str, key: str, besides: Collection[str]) -> bool:
         """Return whether a server's file, besides some by name, holds a token under a key in the end."""
         return any(
-            _is_server_file(path) and os.path.basename(path) not in besides and _files.tokens_in(text).get(key) == token
+            _is_server_file(path) and _files.canonical(path) not in besides and _files.tokens_in(text).get(key) == token
             for path, text in self.after.items()
         )
 

@@ -222,7 +222,7 @@ def _left_behind(files: UserFiles, query: TokenQuery, readings: list[Reading]) -
 def _is_claimed(files: UserFiles, query: TokenQuery, token: object) -> bool:
     """Return whether a token is that of some other server, which its server file proves."""
     holders = {
-        os.path.basename(path)
+        _files.canonical(path)
         for path, entry in files.listing.items()
         if _files.is_server_file(os.path.basename(path)) and entry.get(query.key) == token
     }

@@ -45,9 +45,10 @@ class Request(NamedTuple):
         return names
 
     def family(self) -> set[str]:
-        """Return the names of the files that hold tokens of this auth server, as far as is known."""
+        """Return the (canonical) names of the files that hold tokens of this auth server, as far as is known."""
         known = KNOWN_LOCAL_SERVERS.get(self.server, {}).values()
-        return set(self.own_names()) | {_files.server_file(host_of(address)) for address in known}
+        names = [*self.own_names(), *(_files.server_file(host_of(address)) for address in known)]
+        return set(map(_files.canonical, names))
 
 
 def by_key(entries: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -75,7 +76,8 @@ def by_key(entries: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def conflicts(requests: Sequence[Request]) -> Iterator[tuple[int, int, str]]:
     """Yield the pairs of requests that cannot both be met (two indices), and what they disagree about."""
     for (first, one), (second, other) in combinations(enumerate(requests), 2):
-        shared = [name for name in one.own_names() if name in other.own_names()]
+        others = set(map(_files.canonical, other.own_names()))
+        shared = [name for name in one.own_names() if _files.canonical(name) in others]
         if one.key == other.key and one.token != other.token and shared:
             yield first, second, f"what {shared[0]} is to hold under {one.key!r}"
             continue

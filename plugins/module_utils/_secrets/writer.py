@@ -317,7 +317,7 @@ class _Session:
         owner = _files.named_for(name)
         if is_copy is None:
             self.told[path] = "closed to its user, so it is unknown whether it holds the token"
-        elif is_copy and owner and _files.server_file(owner) not in self.requests[index].family():
+        elif is_copy and owner and _files.canonical(name) not in self.requests[index].family():
             self.shares[index].stale[path] = f"holds the token that was removed, in a file of {owner}"
         elif is_copy:
             self.unwanted[path] = "a copy that held the token"

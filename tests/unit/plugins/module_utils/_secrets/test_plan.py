@@ -177,6 +177,24 @@ def test_a_token_in_a_file_of_the_same_family_claims_nothing() -> None:
     assert planned(files, request())[DEFAULT] == {"token": NEW}
 
 
+@pytest.mark.parametrize("host", ["H.Example.org", "h.example.org:443", "H.example.org:80"])
+def test_a_server_is_the_same_however_its_address_was_typed(host: str) -> None:
+    assert host.lower().partition(":")[0] == "h.example.org"
+    asked = Request("https://h.example.org", [], "token", None)
+    files = {DEFAULT: {"token": OLD}, f"{host}-cave-secret.json": {"token": OLD, "mine": 1}}
+    assert planned(files, asked) == {f"{host}-cave-secret.json": {"mine": 1}}
+    assert planned(files, asked._replace(token=NEW))[f"{host}-cave-secret.json"]["token"] == NEW
+    other = {DEFAULT: {"token": OLD}, "h.example.org:8443-cave-secret.json": {"token": OLD}}
+    assert planned(other, asked) == other
+
+
+def test_two_tokens_for_one_server_in_two_spellings_exclude_each_other() -> None:
+    one = Request("https://h.example.org", [], "token", NEW)
+    for server in ("https://H.example.org", "https://h.example.org:443"):
+        assert [what for *_pair, what in conflicts([one, Request(server, [], "token", OTHER)])]
+        assert not list(conflicts([one, Request(server, [], "token", NEW)]))
+
+
 def test_of_two_servers_with_one_token_one_keeps_it_and_the_other_gets_its_own() -> None:
     files = {H_FILE: {"token": OLD}, Z_FILE: {"token": OLD}}
     requests = request(OLD, ZETTA), request()
