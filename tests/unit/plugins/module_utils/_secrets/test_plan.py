@@ -181,7 +181,10 @@ def test_a_token_in_a_file_of_the_same_family_claims_nothing() -> None:
 def test_a_server_is_the_same_however_its_address_was_typed(host: str) -> None:
     assert host.lower().partition(":")[0] == "h.example.org"
     asked = Request("https://h.example.org", [], "token", None)
-    files = {DEFAULT: {"token": OLD}, f"{host}-cave-secret.json": {"token": OLD, "mine": 1}}
+    files: dict[str, dict[str, Any]] = {
+        DEFAULT: {"token": OLD},
+        f"{host}-cave-secret.json": {"token": OLD, "mine": 1},
+    }
     assert planned(files, asked) == {f"{host}-cave-secret.json": {"mine": 1}}
     assert planned(files, asked._replace(token=NEW))[f"{host}-cave-secret.json"]["token"] == NEW
     other = {DEFAULT: {"token": OLD}, "h.example.org:8443-cave-secret.json": {"token": OLD}}
