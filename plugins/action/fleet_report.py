@@ -163,6 +163,9 @@ class ActionModule(CaveAction):
             results[host] = options["found"].get(host) or [own.get(name) or None for name in run["results"]]
             if any(isinstance(found, Mapping) and found.get("failed") for found in results[host]):
                 tokens.update(_tokens(partial(_templated, hostvars, host)))
+        # Where no host has tokens, the name of that variable may be what is misspelt.
+        for host in variables["ansible_play_hosts_all"] if not (results or refused) else ():
+            names.update(hostvars.raw_get(host) if host in hostvars else {})
         clean = Cleaner(tokens)
         report = _model.build_report(
             run["title"],

@@ -15,8 +15,8 @@ description:
   - Returns the hosts that match a pattern. Without one, all hosts of the inventory, or those that have
     C(caveclient_tokens).
   - Fails, and says what to do, if a file of variables beside the inventory is encrypted as a whole and does not open.
-    Ansible reads such a file before any task, needed or not. Also fails if ansible-core is older than this collection
-    supports.
+    Ansible reads such a file before any task, needed or not. Also fails if such a file is no YAML, or ansible-core is
+    older than this collection supports.
   - Makes an interrupted run say what that means.
   - Hosts that the current play leaves out, for example because of C(--limit), are not included.
 options:
@@ -51,11 +51,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
 from ansible.errors import AnsibleError
 from ansible.plugins.loader import lookup_loader
 from ansible.plugins.lookup import LookupBase
 
 from ansible_collections.connectomics.cave.plugins.plugin_utils._fleet_run import explain_interruption, require_core
+
+_SUFFIXES = ("", ".yml", ".yaml", ".json")
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class LookupModule(LookupBase):
@@ -67,8 +71,11 @@ class LookupModule(LookupBase):
         variables = variables or {}
         require_core()
         explain_interruption()
-        for path in _whole_vaults(variables.get("ansible_inventory_sources") or ()):
-            self._open(path)
+        for path in _variable_files(variables.get("ansible_inventory_sources") or (), variables["groups"]):
+            if _begins_like_a_vault(path):
+                self._open(path)
+            else:
+                _require_yaml(path)
         patterns = [str(term) for term in terms if term]
         hosts: list[str] = [str(host) for host in variables["groups"]["all"]]
         if patterns:
@@ -94,15 +101,19 @@ class LookupModule(LookupBase):
             ) from None  # Ansible would print the cause below it, in many rows
 
 
-def _whole_vaults(sources: Any) -> Iterator[Path]:
-    """Yield the files of variables beside the inventory that are encrypted as a whole."""
+def _variable_files(sources: Any, groups: Mapping[str, Any]) -> Iterator[Path]:
+    """Yield the files beside the inventory from which Ansible reads the variables of a group or host."""
     beside = {
         source if source.is_dir() else source.parent for source in map(Path, map(str, sources)) if source.exists()
     }
     for folder in sorted(beside):
-        for path in sorted([*folder.glob("group_vars/**/*"), *folder.glob("host_vars/**/*")]):
-            if path.is_file() and not path.name.startswith(".") and _begins_like_a_vault(path):
-                yield path
+        for place, names in (("group_vars", groups), ("host_vars", groups.get("all", ()))):
+            there = {f"{name}{suffix}" for name in names for suffix in _SUFFIXES}
+            for path in sorted((folder / place).glob("**/*")):
+                first, *below = path.relative_to(folder / place).parts
+                hidden = path.name.startswith(".") or path.name.endswith("~")
+                if first in there and not hidden and path.is_file() and (not below or path.suffix in _SUFFIXES):
+                    yield path
 
 
 def _begins_like_a_vault(path: Path) -> bool:
@@ -111,6 +122,18 @@ def _begins_like_a_vault(path: Path) -> bool:
             return file.read(14) == b"$ANSIBLE_VAULT"
     except OSError:
         return False  # Ansible says so itself
+
+
+def _require_yaml(path: Path) -> None:
+    """Fail when a file is no YAML, with the place: Ansible leaves out which file it is."""
+    try:
+        for _event in yaml.parse(path.read_bytes(), Loader=_Loader):
+            pass
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise AnsibleError(f"{path}{line} is no YAML: {error.problem}. Correct it, then run again.") from None
+    except (OSError, yaml.YAMLError):
+        return  # Ansible says so itself
 
 
 def _is_given(variables: Mapping[str, Any]) -> bool:

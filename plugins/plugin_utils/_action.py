@@ -28,7 +28,11 @@ from ansible_collections.connectomics.cave.plugins.module_utils._masking import 
     strings_out_of_place,
 )
 from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import is_encrypted, plain_string
-from ansible_collections.connectomics.cave.plugins.plugin_utils._fleet_run import report_progress, wait_for_turn
+from ansible_collections.connectomics.cave.plugins.plugin_utils._fleet_run import (
+    report_progress,
+    require_core,
+    wait_for_turn,
+)
 from ansible_collections.connectomics.cave.plugins.plugin_utils._local_servers import with_local_servers
 from ansible_collections.connectomics.cave.plugins.plugin_utils._profiles import with_profiles
 from ansible_collections.connectomics.cave.plugins.plugin_utils._variables import unknown_variables
@@ -94,6 +98,7 @@ def _guarded(run: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]
         self._given = given = getattr(self, "_given", self._task.args)
         self._task.args = given
         try:
+            require_core()
             message = self.complaint(task_vars or {})
             _warn_of_typing_errors(task_vars or {})
             if not message:
