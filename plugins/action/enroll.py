@@ -18,7 +18,6 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsiblePromptInterrupt, AnsiblePromptNoninteractive
@@ -50,7 +49,7 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._enroll_keepers 
     StoredSecret,
     VaultVariable,
 )
-from ansible_collections.connectomics.cave.plugins.plugin_utils._stores.places import place_of
+from ansible_collections.connectomics.cave.plugins.plugin_utils._stores.places import folder_of, place_of
 
 display = Display()
 
@@ -101,8 +100,8 @@ class ActionModule(CaveAction):
 
     def _keeper(self, options: dict[str, Any], variables: Mapping[str, Any]) -> Keeper:
         if options["secret"]:
-            folder = Path(str(variables.get("inventory_dir") or self._loader.get_basedir()))
-            return StoredSecret(place_of(options["store"], options["secret"], str(folder.absolute())))
+            folder = folder_of(variables, self._loader.get_basedir())
+            return StoredSecret(place_of(options["store"], options["secret"], folder))
         name = options["name"] or f"vault_cave_token_{_identifier(options['user'])}"
         variable = (name,) if options["key"] is None else (name, options["key"])
         secrets = vault_secrets(self._loader)

@@ -42,7 +42,7 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.sealed
     unseal_state,
 )
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.state import Settings, State
-from ansible_collections.connectomics.cave.plugins.plugin_utils._stores.places import places_read
+from ansible_collections.connectomics.cave.plugins.plugin_utils._stores.places import places_read, read_afresh
 
 display = Display()
 
@@ -101,6 +101,7 @@ class ActionModule(CaveAction):
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the task's result."""
         result: dict[str, Any] = super().run(tmp, task_vars)
+        read_afresh()
         try:
             options = self._options()
             step = _Step(options, task_vars or {}, self._loader, bool(self._task.check_mode))

@@ -46,7 +46,7 @@ options:
     vars:
       - name: caveclient_store
 notes:
-  - Each Ansible process asks the store once for each token it needs.
+  - A run asks the store once for each token it needs, however many hosts it has.
 seealso:
   - module: connectomics.cave.enroll
   - module: connectomics.cave.saved_token
@@ -68,7 +68,6 @@ _raw:
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ansible.plugins.lookup import LookupBase
@@ -76,6 +75,7 @@ from ansible.plugins.lookup import LookupBase
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError, unexpected
 from ansible_collections.connectomics.cave.plugins.plugin_utils._stores.places import (
     UnreadableSecretError,
+    folder_of,
     place_of,
     read_token,
 )
@@ -89,7 +89,7 @@ class LookupModule(LookupBase):
         variables = variables or {}
         self.set_options(var_options=variables, direct=kwargs)
         store = self._templar.template(self.get_option("store"))
-        folder = str(Path(str(variables.get("inventory_dir") or self._loader.get_basedir())).absolute())
+        folder = folder_of(variables, self._loader.get_basedir())
         try:
             return [read_token(place_of(store, str(term), folder)) for term in terms]
         except CaveError as error:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from ansible_collections.connectomics.cave.plugins.plugin_utils._stores.places import Place
+from ansible_collections.connectomics.cave.plugins.plugin_utils._stores.places import Place, write_token
 from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.access import real_path
 from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.file import (
     read_variable,
@@ -118,6 +118,7 @@ class StoredSecret:
     """A secret of a store. Those of other people there are not read."""
 
     def __init__(self, place: Place) -> None:
+        self._place = place
         self._store, self._name = place.open()
         self.name = str(self._name)
         self.path = self._store.label
@@ -136,7 +137,7 @@ class StoredSecret:
     def write(self, token: str) -> bool:
         """Store a token, and read it back."""
         changed = self._store.read(self._name) != token
-        self._store.write(self._name, token)
+        write_token(self._place, token)
         return changed
 
     def holder_of(self, token: str) -> str:

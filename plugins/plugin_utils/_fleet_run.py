@@ -2,7 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the hosts of one run have in common: how fast they may ask the server, how far they are, what a stop leaves.
+"""What the hosts of one run have in common: how fast they may ask the server, how far they are, what a stop leaves,
+which tokens a store has given them.
 
 Ansible works on hosts in processes of their own, which are copies of the one that loaded this.
 """
@@ -26,6 +27,8 @@ from ansible import constants, release
 from ansible.errors import AnsibleError
 from ansible.utils.display import Display
 
+from ansible_collections.connectomics.cave.plugins.plugin_utils._run_memory import RunMemory
+
 LARGE = 50
 """Hosts; a larger fleet is told how far it is."""
 STEPS = 10
@@ -35,6 +38,8 @@ AFTER_A_STOP = (
     "No file was left half written. What a host had begun may still be running there. The same command does the rest."
 )
 
+tokens_read = RunMemory()
+"""What was read from a token store, for all hosts."""
 _next_turn = multiprocessing.get_context("fork").Value("d", 0.0)  # when the next request may go out, time.monotonic()
 
 

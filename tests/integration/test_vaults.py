@@ -21,6 +21,7 @@ import pexpect
 import pytest
 from ansible_run import Run, ansible, environment
 from homes import DEFAULT_FILE, secrets_of, token_in
+from lab import USER, Lab
 from recipes import recipes
 from token_stores import STORES
 
@@ -157,3 +158,24 @@ def test_a_token_file_on_the_controller(controller: Controller) -> None:
 
 def test_every_recipe_of_the_page_is_run() -> None:
     assert recipes().keys() == {"inline", "whole", "file", *STORES}
+
+
+def test_a_run_asks_the_store_once_for_a_token_however_many_hosts_it_has(cave: CaveServer, tmp_path: Path) -> None:
+    lab = Lab(tmp_path, cave, [f"ws{number}" for number in range(1, 7)])
+    passwords, calls = tmp_path / "passwords", tmp_path / "calls"
+    (passwords / "cave").mkdir(parents=True)
+    (passwords / "cave" / "alice.gpg").touch()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "pass").write_text(f'#!/bin/sh\necho "$*" >> {calls}\nsleep 0.3\necho {lab.token}\n')
+    (tmp_path / "bin" / "pass").chmod(0o755)
+    lab.settings = {"PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}", "ANSIBLE_FORKS": "6"}
+    token = "{{ lookup('connectomics.cave.stored_token', 'cave/alice') }}"
+    lab.variables["caveclient_store"] = {"type": "pass", "path": str(passwords)}
+    lab.variables["caveclient_tokens"] = [{"user": USER, "token": token}]
+    for playbook in ("provision", "verify", "rotate"):
+        calls.write_text("")
+        run = lab.play(playbook, *(["--tags", "token"] if playbook == "provision" else []))
+        assert run.ok, run.output
+        assert calls.read_text().splitlines() in (["show cave/alice"], []), playbook
+    assert {lab.saved(host) for host in lab.hosts} == {lab.token}
+    assert [path for path in lab.holding(lab.token) if "/.cloudvolume/" not in path] == ["bin/pass"]

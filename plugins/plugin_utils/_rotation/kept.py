@@ -12,7 +12,7 @@ from typing import Any
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.inventory import VaultFiles
-from ansible_collections.connectomics.cave.plugins.plugin_utils._stores.places import Place
+from ansible_collections.connectomics.cave.plugins.plugin_utils._stores.places import Place, write_token
 from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.yaml_tree import VariablePath
 
 
@@ -53,8 +53,7 @@ class KeptTokens(VaultFiles):
         old = list(old)
         places = [place for token in old for place in self._places.get(fingerprint(token), ())]
         for place in places:
-            store, name = place.open()
-            store.write(name, new, instead_of=old)
+            write_token(place, new, instead_of=old)
         found = [_labels(place) for place in places] or [
             _labels(place) for place in self._places.get(fingerprint(new), ())
         ]

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ansible.errors import AnsibleLookupError
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
+from ansible_collections.connectomics.cave.plugins.plugin_utils._fleet_run import tokens_read
 from ansible_collections.connectomics.cave.plugins.plugin_utils._stores.aws import SecretsManager
 from ansible_collections.connectomics.cave.plugins.plugin_utils._stores.google import SecretManager
 from ansible_collections.connectomics.cave.plugins.plugin_utils._stores.openbao import OpenBao
@@ -53,8 +56,8 @@ class Place(NamedTuple):
         kind = settings.pop("type", None)
         if kind not in STORES:
             raise CaveError(
-                f"caveclient_store is of the type {kind!r}. Expected: one of {', '.join(STORES)}, or a mapping with "
-                "that as its type."
+                f"caveclient_store is of the type {kind!r}. Expected: one of "
+                f"{', '.join(STORES)}, or a mapping with that as its type."
             )
         store = STORES[str(kind)](settings, self.folder)
         return store, store.name(self.name)
@@ -74,23 +77,48 @@ def place_of(store: Any, name: str, folder: str) -> Place:
     return Place(json.dumps(plain, sort_keys=True), name, folder)
 
 
+def folder_of(variables: Mapping[str, Any], otherwise: str) -> str:
+    """Return the folder in which relative paths begin: the inventory's, also for localhost, which is in none."""
+    sources = [Path(str(source)).absolute() for source in variables.get("ansible_inventory_sources") or ()]
+    beside = [str(source if source.is_dir() else source.parent) for source in sources if source.exists()]
+    return str(Path(str(variables.get("inventory_dir") or next(iter(beside), otherwise))).absolute())
+
+
 _read: dict[tuple[int, Place], str] = {}
 """What this process has read. A process of a run lives for one task, but for the first one, whose copies they are."""
+_afresh: set[int] = set()
+"""The processes that do not take what another one has read."""
+
+
+def read_afresh() -> None:
+    """Let this process ask stores for what others have read as well: it has to know what is there now."""
+    _afresh.add(os.getpid())
 
 
 def read_token(place: Place) -> str:
-    """Return the token of a place, which a process asks for once. Raises CaveError."""
+    """Return the token of a place. A store is asked for it once a run. Raises CaveError."""
     mine = (os.getpid(), place)
     if mine not in _read:
-        store, name = place.open()
-        token = store.read(name)
-        if token is None:
-            raise CaveError(
-                f"{store.where(name)} cannot be read: there is no such secret. Correct the name, or put the token "
-                f"there: ansible-playbook connectomics.cave.enroll -e caveclient_enroll_secret={place.name}"
-            )
-        _read[mine] = token
+        _read[mine] = tokens_read.once(json.dumps(place), partial(_ask_for, place), afresh=os.getpid() in _afresh)
     return _read[mine]
+
+
+def _ask_for(place: Place) -> str:
+    store, name = place.open()
+    token = store.read(name)
+    if token is None:
+        raise CaveError(
+            f"{store.where(name)} cannot be read: there is no such secret. Correct the name, or put the token there: "
+            f"ansible-playbook connectomics.cave.enroll -e caveclient_enroll_secret={place.name}"
+        )
+    return token
+
+
+def write_token(place: Place, token: str, instead_of: Collection[str] | None = None) -> None:
+    """Put a token into a place, where the rest of the run finds it; see ``Store.write``. Raises CaveError."""
+    store, name = place.open()
+    store.write(name, token, instead_of)
+    tokens_read.once(json.dumps(place), lambda: token, afresh=True)
 
 
 def places_read() -> tuple[tuple[Place, str], ...]:

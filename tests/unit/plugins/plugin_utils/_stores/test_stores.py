@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from ansible import constants
 from ansible.errors import AnsibleError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,6 +25,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._masking import 
     looks_like_a_token,
 )
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.kept import KeptTokens
+from ansible_collections.connectomics.cave.plugins.plugin_utils._run_memory import RunMemory
 from ansible_collections.connectomics.cave.plugins.plugin_utils._stores import openbao as _openbao
 from ansible_collections.connectomics.cave.plugins.plugin_utils._stores import places as _places
 from ansible_collections.connectomics.cave.plugins.plugin_utils._stores.places import (
@@ -65,10 +67,13 @@ class Memory(Store):
 
 
 @pytest.fixture
-def memory(monkeypatch: pytest.MonkeyPatch) -> type[Memory]:
+def memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> type[Memory]:
     kind = type("Memory", (Memory,), {"secrets": {"alice": OLD}, "asked": []})
     monkeypatch.setattr(_places, "STORES", {"memory": kind})
     monkeypatch.setattr(_places, "_read", {})
+    monkeypatch.setattr(_places, "_afresh", set())
+    monkeypatch.setattr(_places, "tokens_read", RunMemory())
+    monkeypatch.setattr(constants, "DEFAULT_LOCAL_TMP", str(tmp_path))
     return kind
 
 
@@ -154,6 +159,34 @@ def test_a_store_that_is_none_is_refused_with_what_was_expected(memory: type[Mem
 def test_a_process_asks_a_store_once_for_a_token(memory: type[Memory]) -> None:
     assert [read_token(PLACE) for _host in range(300)] == [OLD] * 300
     assert memory.asked == ["alice"]
+
+
+def later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Go on in another process of the run."""
+    monkeypatch.setattr(_places, "_read", {})
+
+
+def test_a_rotation_asks_for_what_others_have_read_and_the_run_goes_on_with_the_answer(
+    memory: type[Memory], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert read_token(PLACE) == OLD
+    memory.secrets["alice"] = NEW
+    later(monkeypatch)
+    assert read_token(PLACE) == OLD
+    later(monkeypatch)
+    _places.read_afresh()
+    assert read_token(PLACE) == NEW
+    _places._afresh.clear()
+    later(monkeypatch)
+    assert read_token(PLACE) == NEW
+    assert len(memory.asked) == 2
+
+
+def test_a_run_goes_on_with_the_token_that_it_has_stored(memory: type[Memory], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read_token(PLACE) == OLD
+    _places.write_token(PLACE, NEW)
+    later(monkeypatch)
+    assert read_token(PLACE) == NEW == memory.secrets["alice"]
 
 
 def test_a_secret_that_is_missing_is_named_with_the_command_that_puts_it_there(memory: type[Memory]) -> None:
