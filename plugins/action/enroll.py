@@ -49,6 +49,7 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._enroll_keepers 
     StoredSecret,
     VaultVariable,
 )
+from ansible_collections.connectomics.cave.plugins.plugin_utils._profiles import chosen, with_datastacks
 from ansible_collections.connectomics.cave.plugins.plugin_utils._stores.places import folder_of, place_of
 
 display = Display()
@@ -62,6 +63,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "key": {"type": "str", "no_log": False},
     "server": {"type": "str", "default": DEFAULT_SERVER},
     "datastacks": {"type": "list", "elements": "raw", "default": []},
+    "profiles": {"type": "list", "elements": "str", "default": []},
     "new_account": {"type": "bool"},
     "open_pages": {"type": "bool", "default": True},
     "vault_id": {"type": "str"},
@@ -109,7 +111,10 @@ class ActionModule(CaveAction):
 
     def _enroll(self, options: dict[str, Any], store: Keeper) -> dict[str, Any]:
         server = server_address(options["server"])
-        stacks = [stack.name for stack in parse_datastacks(options["datastacks"], server)]
+        wanted = options["datastacks"]
+        if options["profiles"]:
+            wanted = with_datastacks(wanted, chosen(options["profiles"]))
+        stacks = [stack.name for stack in parse_datastacks(wanted, server)]
         stored = store.read()
         store.require_writable()  # before the person is asked for anything
         verdict_on = partial(

@@ -24,6 +24,7 @@ description:
 extends_documentation_fragment:
   - connectomics.cave.cave.server
   - connectomics.cave.cave.datastacks
+  - connectomics.cave.cave.profiles
   - connectomics.cave.cave.attributes
   - connectomics.cave.cave.action_group
 attributes:

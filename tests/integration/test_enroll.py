@@ -162,6 +162,29 @@ def test_a_token_that_a_person_has_comes_into_the_vault(desk: Desk) -> None:
     assert [token["token"] for token in desk.cave.tokens("alice")] == [person.token]
 
 
+def test_the_datastacks_of_profiles_are_proven_as_well(desk: Desk) -> None:
+    person = desk.cave.add_person("alice", [STACK])
+    terminal = desk.start("-e", '{"caveclient_profiles": ["banc"], "caveclient_enroll_new": false}')
+    hand_over(desk, terminal, person.token)
+    terminal.expect("has no permission 'view' for dataset brain_and_nerve_cord")
+    answer(terminal, "Store it for alice all the same", "n")
+    assert desk.finish(terminal) == 2, desk.screen
+    desk.cave.set_permissions("alice", [STACK, "brain_and_nerve_cord"])
+    terminal = desk.start("-e", '{"caveclient_profiles": ["banc"], "caveclient_enroll_new": false}')
+    terminal.expect_exact(f"{desk.cave.url}/sticky_auth/settings/tokens")
+    hand_over(desk, terminal, person.token)
+    answer(terminal, "Store it for alice", "y")
+    assert desk.finish(terminal) == 0, desk.screen
+    assert desk.stored() == person.token
+
+
+def test_a_profile_that_there_is_not_is_refused_before_anything_is_asked(desk: Desk) -> None:
+    terminal = desk.start("-e", '{"caveclient_profiles": ["bnac"]}')
+    terminal.expect("There is no profile 'bnac'. Did you mean banc?")
+    assert desk.finish(terminal) == 2
+    assert "Token" not in desk.screen
+
+
 def test_a_wrong_token_is_asked_for_again(desk: Desk) -> None:
     person = desk.cave.add_person("alice", [STACK])
     terminal = desk.start("-e", "caveclient_enroll_new=false")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import stat
 import subprocess
 from pathlib import Path
@@ -16,6 +17,8 @@ import pytest
 import yaml
 from ansible.parsing.vault import VaultLib, VaultSecret
 from ansible_run import Run, ansible, command, environment, wait_until_read
+
+from ansible_collections.connectomics.cave.plugins.plugin_utils._profiles import PROFILES
 
 PASSWORD = "correct horse"
 
@@ -73,6 +76,14 @@ def test_it_makes_a_folder_in_which_ansible_works(tmp_path: Path) -> None:
     assert verified.status == 2
     assert "PLAY RECAP" not in verified.output  # the lab's callback is in place
     assert "The inventory has no hosts." in verified.output
+
+
+def test_the_settings_offer_all_profiles_in_a_line_that_is_a_comment(tmp_path: Path) -> None:
+    init(tmp_path, PASSWORD, PASSWORD)
+    text = (tmp_path / "lab" / "group_vars" / "workstations" / "cave.yml").read_text()
+    assert "caveclient_profiles" not in yaml.safe_load(text)
+    [line] = re.findall(r"^# (caveclient_profiles: .*)$", text, re.MULTILINE)
+    assert yaml.safe_load(line) == {"caveclient_profiles": list(PROFILES)}
 
 
 def test_the_vault_opens_with_the_password_that_was_typed_and_with_no_other(tmp_path: Path) -> None:
