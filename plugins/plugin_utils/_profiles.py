@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import DEFAULT_SERVER
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._similar import did_you_mean
 
 
 class Profile(NamedTuple):
@@ -51,7 +52,9 @@ def chosen(names: Any) -> Profile:
     unknown = next((name for name in listed if name not in PROFILES), None)
     if unknown is not None:
         named = f" {unknown!r}" if len(unknown) <= _LONGEST_SHOWN else " of that name"
-        raise CaveError(f"There is no profile{named}. Choose from: {', '.join(PROFILES)}.")
+        raise CaveError(
+            f"There is no profile{named}.{did_you_mean(unknown, PROFILES)} Choose from: {', '.join(PROFILES)}."
+        )
     found = [PROFILES[name] for name in listed]
     return Profile(
         *(tuple(dict.fromkeys(item for part in parts for item in part)) for parts in zip(*found, strict=True))

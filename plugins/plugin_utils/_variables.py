@@ -6,11 +6,12 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+
+from ansible_collections.connectomics.cave.plugins.module_utils._similar import did_you_mean, similar
 
 _COLLECTION = Path(__file__).parents[2]
 _VARIABLE = re.compile(r"(?<![A-Za-z0-9_])caveclient_[a-z0-9_]*[a-z0-9]")
@@ -36,10 +37,9 @@ def unknown_variables(names: Iterable[str]) -> list[str]:
     suspects = {name for name in names if name.startswith(_PREFIX) or _begins_nearly_so(name)}
     sentences = []
     for name in sorted(suspects - known_variables() if suspects else ()):
-        cutoff = 0.7 if name.startswith(_PREFIX) else 0.85
-        similar = difflib.get_close_matches(name.lower(), sorted(known_variables()), 1, cutoff)
-        if similar or name.startswith(_PREFIX):
-            hint = f": did you mean {similar[0]}?" if similar else "."
+        question = did_you_mean(name, sorted(known_variables()), apart=0.3 if name.startswith(_PREFIX) else 0.15)
+        if question or name.startswith(_PREFIX):
+            hint = question.replace(" D", ": d", 1) or "."
             sentences.append(f"{name} is no variable of this collection{hint}")
     return sentences
 
@@ -48,4 +48,4 @@ def _begins_nearly_so(name: str) -> bool:
     # Hundreds of names are asked about for every task of every host, and few of them pass this.
     if "c" not in name[:2].lower() or "_" not in name:
         return False
-    return difflib.SequenceMatcher(None, name[: len(_PREFIX)].lower(), _PREFIX).ratio() > 0.8
+    return bool(similar(name[: len(_PREFIX)], [_PREFIX], apart=0.2))

@@ -86,7 +86,7 @@ def test_an_unknown_profile_is_refused_before_anything_is_written(lab: Lab) -> N
     lab.variables["caveclient_profiles"] = ["bank"]
     run = lab.play("provision", "--tags", "token")
     assert not run.ok
-    assert "There is no profile 'bank'. Choose from: banc, fanc, flywire." in squeezed(run)
+    assert "There is no profile 'bank'. Did you mean banc? Choose from: banc, fanc, flywire." in squeezed(run)
     assert lab.holding(lab.token) == []
     refused = lab.rotate()
     assert not refused.ok

@@ -21,6 +21,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts i
     tos_verdict,
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._similar import did_you_mean
 from ansible_collections.connectomics.cave.plugins.module_utils._systems import this_system
 
 # Failures ------------------------------------------------------------------------------------------------------------
@@ -272,6 +273,7 @@ def datastack_verdict(answer: Answer, server: str, datastack: str, token: str) -
         where = "knows no datastack" if answer.status != 404 else "has no record of a datastack"
         message = f"{server} {where} {datastack}{_says(found)}."
         remedy = "Check the spelling of the datastack's name, and that this is the server of that datastack."
+        remedy = f"{did_you_mean(datastack, KNOWN_LOCAL_SERVERS.get(server, ()))} {remedy}".strip()
         return Verdict("unknown_datastack", message, remedy, server, datastack)
     if found.error == "missing_tos":
         data = found.data

@@ -6,12 +6,12 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
+from ansible_collections.connectomics.cave.plugins.module_utils._similar import did_you_mean
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.text import shortened
 
 _COLLECTION = Path(__file__).parents[3]
@@ -34,11 +34,9 @@ def why_no_host(pattern: str, groups: Mapping[str, Collection[str]], limit: str)
             f"No host{within} has caveclient_tokens. Give the hosts their users and tokens in group_vars or host_vars, "
             "or name the hosts: -e caveclient_hosts=all"
         )
-    similar = difflib.get_close_matches(pattern, sorted(known | set(groups)), 1)
     return f"caveclient_hosts={pattern} matches no host{within}." + (
-        f" Did you mean {similar[0]}?"
-        if similar
-        else " ansible-inventory --graph shows the hosts and groups there are."
+        did_you_mean(pattern, sorted(known | set(groups)))
+        or " ansible-inventory --graph shows the hosts and groups there are."
     )
 
 

@@ -18,12 +18,12 @@ A rotation keeps no file about itself. Whatever moment it was killed at, the nex
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_list import clean_fingerprint, iso
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._similar import did_you_mean
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import holders as _holders
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.lineage import (
     description,
@@ -85,9 +85,8 @@ def refuse_impossible(inventory: Inventory, request: Request) -> None:
     ):
         wrong = [name for name in wanted if name not in where]
         if wrong:
-            similar = difflib.get_close_matches(wrong[0].lower(), where, 1)
-            advice = f"Did you mean {similar[0]}?" if similar else "Correct it."
-            raise CaveError(f"{option} names {names(wrong)}, which is no {what}. {advice}")
+            advice = did_you_mean(wrong[0], where) or " Correct it."
+            raise CaveError(f"{option} names {names(wrong)}, which is no {what}.{advice}")
     description(request.name, "0" * 8, kept=request.revoke == "never")
     if request.old:
         _refuse_old(inventory, request)

@@ -17,6 +17,7 @@ from ansible.errors import AnsibleLookupError
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
+from ansible_collections.connectomics.cave.plugins.module_utils._similar import did_you_mean
 from ansible_collections.connectomics.cave.plugins.plugin_utils._fleet_run import tokens_read
 from ansible_collections.connectomics.cave.plugins.plugin_utils._stores.aws import SecretsManager
 from ansible_collections.connectomics.cave.plugins.plugin_utils._stores.google import SecretManager
@@ -56,7 +57,7 @@ class Place(NamedTuple):
         kind = settings.pop("type", None)
         if kind not in STORES:
             raise CaveError(
-                f"caveclient_store is of the type {kind!r}. Expected: one of "
+                f"caveclient_store is of the type {kind!r}.{did_you_mean(str(kind), STORES)} Expected: one of "
                 f"{', '.join(STORES)}, or a mapping with that as its type."
             )
         store = STORES[str(kind)](settings, self.folder)
