@@ -108,7 +108,7 @@ class System(NamedTuple):
 
     def trust_authority(self) -> str:
         """Return how to install a certificate authority in the system's store."""
-        return "security add-trusted-cert" if self.kind == MACOS else "update-ca-certificates, update-ca-trust"
+        return "security add-trusted-cert" if self.kind == MACOS else "update-ca-certificates or update-ca-trust"
 
     def check_clock(self) -> str:
         """Return the command that shows whether the clock is right."""

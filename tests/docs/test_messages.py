@@ -14,6 +14,8 @@ from ansible_run import ROOT
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import KNOWN_LOCAL_SERVERS
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import VERDICTS
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.problems import PROBLEMS
+from ansible_collections.connectomics.cave.plugins.plugin_utils._report.command import without_command
+from ansible_collections.connectomics.cave.plugins.plugin_utils._report.remedies import _HOST_REMEDIES
 from docs import problem_samples, verdict_samples
 
 RST = ROOT / "docs" / "docsite" / "rst"
@@ -52,6 +54,20 @@ def test_a_verdicts_section_has_the_message_that_is_really_said(sample: verdict_
 def test_a_verdicts_section_has_a_remedy_that_is_really_said(verdict: str) -> None:
     remedies = {sample.remedy for sample in verdict_samples.samples() if sample.verdict == verdict}
     assert [remedy for remedy in remedies if f"-> {remedy}" in sections("Verdicts")[verdict]]
+
+
+REMEDIES = {
+    *(sample.remedy for sample in [*verdict_samples.samples(), *problem_samples.samples()]),
+    *(remedy for _pattern, remedy in _HOST_REMEDIES),
+}
+
+
+@pytest.mark.parametrize("remedy", sorted(REMEDIES))
+def test_a_command_or_address_is_the_last_thing_of_a_remedy_and_can_be_copied(remedy: str) -> None:
+    sentence, command = without_command(remedy)
+    assert not re.search(r"\b(ansible-playbook|curl|getent|kubectl|ssh|ssh-keygen|ssh-copy-id|sudo -u) \S", sentence)
+    assert not command.endswith(".")
+    assert not re.search(r"https?://\S+ [A-Z]", remedy)
 
 
 @pytest.mark.parametrize("sample", problem_samples.samples(), ids=lambda sample: sample.code)

@@ -111,6 +111,30 @@ def ssh(says: str) -> Spoil:
     )
 
 
+def misspelt_tokens(lab: Lab) -> None:
+    lab.variables["caveclient_token"] = lab.variables.pop("caveclient_tokens")
+
+
+def bearer(lab: Lab) -> None:
+    entry(token=f"Bearer {lab.token}")(lab)
+
+
+def line_end(lab: Lab) -> None:
+    entry(token=f"{lab.token}\n")(lab)
+
+
+def windows_line_ends(lab: Lab) -> None:
+    lab.vault.write_bytes(lab.vault.read_bytes().replace(b"\n", b"\r\n"))
+
+
+def broken_vault(lab: Lab) -> None:
+    lab.vault.write_text("vault_cave_token_alice: [\n")
+
+
+def empty_inventory(lab: Lab) -> None:
+    lab.write("empty.yml", "")
+
+
 def sudo(says: str) -> Spoil:
     """Become root by a sudo that fails with a message."""
     return lambda lab: lab.set(caveclient_become=True, ansible_become_exe=lab.program("sudo", says))
@@ -229,6 +253,8 @@ MISTAKES: list[tuple[str, Spoil, tuple[str, ...], int, str]] = [
         1,
         "ask-for-it returned non-zero (3)",
     ),
+    ("vault password file is a folder", nothing, ("verify", "--vault-password-file", "group_vars"), 1, "group_vars"),
+    ("broken YAML in the vault", broken_vault, VERIFY, 4, "vault.yml, line 2 is no YAML"),
     ("vault id without a file", nothing, ("verify", "--vault-id", "lab@nowhere"), 1, "nowhere"),
     # Variables
     (
@@ -240,6 +266,8 @@ MISTAKES: list[tuple[str, Spoil, tuple[str, ...], int, str]] = [
     ),
     ("undefined setting", variables(caveclient_datastacks="{{ stacks }}"), VERIFY, 2, "'stacks' is undefined"),
     ("misspelt variable", variables(caveclient_verfy="client"), TOKEN_ONLY, 0, "did you mean caveclient_verify?"),
+    ("misspelt tokens", misspelt_tokens, TOKEN_ONLY, 2, "did you mean caveclient_tokens?"),
+    ("misspelt extra variable", nothing, (*VERIFY, "-e", "caveclient_datastack=x"), 0, "mean caveclient_datastacks?"),
     ("misspelt beginning", variables(cavclient_tokens=[]), TOKEN_ONLY, 0, "did you mean caveclient_tokens?"),
     (
         "misspelt choice",
@@ -266,6 +294,9 @@ MISTAKES: list[tuple[str, Spoil, tuple[str, ...], int, str]] = [
     ("a placeholder", entry(token="YOUR_TOKEN_HERE"), TOKEN_ONLY, 2, "placeholder"),
     ("a token that YAML reads as a number", entry(token=12345678), TOKEN_ONLY, 2, "number"),
     ("a misspelt key", entry(sever="x"), TOKEN_ONLY, 2, "key"),
+    ("a token after Bearer", bearer, TOKEN_ONLY, 2, "Bearer"),
+    ("a token with a line end", line_end, TOKEN_ONLY, 0, "2 workstations ok"),
+    ("a vault with the line ends of Windows", windows_line_ends, TOKEN_ONLY, 0, "2 workstations ok"),
     ("a dead token", revoked, TOKEN_ONLY, 2, "invalid_token"),
     # Becoming root
     ("sudo wants a password", sudo("sudo: a password is required"), VERIFY, 2, "-> Add -K, and type"),
@@ -286,9 +317,9 @@ MISTAKES: list[tuple[str, Spoil, tuple[str, ...], int, str]] = [
         "-> Set become_method",
     ),
     # Getting there
-    ("unknown host key", ssh("Host key verification failed."), VERIFY, 2, "-> Log in once by hand (ssh HOST true)"),
-    ("changed host key", ssh("WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!"), VERIFY, 2, "ssh-keygen -R HOST"),
-    ("no key let in", ssh("lab@ws2: Permission denied (publickey)."), VERIFY, 2, "ssh-copy-id"),
+    ("unknown host key", ssh("Host key verification failed."), VERIFY, 2, ": ssh HOST true"),
+    ("changed host key", ssh("WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!"), VERIFY, 2, ": ssh-keygen -R HOST"),
+    ("no key let in", ssh("lab@ws2: Permission denied (publickey)."), VERIFY, 2, "ssh-copy-id USER@HOST"),
     (
         "no such name",
         ssh("ssh: Could not resolve hostname ws2: Name or service not known"),
@@ -324,8 +355,8 @@ MISTAKES: list[tuple[str, Spoil, tuple[str, ...], int, str]] = [
         2,
         "Did you mean https://global.daf-apis.com?",
     ),
-    ("a host's clock is wrong", wrong_clock, VERIFY, 2, "-> Check this host's clock (timedatectl)"),
-    ("the controller's clock is wrong", wrong_clock, ("rotate", *PASSWORD), 2, "Check this host's clock (timedatectl)"),
+    ("a host's clock is wrong", wrong_clock, VERIFY, 2, "-> Check this host's clock; if it is right"),
+    ("the controller's clock is wrong", wrong_clock, ("rotate", *PASSWORD), 2, "to be renewed: timedatectl"),
     ("misspelt datastack", variables(caveclient_datastacks=["minnie65_pubic"]), TOKEN_ONLY, 2, "minnie65_pubic"),
     (
         "no index",
@@ -345,6 +376,7 @@ MISTAKES: list[tuple[str, Spoil, tuple[str, ...], int, str]] = [
     ),
     ("inventory unreadable", unreadable_inventory, ("verify", "-i", "closed.yml"), 2, "The inventory has no hosts"),
     ("inventory broken", broken_inventory, ("verify", "-i", "broken.yml"), 2, "The inventory has no hosts"),
+    ("inventory empty", empty_inventory, ("verify", "-i", "empty.yml"), 2, "The inventory has no hosts"),
     ("misspelt group", nothing, ("verify", "-e", "caveclient_hosts=workstation"), 2, "Did you mean workstations?"),
     ("misspelt limit", nothing, ("verify", "--limit", "ws9"), 1, "no hosts to target"),
     ("misspelt tag", nothing, ("provision", "--tags", "tokens", *PASSWORD), 2, "tags: install, token, verify."),
@@ -364,7 +396,16 @@ MISTAKES: list[tuple[str, Spoil, tuple[str, ...], int, str]] = [
         4,
         "needs ansible-core 2.17 or later; this is 2.14.18. Install a newer one",
     ),
-    ("ansible-core too old for init", old_core, ("init", "-e", "dest=lab"), 2, "needs ansible-core 2.17 or later"),
+    *(
+        (
+            f"ansible-core too old for {words[0]}",
+            old_core,
+            words,
+            2,
+            "needs ansible-core 2.17 or later; this is 2.14.18. Install a newer one",
+        )
+        for words in [("init", "-e", "dest=lab"), ("enroll",), ("merge_reports",)]
+    ),
     ("extra variables not found", nothing, ("verify", "-e", "@nowhere.yml"), 1, "nowhere.yml'"),
     (
         "begun in the middle",

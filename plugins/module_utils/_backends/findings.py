@@ -21,6 +21,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets.readers
 from ansible_collections.connectomics.cave.plugins.module_utils._users import shown
 
 _NAMES_SHOWN = 8
+_SAVE = "ansible-playbook connectomics.cave.provision --tags token"
 
 
 class Limits(NamedTuple):
@@ -78,19 +79,30 @@ def leads_to(address: str, server: str) -> bool:
 
 
 def with_notes(verdict: Verdict, user: HostUser, sent: list[Reading], elsewhere: Iterable[str], server: str) -> Verdict:
-    """Add to a verdict what is wrong besides: readers with other tokens, datastacks that lead to another server."""
-    notes, remedies = [verdict.message], [verdict.remedy] if verdict.remedy else []
+    """Add to a verdict what is wrong besides: readers with other tokens, datastacks that lead to another server.
+
+    What to do about that comes after the verdict's own remedy; not after one that ends in a command, which sends a new
+    token to all readers, or has to work before anything can be saved.
+    """
+    names = list(elsewhere)
+    notes, aims, module = [verdict.message], [], "the module saved_token"
     first, *others = sent
     differing = [item for item in others if first.token and item.token != first.token]
     if differing:
         notes.append(f"caveclient sends {first}, but {', '.join(_sends(item) for item in differing)}.")
-        remedies.append("To make all of them send one token: connectomics.cave.saved_token.")
-    for name in elsewhere:
+        aims.append("all of them send it")
+    for name in names:
         used = clean_text(user.server_of(name))
         why = "its server map says so" if name in user.server_map else "no server map of this user says otherwise"
         notes.append(f"Without a server address, caveclient asks {used} for {name}, not {server}: {why}.")
-        remedies.append(f"To send it to {server}: connectomics.cave.saved_token with datastacks: [{name}].")
-    return verdict._replace(message=" ".join(notes), remedy=" ".join(remedies))
+    if names:
+        aims.append(f"caveclient asks {server} for {', '.join(names)}")
+        module += f" with datastacks: [{', '.join(names)}]"
+    remedy = verdict.remedy
+    if aims and remedy[-1:] in ("", "."):  # else it ends in a command or an address
+        again = f"Save the token again, so that {' and '.join(aims)} ({module}, or the playbook): {_SAVE}"
+        remedy = f"{remedy} {again}".strip()
+    return verdict._replace(message=" ".join(notes), remedy=remedy)
 
 
 def _sends(sent: Reading) -> str:

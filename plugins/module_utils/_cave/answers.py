@@ -58,7 +58,7 @@ def _tls_remedy(reason: str) -> str:
     text = reason.lower()
     if "expired" in text or "not yet valid" in text:
         clock = this_system().check_clock()
-        return f"Check this host's clock ({clock}); if it is right, the server's certificate has to be renewed."
+        return f"Check this host's clock; if it is right, the server's certificate has to be renewed: {clock}"
     if "mismatch" in text or "not valid for" in text:
         return "The certificate is for another name: check the server address."
     if "wrong_version_number" in text or "record_layer" in text:
@@ -69,7 +69,7 @@ def _tls_remedy(reason: str) -> str:
         return "Give ca_path a readable PEM file with the CA certificates that signed the server's certificate."
     return (
         "If the server (or a proxy on the way) uses a private CA, name its certificate with ca_path, "
-        f"or install it in the system's store ({this_system().trust_authority()})."
+        f"or install it in the system's store: {this_system().trust_authority()}"
     )
 
 

@@ -114,7 +114,10 @@ def _client_failure(
         message = f"{server} does not answer like a CAVE server: caveclient found no JSON in the answer."
         return Verdict("not_a_cave_server", message, not_cave_remedy(server), server)
     if names & {"InvalidSchema", "MissingSchema", "InvalidURL"}:
-        remedy = "Correct the address in the server map: connectomics.cave.saved_token with this datastack writes it."
+        remedy = (
+            "Have the server map written anew (the module saved_token with this datastack, or the playbook): "
+            "ansible-playbook connectomics.cave.provision --tags token"
+        )
         return Verdict("client_error", said, remedy, server)
     if names & {"ImportError", "ModuleNotFoundError"}:
         remedy = "Install caveclient anew: ansible-playbook connectomics.cave.provision"

@@ -222,8 +222,8 @@ def tos_verdict(server: str, datastack: str, tos_id: object, tos_name: object, o
     return Verdict(
         "missing_tos",
         f"The terms of service of {what} ({named}) are not accepted yet.",
-        f"The person whose token it is has to log in and accept them (nobody else can): {form} "
-        "That page may say 'Internal Server Error' afterwards; the acceptance counts all the same.",
+        "The person whose token it is has to log in and accept them (nobody else can; an 'Internal Server Error' "
+        f"afterwards does no harm): {form}",
         server,
         datastack,
         form,
@@ -314,8 +314,9 @@ def malformed_file_verdict(server: str, path: str, reason: str) -> Verdict:
     return Verdict(
         "malformed_file",
         f"The secrets file {path} cannot be used: {clean_text(reason).rstrip('.')}.",
-        f"Repair or remove {path} by hand, or let connectomics.cave.saved_token write it anew with "
-        "on_malformed: replace (the old content is kept beside it).",
+        f"Repair or remove {path} by hand; or have it written anew, with the old content kept beside it (the module "
+        "saved_token with on_malformed: replace, or the playbook): ansible-playbook connectomics.cave.provision "
+        "--tags token -e caveclient_on_malformed=replace",
         server,
     )
 

@@ -24,6 +24,10 @@ _LASTING = {
     "--ssh-common-args": True, "--ssh-extra-args": True, "-f": True, "--forks": True, "-T": True, "--timeout": True,
 }  # fmt: skip
 _VALUED = ("-e", "--extra-vars", "-t", "--tags", "--skip-tags", "--start-at-task", "-M", "--module-path", *_LIMIT)
+_PROGRAMS = (
+    "ansible|ansible-playbook|chmod|curl|env|getent|install|kubectl|mv|rm|sed|sh|sntp|ssh|ssh-copy-id|ssh-keygen|sudo"
+)
+_COMMAND = re.compile(rf"(?:^|(?<=: ))(?:{_PROGRAMS}) .*$")
 _PLAYBOOK = re.compile(r"ansible-playbook (connectomics\.cave\.[a-z_]+)")
 
 
@@ -68,6 +72,12 @@ def lasting_options(parts: Sequence[Sequence[str]], clean: Cleaner) -> str:
 def completed(text: str, options: str) -> str:
     """Return a remedy whose commands have the options that the user's own command had."""
     return _PLAYBOOK.sub(lambda found: f"ansible-playbook{options} {found[1]}", text) if options else text
+
+
+def without_command(text: str) -> tuple[str, str]:
+    """Return a remedy up to the command that it ends with, and that command; either may be empty."""
+    found = _COMMAND.search(text)
+    return (text[: found.start()].rstrip(), text[found.start() :]) if found else (text, "")
 
 
 def _name(part: Sequence[str]) -> str:

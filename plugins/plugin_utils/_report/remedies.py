@@ -17,7 +17,8 @@ _HOST_REMEDIES = (
     ),
     (
         r"is undefined|undefined variable",
-        "Define the variable, or correct its name. For a token, connectomics.cave.enroll writes it into the vault.",
+        "Define the variable, or correct its name. A token gets into the vault with: "
+        "ansible-playbook connectomics.cave.enroll",
     ),
     (
         r"'caveclient_tokens'",
@@ -37,13 +38,18 @@ _HOST_REMEDIES = (
         "Type the host's sudo (or su) password when -K asks for it; it may differ from the SSH password.",
     ),
     (
-        r"host key verification failed|host key is not known|REMOTE HOST IDENTIFICATION",
-        "Log in once by hand (ssh HOST true), compare the key's fingerprint and accept it; then run again for this "
-        "host. A key that changed is a reinstalled host, or another one: ssh-keygen -R HOST forgets the old one.",
+        r"REMOTE HOST IDENTIFICATION",
+        "Find out whether the host was reinstalled, or is another one. If it is right, forget its old key, then log in "
+        "once to accept the new one: ssh-keygen -R HOST",
+    ),
+    (
+        r"host key verification failed|host key is not known",
+        "Log in once by hand, compare the key's fingerprint and accept it, then run again for this host: ssh HOST true",
     ),
     (
         r"permission denied \(|authentication failed|no authentication methods|invalid/incorrect password",
-        "Let this controller's SSH key into the host (ssh-copy-id USER@HOST), or add -k; -u names the remote user.",
+        "Add -k to be asked for the SSH password (-u names the remote user), or let this controller's SSH key into the "
+        "host: ssh-copy-id USER@HOST",
     ),
     (
         r"sudo: a password is required|missing sudo password|incorrect sudo password|not in the sudoers",
@@ -59,9 +65,9 @@ _HOST_REMEDIES = (
     ),
     (
         r"future feature annotations|platform-python|is python 3\.[67]\.",
-        "Install a newer Python beside it, from here: ansible HOST -b -m raw -a 'dnf -y install python3.11' "
-        "(Enterprise Linux 8; SUSE 15: 'zypper -n install python311'). Where ansible_python_interpreter is set, set it "
-        "to /usr/bin/python3.11. Then run again for this host.",
+        "Install a newer Python beside it (SUSE 15: 'zypper -n install python311'), set ansible_python_interpreter to "
+        "/usr/bin/python3.11 where it is set, then run again for this host. On Enterprise Linux 8, from here: "
+        "ansible HOST -b -m raw -a 'dnf -y install python3.11'",
     ),
     (
         r"interpreter|minimum of python"

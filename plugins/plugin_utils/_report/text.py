@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ansible_collections.connectomics.cave.plugins.plugin_utils._report.command import without_command
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.model import STATES, natural_key
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.services import (
     SERVICE_VERDICTS,
@@ -223,7 +224,7 @@ def table(report: Mapping[str, Any], width: int, *, page: str = "", again: str =
             head, message = f"{group['state'].upper():<8} {message}", ""
         lines += [Line(text, group["state"]) for text in _wrapped(head, width, "", " " * 9)]
         lines += [Line(text) for text in _wrapped(message, width, " " * 9, " " * 9)]
-        lines += [Line(text) for text in _wrapped(group["remedy"], width, " " * 6 + "-> ", " " * 9)]
+        lines += [Line(text) for text in _remedy(group["remedy"], width)]
         if group["url"] and group["url"] not in group["message"] + group["remedy"]:
             lines.append(Line(" " * 9 + group["url"]))  # never wrapped: it is clicked or copied
     if len(groups) > _GROUPS_SHOWN:
@@ -246,6 +247,15 @@ def table(report: Mapping[str, Any], width: int, *, page: str = "", again: str =
     if again:
         lines.append(Line(f"Again for what is not done: {again}"))  # never wrapped: it is copied
     return lines
+
+
+def _remedy(text: str, width: int) -> list[str]:
+    """Return what to do in lines. The command at its end is never wrapped: it is copied."""
+    arrow, rest = " " * 6 + "-> ", " " * 9
+    prose, command = without_command(text)
+    if not command or len(arrow + text) <= width:
+        return _wrapped(text, width, arrow, rest)
+    return [*_wrapped(prose, width, arrow, rest), f"{rest if prose else arrow}{command}"]
 
 
 def _wrapped(text: str, width: int, first: str, rest: str) -> list[str]:
