@@ -46,7 +46,7 @@ def in_workflow() -> dict[str, str]:
 
 
 def rows(results: result.Results, ran: dict[str, str]) -> list[tuple[str, str, str]]:
-    """Return each platform, its word, and how it is tried.
+    """Return each platform, its status, and how it is tested.
 
     Args:
         results: of the matrix.
@@ -72,7 +72,7 @@ def with_table(text: str, results: result.Results, ran: dict[str, str]) -> str:
     before, _begin, rest = text.partition(BEGIN)
     _old, _end, after = rest.partition(END)
     lines = [".. list-table::", "   :header-rows: 1", "   :widths: 22 18 60", ""]
-    for row in (("platform", "word", "how it is tried"), *rows(results, ran)):
+    for row in (("platform", "status", "how it is tested"), *rows(results, ran)):
         lines += [f"   {'* -' if number == 0 else '  -'} {cell}" for number, cell in enumerate(row)]
     table = "\n".join(lines)
     return f"{before}{BEGIN}\n{table}\n\n{END}{after}"
