@@ -57,7 +57,8 @@ def test_a_verdicts_section_has_a_remedy_that_is_really_said(verdict: str) -> No
 
 
 REMEDIES = {
-    *(sample.remedy for sample in [*verdict_samples.samples(), *problem_samples.samples()]),
+    *(sample.remedy for sample in verdict_samples.samples()),
+    *(sample.remedy for sample in problem_samples.samples()),
     *(remedy for _pattern, remedy in _HOST_REMEDIES),
 }
 

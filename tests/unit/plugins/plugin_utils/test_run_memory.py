@@ -11,6 +11,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,8 @@ def test_many_processes_that_ask_at_the_same_time_cause_one_call(tmp_path: Path)
 
 def test_each_key_has_its_own_text(tmp_path: Path) -> None:
     memory = RunMemory()
-    assert [memory.once(key, lambda key=key: f"of {key}") for key in ("alice", "bob")] == ["of alice", "of bob"]
+    for key in ("alice", "bob"):
+        assert memory.once(key, partial(str.format, "of {}", key)) == f"of {key}"
     assert in_processes(2, lambda: memory.once("bob", Client(tmp_path / "log"))) == ["of bob"] * 2
 
 
