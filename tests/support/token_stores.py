@@ -157,6 +157,10 @@ class OpenBao(TestStore):
         run([self._bao, "policy", "write", policy, "-"], self._root, POLICY % capabilities)
         return run([self._bao, "token", "create", "-policy", policy, "-field=token"], self._root)
 
+    def keep(self, token: str) -> None:
+        """Put a token there."""
+        run([self._bao, "kv", "put", "-mount=secret", "cave/alice", "token=-"], self._root, token)
+
     def holds(self) -> str:
         """Return the token that is in the store."""
         return run([self._bao, "kv", "get", "-mount=secret", "-field=token", "cave/alice"], self._root)

