@@ -53,6 +53,10 @@ Send = Callable[..., Answer]
 """``request_with_retries``, or what stands in for it."""
 
 
+class NotMadeError(CaveError):
+    """A token that was asked for was certainly not made."""
+
+
 class TokenKind(NamedTuple):
     """What sort of token it is (``KEY``, ``EXPIRING`` or ``UNKNOWN``), and how many keys its person has."""
 
@@ -75,7 +79,8 @@ class TokenApi:
     Args:
         server: canonical address of the auth server.
         token: authenticates. It has to be alive.
-        timeout: seconds for everything that is done through this object, retries included.
+        timeout: seconds for everything that is done through this object, retries included; and up to five more to
+            find out what came of a request that was not answered in that time.
         retries: further tries when the server is busy or can't be reached.
         ca_path: bundle of CA certificates to trust; None: the environment's or the system's.
         send: takes the place of ``request_with_retries`` in tests.
@@ -94,6 +99,7 @@ class TokenApi:
         self.server = server
         self.token = token
         self._deadline = time.monotonic() + timeout
+        self._to_look_up = min(timeout, 5.0)
         self._retries = retries
         self._ca_path = ca_path
         self._request = send
@@ -230,20 +236,22 @@ class TokenApi:
             verdict, doubtful = failure_verdict(failure, self.server), failure.kind in _DOUBTFUL
         if doubtful:
             return self._made_after_all(description, verdict)
-        raise _refusal(verdict)
+        raise _not_made(verdict)
 
     def _made_after_all(self, description: str, verdict: Verdict) -> str:
         """Return the token that was made although the answer was lost."""
+        self._take_time_to_look_up()
         try:
             found = self.find(description)
         except CaveError as error:
             raise CaveError(
-                f"{verdict.message} So it is not known whether the token was made, and it cannot be looked up either: "
-                f"{error.message} Look at {token_page(self.server)}.",
+                f"{verdict.message} So it is not known whether the token was made: look for {description!r} on "
+                f"{token_page(self.server)}. It cannot be looked up from here: {error.message}",
                 **error.details,
             ) from None
         if found is None:
-            raise _refusal(verdict._replace(message=f"{verdict.message} No token was made that the server lists."))
+            verdict = verdict._replace(message=f"{verdict.message} No token was made that the server lists.")
+            raise _not_made(verdict)
         return found.value
 
     def revoke(
@@ -300,6 +308,7 @@ class TokenApi:
                 trouble = refusal_verdict(answer, self.server, by, "that the token is deleted")
         except HttpError as failure:
             trouble = failure_verdict(failure, self.server)
+            self._take_time_to_look_up()
         # The proof decides, whatever the answer was: it may have got lost after the work was done.
         if self.alive(token.value):
             if trouble is not None:
@@ -310,6 +319,9 @@ class TokenApi:
             )
 
     # The wire
+
+    def _take_time_to_look_up(self) -> None:
+        self._deadline = max(self._deadline, time.monotonic() + self._to_look_up)
 
     def _url(self) -> str:
         return f"{self.server}/auth/api/v1/user/token"
@@ -337,6 +349,10 @@ def expiring_message(server: str, token: str) -> str:
         f"The token {fingerprint(token)} is in no list of {server}: it comes from a browser's login, and ends by "
         f"itself within a week. Make one that stays on {token_page(server)} (Create new token), and use that."
     )
+
+
+def _not_made(verdict: Verdict) -> NotMadeError:
+    return NotMadeError(f"{verdict.message} {verdict.remedy}".strip(), access=verdict.as_dict())
 
 
 def _refusal(verdict: Verdict) -> CaveError:

@@ -231,6 +231,27 @@ def test_a_token_whose_answer_got_lost_is_found_by_its_description(api: TokenApi
     assert sorted(server.keys) == [1, 2]
 
 
+def test_what_came_of_a_request_without_an_answer_is_looked_up_though_the_time_is_over(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, left = [1000.0], []
+
+    def send(method: str, url: str, token: str, **options: Any) -> Answer:
+        left.append(options["timeout"])
+        found = server.send(method, url, token, **options)
+        if method in ("POST", "DELETE"):
+            now[0] += 3
+            raise HttpError("timeout", SERVER, "no complete answer within 3 s")
+        return found
+
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    made = TokenApi(SERVER, OWN, timeout=3, send=send).ensure("lab")
+    assert made.token is not None
+    TokenApi(SERVER, OWN, timeout=3, send=send).revoke(Selection(id=made.token.id))
+    assert sorted(server.keys) == [1]
+    assert all(seconds > 0 for seconds in left)
+
+
 @pytest.mark.parametrize("status", [500, 502, 504])
 def test_a_server_error_that_made_no_token_is_told(api: TokenApi, server: Server, status: int) -> None:
     server.before = lambda request, _world: answer(status, "oops", "text/html") if request == "POST token" else None
