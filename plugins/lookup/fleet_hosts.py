@@ -56,7 +56,11 @@ from ansible.errors import AnsibleError
 from ansible.plugins.loader import lookup_loader
 from ansible.plugins.lookup import LookupBase
 
-from ansible_collections.connectomics.cave.plugins.plugin_utils._fleet_run import explain_interruption, require_core
+from ansible_collections.connectomics.cave.plugins.plugin_utils._fleet_run import (
+    explain_interruption,
+    require_core,
+    require_whole_run,
+)
 
 _SUFFIXES = ("", ".yml", ".yaml", ".json")
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -70,6 +74,7 @@ class LookupModule(LookupBase):
         self.set_options(var_options=variables, direct=kwargs)
         variables = variables or {}
         require_core()
+        require_whole_run()
         explain_interruption()
         for path in _variable_files(variables.get("ansible_inventory_sources") or (), variables["groups"]):
             if _begins_like_a_vault(path):

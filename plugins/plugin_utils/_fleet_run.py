@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ansible import constants, release
+from ansible import constants, context, release
 from ansible.errors import AnsibleError
 from ansible.utils.display import Display
 
@@ -93,6 +93,22 @@ def tell(text: str) -> None:
 def lab_callback_prints() -> bool:
     """Return whether the callback of this collection prints what happens; with -v, Ansible's own does."""
     return constants.DEFAULT_STDOUT_CALLBACK == "connectomics.cave.lab" and not Display().verbosity
+
+
+def require_whole_run() -> None:
+    """Raise AnsibleError for options that leave out parts of the collection's playbooks: it would look like success."""
+    given = context.CLIARGS
+    playbooks = [str(name) for name in given.get("args", ())]
+    if not all(name.startswith("connectomics.cave.") for name in playbooks):
+        return  # a playbook of the user's own may have parts of its own to begin at, or to skip
+    # The others have a task by whose name one can begin, and say so in their report.
+    if given.get("start_at_task") and {"connectomics.cave.rotate", "connectomics.cave.decommission"} & {*playbooks}:
+        raise AnsibleError(
+            "--start-at-task leaves out what the later tasks need. Run it without: what is done already is found, and "
+            "stays as it is."
+        )
+    if "always" in given.get("skip_tags", ()):
+        raise AnsibleError("--skip-tags always leaves out the report, and with it whether all is well. Run it without.")
 
 
 def require_core() -> None:

@@ -90,6 +90,13 @@ def whole(lab: Lab) -> None:
     lab.encrypt_the_vault_as_a_whole()
 
 
+def vault_of_another_lab(lab: Lab) -> None:
+    """For groups and hosts that this inventory does not have, so that Ansible does not read it."""
+    text = VaultLib().encrypt("a: b\n", VaultSecret(b"another password")).decode()
+    for name in ("group_vars/lab_b/vault.yml", "group_vars/lab_b.yml", "host_vars/ws9", "group_vars/all/vault.yml~"):
+        lab.write(name, text)
+
+
 def variables(**given: Any) -> Spoil:
     """Set variables of all hosts."""
     return lambda lab: lab.set(**given)
@@ -225,6 +232,17 @@ MISTAKES: list[tuple[str, Spoil, tuple[str, ...], int, str]] = [
     ("whole vault, no password", whole, ("provision",), 4, "no password was given. Add --ask-vault-pass"),
     ("whole vault, wrong password", whole, ("verify", *WRONG_PASSWORD), 4, "the password is not the right one"),
     ("whole vault, audit", whole, ("audit",), 4, "where single values are encrypted"),
+    ("whole vault of another lab", vault_of_another_lab, ("audit",), 0, "2 workstations ok"),
+    # Parts left out
+    ("report left out", nothing, ("verify", "--skip-tags", "always"), 4, "leaves out the report"),
+    (
+        "rotation begun in the middle",
+        nothing,
+        ("rotate", "--start-at-task", "Report"),
+        4,
+        "what is done already is found",
+    ),
+    # A single value
     (
         "vault value, no password",
         nothing,
