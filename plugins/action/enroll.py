@@ -50,6 +50,7 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._enroll_keepers 
     VaultVariable,
 )
 from ansible_collections.connectomics.cave.plugins.plugin_utils._profiles import chosen, with_datastacks
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.inventory import variable_files
 from ansible_collections.connectomics.cave.plugins.plugin_utils._stores.places import folder_of, place_of
 
 display = Display()
@@ -107,7 +108,9 @@ class ActionModule(CaveAction):
         name = options["name"] or f"vault_cave_token_{_identifier(options['user'])}"
         variable = (name,) if options["key"] is None else (name, options["key"])
         secrets = vault_secrets(self._loader)
-        return VaultVariable(options["path"], variable, secrets, options["vault_id"], options["format"])
+        folders = [str(folder) for folder in (variables.get("inventory_dir"), self._loader.get_basedir()) if folder]
+        beside = variable_files(folders, variables.get("groups", ()))
+        return VaultVariable(options["path"], variable, secrets, options["vault_id"], options["format"], beside)
 
     def _enroll(self, options: dict[str, Any], store: Keeper) -> dict[str, Any]:
         server = server_address(options["server"])

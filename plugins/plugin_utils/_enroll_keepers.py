@@ -6,10 +6,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.plugin_utils._stores.places import Place, write_token
 from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.access import real_path
 from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.file import (
@@ -62,6 +65,7 @@ class VaultVariable:
         secrets: the vault ids and passwords of the run.
         vault_id: whose password encrypts something new.
         new_format: how a new file is encrypted.
+        beside: other files of variables, in which the token may be already.
     """
 
     def __init__(
@@ -71,7 +75,9 @@ class VaultVariable:
         secrets: Sequence[tuple[str, Any]],
         vault_id: str | None,
         new_format: str,
+        beside: Iterable[str] = (),
     ) -> None:
+        self._beside = beside
         self._variable = variable
         self._secrets = secrets
         self._vault_id = vault_id
@@ -95,11 +101,13 @@ class VaultVariable:
         return self._set(token, check=False)
 
     def holder_of(self, token: str) -> str:
-        """Return the name of another variable of the file that has a token."""
-        found = read_variables(self.path, self._secrets)
-        return next(
-            (label(name) for name, value in found.items() if value.strip() == token and name != self._variable), ""
-        )
+        """Return the name of another variable, of this file or one beside it, that has a token."""
+        for path in dict.fromkeys([self.path, *map(os.path.realpath, self._beside)]):
+            with contextlib.suppress(CaveError):  # it may be somebody else's
+                for name, value in read_variables(path, self._secrets).items():
+                    if value.strip() == token and name != self._variable:
+                        return label(name) if path == self.path else f"{label(name)} in {path}"
+        return ""
 
     def _set(self, token: str, check: bool) -> bool:
         change = set_variable(

@@ -17,6 +17,7 @@ import pexpect
 import pytest
 import requests
 import yaml
+from ansible.parsing.vault import VaultLib, VaultSecret
 from ansible_run import ansible, command, environment, wait_until_read
 
 from ansible_collections.connectomics.cave.plugins.action.enroll import _alike, _identifier
@@ -271,6 +272,20 @@ def test_a_dead_token_in_the_vault_is_replaced(desk: Desk) -> None:
     terminal.expect_exact("goes out with: ansible-playbook connectomics.cave.rotate")
     assert desk.finish(terminal) == 0, desk.screen
     assert desk.stored() == new
+
+
+@pytest.mark.parametrize("file", ["vault.yml", "host_vars/ws2.yml"])
+def test_a_token_that_the_vault_has_for_somebody_else_is_noticed(desk: Desk, file: str) -> None:
+    person = desk.cave.add_person("alice", [STACK])
+    (desk.folder / file).parent.mkdir(exist_ok=True)
+    token = VaultLib().encrypt(person.token, VaultSecret(b"correct horse")).decode()
+    (desk.folder / file).write_text("vault_cave_token_bob: !vault |\n  " + token.replace("\n", "\n  ").rstrip() + "\n")
+    terminal = desk.start("-e", "caveclient_enroll_new=false")
+    hand_over(desk, terminal, person.token)
+    terminal.expect("The vault has this very token already, as vault_cave_token_bob")
+    answer(terminal, r"\[y/N\]")
+    assert desk.finish(terminal) != 0, desk.screen
+    assert not (desk.vault.exists() and VARIABLE in desk.vault.read_text())
 
 
 def test_without_permission_it_is_stored_only_when_told(desk: Desk) -> None:
