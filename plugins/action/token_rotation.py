@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
@@ -30,6 +30,7 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.invent
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.model import (
     REVOKE,
     STRATEGIES,
+    Entry,
     Request,
     Rotation,
     Seen,
@@ -42,6 +43,7 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.sealed
     unseal_state,
 )
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.state import Settings, State
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.wording import hosts_named
 from ansible_collections.connectomics.cave.plugins.plugin_utils._stores.places import places_read, read_afresh
 
 display = Display()
@@ -144,13 +146,21 @@ class _Step:
 
     def vault(self) -> VaultFiles:
         """Return where tokens are kept: the files with variables beside the inventory and the playbook, and stores."""
-        options, state = self.options, self.state
-        return self.run.vault(
-            state.hosts, options["vault_file"], options["vault_id"] or None, state.stored, check=self.check
-        )
+        state, vault_id = self.state, self.options["vault_id"] or None
+        return self.run.vault(state.hosts, self._vault_files(), vault_id, state.stored, check=self.check)
+
+    def _vault_files(self) -> list[str]:
+        named: list[str] = self.options["vault_file"]
+        if self.state.request.strategy == "cutover":  # it stores nothing
+            return named
+        return [self.run.file("caveclient_rotate_vault_file", path) for path in named]
 
     def _settings(self) -> Settings:
         options = self.options
+        if not (math.isfinite(options["grace"]) and options["grace"] >= 0):
+            raise CaveError(
+                f"caveclient_rotate_grace is {options['grace']:g}. Give seconds: 0 or more (310 by default)."
+            )
         return Settings(
             options["timeout"], options["retries"], options["ca_path"] or None, options["grace"], self.check
         )
@@ -173,19 +183,18 @@ class _Step:
             give_up=frozenset(options["give_up"]),
             anyway=options["anyway"],
             revoke=options["revoke"],
-            old=frozenset(options["old"]),
+            old=frozenset(map(_decide.old_token, options["old"])),
             own_store=options["store_tasks"] is not None,
             other_person=options["other_person"],
         )
-        store_tasks = self.run.store_tasks(options["store_tasks"])
+        store_tasks = options["store_tasks"]
+        store_tasks = "" if store_tasks is None else self.run.file("caveclient_rotate_store_tasks", store_tasks)
         self.state = State(hosts, request, self._settings(), stored=places_read())
         inventory = inventory_of(hosts.values())
         _decide.refuse_impossible(inventory, request)
-        if options["vault_file"] and request.strategy == "overlap":
-            for path in options["vault_file"]:
-                if not Path(path).is_file():
-                    raise CaveError(f"caveclient_rotate_vault_file names {path}, which is no file. Correct the path.")
-        _steps.ask_servers(self.state)
+        if request.strategy == "overlap":
+            self._vault_files()
+        _steps.ask_servers(self.state, need_lists=request.strategy == "overlap")
         meant = [item for item in _decide.decide(self.state.known(inventory)) if item.action != "leave"]
         if not meant:
             raise CaveError(_nothing_to_rotate(self.state))
@@ -217,8 +226,10 @@ class _Step:
         state = self.state
         results = self.registered("inspected", state.request.hosts)
         state.seen = {host: _hosts.seen_of(result) for host, result in results.items()}
-        inventory = inventory_of(state.hosts.values(), state.refused)
-        changed = _steps.begin(state, inventory, self.vault())
+        inventory, vault = inventory_of(state.hosts.values(), state.refused), self.vault()
+        if state.request.strategy == "overlap" and not state.request.own_store:
+            state.elsewhere = frozenset(self._from_elsewhere(vault))
+        changed = _steps.begin(state, inventory, vault)
         first = [host for rotation in state.rotations for host in rotation.canaries]
         order = sorted(dict.fromkeys(first), key=first.count, reverse=True)
         return {
@@ -228,6 +239,16 @@ class _Step:
             "unstored": [_shown(state, item) for item in state.rotations if item.tokens in state.unstored],
             "ansible_facts": {"cave_rotation": {"canaries": order, "hosts": list(state.request.hosts)}},
         }
+
+    def _from_elsewhere(self, vault: VaultFiles) -> Iterator[Entry]:
+        """Yield the entries whose token comes from where no new one would be stored."""
+        in_stores = {token for _place, token in self.state.stored}
+        # Since the run began, another one may have stored a token that this one knows as well.
+        variables = {variable for value in self.state.values.values() for _path, variable in vault.places(value)}
+        for item in self.state.held():
+            stored = item.entry.absent or item.entry.token in in_stores
+            if not stored and self.run.keeps_its_token(item, variables):
+                yield item.entry
 
     # The hosts
 
@@ -375,7 +396,7 @@ class _Step:
             return {"state": "", "hosts": {}, "outside": {}, "ansible_facts": {"cave_rotation": {}}}
         request = Request(tuple(run), users=frozenset(options["users"]), own_store=True)
         self.state = state = State(self.run.read_hosts(), request, self._settings())
-        _steps.ask_servers(state)
+        _steps.ask_servers(state, need_lists=True)
         known = state.known(inventory_of(state.hosts.values()))
         going = taken_off(known)
         kin = {entry for rotation in going for entry in rotation.kin}
@@ -421,7 +442,7 @@ def _nothing_to_rotate(state: State) -> str:
                 troubles.setdefault(message, []).append(host)
     if not troubles:
         return f"No host of this run has a token{whom} in caveclient_tokens, so there is nothing to rotate."
-    said = " ".join(f"{', '.join(dict.fromkeys(hosts))}: {message}" for message, hosts in troubles.items())
+    said = " ".join(f"{hosts_named(hosts)}: {message}" for message, hosts in troubles.items())
     return f"No host of this run has a token{whom} that can be read. {said}"
 
 

@@ -90,6 +90,63 @@ def test_a_vault_that_was_written_in_part_is_finished_and_a_host_that_is_off_kee
     assert [lab.saved(host) for host in lab.hosts] == [new, new]
 
 
+def test_a_token_that_one_host_takes_from_elsewhere_gets_no_new_one_and_is_kept_where_one_was_made(
+    cave: CaveServer, tmp_path: Path
+) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice", ws2="alice")
+    old = lab.token
+    own = {"user": USER, "token": "{{ lookup('ansible.builtin.env', 'CAVE_TOKEN_OF_ALICE') }}"}
+    set_host(lab, "ws2", caveclient_tokens=[own])
+    lab.settings = {"CAVE_TOKEN_OF_ALICE": old}
+    run = lab.rotate(strategy="overlap")
+    assert run.status == 2
+    assert f"ws2 would keep {fingerprint(old)}" in said(run)
+    assert (lab.tokens(), lab.stored()) == ([old], old)
+    new = cave.make_token("alice", f"spring (replaces {fingerprint(old)})")
+    lab.store(alice=new)
+    run = lab.rotate(strategy="overlap", name="spring")
+    assert run.status == 2
+    assert [lab.saved(host) for host in lab.hosts] == [new, new]
+    assert f"ws2 (its variables name {fingerprint(old)} for {USER}" in said(run)
+    assert old in lab.tokens()
+    lab.settings = {"CAVE_TOKEN_OF_ALICE": new}
+    run = lab.rotate(strategy="overlap", name="spring")
+    assert run.ok, run.output
+    assert lab.tokens() == [new]
+
+
+def test_an_entry_that_takes_its_token_from_another_hosts_variables_is_rotated(
+    cave: CaveServer, tmp_path: Path
+) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice", ws2="alice")
+    set_host(lab, "ws2", caveclient_tokens=[{"user": USER, "token": "{{ hostvars['ws1'].alices }}"}])
+    own = lab.folder / "host_vars" / "ws1.yml"
+    own.parent.mkdir()
+    own.write_text(encrypted("alices", lab.token))
+    run = lab.rotate(strategy="overlap")
+    assert run.ok, run.output
+    assert [lab.saved(host) for host in lab.hosts] == [lab.stored()] * 2
+    assert lab.tokens() == [lab.stored()] != [lab.token]
+    assert lab.rotate(strategy="overlap").ok
+
+
+def test_two_names_of_one_machine_are_one_machine(cave: CaveServer, tmp_path: Path) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice", ws2="alice")
+    lab.hosts["ws1.lab.example.org"] = {"person": "alice", "ansible_python_interpreter": str(lab.python("ws1"))}
+    run = lab.rotate(strategy="overlap")
+    assert run.ok, run.output
+    assert lab.tokens() == [lab.stored()] != [lab.token]
+    assert lab.rotate(strategy="overlap").ok
+    # Under its other name, the machine is not in this run, and has the token nevertheless.
+    lab.store(alice=cave.make_token("alice"))
+    run = lab.rotate("--limit", "ws1")
+    assert "Not everywhere yet: ws2 (" in said(run)
+    assert pending(lab) == ["ws2"]
+    run = lab.play("decommission", "--limit", "ws1", revoke=True)
+    assert "may still be needed: ws1.lab.example.org, ws2 (its variables name" in said(run)
+    assert lab.stored() in lab.tokens()
+
+
 def test_a_place_of_the_vault_that_was_not_named_is_refused_before_a_token_is_made(
     cave: CaveServer, tmp_path: Path
 ) -> None:
@@ -406,6 +463,55 @@ def test_a_server_that_fails_while_uses_are_looked_for_leaves_a_report_and_the_o
     assert old in lab.tokens()
 
 
+@pytest.mark.parametrize("kind", ["status", "html"])
+def test_a_server_that_fails_to_list_tokens_keeps_nobody_from_the_one_in_the_vault(
+    cave: CaveServer, tmp_path: Path, kind: str
+) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice")
+    lab.variables.update(caveclient_retries=0)
+    lab.store(alice=cave.make_token("alice"))
+    cave.set_fault("/auth/api/v1/user/token", kind, method="GET")
+    run = lab.rotate()
+    assert run.ok, run.output
+    assert lab.saved("ws1") == lab.stored()
+    assert f"It replaces {fingerprint(lab.token)}. Whether that is still accepted is not known: {cave.url}" in said(run)
+    run = lab.rotate(old=fingerprint(lab.token))
+    assert run.status == 2
+    assert "Nothing is revoked, as that person's tokens are not known" in said(run)
+    run = lab.rotate(strategy="overlap")
+    assert run.status == 2
+    cave.clear_faults()
+    assert lab.tokens() == [lab.stored(), lab.token]
+
+
+@pytest.mark.parametrize(("fault", "more"), [("status", {"status": 429}), ("html", {})])
+def test_where_the_server_makes_no_token_no_host_is_to_blame(
+    cave: CaveServer, tmp_path: Path, fault: str, more: dict[str, int]
+) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice", ws2="alice")
+    lab.variables.update(caveclient_retries=0)
+    cave.set_fault("/auth/api/v1/user/token", fault, method="POST", **more)
+    run = lab.rotate(strategy="overlap")
+    assert run.status == 2
+    assert blamed(run) == ["localhost"]
+    assert "2 workstations ok" in run.output
+    assert (lab.tokens(), lab.stored()) == ([lab.token], lab.token)
+
+
+def test_a_host_on_which_nothing_can_be_started_is_not_called_unreachable(cave: CaveServer, tmp_path: Path) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice", ws2="alice")
+    lab.settings = {"ANSIBLE_BECOME_ALLOW_SAME_USER": "true"}
+    set_host(lab, "ws1", caveclient_become=True, ansible_become_exe="/bin/false")
+    lab.store(alice=cave.make_token("alice"))
+    run = lab.rotate(old=fingerprint(lab.token))
+    assert run.status == 2
+    assert (lab.saved("ws1"), lab.saved("ws2")) == (lab.token, lab.stored())
+    assert lab.reported()["ws1"]["problem"]["verdict"] != "host_unreachable"
+    assert "Switch it on" not in said(run)
+    assert lab.token in lab.tokens()
+    assert pending(lab) == ["ws1"]
+
+
 @pytest.mark.parametrize(
     ("limit", "off", "at_fault"), [((), (), "localhost"), (("--limit", "ws1,ws2,ws3"), ("ws3",), "ws3")]
 )
@@ -463,6 +569,9 @@ REFUSED = [
     ({"strategy": "auto"}, "value of strategy must be one of: cutover, overlap"),
     ({"old": "0a1b2c3d"}, "Ask for one after the other"),
     ({"canary": ["TOKEN"]}, "canary"),
+    ({"grace": "nan"}, "caveclient_rotate_grace is nan. Give seconds: 0 or more"),
+    ({"grace": "-inf"}, "caveclient_rotate_grace is -inf."),
+    ({"strategy": "cutover", "old": "3fa9c2d1, spring"}, "Name the old token by the 8 hex digits"),
 ]
 
 
@@ -540,6 +649,24 @@ def test_tasks_that_cannot_store_a_token_leave_it_where_the_message_says(cave: C
     assert f"'spring (replaces {fingerprint(old)})'" in said(run)
     assert lab.saved("ws1") == old
     assert pending(lab) == ["ws1"]
+
+
+def test_what_is_not_revoked_although_it_was_named_is_said(cave: CaveServer, tmp_path: Path) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice", ws2="bob")
+    alice, bob = (lab.persons[name].token for name in ("alice", "bob"))
+    lab.store(alice=cave.make_token("alice"), bob=bob)
+    run = lab.rotate(old="0a1b2c3d")
+    assert run.ok, run.output
+    assert "0a1b2c3d is in nobody's list of tokens here: it was revoked before, is mistyped" in said(run)
+    run = lab.rotate("--limit", "ws2", old=fingerprint(alice))
+    assert run.status == 2
+    assert f"{fingerprint(alice)} is not revoked: it is alice's, whose token was not rolled out by this run." in said(
+        run
+    )
+    assert alice in lab.tokens()
+    run = lab.rotate(old=f" {fingerprint(alice).upper()}")
+    assert run.ok, run.output
+    assert lab.tokens() == [lab.stored()]
 
 
 # -- all around --------------------------------------------------------------------------------------------------------

@@ -50,7 +50,7 @@ HOST_VERDICTS = ("host_unreachable", "not_run", "error")
 _ACCEPTED = frozenset(("ok", "missing_tos", "missing_permission", "unknown_datastack"))
 
 # In front of a message, since ansible-core 2.19.
-_ANSIBLE_PREFIX = re.compile(r"^((Task|Action|Module) failed: )+")
+ANSIBLE_PREFIX = re.compile(r"^((Task|Action|Module) failed: )+")
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
@@ -67,7 +67,7 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
 
 def _host_problem(verdict: str, result: Mapping[str, Any], clean: Cleaner, default_remedy: str) -> dict[str, Any]:
     """Return what is wrong with a host as a whole."""
-    message = _ANSIBLE_PREFIX.sub("", clean.text(result.get("msg")))
+    message = ANSIBLE_PREFIX.sub("", clean.text(result.get("msg")))
     # A module that could not start says why on its standard error, in the last line.
     last_lines = scalar(result.get("module_stderr")).strip().splitlines()[-1:]
     if last_lines and not last_lines[0].startswith("Shared connection to"):

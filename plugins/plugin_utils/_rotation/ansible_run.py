@@ -6,18 +6,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 from ansible import context
+from ansible.errors import AnsibleError
 from ansible.template import Templar
 
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import clean_token
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
-from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import vault_secrets
+from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import plain_string, vault_secrets
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.inventory import (
+    Held,
     Host,
     Lazily,
     contradictions,
@@ -26,6 +30,10 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.invent
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.kept import KeptTokens
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.sealed import replaced_in_this_run
 from ansible_collections.connectomics.cave.plugins.plugin_utils._stores.places import Place
+from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.yaml_tree import VariablePath
+
+_OTHER = "other" * 8
+"""Stands for another token when it is tried what follows a variable."""
 
 
 class AnsibleRun:
@@ -63,6 +71,26 @@ class AnsibleRun:
             return cast("list[Any]", templar.template(entries))
         return [Lazily(entry, templar.template) if isinstance(entry, Mapping) else entry for entry in entries]
 
+    def keeps_its_token(self, item: Held, variables: Iterable[VariablePath]) -> bool:
+        """Return whether an entry gives its token whatever values the variables have.
+
+        What comes from another host's variables cannot be told from that, and counts as one that follows.
+        """
+        raw = self._raw(item.entry.host)
+        changed: dict[str, Any] = {}
+        for name, *keys in variables:
+            value = changed.get(name, raw.get(name))
+            if not keys and value is not None and not _is_template(value):
+                changed[name] = _OTHER
+            elif keys and isinstance(value, Mapping) and keys[0] in value and not _is_template(value[keys[0]]):
+                changed[name] = {**value, keys[0]: _OTHER}
+        templar = Templar(loader=self._loader, variables={**raw, **changed, "hostvars": {}})
+        try:
+            entries = templar.template(raw["caveclient_tokens"])
+            return clean_token(plain_string(entries[item.entry.number]["token"], "The token")) == item.token
+        except (AnsibleError, CaveError, LookupError, TypeError):
+            return False
+
     def vault(
         self,
         hosts: Iterable[str],
@@ -81,6 +109,7 @@ class AnsibleRun:
             sources.update({raw["inventory_file"]: None} if raw.get("inventory_file") else {})
         for source in map(Path, map(str, self.variables.get("ansible_inventory_sources") or ())):
             folders[str(source if source.is_dir() else source.parent)] = None
+            sources.update(dict.fromkeys(inventory_files(source)))
         folders[self._loader.get_basedir()] = None
         given = [str(text) for text in context.CLIARGS.get("extra_vars", ())]
         sources.update((self._loader.path_dwim(text[1:]), None) for text in given if text.startswith("@"))
@@ -93,6 +122,7 @@ class AnsibleRun:
             vault_secrets(self._loader),
             vault_id,
             [*hosts, *self.variables["groups"]],
+            [text for text in given if not text.startswith("@")],
         )
 
     def read_hosts(self) -> dict[str, Host]:
@@ -106,10 +136,8 @@ class AnsibleRun:
         self._known.pop(name, None)
         return read_host(name, self._hostvars[name], partial(self._entries, name))
 
-    def store_tasks(self, path: str | None) -> str:
-        """Return where the file with the user's own tasks is: by the inventory or the playbook, or in this folder."""
-        if path is None:
-            return ""
+    def file(self, option: str, path: str) -> str:
+        """Return where a file is that an option names: by the inventory or the playbook, or in this folder."""
         folders = [
             self.variables.get("inventory_dir"),
             self.variables.get("playbook_dir"),
@@ -120,10 +148,23 @@ class AnsibleRun:
         real = next((item for item in found if item.is_file()), None)
         if real is None:
             where = ", ".join(dict.fromkeys(str(item.parent) for item in found))
-            raise CaveError(
-                f"caveclient_rotate_store_tasks names {path}, which is no file in {where}. Correct the path."
-            )
+            raise CaveError(f"{option} names {path}, which is no file in {where}. Correct the path.")
         return str(real.resolve())
+
+
+def _is_template(value: Any) -> bool:
+    return isinstance(value, str) and ("{{" in value or "{%" in value)
+
+
+def inventory_files(source: Path) -> list[str]:
+    """Return the files of an inventory, without those of variables, which lie beside it."""
+    if not source.is_dir():
+        return [str(source)]
+    found = []
+    for folder, folders, files in os.walk(source):
+        folders[:] = [name for name in folders if name not in ("group_vars", "host_vars") and not name.startswith(".")]
+        found += [str(Path(folder, name)) for name in files]
+    return sorted(found)
 
 
 def _renewed(host: Host, replaced: Mapping[str, str]) -> Host:

@@ -18,7 +18,7 @@ A rotation keeps no file about itself. Whatever moment it was killed at, the nex
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_list import clean_fingerprint, iso
@@ -34,6 +34,7 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.lineag
 )
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.model import (
     Account,
+    Blocker,
     Inventory,
     Known,
     Listed,
@@ -42,6 +43,11 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.model 
     Seen,
 )
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.strangers import without_strangers
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.wording import (
+    hosts_named,
+    names,
+    with_reasons,
+)
 
 NEW_FOR = 30 * 86400.0
 """Seconds for which a token that a rotation made counts as new: without another name, the same command makes none."""
@@ -92,10 +98,19 @@ def refuse_impossible(inventory: Inventory, request: Request) -> None:
         _refuse_old(inventory, request)
 
 
+def old_token(text: str) -> str:
+    """Return the fingerprint of a token to revoke. Raises CaveError, which does not show what is none."""
+    try:
+        return clean_fingerprint(text)
+    except CaveError:
+        raise CaveError(
+            "caveclient_rotate_old has something that is no fingerprint of a token. Name the old token by the 8 hex "
+            "digits by which reports name it, such as 3fa9c2d1."
+        ) from None
+
+
 def _refuse_old(inventory: Inventory, request: Request) -> None:
     """Raise CaveError when the replaced tokens that were named cannot be revoked, whatever is found."""
-    for token in sorted(request.old):
-        clean_fingerprint(token)
     if request.strategy == "overlap":
         raise CaveError(
             "caveclient_rotate_old revokes tokens that were replaced before, and caveclient_rotate_strategy=overlap "
@@ -105,7 +120,8 @@ def _refuse_old(inventory: Inventory, request: Request) -> None:
         raise CaveError("caveclient_rotate_old names tokens to revoke, and caveclient_rotate_revoke=never forbids it.")
     named = [entry for entry in inventory.entries if entry.token in request.old and not entry.absent]
     if named:
-        who = names(list(dict.fromkeys(f"{entry.user} on {entry.host}" for entry in named)))
+        users = dict.fromkeys(entry.user for entry in named)
+        who = names(f"{user} on {hosts_named(e.host for e in named if e.user == user)}" for user in users)
         raise CaveError(
             f"caveclient_rotate_old names {named[0].token}, which caveclient_tokens gives to {who}. Put the token that "
             "replaces it into the vault first."
@@ -228,6 +244,15 @@ def _store_refusal(rotation: Rotation, inventory: Inventory, request: Request) -
     for token in given:
         if inventory.fixed.get(token):
             return " ".join(inventory.fixed[token])
+    # What hosts have by now can be finished, and the old token stays for these.
+    kept = [entry for entry in rotation.entries if entry in inventory.elsewhere and entry.host not in request.give_up]
+    if kept and rotation.action == "make" and inventory.vault.get(kept[0].token):
+        places = names(inventory.vault[kept[0].token])
+        return (
+            f"No token was made: {hosts_named(entry.host for entry in kept)} would keep {kept[0].token}, as "
+            f"caveclient_tokens takes it from somewhere else there (a lookup, or another variable) than {places}. Let "
+            "it use one variable everywhere."
+        )
     if given and not any(inventory.vault.get(token) for token in (*given, *([rotation.new] if rotation.new else []))):
         return (
             f"There is no place to keep a new token: no variable beside the inventory holds the token {given[-1]}, and "
@@ -247,15 +272,16 @@ def _lockout(rotation: Rotation, account: Account, known: Known) -> str:
     holders = _holders.may_hold(rotation.entries, known)
     outside = [host for host in holders if host not in request.hosts]
     if outside:
+        are = "is" if len(outside) == 1 else "are"
         return (
-            f"No token was made: {names(outside)} may hold {rotation.source} too and is not in this run. Run without "
-            "--limit and caveclient_hosts, or give the hosts up (caveclient_rotate_give_up)."
+            f"No token was made: {hosts_named(outside)} may hold {rotation.source} too and {are} not in this run. Run "
+            "without --limit and caveclient_hosts, or give the hosts up (caveclient_rotate_give_up)."
         )
     if account.two_live:
         return ""
-    gone = [f"{host} ({found})" for host in holders for found in [_unready(rotation, host, seen)] if found]
+    gone = [Blocker(host, found) for host in holders for found in [_unready(rotation, host, seen)] if found]
     gone += [
-        f"{host} ({place.user}: {place.path} holds it, and the variables do not name it)"
+        Blocker(host, f"{place.user}: {place.path} holds it, and the variables do not name it")
         for host, found in seen.items()
         if isinstance(found, Seen) and host not in request.give_up
         for place in found.places
@@ -266,16 +292,18 @@ def _lockout(rotation: Rotation, account: Account, known: Known) -> str:
         return ""
     return (
         f"No token was made: on this server it may kill the old one at once, and these could not get the new one: "
-        f"{'; '.join(gone)}. Run again when they are there, or say -e caveclient_rotate_anyway=true."
+        f"{with_reasons(gone)}. Run again when they are there, or say -e caveclient_rotate_anyway=true."
     )
 
 
 def _without_canary(rotation: Rotation, known: Known) -> str:
     """Return why a roll-out could not begin where the user wants it to, as a sentence; or an empty string."""
     off = {host: known.seen.get(host, "not looked at") for host in known.request.canary if host in rotation.hosts}
-    gone = [f"{host} ({found})" for host, found in off.items() if isinstance(found, str)]
+    gone = [Blocker(host, found) for host, found in off.items() if isinstance(found, str)]
     return (
-        f"No token was made: the canary host cannot get it first: {'; '.join(gone)}. Name another one." if gone else ""
+        f"No token was made: the canary host cannot get it first: {with_reasons(gone)}. Name another one."
+        if gone
+        else ""
     )
 
 
@@ -337,8 +365,3 @@ def span(seconds: float) -> str:
     if minutes < 120:
         return f"{minutes} min"
     return f"{minutes // 60} h" if minutes < 2880 else f"{minutes // 1440} days"
-
-
-def names(items: Sequence[str]) -> str:
-    """Return names in a row, without end: whoever waits has to know for whom."""
-    return ", ".join(items)

@@ -56,6 +56,11 @@ def blockers(rotation: Rotation, known: Known) -> tuple[Blocker, ...]:
         for entry in rotation.kin
         if entry.token in old and not entry.absent and entry.host not in request.give_up
     ]
+    found += [
+        Blocker(entry.host, f"its variables name {entry.token} for {entry.user}, and take it from where none is stored")
+        for entry in rotation.entries
+        if entry in inventory.elsewhere and entry.token in old and entry.host not in request.give_up
+    ]
     found += [Blocker("", place) for token in sorted(old) for place in inventory.fixed.get(token, ())]
     if not request.own_store:
         found += [

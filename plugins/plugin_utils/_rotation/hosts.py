@@ -11,10 +11,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ansible_collections.connectomics.cave.plugins.module_utils._text import quoted
+from ansible_collections.connectomics.cave.plugins.plugin_utils._report.model import ANSIBLE_PREFIX
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.inventory import Host
-from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.model import Entry, Place, Rotation, Seen
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.model import (
+    Blocker,
+    Entry,
+    Place,
+    Rotation,
+    Seen,
+)
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.sealed import seal
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.state import State
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.wording import grouped, hosts_named
 
 
 def seen_of(result: Mapping[str, Any] | None) -> Seen | str:
@@ -52,7 +60,7 @@ def seen_of(result: Mapping[str, Any] | None) -> Seen | str:
 
 
 def _reason(result: Mapping[str, Any]) -> str:
-    text = " ".join(str(result.get("msg") or "it was not reached").split())
+    text = ANSIBLE_PREFIX.sub("", " ".join(str(result.get("msg") or "it was not reached").split()))
     said = str(result.get("module_stderr") or "").strip().splitlines()[-1:]
     if said and not said[0].startswith("Shared connection to"):
         text = f"{text.rstrip('.')}: {said[0].strip()}"
@@ -230,9 +238,9 @@ def stopped(state: State, results: Mapping[str, Mapping[str, Any] | None]) -> di
         good, troubles = passed(state, rotation, results)
         if good or rotation.idle or not rotation.canaries or not troubles:
             continue
-        why = " ".join(f"{host}: {message}" for host, message in troubles.items())
+        why = " ".join(f"{who}: {what}" for who, what in grouped(Blocker(*trouble) for trouble in troubles.items()))
         has = [host for host in rotation.canaries if results.get(host) and host not in troubles]
-        where = f" {', '.join(has)} has the token." if has else ""
+        where = f" {hosts_named(has)} has the token." if has else ""
         found[rotation.tokens] = (
             f"Rollout stopped: the canary host failed, and this host was left as it was. {why}{where}"
         )
@@ -253,7 +261,7 @@ def note_replaced(state: State, saved: Mapping[str, Mapping[str, Any] | None]) -
 
 def not_done(
     state: State, rotation: Rotation, saved: Mapping[str, Mapping[str, Any] | None], in_run: bool = False
-) -> list[str]:
+) -> list[Blocker]:
     """Return the holders who do not have the token; ``in_run``: of the hosts of this run alone."""
     found = []
     for entry in rotation.entries:
@@ -272,7 +280,7 @@ def not_done(
             )
             why = "" if has else seen if isinstance(seen, str) else f"outside of this run, without {rotation.new}"
         if why and not state.settings.check:
-            found.append(f"{entry.host} ({entry.user}: {why})")
+            found.append(Blocker(entry.host, f"{entry.user}: {why}"))
     return found
 
 
@@ -303,7 +311,7 @@ def found_on(
     if registered and saved and not others and not blocked:
         return None
     if isinstance(seen, str) and not saved and any(not item.idle for item in mine):
-        return [{"unreachable": True, "changed": False, "msg": seen}]
+        return [{_kind(seen): True, "changed": False, "msg": seen}]
     told = {(item.get("user"), item.get("server")) for item in _mappings((saved or {}).get("users"))}
     missing = [item for item in others if (item["user"], item["server"]) not in told]
     users = [*_mappings((saved or {}).get("users")), *missing]
@@ -335,6 +343,11 @@ def _removal(reasons: Sequence[str], seen: Seen | str | None) -> str:
     return " ".join([*steps, f"Remove the copy on the host, then run again for this host: sudo rm {' '.join(removed)}"])
 
 
+def _kind(seen: str) -> str:
+    """Return what a result is called of a host that could not be looked at: what to do about it differs."""
+    return "unreachable" if seen.startswith(("unreachable", "not looked at")) else "failed"
+
+
 def _found_outside(state: State, name: str, rotations: Iterable[Rotation]) -> list[dict[str, Any]] | None:
     """Return the result for the report on a host that is not in this run, and holds one of its tokens."""
     seen = state.seen.get(name, "not looked at")
@@ -344,8 +357,8 @@ def _found_outside(state: State, name: str, rotations: Iterable[Rotation]) -> li
     if not rotations:
         return _keeping_alive(state.blocked.get(name, []), seen) or None
     if isinstance(seen, str):
-        kind = "unreachable" if seen.startswith(("unreachable", "not looked at")) else "failed"
-        return [{kind: True, "changed": False, "msg": f"It is not in this run, and could not be looked at: {seen}"}]
+        message = f"It is not in this run, and could not be looked at: {seen}"
+        return [{_kind(seen): True, "changed": False, "msg": message}]
     users = []
     for entry, rotation in [(entry, item) for item in rotations for entry in item.entries]:
         if entry.host != name or entry.absent:

@@ -252,6 +252,7 @@ class VaultFiles:
         folders: of the inventories, and of the playbook, in which ``group_vars`` and ``host_vars`` are looked for.
         sources: the inventories themselves and the files of extra variables, which cannot be changed here, and may hold
             a token.
+        given: extra variables as they stand in the command.
         named: the files that the user named; empty: all of them may be written.
         secrets: what the run was started with.
         vault_id: whose secret encrypts what is plain.
@@ -266,13 +267,16 @@ class VaultFiles:
         secrets: _file.VaultSecrets,
         vault_id: str | None = None,
         names: Iterable[str] = (),
+        given: Iterable[str] = (),
     ) -> None:
         self.named = [os.path.realpath(path) for path in named]
         self._files = list(dict.fromkeys([*self.named, *map(os.path.realpath, variable_files(folders, names))]))
         self._sources = [path for path in dict.fromkeys(map(os.path.realpath, sources)) if Path(path).is_file()]
         self._secrets = secrets
         self._vault_id = vault_id
+        self._given = list(given)
         self._read: dict[str, _file.Values] = {}
+        self._texts: dict[str, list[str]] = {}
 
     def places(self, token: str) -> list[tuple[str, VariablePath]]:
         """Return the files and variables that hold a token. Raises CaveError for a file that the user named."""
@@ -302,18 +306,36 @@ class VaultFiles:
             except CaveError as error:
                 found.append(error.message)
         found += [
-            f"{path} holds {fingerprint(token)} in a list, deep in a mapping or under an anchor, where it is not "
-            "changed. Give the token a variable of its own there, and let the list use that."
+            f"{path} holds {fingerprint(token)} {where}, where it is not changed. Give the token a variable of its own "
+            "there, and use that variable."
             for path in self._files
-            if any(token in value for value in self._values(path).others)
+            for where in [self._out_of_reach(path, token)]
+            if where
         ]
         found += [
             f"{path} holds {fingerprint(token)}, and inventories and files of extra variables are not changed here. "
             "Move the token into a file in group_vars or host_vars."
             for path in self._sources
-            if path not in self._files and _file.holds(path, token, self._secrets)
+            if path not in self._files and any(token in text for text in self._texts_of(path))
         ]
+        if any(token in text for text in self._given):
+            found.append(
+                f"The command itself (-e) gives {fingerprint(token)}, and that wins over all files. Leave it out there."
+            )
         return found
+
+    def _out_of_reach(self, path: str, token: str) -> str:
+        """Return how a file holds a token that is not the value of a variable; an empty string where it does not."""
+        values = self._values(path)
+        if any(token in value for value in values.others):
+            return "in a list, deep in a mapping, under an anchor or in a variable that is set twice"
+        longer = next((name for name, text in values.variables.items() if token in text and token != text.strip()), ())
+        return f"in a longer text, {label(longer)}" if longer else ""
+
+    def _texts_of(self, path: str) -> list[str]:
+        if path not in self._texts:
+            self._texts[path] = _file.texts(path, self._secrets)
+        return self._texts[path]
 
     def still_holds(self, tokens: Iterable[str]) -> bool:
         """Return whether a place that may be written holds one of the tokens now."""
@@ -371,5 +393,5 @@ def _files_below(folder: Path, names: frozenset[str]) -> Iterator[str]:
         seen.add(real)
         for path in sorted(Path(root, name) for name in files):
             fits = path.suffix in ("", ".yml", ".yaml", ".json") or (path.name in names and Path(root) == folder)
-            if fits and not path.name.startswith(".") and path.is_file():
+            if fits and not path.name.startswith(".") and not path.name.endswith("~") and path.is_file():
                 yield str(path)

@@ -37,6 +37,7 @@ class Inventory(NamedTuple):
         vault: where the vault's files hold a token, and the run may write: labels, by fingerprint.
         fixed: places that hold a token and that the run may not or cannot write, each with the reason.
         refused: what the server says against an entry, such as a datastack that the token does not open.
+        elsewhere: entries whose token comes from somewhere else than ``vault``, so that they keep it.
     """
 
     hosts: tuple[str, ...]
@@ -46,6 +47,7 @@ class Inventory(NamedTuple):
     vault: Mapping[str, tuple[str, ...]] = {}
     fixed: Mapping[str, tuple[str, ...]] = {}
     refused: Mapping[Entry, str] = {}
+    elsewhere: frozenset[Entry] = frozenset()
 
 
 class Place(NamedTuple):
@@ -94,9 +96,9 @@ class Account(NamedTuple):
 
     Attributes:
         accepted: whether it does.
-        message: what is wrong otherwise, with what to do.
+        message: what is wrong otherwise, with what to do; or why the tokens are not listed.
         person: id of the person; ``name`` is theirs.
-        tokens: all of the person's; None when the server cannot list them.
+        tokens: all of the person's; None when the server does not list them.
         now: the server's clock.
         two_live: whether the server is known to let an old token live when a new one is made.
         expires: whether the token ends by itself.
@@ -149,14 +151,10 @@ class Known(NamedTuple):
 
 
 class Blocker(NamedTuple):
-    """Why a token cannot be revoked; ``host`` is where, empty for a place of the vault."""
+    """Why a rotation is not at its end; ``host`` is where, empty for a place of the vault."""
 
     host: str
     reason: str
-
-    def __str__(self) -> str:
-        """Return it for a person to read."""
-        return f"{self.host} ({self.reason})" if self.host else self.reason
 
 
 @dataclass(frozen=True)

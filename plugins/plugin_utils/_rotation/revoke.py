@@ -15,8 +15,9 @@ from ansible_collections.connectomics.cave.plugins.module_utils._errors import C
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.holders import taken_off
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.hosts import trouble_of
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.inventory import Host, inventory_of
-from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.model import Rotation, Seen
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.model import Blocker, Rotation, Seen
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.state import State
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.wording import with_reasons
 
 
 class Revoked(NamedTuple):
@@ -51,7 +52,7 @@ def revoke_taken_off(state: State, removed: Mapping[str, Mapping[str, Any] | Non
         token, names = rotation.source, ", ".join(rotation.users)
         about = f"{token} ({names})"
         left = [] if state.settings.check else _not_taken_off(rotation, removed)
-        others = "; ".join(dict.fromkeys([*left, *map(str, rotation.blockers)]))
+        others = with_reasons([*left, *rotation.blockers])
         account = state.accounts[token]
         if not account.accepted and (account.access or {}).get("verdict") == "invalid_token":
             result.notes.append(f"{about} is not accepted by the server any more.")
@@ -79,12 +80,12 @@ def revoke_taken_off(state: State, removed: Mapping[str, Mapping[str, Any] | Non
     return result
 
 
-def _not_taken_off(rotation: Rotation, removed: Mapping[str, Mapping[str, Any] | None]) -> list[str]:
-    """Return the accounts that could not be rid of a token, for a person to read."""
+def _not_taken_off(rotation: Rotation, removed: Mapping[str, Mapping[str, Any] | None]) -> list[Blocker]:
+    """Return the accounts that could not be rid of a token."""
     found = []
     for entry in rotation.entries:
         trouble = trouble_of(entry, removed.get(entry.host))
-        found += [f"{entry.host} ({entry.user}: {trouble})"] if trouble else []
+        found += [Blocker(entry.host, f"{entry.user}: {trouble}")] if trouble else []
     return found
 
 

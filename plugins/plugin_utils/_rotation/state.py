@@ -57,6 +57,8 @@ class State:
     """Rotations that were refused while the token in the vault was the only one there is."""
     failed: set[tuple[str, ...]] = field(default_factory=set)
     """Rotations about which something could not be done."""
+    elsewhere: frozenset[Entry] = frozenset()
+    """Entries whose token comes from where a new one is not stored."""
     unstored: set[tuple[str, ...]] = field(default_factory=set)
     """Rotations whose new token the user's own tasks have to store."""
     replaced: dict[str, set[str]] = field(default_factory=dict)

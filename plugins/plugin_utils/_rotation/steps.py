@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Any
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.probe import Question, prove
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_api import expiring_message
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_api import NotMadeError, expiring_message
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_list import Listing, Selection, iso
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import token_page
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
@@ -28,12 +28,14 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.invent
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.lineage import description, replaces
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.model import (
     Account,
+    Blocker,
     Inventory,
     Listed,
     Rotation,
 )
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.sealed import remember
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.state import State
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.wording import hosts_named, with_reasons
 
 FIRST_THAT_LETS_TWO_LIVE = (2, 30, 3)
 """The version of the auth server on which this was measured."""
@@ -48,8 +50,12 @@ AT_ONCE = 8
 # Before any host is contacted -----------------------------------------------------------------------------------------
 
 
-def ask_servers(state: State) -> None:
-    """Ask the servers about every token of the variables: whose it is, and which others that person has."""
+def ask_servers(state: State, need_lists: bool) -> None:
+    """Ask the servers about every token of the variables: whose it is, and which others that person has.
+
+    Where a token may be made or revoked, nothing is done without that list (``need_lists``). What is in the vault can
+    go out without it.
+    """
     for item in state.held():
         state.values.setdefault(item.entry.token, item.token)
     of_token = {item.entry: Question(item.entry.server, item.token) for item in state.held()}
@@ -80,7 +86,7 @@ def ask_servers(state: State) -> None:
             state.refused[entry] = f"{verdict.message} {verdict.remedy}".strip()
     accepted = [token for token in state.values if token in state.servers]
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        found = dict(zip(accepted, pool.map(lambda token: _account(state, token), accepted), strict=True))
+        found = dict(zip(accepted, pool.map(lambda token: _account(state, token, need_lists), accepted), strict=True))
     for token, verdict in refusals.items():
         if token not in found:
             message = f"{verdict.message} {verdict.remedy}".strip()
@@ -93,7 +99,7 @@ def ask_servers(state: State) -> None:
     state.accounts = found
 
 
-def _account(state: State, token: str) -> Account:
+def _account(state: State, token: str, need_list: bool) -> Account:
     try:
         listing = state.api(token).listing()
         chain = {replaces(item.description) for item in listing.tokens}
@@ -102,9 +108,10 @@ def _account(state: State, token: str) -> Account:
                 state.values.setdefault(item.fingerprint, item.value)
         return account_of(listing, token, _two_live(state, token))
     except CaveError as error:
-        if error.details.get("unsupported"):
-            return Account(True, tokens=None)
-        return Account(False, error.message, access=error.details.get("access"))
+        access = error.details.get("access")
+        if error.details.get("unsupported") or not (need_list or (access or {}).get("verdict") == "invalid_token"):
+            return Account(True, error.message)
+        return Account(False, error.message, access=access)
 
 
 def account_of(listing: Listing, token: str, two_live: bool) -> Account:
@@ -137,7 +144,7 @@ def inventory_with(state: State, base: Inventory, vault: VaultFiles | None) -> I
     for token, value in state.values.items():
         places[token] = tuple(f"{'.'.join(name)} in {path}" for path, name in vault.writable(value))
         fixed[token] = tuple(vault.fixed(value))
-    return base._replace(vault=places, fixed=fixed)
+    return base._replace(vault=places, fixed=fixed, elsewhere=state.elsewhere)
 
 
 def begin(state: State, inventory: Inventory, vault: VaultFiles) -> bool:
@@ -167,6 +174,8 @@ def begin(state: State, inventory: Inventory, vault: VaultFiles) -> bool:
             state.rotations[index] = _with_new_token(state, rotation, vault)
             done = True
         except CaveError as error:
+            if isinstance(error, NotMadeError):
+                state.declined.add(rotation.tokens)  # what the hosts have is as good as before
             state.rotations[index] = replace(rotation, action="refuse", reason=error.message, old=())
             state.tell(rotation, error.message, failed=True)
     return done
@@ -337,7 +346,7 @@ def finish(
         if rotation.left:
             state.tell(rotation, rotation.left, failed=True)
         if behind:
-            state.tell(rotation, f"Not everywhere yet: {'; '.join(behind)}.", failed=True)
+            state.tell(rotation, f"Not everywhere yet: {with_reasons(behind)}.", failed=True)
         if rotation.old and not state.settings.check:
             try:
                 fresh = fresh or inventory_with(state, inventory, vault)
@@ -347,9 +356,8 @@ def finish(
             who = blockers(rotation, state.known(fresh))
             for blocker in who:
                 state.blocked.setdefault(blocker.host, []).append(blocker.reason)
-            reasons = [*map(str, who), *behind]
             for old in rotation.old:
-                revoked = _revoke(state, rotation, old, reasons) or revoked
+                revoked = _revoke(state, rotation, old, [*who, *behind]) or revoked
         elif rotation.old:
             state.tell(rotation, "The old one would be revoked when every host has the new one.")
         else:
@@ -357,13 +365,11 @@ def finish(
     return revoked
 
 
-def _revoke(state: State, rotation: Rotation, old: Listed, reasons: Sequence[str]) -> bool:
+def _revoke(state: State, rotation: Rotation, old: Listed, needed: Sequence[Blocker]) -> bool:
     """Revoke one old token and tell so, or why not. Return whether it was revoked."""
-    if reasons:
-        who = "; ".join(dict.fromkeys(reasons))
-        state.tell(
-            rotation, f"The old token {old.token} is not revoked, as it may still be needed: {who}.", failed=True
-        )
+    if needed:
+        why = f"as it may still be needed: {with_reasons(needed)}."
+        state.tell(rotation, f"The old token {old.token} is not revoked, {why}", failed=True)
         return False
     begun = state.marks.get(old.token)
     if begun is None:
@@ -397,13 +403,20 @@ def _tell_of_replaced(state: State, rotation: Rotation) -> None:
     """Tell of each token that was replaced on hosts whether the server still accepts it."""
     replaced = sorted(state.replaced.get(rotation.new, set()) - {rotation.new})
     account = state.accounts[rotation.source]
+    if account.tokens is None and state.request.old:
+        text = f"Nothing is revoked, as that person's tokens are not known: {account.message}"
+        state.tell(rotation, text, failed=True)
     for token in replaced:
         listed = _decide.find(token, account)
         if token in state.dead:
             continue
+        if account.tokens is None:
+            if not state.request.old:
+                text = f"It replaces {token}. Whether that is still accepted is not known: {account.message}"
+                state.tell(rotation, text)
+            continue
         if listed is None:
-            if account.tokens is not None:
-                state.tell(rotation, f"It replaces {token}, which is not among that person's tokens any more.")
+            state.tell(rotation, f"It replaces {token}, which is not among that person's tokens any more.")
             continue
         used = f"last used at {iso(listed.last_used)}" if listed.last_used else "never used"
         state.tell(
@@ -435,9 +448,11 @@ def notes(state: State, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> tup
             told.insert(
                 0, f"{', '.join(rotation.users)}{who}: {expiring_message(server, state.values[rotation.source])}"
             )
+    for token in sorted(state.request.old):
+        _note_old(state, token, told, unfinished)
     given_up = sorted(state.request.give_up)
     if given_up:
-        told.append(f"Given up, and left with whatever they have: {', '.join(given_up)}.")
+        told.append(f"Given up, and left with whatever they have: {hosts_named(given_up)}.")
     read = [rotation for rotation in state.rotations if not rotation.idle]
     unread = [host for host in state.request.hosts if host in state.hosts and state.hosts[host].problems]
     agree = read and not unread and all(not names for names in state.replaced.values())
@@ -447,3 +462,20 @@ def notes(state: State, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> tup
             "ansible-playbook connectomics.cave.rotate -e caveclient_rotate_strategy=overlap"
         )
     return told, unfinished
+
+
+def _note_old(state: State, token: str, told: list[str], unfinished: list[str]) -> None:
+    """Say of a token that was named to be revoked why no rotation did anything about it."""
+    if any(token in {old.token for old in rotation.old} for rotation in state.rotations if not rotation.idle):
+        return
+    whose = next((item for item in state.rotations if _decide.find(token, state.accounts[item.source])), None)
+    if whose is None:
+        if all(account.tokens is not None for account in state.accounts.values()):
+            told.append(
+                f"{token} is in nobody's list of tokens here: it was revoked before, is mistyped, or is of somebody "
+                "who has no token in caveclient_tokens."
+            )
+        return
+    person = state.accounts[whose.source].name or ", ".join(whose.users)
+    advice = " Run without --limit, caveclient_hosts and caveclient_rotate_users." if whose.action == "leave" else ""
+    unfinished.append(f"{token} is not revoked: it is {person}'s, whose token was not rolled out by this run.{advice}")

@@ -132,24 +132,21 @@ def read_values(path: str, secrets: VaultSecrets) -> Values:
         return Values(variables, others)
 
 
-def holds(path: str, value: str, secrets: VaultSecrets) -> int:
-    """Return how often a file holds a value, at whatever depth and in whatever form; 0 when it can't be read."""
+def texts(path: str, secrets: VaultSecrets) -> list[str]:
+    """Return the text of a file, and those that are encrypted in it; nothing when it can't be read."""
+    found: list[str] = []
     try:
         with Path(path).open("rb") as file:
             data = file.read(_access.MAX_BYTES)
         if is_encrypted(data):
             data = _decrypt(data, secrets, "it")[0]
-        text = data.decode("utf-8")
+        found.append(data.decode("utf-8"))
+        ciphertexts = _yaml_tree.vault_strings(_yaml_tree.parse(found[0])) if "!vault" in found[0] else []
     except (OSError, UnicodeDecodeError, CaveError):
-        return 0
-    found = text.count(value)
-    try:
-        ciphertexts = _yaml_tree.vault_strings(_yaml_tree.parse(text))
-    except CaveError:
         return found
     for ciphertext in ciphertexts:
         with contextlib.suppress(CaveError):
-            found += _decrypt(ciphertext, secrets, "it")[0].strip() == value.encode()
+            found.append(_decrypt(ciphertext, secrets, "it")[0].decode("utf-8", "replace"))
     return found
 
 

@@ -11,7 +11,12 @@ from typing import Any
 import pytest
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.decide import NEW_FOR, decide, used_since
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.decide import (
+    NEW_FOR,
+    decide,
+    old_token,
+    used_since,
+)
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.lineage import (
     DEFAULT_NAME,
     description,
@@ -210,13 +215,45 @@ def test_what_the_server_does_not_list_cannot_be_replaced() -> None:
         ({"name": "x" * 101}, "has 101 characters; it may have 100"),
         ({"old": frozenset([OTHER])}, "Ask for one after the other"),
         ({"old": frozenset([OTHER]), "strategy": "cutover", "revoke": "never"}, "=never forbids it"),
-        ({"old": frozenset(["0a1b"]), "strategy": "cutover"}, "The fingerprint is not 8 hex digits"),
         ({"old": frozenset([OLD]), "strategy": "cutover"}, "which caveclient_tokens gives to alice on ws1"),
     ],
 )
 def test_what_cannot_be_done_for_any_token_is_refused(request_: dict[str, Any], message: str) -> None:
     with pytest.raises(CaveError, match=message):
         one(OLD, OLD_ONE, **request_)
+
+
+@pytest.mark.parametrize("text", ["AAAAAAA1", " aaaaaaa1\n", "aaaaaaa1"])
+def test_an_old_token_is_the_same_however_its_fingerprint_is_written(text: str) -> None:
+    assert old_token(text) == OLD
+
+
+@pytest.mark.parametrize("text", ["0a1b", "a" * 32, "sha256:aaaaaaa1", ""])
+def test_what_is_no_fingerprint_is_refused_and_not_repeated(text: str) -> None:
+    with pytest.raises(CaveError) as caught:
+        old_token(text)
+    assert "8 hex digits" in caught.value.message
+    assert not text or text not in caught.value.message
+
+
+def test_a_token_that_some_variables_take_from_elsewhere_gets_no_new_one_and_is_not_revoked() -> None:
+    """Such as a lookup: that host would be given the old one again."""
+    here, there = entry("ws1"), entry("ws2")
+    held = {"ws1": has(("alice", OLD)), "ws2": has(("alice", OLD))}
+    inventory = Inventory(("ws1", "ws2"), (here, there), vault={OLD: ("v in vault.yml",)}, elsewhere=frozenset([there]))
+    asked = Request(("ws1", "ws2"), "overlap")
+    (found,) = decide(Known(inventory, held, {OLD: account(OLD_ONE)}, asked))
+    assert found.action == "refuse"
+    assert "ws2 would keep aaaaaaa1" in found.reason
+    assert "v in vault.yml" in found.reason
+    (found,) = decide(Known(inventory, held, {OLD: account(OLD_ONE)}, asked._replace(give_up=frozenset(["ws2"]))))
+    assert found.action == "make"
+    # Where one was made already, it goes out, and the old one stays.
+    begun = inventory._replace(entries=(entry("ws1", token=NEW), there))
+    accounts = {token: account(OLD_ONE, NEW_ONE) for token in (OLD, NEW)}
+    (found,) = decide(Known(begun, held, accounts, asked))
+    assert found.action == "continue"
+    assert ("ws2", "its variables name aaaaaaa1 for alice, and take it from where none is stored") in found.blockers
 
 
 def test_users_who_share_a_selected_token_are_rotated_together() -> None:

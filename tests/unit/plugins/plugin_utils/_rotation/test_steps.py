@@ -17,6 +17,7 @@ from ansible.parsing.vault import VaultLib, VaultSecret
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import hosts as _hosts
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import steps as _steps
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.ansible_run import inventory_files
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.inventory import (
     Host,
     VaultFiles,
@@ -195,6 +196,11 @@ def test_a_token_is_replaced_in_every_form_in_which_a_file_of_variables_holds_it
         "caveclient_tokens:\n  - {user: alice, token: 'TOKEN '}\nv: TOKEN\n",
         "v: &shared TOKEN\nw: *shared\n",
         "v: {a: {b: TOKEN}}\n",
+        "v: TOKEN\nv: TOKEN\n",
+        "base: &base\n  v: TOKEN\n<<: *base\n",
+        'entries: \'[{"user": "alice", "token": "TOKEN"}]\'\n',
+        "entries: >-\n  alice\n  TOKEN\n",
+        encrypted("headers", f"Authorization: Bearer {OLD}"),
         "v:\n  - " + encrypted("t", OLD).replace("\n", "\n      "),
     ],
 )
@@ -207,10 +213,13 @@ def test_a_place_in_which_a_token_cannot_be_replaced_is_told_before_one_is_made(
     assert "Give the token a variable of its own" in reason
 
 
-@pytest.mark.parametrize("name", ["group_vars/all.yml.bak", "group_vars/all.yml~", "group_vars/.all.yml", "all.yml"])
+@pytest.mark.parametrize(
+    "name",
+    ["group_vars/all.yml.bak", "group_vars/all.yml~", "group_vars/all/vault~", "group_vars/.all.yml", "all.yml"],
+)
 def test_what_ansible_does_not_read_holds_nothing_up(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"v: {OLD}\n")
     vault = VaultFiles([str(tmp_path)], [], [], SECRETS)
     assert (vault.places(OLD), vault.fixed(OLD)) == ([], [])
@@ -221,6 +230,24 @@ def test_a_token_in_the_inventory_itself_cannot_be_replaced_and_that_is_said(tmp
     inventory.write_text("all:\n  vars:\n" + "".join(f"    {line}\n" for line in encrypted("v", OLD).splitlines()))
     (reason,) = VaultFiles([str(tmp_path)], [str(inventory)], [], SECRETS).fixed(OLD)
     assert "inventories and files of extra variables are not changed here" in reason
+
+
+def test_a_token_that_the_command_gives_cannot_be_replaced_and_that_is_said(tmp_path: Path) -> None:
+    given = ["caveclient_report=reports", f"vault_cave_token_alice={OLD}"]
+    vault = VaultFiles([str(tmp_path)], [], [], SECRETS, given=given)
+    (reason,) = vault.fixed(OLD)
+    assert "The command itself (-e) gives" in reason
+    assert OLD not in reason
+    assert vault.fixed(NEW) == []
+
+
+def test_every_file_of_an_inventory_is_looked_into_but_those_of_variables(tmp_path: Path) -> None:
+    names = ["10-hosts.yml", "deep/20-more.ini", "group_vars/all.yml", "host_vars/ws1.yml", ".git/config"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    assert inventory_files(tmp_path) == [str(tmp_path / name) for name in names[:2]]
+    assert inventory_files(tmp_path / names[0]) == [str(tmp_path / names[0])]
 
 
 def test_a_place_that_was_not_named_is_told(tmp_path: Path) -> None:
