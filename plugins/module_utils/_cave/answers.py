@@ -386,6 +386,22 @@ def refused_by_info_verdict(server: str, datastack: str) -> Verdict:
     )
 
 
+def silent_info_verdict(said: Verdict) -> Verdict:
+    """Return the verdict on an info service that does not do its work, while the auth server beside it does.
+
+    Then neither the network nor the address is to blame.
+
+    Args:
+        said: the verdict on the info service's answer, or on what came in its place.
+    """
+    return said._replace(
+        verdict="server_error",
+        message=f"The info service of {said.server} does not work, and the auth server does. {said.message} "
+        "Token and network work.",
+        remedy="Run it again later; if the error persists, tell the server's operator.",
+    )
+
+
 def mapped_dataset(mapping: Answer) -> str | None:
     """Return the dataset that a mapping names, None when it names none."""
     try:

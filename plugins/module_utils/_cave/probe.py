@@ -16,6 +16,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.answers im
     failure_verdict,
     permitted_verdict,
     refused_by_info_verdict,
+    silent_info_verdict,
     unknown_datastack_verdict,
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import Answer, HttpError
@@ -30,6 +31,9 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts i
     worst,
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
+
+_ENOUGH = 3.0
+"""Seconds in which a service that works has answered."""
 
 
 class Question(NamedTuple):
@@ -80,9 +84,14 @@ def _on_datastack(name: str, account: Account, question: Question, limits: _Limi
     known = permitted_verdict(account, question.server, name)
     if known is not None and not (known.ok and records):
         return known
+    began = time.monotonic()
     verdict = _on_record(name, question, limits)
+    # Of one who had no time left for its answer, nothing is known.
+    had_time = "no complete answer" not in verdict.message or time.monotonic() - began >= _ENOUGH
     if verdict.verdict == "invalid_token":
         return refused_by_info_verdict(question.server, name)
+    if verdict.verdict in ("unreachable", "not_a_cave_server") and had_time and "proxy " not in verdict.message:
+        return silent_info_verdict(verdict)
     if verdict.verdict != "unknown_datastack":
         return verdict
     mapping = None if known else _ask(dataset_url(question.server, "datastack", name), question, limits)

@@ -177,6 +177,9 @@ def _wrong_answer(stack: Stack, name: str, answer: Answer, token: str) -> Verdic
         return _works(stack, name)._replace(
             message=f"There is no service {name} for {stack.datastack} on {stack.local_server}.", status=404
         )
+    if answer.status == 407:
+        reason = "the proxy wants a user name and password"
+        return down(f"is not reached: {reason}")._replace(blocked=reason)
     if 300 <= answer.status < 400:
         return down(f"answers {answer.status} and sends programs elsewhere")
     if answer.status == 200:

@@ -249,11 +249,12 @@ def permission_verdict(
     name = clean_text(dataset, limit=80) if isinstance(dataset, str) and dataset else datastack
     needed = clean_text(permission, limit=30) if isinstance(permission, str) and permission else "view"
     where = f" (datastack {datastack})" if datastack and datastack != name else ""
+    what = f"dataset {name}" if name else "what was asked for"
     return Verdict(
         "missing_permission",
-        f"The person whose token it is has no permission '{needed}' for dataset {name}{where} on {server}"
+        f"The person whose token it is has no permission '{needed}' for {what}{where} on {server}"
         + (f" (needed by {services})." if services else "."),
-        f"Ask the managers of dataset {name} to give this person's account '{needed}'; the token is good.",
+        f"Ask the managers of {what} to give this person's account '{needed}'; the token is good.",
         server,
         datastack,
     )

@@ -116,6 +116,19 @@ class Directory:
         """Return whether the user may change the directory, without trying."""
         return os.access(".", os.W_OK | os.X_OK, dir_fd=self._descriptor)
 
+    def require_lockable(self) -> None:
+        """Look, without changing anything, whether ``lock`` would find something in the place of its file.
+
+        Raises:
+            CaveError: it would.
+        """
+        path = os.path.join(self.path, LOCK_FILE)
+        with reporting(path, "lock"), contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISREG(os.stat(LOCK_FILE, dir_fd=self._descriptor, follow_symlinks=False).st_mode):
+                raise CaveError(f"{path} is in the way: it is not a regular file. Remove it.")
+            if not os.access(LOCK_FILE, os.R_OK | os.W_OK, dir_fd=self._descriptor):
+                raise not_permitted(path, "lock")
+
     def repair(self, access: Access) -> None:
         """Set the directory's group and mode."""
         with reporting(self.path, "change the mode of"):
@@ -377,7 +390,9 @@ def _stands(path: str) -> bool:
     """Return whether anything stands under a path. (os.path.lexists denies what cannot be looked at.)"""
     try:
         os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
+            raise
         return False
     return True
 

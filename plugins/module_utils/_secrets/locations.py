@@ -120,6 +120,8 @@ _SYSTEM_FILES = {
 """The same for everybody's: of Debian, of Enterprise Linux, of macOS, and of R where it is installed."""
 _STARTUP_MAX_BYTES = 262144
 _MOST_SOURCED = 20
+_LONGEST_PATH = 4000
+"""Bytes: with what comes below it, no more than systems take."""
 
 
 class Doubt(NamedTuple):
@@ -252,7 +254,9 @@ def _settings(folder: str, names: Mapping[str, str], known: Mapping[str, str]) -
         result = setting(text, language, {} if path == "/etc/environment" else known)
         if result is not None:
             value = result.value if is_certain else None
-            if value and not (value.startswith("/") and value.isprintable()):
+            if value and not (
+                value.startswith("/") and value.isprintable() and len(os.fsencode(value)) < _LONGEST_PATH
+            ):
                 value = None
             kind = PLAIN if language in (R, FISH_VARIABLES, PAM, UNIT) else language
             found.append((value, Doubt(path, result.line, kind)))

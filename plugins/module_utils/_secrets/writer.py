@@ -246,6 +246,7 @@ class _Session:
                     f"Cannot write {path}: it is a mount of its own, as with a subPath of Kubernetes or -v of Docker, "
                     "and cannot be replaced. Change what is mounted there, or take the mount away, then run this again."
                 )
+            directory.require_lockable()
             if not directory.is_writable():
                 raise CaveError(
                     f"{directory.path} is not writable for {self.home.name}: its mode, its owner or a read-only mount "

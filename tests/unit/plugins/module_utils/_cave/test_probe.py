@@ -167,6 +167,17 @@ def test_a_datastack_that_the_auth_server_permits_is_not_unknown_whatever_the_in
     assert "own token may be dead" in verdict.remedy
 
 
+@pytest.mark.parametrize("answer", [(302, ""), (200, []), (418, {})])
+def test_an_info_service_that_does_not_work_is_caves_trouble_where_the_auth_server_works(
+    answer: tuple[int, object],
+) -> None:
+    with Cave({USER_CACHE: (200, ALICE), MINNIE: answer}) as cave:
+        verdict = access_of(cave, "minnie65_public", records=True).overall
+    assert verdict.verdict == "server_error"
+    assert "Token and network work." in verdict.message
+    assert "auth/version" not in verdict.remedy
+
+
 @pytest.mark.parametrize(
     ("permissions", "verdict"), [({"fly": ["view"]}, "server_error"), ({"fly": []}, "missing_permission")]
 )

@@ -99,3 +99,10 @@ def test_whatever_a_service_says_no_token_is_dead_by_it_and_none_is_shown(name: 
         assert verdict.service == name
         assert TOKEN not in str(verdict.as_dict())
         assert verdict.ok or verdict.remedy
+
+
+def test_a_proxy_that_wants_a_password_keeps_all_services_out_of_reach() -> None:
+    said = answer(407, b"", HTML)
+    (verdict,) = _services.judged(STACK, {name: _services._open_verdict(STACK, name, said) for name in SERVICES})
+    assert verdict.verdict == "service_blocked"
+    assert "the proxy wants a user name and password" in verdict.message

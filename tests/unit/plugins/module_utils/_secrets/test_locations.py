@@ -100,6 +100,7 @@ def test_every_startup_file_is_read_in_its_language(tmp_path: Path) -> None:
         (".config/systemd/user/lab.service", "Environment=CLOUD_VOLUME_DIR=%h/cv"),
         (".config/systemd/user/lab.service", "PassEnvironment=CLOUD_VOLUME_DIR"),
         (".bashrc", "export CLOUD_VOLUME_DIR=/a\r"),
+        (".bashrc", f"export CLOUD_VOLUME_DIR=/{'a/' * 2500}"),
         (".bashrc", "if true; then\r\n  true\r\nfi\r\nexport CLOUD_VOLUME_DIR=/a"),
     ],
 )

@@ -516,6 +516,24 @@ def test_absent_where_nothing_can_be_is_unchanged(obstacle: str, tmp_path: Path)
     assert not saved(home, request(None), cloud_volume_dir="/proc/1/cv")["changed"]
 
 
+@pytest.mark.parametrize("place", ["loop/cv", "a" * 300, "file/cv", "gone/deeper"])
+def test_absent_does_not_mind_a_place_that_cannot_be(place: str, tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "gone").symlink_to("nowhere/at/all")
+    (tmp_path / "file").write_text("x")
+    assert saved(tmp_path, request(token=None), cloud_volume_dir=str(tmp_path / place))["changed"] is False
+    with pytest.raises(CaveError):
+        saved(tmp_path, cloud_volume_dir=str(tmp_path / place))
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/etc/passwd")])
+def test_a_check_says_what_is_in_the_place_of_the_lock(make: Callable[[Path], object], tmp_path: Path) -> None:
+    make(fill(tmp_path, {DEFAULT_FILE: {"token": OLD_TOKEN}}) / ".connectomics-cave.lock")
+    for check_mode in (True, False):
+        with pytest.raises(CaveError, match="lock is in the way: it is not a regular file"):
+            save(home_of(tmp_path), [request()], "update", check_mode)
+
+
 def test_absent_does_not_mind_a_malformed_server_map(tmp_path: Path) -> None:
     path = fill(tmp_path, {SERVER_MAP: "{", DEFAULT_FILE: {"token": OLD_TOKEN}}) / SERVER_MAP
     saved(tmp_path, request(None))
