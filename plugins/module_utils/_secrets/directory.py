@@ -28,6 +28,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets.obstacl
     failure,
     not_permitted,
     obstructed,
+    real_path,
     reason,
     reporting,
 )
@@ -361,10 +362,10 @@ def open_directory(
     owner = os.fstat(descriptor).st_uid
     if owner not in owners:
         os.close(descriptor)
-        link = " (through a symbolic link)" if os.path.realpath(path) != path else ""
+        link = " (through a symbolic link)" if real_path(path) != path else ""
         raise CaveError(
             f"{path} leads{link} to a directory that belongs to user id {owner}, not to user id {os.geteuid()}.",
-            denied=os.path.realpath(path),
+            denied=real_path(path),
         )
     return Directory(path, descriptor), missing
 

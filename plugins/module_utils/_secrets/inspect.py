@@ -46,6 +46,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets.obstacl
     is_read_only,
     is_secret_volume,
     owner_name,
+    real_path,
     require_home,
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.readers import Reading
@@ -326,8 +327,8 @@ def _directory_found(path: str, kind: str, home: Home) -> Iterator[Place]:
         kind = kind if is_directory or is_link else "obstacle"
         mode = stat.S_IMODE(status.st_mode)
         has_list = bool(mode & 0o070) and has_access_list(path)
-        inside = os.path.join(os.path.realpath(home.path), "")
-        is_outside = path != home.secrets_dir and not os.path.realpath(path).startswith(inside)
+        inside = os.path.join(real_path(home.path), "")
+        is_outside = path != home.secrets_dir and not real_path(path).startswith(inside)
         yield Place(path, kind, mode, status.st_uid, is_link, is_sound, has_list, is_outside)
 
 

@@ -161,7 +161,7 @@ def advice(culprit: str, home: str, uid: int, cloud_volume_dir: str, set_in: str
     if _may_be_given(culprit, home, uid):
         return "Give it to that user (chown, chmod u+rwx), then run this again."
     owner = _owner_of(culprit)
-    if owner == uid:
+    if owner == uid and not _SYSTEM.match(culprit):
         return "Let its user in (chmod u+rwx), then run this again."
     if cloud_volume_dir and (_is_below(cloud_volume_dir, culprit) or _is_below(culprit, cloud_volume_dir)):
         relation = "which belongs" if culprit == cloud_volume_dir else f"and {culprit} belongs"
@@ -178,16 +178,24 @@ def _may_be_given(path: str, home: str, uid: int) -> bool:
 
     chown follows links, and //home is /home: what counts is where the path leads.
     """
-    names = {os.path.realpath(home), f"/{home.strip('/')}"}
-    path = os.path.realpath(path)
+    names = {real_path(home), f"/{home.strip('/')}"}
+    path = real_path(path)
     owner = _owner_of(path)
     shared = any(name.count("/") < _LEAST_DEPTH or _SYSTEM.match(name) for name in names)
-    if shared or not _is_below(path, os.path.realpath(home)):
+    if shared or not _is_below(path, real_path(home)):
         return False
     others = [account.pw_dir for account in pwd.getpwall() if account.pw_uid != uid]
     if owner == uid or any(_is_below(other, name) for other in others for name in names):
         return False
     return owner == 0 or not _has_account(owner)
+
+
+def real_path(path: str) -> str:
+    """Return where a path leads, as far as it can be followed: some links, as /proc/1/root, are not for everybody."""
+    try:
+        return os.path.realpath(path)
+    except OSError:
+        return os.path.normpath(path)
 
 
 def is_read_only(path: str) -> bool:
@@ -199,7 +207,7 @@ def is_read_only(path: str) -> bool:
 
 def is_mounted(path: str) -> bool:
     """Return whether something is mounted right at a path, which then cannot be replaced; of Linux alone."""
-    place = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+    place = os.path.join(real_path(os.path.dirname(path)), os.path.basename(path))
     with contextlib.suppress(OSError), open(
         "/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape"
     ) as table:

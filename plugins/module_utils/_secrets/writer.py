@@ -20,6 +20,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets.obstacl
     immutable,
     is_immutable,
     is_mounted,
+    real_path,
     reporting,
     require_home,
 )
@@ -92,7 +93,12 @@ class _Session:
         access = self.home.directory_access if create else None
         for path in self.paths:
             if path not in self.directories:
-                directory, missing = _directory.open_directory(path, owners, access, is_needed)
+                try:
+                    directory, missing = _directory.open_directory(path, owners, access, is_needed)
+                except CaveError:
+                    if is_needed or self._is_in_home(path) or os.access(path, os.R_OK | os.X_OK):
+                        raise
+                    continue  # no program of the user's reads there
                 self.missing += [item for item in missing if item not in self.missing]
                 if directory is not None:
                     self.directories[path] = directory
@@ -349,8 +355,8 @@ class _Session:
 
     def _is_in_home(self, path: str) -> bool:
         """Return whether a directory is in the user's own tree, links followed, or the one that was asked for."""
-        home = os.path.realpath(self.home.path)
-        return path == self.home.secrets_dir or os.path.realpath(path).startswith(os.path.join(home, ""))
+        home = real_path(self.home.path)
+        return path == self.home.secrets_dir or real_path(path).startswith(os.path.join(home, ""))
 
     def _flaw(self, path: str) -> str:
         """Say what is wrong with a file's mode, owner or group; empty when all is well. The server map is no secret."""

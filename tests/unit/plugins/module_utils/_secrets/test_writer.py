@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -524,6 +525,26 @@ def test_absent_does_not_mind_a_place_that_cannot_be(place: str, tmp_path: Path)
     assert saved(tmp_path, request(token=None), cloud_volume_dir=str(tmp_path / place))["changed"] is False
     with pytest.raises(CaveError):
         saved(tmp_path, cloud_volume_dir=str(tmp_path / place))
+
+
+def test_a_place_whose_link_is_not_for_everybody_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """/proc/1/root is a link that an ordinary account may see and not read."""
+
+    readlink = os.readlink
+
+    def not_for_everybody(path: Any, **options: Any) -> str:
+        if str(path).endswith("/closed"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return str(readlink(path, **options))
+
+    closed, home = tmp_path / "closed", tmp_path / "home"
+    home.mkdir()
+    closed.symlink_to(tmp_path / "file" / "root")
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(os, "readlink", not_for_everybody)
+    with pytest.raises(CaveError, match="closed"):
+        saved(home, cloud_volume_dir=str(closed))
+    assert saved(home, request(token=None), cloud_volume_dir=str(closed))["changed"] is False
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/etc/passwd")])
