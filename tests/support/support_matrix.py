@@ -55,6 +55,8 @@ class Cell:
 _told = tomllib.loads(LIST.read_text(encoding="utf-8"))
 PYTHONS: tuple[str, ...] = tuple(_told["pythons"])
 DEBIAN: Mapping[str, str] = _told["debian"]
+TESTING: Mapping[str, str] = _told["testing"]
+"""The Debian that is not released, and its Python."""
 
 
 def _cores(told: Mapping[str, Any]) -> dict[str, Core]:

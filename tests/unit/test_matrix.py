@@ -15,7 +15,7 @@ from images import rootfs
 from matrix import platforms, result
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
-from support_matrix import CORES, DEBIAN, PYTHONS, ROOT
+from support_matrix import CORES, DEBIAN, PYTHONS, ROOT, TESTING
 
 VERSIONS = [Version(version) for version in CORES]
 
@@ -54,7 +54,8 @@ def test_the_guide_to_platforms_names_the_whole_list() -> None:
 
     assert f"ansible-core {', '.join(CORES)}" in text
     assert f"{PYTHONS[0]} to {PYTHONS[-1]} for the modules" in text
-    assert [release for release in DEBIAN if f"({release})" not in text] == []
+    assert [release for release in [*DEBIAN, *TESTING] if f"({release})" not in text] == []
+    assert [python for python in TESTING.values() if f"*Python {python} on hosts*" not in text] == []
     assert rootfs.RELEASES == DEBIAN
 
 

@@ -7,6 +7,7 @@
     nox -s matrix                    all of it, with ansible-test's sanity tests on every ansible-core
     nox -s matrix -- --core 2.19     one of them; what is known of the others stays
     nox -s matrix -- --preview       the cells of the next one, before its release, for information
+    nox -s matrix -- --testing       the Python of Debian's testing, with every ansible-core that supports it, likewise
     nox -s matrix -- --table         the table again, of the last run
 
 A cell is a real host that is reached over SSH (see tests/slow/fleet): there the playbooks predict, provision, provision
@@ -25,7 +26,7 @@ from collections.abc import Sequence
 import support_matrix
 from fleet import FleetError
 from images.rootfs import RootfsError
-from support_matrix import CORES, PREVIEW, ROOT, Core
+from support_matrix import CORES, PREVIEW, ROOT, Cell, Core
 
 from matrix import controllers, lab, result
 
@@ -71,6 +72,20 @@ def run_core(core: Core, known: result.CoreResult | None, *, cells: bool, sanity
     return found
 
 
+def run_testing(cores: Sequence[Core]) -> int:
+    """Run the cells of Debian's testing, print what came of them, and return the exit status."""
+    wrong = False
+    for core in cores:
+        cells = [Cell(core.version, *item) for item in support_matrix.TESTING.items()]
+        wanted = [cell for cell in cells if support_matrix.supported(cell)]
+        logs = REPORTS / "matrix" / f"testing-{core.version}"
+        for cell, steps in (lab.run_cells(controllers.provide(core), wanted, logs) if wanted else {}).items():
+            faults = [f"{step}: {reason}" for step, reason in steps.items() if reason]
+            print(f"ansible-core {core.version}, {cell.host}: {'; '.join(faults) or result.PASSED}", flush=True)
+            wrong = wrong or bool(faults)
+    return int(wrong)
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run what is asked for, print the table, and return the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -80,7 +95,10 @@ def main(arguments: Sequence[str]) -> int:
     only.add_argument("--sanity", action="store_true", help="the sanity tests alone")
     only.add_argument("--table", action="store_true", help="run nothing, show what came of the last run")
     only.add_argument("--preview", action="store_true", help="the next version, for information; nothing is kept")
+    only.add_argument("--testing", action="store_true", help="Debian's testing, for information; nothing is kept")
     told = parser.parse_args(arguments)
+    if told.testing:
+        return run_testing([CORES[version] for version in told.core])
     if told.preview:
         found = run_core(PREVIEW, None, cells=True, sanity=False)
         print(f"ansible-core {found.version}, for information:")

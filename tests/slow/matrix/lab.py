@@ -22,6 +22,7 @@ import support_matrix
 import yaml
 from fleet import Fleet
 from images import pythons
+from images.rootfs import KNOWN
 from interpreters import find_interpreters
 from lab import recap
 from support_matrix import ROOT, Cell
@@ -125,7 +126,7 @@ def run_cells(
     carried = {python: here[python] for python in support_matrix.PYTHONS if python in here}
     shutil.rmtree(log, ignore_errors=True)
     log.mkdir(parents=True)
-    releases = [support_matrix.DEBIAN[cell.debian] for cell in cells]
+    releases = [KNOWN[cell.debian] for cell in cells]
     name = f"matrix-{os.getpid()}-{controller.core.version.replace('.', '-')}"
     with (
         Fleet(len(cells), name=name, pythons=releases, users=USERS, layers=[pythons.provide(carried)]) as fleet,
