@@ -272,7 +272,8 @@ def _nothing_done(
     """Return why nothing was done, though no host failed; empty when something was."""
     limit = str(variables.get("ansible_limit") or "")
     if not results:
-        return [why_no_host(str(run.get("pattern") or ""), variables["groups"], limit)]
+        sources = [str(source) for source in variables.get("ansible_inventory_sources") or ()]
+        return [why_no_host(str(run.get("pattern") or ""), variables["groups"], limit, sources)]
     if not any(any(found) for found in results.values()):
         tags = why_no_task(
             variables.get("ansible_run_tags", ["all"]),

@@ -394,7 +394,7 @@ MISTAKES: list[tuple[str, Spoil, tuple[str, ...], int, str]] = [
     ),
     ("inventory unreadable", unreadable_inventory, ("verify", "-i", "closed.yml"), 2, "The inventory has no hosts"),
     ("inventory broken", broken_inventory, ("verify", "-i", "broken.yml"), 2, "The inventory has no hosts"),
-    ("inventory empty", empty_inventory, ("verify", "-i", "empty.yml"), 2, "The inventory has no hosts"),
+    ("inventory empty", empty_inventory, ("verify", "-i", "empty.yml"), 2, "empty.yml names none"),
     ("misspelt group", nothing, ("verify", "-e", "caveclient_hosts=workstation"), 2, "Did you mean workstations?"),
     ("misspelt limit", nothing, ("verify", "--limit", "ws9"), 1, "no hosts to target"),
     ("misspelt tag", nothing, ("provision", "--tags", "tokens", *PASSWORD), 2, "tags: install, token, verify."),

@@ -15,19 +15,31 @@ from ansible_collections.connectomics.cave.plugins.module_utils._similar import 
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.text import shortened
 
 _COLLECTION = Path(__file__).parents[3]
+_USUAL = "/etc/ansible/hosts"
+"""The inventory where nobody names one; it may be there, and empty."""
 
 
-def why_no_host(pattern: str, groups: Mapping[str, Collection[str]], limit: str) -> str:
+def why_no_host(pattern: str, groups: Mapping[str, Collection[str]], limit: str, sources: Sequence[str] = ()) -> str:
     """Return why a run has no host, and what to do.
 
     Args:
         pattern: which hosts it was to work on (``caveclient_hosts``); empty: those that have tokens.
         groups: of the inventory, with the names of their hosts.
         limit: of the run (``--limit``); empty: none.
+        sources: of the inventory.
     """
     known = set(groups.get("all", ()))
     if not known:
-        return "The inventory has no hosts. Name one: -i hosts.yml, or inventory in ansible.cfg."
+        found = next((source for source in sources if source != _USUAL and Path(source).exists()), "")
+        if found:
+            return (
+                f"The inventory has no hosts: {found} names none, or cannot be read. Name them there; or name another "
+                "inventory: -i hosts.yml"
+            )
+        return (
+            "The inventory has no hosts. Name one: -i hosts.yml; or run this in the lab's folder, whose ansible.cfg "
+            "names it."
+        )
     within = f" within --limit {limit}" if limit else ""
     if not pattern:
         return (
