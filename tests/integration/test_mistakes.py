@@ -473,6 +473,16 @@ MISTAKES: list[tuple[str, Spoil, tuple[str, ...], int, str]] = [
     ),
     ("enroll nobody", nothing, ("enroll", *PASSWORD), 2, "Say whose token it is, and the vault file"),
     (
+        "enroll with a wrong password",
+        nothing,
+        (
+            *("enroll", *WRONG_PASSWORD, "-e", "caveclient_enroll_user=alice"),
+            *("-e", "caveclient_enroll_vault=group_vars/all/vault.yml"),
+        ),
+        2,
+        "The password is wrong, or that part is damaged",
+    ),
+    (
         "enroll without a password",
         nothing,
         ("enroll", "-e", "caveclient_enroll_user=alice", "-e", "caveclient_enroll_vault=group_vars/all/vault.yml"),

@@ -270,7 +270,7 @@ def _decrypt(data: str | bytes, secrets: VaultSecrets, what: str) -> tuple[bytes
         # The reasons that Ansible gives quote the text, or name no file; the two things to look at are these.
         raise CaveError(
             f"{what} cannot be decrypted with the vault secrets of this run (vault ids: {_ids(secrets)}). "
-            "Start the run with the vault password of this file, or repair the damaged part."
+            "The password is wrong, or that part is damaged: start again with the password of this file, or repair it."
         ) from None
     return bytes(plain), _Cipher(secret, None if version == b"1.1" else str(header_id))
 
