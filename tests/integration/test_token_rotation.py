@@ -305,6 +305,19 @@ def test_a_pending_host_is_finished_days_later_with_the_token_that_was_made(cave
     assert pending(lab) == []
 
 
+def test_a_rotation_of_another_name_revokes_what_the_first_one_could_not(cave: CaveServer, tmp_path: Path) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice", ws2="alice")
+    lab.switch_off("ws2")
+    assert lab.rotate(strategy="overlap", name="spring").status == 2
+    first = lab.stored()
+    lab.switch_on("ws2")
+    run = lab.rotate(strategy="overlap", name="autumn")
+    assert run.ok, run.output
+    assert lab.tokens() == [lab.stored()]
+    assert lab.stored() not in (first, lab.token)
+    assert f"The old token {fingerprint(lab.token)} is revoked" in said(run)
+
+
 def test_what_a_rotation_has_left_is_pending_until_a_rotation_is_done_with_it(cave: CaveServer, tmp_path: Path) -> None:
     lab = make_lab(tmp_path, cave, ws1="alice", ws2="alice")
     old = lab.persons["alice"].token
@@ -345,7 +358,7 @@ def test_a_host_that_is_given_up_holds_up_nothing_and_is_named(cave: CaveServer,
     lab.switch_off("hpc1")
     run = lab.rotate(strategy="overlap", give_up=["hpc1"])
     assert old not in lab.tokens()
-    assert "Given up, and left with whatever they have: hpc1." in said(run)
+    assert "Given up, so that nothing waited for what they have: hpc1." in said(run)
 
 
 def test_last_years_rotation_that_kept_the_old_token_does_not_block_this_years(

@@ -18,7 +18,7 @@ A rotation keeps no file about itself. Whatever moment it was killed at, the nex
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_list import clean_fingerprint, iso
@@ -210,21 +210,37 @@ def _stage(rotation: Rotation, own: Listed, account: Account, known: Known) -> R
         other = rotation_name(made.description)
         left = f"The rotation {other!r} was finished first. Run again for {request.name!r}."
         left = left if request.name and request.name != other else ""
-        return replace(
-            rotation, action="continue", reason=reason, new=made.token, old=(*earlier, own, *between), left=left
-        )
+        before = tuple(item for item in _to_revoke_before(own, tokens) if item not in (made, *between))
+        old = tuple(dict.fromkeys((*earlier, *before, own, *between)))
+        return replace(rotation, action="continue", reason=reason, new=made.token, old=old, left=left)
     by, kept = rotation_name(own.description), is_kept(own.description)
-    before = next((item for item in tokens if item.token == replaces(own.description)), None)
+    before = _to_revoke_before(own, tokens)
     same = by is not None and (not request.name or request.name == by)
-    if before is not None and not kept and same:
-        old = tuple(dict.fromkeys((*earlier, before)))
+    if before and same:
+        old = tuple(dict.fromkeys((*earlier, *before)))
         return replace(rotation, action="continue", reason="An earlier run began it.", old=old)
     if same and (earlier or request.name or account.now - (own.created or 0.0) < NEW_FOR):
         reason = f"The rotation {by!r} made it {span(account.now - (own.created or 0.0))} ago."
         return replace(rotation, action="continue" if earlier else "roll_out", reason=reason, old=tuple(earlier))
     if same and not kept and _is_behind(rotation, replaces(own.description) or "", known):
         return replace(rotation, action="roll_out", reason="An earlier run made it, and some hosts don't have it yet.")
-    return replace(rotation, action="make", new="", old=(*earlier, own))
+    return replace(rotation, action="make", new="", old=tuple(dict.fromkeys((*earlier, *before, own))))
+
+
+def _to_revoke_before(own: Listed, tokens: Sequence[Listed]) -> tuple[Listed, ...]:
+    """Return the tokens that earlier rotations replaced and did not revoke, whatever their names, the oldest first.
+
+    One that was to be kept is not among them, nor is what that one had replaced.
+    """
+    found: list[Listed] = []
+    last = own
+    while not is_kept(last.description):
+        before = next((item for item in tokens if item.token == replaces(last.description)), None)
+        if before is None or before in (own, *found):
+            break
+        found.append(before)
+        last = before
+    return tuple(reversed(found))
 
 
 def _is_behind(rotation: Rotation, old: str, known: Known) -> bool:

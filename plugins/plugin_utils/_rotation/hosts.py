@@ -311,7 +311,7 @@ def found_on(
     if registered and saved and not others and not blocked:
         return None
     if isinstance(seen, str) and not saved and any(not item.idle for item in mine):
-        return [{_kind(seen): True, "changed": False, "msg": seen}]
+        return [{_kind(seen): True, "changed": False, "msg": seen.removeprefix("unreachable: ")}]
     told = {(item.get("user"), item.get("server")) for item in _mappings((saved or {}).get("users"))}
     missing = [item for item in others if (item["user"], item["server"]) not in told]
     users = [*_mappings((saved or {}).get("users")), *missing]

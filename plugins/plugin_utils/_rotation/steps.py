@@ -452,7 +452,7 @@ def notes(state: State, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> tup
         _note_old(state, token, told, unfinished)
     given_up = sorted(state.request.give_up)
     if given_up:
-        told.append(f"Given up, and left with whatever they have: {hosts_named(given_up)}.")
+        told.append(f"Given up, so that nothing waited for what they have: {hosts_named(given_up)}.")
     read = [rotation for rotation in state.rotations if not rotation.idle]
     unread = [host for host in state.request.hosts if host in state.hosts and state.hosts[host].problems]
     agree = read and not unread and all(not names for names in state.replaced.values())

@@ -72,9 +72,7 @@ DEFECTS = {
     ),
     "do not ask whether two tokens can live": Defect("    if account.two_live:\n", "    if True:\n"),
     "make another one where one was made and not stored": Defect("    if made is not None:\n", "    if False:\n"),
-    "make another one when the old one is still alive": Defect(
-        "    if before is not None and not kept and same:\n", "    if False:\n"
-    ),
+    "make another one when the old one is still alive": Defect("    if before and same:\n", "    if False:\n"),
     "forget that the rotation of this name is over": Defect(
         "if same and (earlier or request.name or account.now", "if same and (earlier or account.now"
     ),

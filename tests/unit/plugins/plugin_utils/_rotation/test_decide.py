@@ -37,7 +37,7 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.model 
 )
 
 SERVER, NOW = "https://cave.example.org", 1_800_000_000.0
-OLD, NEW, OTHER = "aaaaaaa1", "bbbbbbb2", "ccccccc3"
+OLD, NEW, OTHER, THIRD = "aaaaaaa1", "bbbbbbb2", "ccccccc3", "ddddddd4"
 
 
 def entry(host: str = "ws1", user: str = "alice", token: str = OLD, server: str = SERVER) -> Entry:
@@ -148,6 +148,20 @@ def test_the_same_name_makes_no_second_token_however_old_the_first_is() -> None:
     assert one(NEW, old, name="spring").action == "roll_out"
     assert one(NEW, old, name="autumn").action == "make"
     assert one(NEW, old).action == "make"
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_a_rotation_of_another_name_also_ends_what_earlier_ones_have_left(stored: bool) -> None:
+    """Otherwise the oldest token would live for ever, and nobody would be told."""
+    third = listed(THIRD, 3, description("autumn", NEW), age=30)
+    rotation = one(NEW, OLD_ONE, NEW_ONE, name="autumn")
+    assert (rotation.action, [item.token for item in rotation.old]) == ("make", [OLD, NEW])
+    rotation = one(THIRD if stored else NEW, OLD_ONE, NEW_ONE, third, name="autumn")
+    assert (rotation.action, rotation.new) == ("continue", THIRD)
+    assert [item.token for item in rotation.old] == [OLD, NEW]
+    kept = listed(NEW, 2, description("spring", OLD, kept=True), age=60)
+    rotation = one(NEW, OLD_ONE, kept, name="autumn")
+    assert (rotation.action, [item.token for item in rotation.old]) == ("make", [NEW])
 
 
 def test_a_token_that_was_to_be_kept_blocks_no_later_rotation_and_is_not_revoked() -> None:
