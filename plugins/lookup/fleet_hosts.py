@@ -32,6 +32,22 @@ options:
     description: Names of variables. A host for which none of them is set is left out.
     type: list
     elements: str
+  among:
+    description: Names of hosts to choose from, in the place of those of the inventory.
+    type: list
+    elements: str
+  unproven:
+    description:
+      - Whether a host is left out when there is nothing left to verify on it after the role C(caveclient) has saved
+        tokens. Nor is a host returned on which that failed.
+    type: bool
+    default: false
+  share_tokens:
+    description:
+      - Whether tokens in C(caveclient_tokens) that several of the hosts have are decrypted now. In the C(hosts) of a
+        play, that is once for all of its tasks, as these run in copies of the process that reads it.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -56,6 +72,7 @@ from ansible.errors import AnsibleError
 from ansible.plugins.loader import lookup_loader
 from ansible.plugins.lookup import LookupBase
 
+from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import open_shared_tokens
 from ansible_collections.connectomics.cave.plugins.plugin_utils._fleet_run import (
     explain_interruption,
     require_core,
@@ -76,13 +93,15 @@ class LookupModule(LookupBase):
         require_core()
         require_whole_run()
         explain_interruption()
-        for path in _variable_files(variables.get("ansible_inventory_sources") or (), variables["groups"]):
+        among = self.get_option("among")
+        sources = variables.get("ansible_inventory_sources") if among is None else ()  # or else they were looked at
+        for path in _variable_files(sources or (), variables["groups"]):
             if _begins_like_a_vault(path):
                 self._open(path)
             else:
                 _require_yaml(path)
         patterns = [str(term) for term in terms if term]
-        hosts: list[str] = [str(host) for host in variables["groups"]["all"]]
+        hosts: list[str] = [str(host) for host in (variables["groups"]["all"] if among is None else among)]
         if patterns:
             named = lookup_loader.get("ansible.builtin.inventory_hostnames", self._loader, self._templar)
             hosts = named.run(patterns, variables)
@@ -90,8 +109,13 @@ class LookupModule(LookupBase):
             hosts = [host for host in hosts if _is_given(variables["hostvars"].raw_get(host))]
         if names := self.get_option("with_any_of"):
             hosts = [host for host in hosts if not variables["hostvars"].raw_get(host).keys().isdisjoint(names)]
-        there = set(variables.get("ansible_play_hosts_all", hosts))
-        return [host for host in hosts if host in there]
+        if self.get_option("unproven"):
+            hosts = [host for host in hosts if not _is_proven(variables["hostvars"].raw_get(host))]
+        there = set(variables.get("ansible_play_hosts_all", hosts)) if among is None else set(hosts)
+        hosts = [host for host in hosts if host in there]
+        if self.get_option("share_tokens"):
+            open_shared_tokens(map(variables["hostvars"].raw_get, hosts))
+        return hosts
 
     def _open(self, path: Path) -> None:
         """Fail when a file that is encrypted as a whole does not open."""
@@ -145,3 +169,11 @@ def _is_given(variables: Mapping[str, Any]) -> bool:
     tokens = variables.get("caveclient_tokens")
     # A template or an encrypted string stands for a list that is read later.
     return bool(tokens) if isinstance(tokens, (list, tuple)) else tokens is not None
+
+
+def _is_proven(variables: Mapping[str, Any]) -> bool:
+    """Return whether nothing is left to verify, which the role itself decides where a variable is a template."""
+    verify = variables.get("caveclient_verify", "api")
+    saved = (variables.get("__caveclient_saved") or {}).get("users") is not None
+    validated = saved and variables.get("caveclient_validate", True) is True
+    return bool(variables.get("ansible_failed_result")) or verify == "none" or (verify == "api" and validated)

@@ -35,7 +35,7 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._fleet_run impor
 )
 from ansible_collections.connectomics.cave.plugins.plugin_utils._local_servers import with_local_servers
 from ansible_collections.connectomics.cave.plugins.plugin_utils._profiles import with_profiles
-from ansible_collections.connectomics.cave.plugins.plugin_utils._variables import unknown_variables
+from ansible_collections.connectomics.cave.plugins.plugin_utils._variables import unknown_variables, wrong_variables
 
 display = Display()
 
@@ -69,6 +69,28 @@ class CaveAction(ActionBase):
         """Return the task's arguments in the form that the argument spec wants."""
         return args
 
+    def with_settings(self, args: Mapping[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the task's arguments with what two of its variables add to them. What is given already stays.
+
+        ``__caveclient_options`` is a mapping of options. ``__caveclient_variables`` is a list of options of which each
+        is the variable ``caveclient_OPTION``, where that is set. Ansible would compile a template for each of them,
+        and that on every host.
+        """
+        found: dict[str, Any] = {}
+        if "__caveclient_options" in task_vars:
+            options = self._templar.template(task_vars["__caveclient_options"])
+            found = {name: value for name, value in options.items() if name in self.spec}
+        for name in task_vars.get("__caveclient_variables") or ():
+            try:
+                value = self._templar.template(task_vars.get(f"caveclient_{name}"))
+            except AnsibleError as error:
+                if type(error).__name__ != "AnsibleValueOmittedError":  # since ansible-core 2.19
+                    raise
+                continue
+            if value is not None and not str(value).startswith("__omit_place_holder__"):  # before that
+                found[name] = value
+        return {**found, **args}
+
     def complaint(self, task_vars: Mapping[str, Any]) -> str:
         """Return what is wrong with the place of a value among the task's arguments, without the value."""
         hosts = (task_vars.get("groups") or {}).get("all") or ()
@@ -96,11 +118,15 @@ def _guarded(run: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]
         self._is_guarded = True
         # With retries, a task is run again with what is left in its arguments.
         self._given = given = getattr(self, "_given", self._task.args)
-        self._task.args = given
+        variables = task_vars or {}
         try:
             require_core()
-            message = self.complaint(task_vars or {})
-            _warn_of_typing_errors(task_vars or {})
+            self._task.args = given = self.with_settings(given, variables)
+            message = ""
+            if variables.get("__caveclient_check_variables") and not variables.get("__caveclient_installed"):
+                message = wrong_variables(variables, self._templar.template)  # a host's first task does so
+            message = message or self.complaint(variables)
+            _warn_of_typing_errors(variables)
             if not message:
                 return run(self, tmp, task_vars)
         except AnsibleError as error:

@@ -6,12 +6,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
-from collections.abc import Callable
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ansible import constants
+from ansible.errors import AnsibleError
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 
@@ -22,6 +26,42 @@ _ENCRYPTED_STRINGS = ("EncryptedString", "AnsibleVaultEncryptedUnicode")
 def is_encrypted(value: object) -> bool:
     """Return whether a value is a vault string that is decrypted on use."""
     return type(value).__name__ in _ENCRYPTED_STRINGS
+
+
+def open_shared_tokens(hosts: Iterable[Mapping[str, Any]]) -> None:
+    """Decrypt the tokens that several hosts have, once, in the process that Ansible's workers are copies of.
+
+    A worker, one for each host and task, would do that anew, and that takes as long as all of its templates. What one
+    host alone has is left to its worker, as workers are many. Before ansible-core 2.19, values do not keep what they
+    are decrypted to.
+
+    Args:
+        hosts: the variables of each, as they are.
+    """
+    values: dict[int, Any] = {}
+    counts: Counter[int] = Counter()
+    for variables in hosts:
+        for value in _encrypted(variables.get("caveclient_tokens"), variables, set()):
+            values[id(value)] = value
+            counts[id(value)] += 1
+    for number, count in counts.items():
+        if count > 1:
+            with contextlib.suppress(AnsibleError):  # the task says so
+                str(values[number])
+
+
+def _encrypted(value: Any, variables: Mapping[str, Any], seen: set[str]) -> Iterator[Any]:
+    """Yield the vault strings in a value, and in the variables that its templates name."""
+    if type(value).__name__ == _ENCRYPTED_STRINGS[0]:
+        yield value
+    elif isinstance(value, str):
+        for name in re.findall(r"[A-Za-z_]\w*", value) if "{{" in value else ():
+            if name in variables and name not in seen:
+                seen.add(name)
+                yield from _encrypted(variables[name], variables, seen)
+    elif isinstance(value, (Mapping, list, tuple)):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _encrypted(item, variables, seen)
 
 
 def vault_secrets(loader: Any) -> list[tuple[str, Any]]:

@@ -2,14 +2,18 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Variables that look like those of this collection and that nothing in it reads: typing errors."""
+"""The variables of users: which this collection reads, and what is wrong with those of a host."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.module_utils.common.yaml import yaml_load
 
 from ansible_collections.connectomics.cave.plugins.module_utils._similar import did_you_mean, similar
 
@@ -49,3 +53,21 @@ def _begins_nearly_so(name: str) -> bool:
     if "c" not in name[:2].lower() or "_" not in name:
         return False
     return bool(similar(name[: len(_PREFIX)], [_PREFIX], apart=0.2))
+
+
+@cache
+def role_options() -> dict[str, Any]:
+    """Return the options of the role, as an argument spec."""
+    path = _COLLECTION / "roles" / "caveclient" / "meta" / "argument_specs.yml"
+    options: dict[str, Any] = yaml_load(path.read_text(encoding="utf-8"))["argument_specs"]["main"]["options"]
+    return options
+
+
+def wrong_variables(variables: Mapping[str, Any], template: Callable[[Any], Any]) -> str:
+    """Return what Ansible's own validation of the role's arguments would say, which is a task for each host by itself.
+
+    Raises AnsibleError for a variable that cannot be filled in.
+    """
+    given = template({name: variables[name] for name in role_options() if name in variables})
+    errors = ArgumentSpecValidator(role_options()).validate(given).error_messages
+    return "\n".join(["Validation of arguments failed:", *errors]) if errors else ""

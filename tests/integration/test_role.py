@@ -51,7 +51,31 @@ def test_two_switches_are_two_switches(lab: Lab) -> None:
 
 
 def test_a_token_that_was_proven_on_the_way_is_not_asked_about_again(lab: Lab) -> None:
-    assert f"{VERIFY}\nskipping: [ws1]" in plain(lab.play("provision"))
+    own = [{"hosts": "workstations", "gather_facts": False, "roles": ["connectomics.cave.caveclient"]}]
+    (lab.folder / "own.yml").write_text(yaml.safe_dump(own))
+    assert f"{VERIFY}\nskipping: [ws1]" in plain(lab.play("own.yml"))
+    run = lab.play("provision")
+    assert run.ok, run.output
+    assert VERIFY not in plain(run)  # no process for each host that would find out that there is nothing to do
+
+
+def test_a_wrong_variable_is_refused_before_anything_is_installed(lab: Lab) -> None:
+    run = lab.play("provision", caveclient_verify="clint")
+    assert not run.ok
+    assert "value of caveclient_verify must be one of: api, client, none, got: clint" in " ".join(run.output.split())
+    assert not (lab.folder / "ws1" / "opt").exists()
+    assert lab.saved("ws1") is None
+
+
+def test_tags_choose_what_provision_does(lab: Lab) -> None:
+    run = lab.play("provision", "--tags", "verify")
+    assert "no_token" in run.output
+    assert "TASK [connectomics.cave.caveclient : Save the tokens" not in run.output
+    run = lab.play("provision", "--skip-tags", "install,verify", caveclient_validate=False)
+    assert run.ok, run.output
+    assert VERIFY not in plain(run)
+    assert lab.play("provision", "--tags", "verify").ok
+    assert lab.play("provision", "--skip-tags", "token,install").ok
 
 
 def test_nobody_asks_when_both_switches_are_off(lab: Lab) -> None:

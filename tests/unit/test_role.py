@@ -34,6 +34,8 @@ def test_every_variable_of_the_role_begins_with_its_name() -> None:
 
 def test_every_documented_variable_is_used_and_every_used_one_is_documented() -> None:
     used = set(re.findall(r"(?<![_\w])caveclient_\w+", TASKS))
+    listed = re.findall(r"__caveclient_variables:\n((?: +- \w+\n)+)", TASKS)
+    used |= {f"caveclient_{option}" for options in listed for option in re.findall(r"\w+", options)}
     by_actions = {"caveclient_allow_remote_files", "caveclient_fast"}
     assert used | by_actions == set(OPTIONS)
 

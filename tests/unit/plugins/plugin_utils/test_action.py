@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from ansible.errors import AnsibleActionFail
+from ansible.template import Templar
 
 from ansible_collections.connectomics.cave.plugins.modules import saved_token
 from ansible_collections.connectomics.cave.plugins.plugin_utils._action import CaveAction, TokenAction, unshown
@@ -92,6 +93,29 @@ def test_a_token_in_the_wrong_place_is_refused_before_anything_is_run() -> None:
 def test_a_hosts_name_may_look_like_a_token() -> None:
     name = "0123456789abcdef0123456789abcdef"
     assert Action(group=name).run(task_vars={"groups": {"all": [name]}}) == {"changed": True}
+
+
+def test_variables_of_a_task_add_options_to_what_it_is_given() -> None:
+    action = Action(group="lab")
+    action._templar = Templar(loader=None, variables={})
+    task_vars = {
+        "caveclient_timeout": 5,
+        "caveclient_rate": None,  # as if it was not set
+        "caveclient_mode": "0640",  # not asked for
+        "caveclient_group": "others",  # given already
+        "__caveclient_options": {"server": "https://cave.example.org", "verify": "client"},  # one that it does not have
+        "__caveclient_variables": ["timeout", "rate", "retries", "group"],
+    }
+    action.run(task_vars=task_vars)
+    assert action.seen == [{"token": TOKEN, "group": "lab", "server": "https://cave.example.org", "timeout": 5}]
+
+
+def test_a_token_that_a_variable_brings_to_the_wrong_place_is_refused() -> None:
+    action = Action()
+    action._templar = Templar(loader=None, variables={})
+    result = action.run(task_vars={"caveclient_group": TOKEN, "__caveclient_variables": ["group"]})
+    assert result["msg"] == "group looks like a token. Is the token in the wrong place?"
+    assert action._task.args == {"token": "********", "group": "********"}
 
 
 @pytest.mark.parametrize("plugin", sorted(path.stem for path in (PLUGINS / "action").glob("*.py")))

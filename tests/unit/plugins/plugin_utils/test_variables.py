@@ -6,7 +6,11 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.connectomics.cave.plugins.plugin_utils._variables import known_variables, unknown_variables
+from ansible_collections.connectomics.cave.plugins.plugin_utils._variables import (
+    known_variables,
+    unknown_variables,
+    wrong_variables,
+)
 
 
 @pytest.mark.parametrize(
@@ -39,3 +43,11 @@ def test_other_variables_are_nobodys_business(name: str) -> None:
 def test_what_the_collection_reads_is_known() -> None:
     assert unknown_variables(known_variables()) == []
     assert {"caveclient_tokens", "caveclient_report", "caveclient_hosts", "caveclient_fast"} <= known_variables()
+
+
+def test_the_variables_of_a_host_are_checked_as_those_of_the_role() -> None:
+    assert wrong_variables({"caveclient_verify": "client", "caveclient_keep": "2", "other": object()}, dict) == ""
+    wrong = wrong_variables({"caveclient_verify": "clint", "caveclient_keep": "two"}, dict)
+    assert wrong.startswith("Validation of arguments failed:\n")
+    assert "value of caveclient_verify must be one of: api, client, none" in wrong
+    assert "argument 'caveclient_keep' is of type" in wrong

@@ -1,0 +1,78 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Tokens that several hosts have are decrypted once, and no others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible.errors import AnsibleError
+
+from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import open_shared_tokens
+
+
+class EncryptedString:
+    """Stands for Ansible's type of that name, which is told by it."""
+
+    def __init__(self, opens: bool = True) -> None:
+        self.opens = opens
+        self.asked = 0
+
+    def __str__(self) -> str:
+        """Count, and decrypt."""
+        self.asked += 1
+        if not self.opens:
+            raise AnsibleError("no password")
+        return "token"
+
+
+def hosts(*tokens: Any, **variables: Any) -> list[dict[str, Any]]:
+    """Return the variables of hosts with these tokens of Alice."""
+    return [{"caveclient_tokens": [{"user": "alice", "token": token}], **variables} for token in tokens]
+
+
+def test_a_token_of_several_hosts_is_decrypted_once() -> None:
+    token = EncryptedString()
+    open_shared_tokens(hosts(token, token, token))
+    assert token.asked == 1
+
+
+@pytest.mark.parametrize("template", ["{{ vault_alice }}", "{{ everybodys['alice'] }}", "{{ one }}"])
+def test_a_token_that_templates_name_is_found(template: str) -> None:
+    token = EncryptedString()
+    variables = {
+        "vault_alice": token,
+        "everybodys": {"alice": token},
+        "one": "{{ two }}",
+        "two": "{{ one ~ vault_alice }}",
+    }
+    open_shared_tokens(hosts(template, template, **variables))
+    assert token.asked == 1
+
+
+def test_a_list_of_tokens_that_is_a_template_is_followed() -> None:
+    token = EncryptedString()
+    variables = {"caveclient_tokens": "{{ lab_tokens }}", "lab_tokens": [{"user": "alice", "token": token}]}
+    open_shared_tokens([variables, variables])
+    assert token.asked == 1
+
+
+def test_what_one_host_alone_has_is_left_to_its_own_process() -> None:
+    tokens = [EncryptedString(), EncryptedString()]
+    open_shared_tokens(hosts(*tokens))
+    assert [token.asked for token in tokens] == [0, 0]
+
+
+def test_secrets_that_are_no_tokens_are_left_alone() -> None:
+    other = EncryptedString()
+    open_shared_tokens(hosts("{{ vault_alice }}", "plain", vault_root_password=other) * 2)
+    assert other.asked == 0
+
+
+def test_a_token_that_does_not_open_is_left_to_the_task_to_say_so() -> None:
+    closed, other = EncryptedString(opens=False), EncryptedString()
+    open_shared_tokens(hosts(closed, closed, other, other))
+    assert (closed.asked, other.asked) == (1, 1)
