@@ -14,7 +14,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ansible.errors import AnsibleActionFail
+from ansible import release
+from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.template import Templar
 
 from ansible_collections.connectomics.cave.plugins.modules import saved_token
@@ -124,6 +125,17 @@ def test_every_action_plugin_is_guarded_and_knows_its_arguments(plugin: str) -> 
     assert issubclass(action, CaveAction)
     assert hasattr(action.run, "__wrapped__")
     assert action.spec
+
+
+def test_a_module_alone_refuses_an_ansible_core_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(release, "__version__", "2.16.14")
+    action = Action()
+    with pytest.raises(
+        AnsibleError, match=r"needs ansible-core 2\.17 or later; this is 2\.16\.14\. Install a newer one"
+    ):
+        action.run()
+    assert action.seen == []
+    assert action._task.args == {"token": "********"}
 
 
 def test_an_action_that_inherits_its_run_is_guarded_once() -> None:
