@@ -159,7 +159,7 @@ options:
     default: 2
 attributes:
   action:
-    description: A part of it runs on the controller.
+    description: Part of it runs on the controller.
     support: full
   bypass_host_loop:
     description: Runs once for the play, not once for each host. It does not work with the C(free) strategy.

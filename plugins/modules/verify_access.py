@@ -30,7 +30,7 @@ extends_documentation_fragment:
   - connectomics.cave.cave.action_group
 attributes:
   action:
-    description: A part of it runs on the controller.
+    description: Part of it runs on the controller.
     support: full
   check_mode:
     description: It changes nothing, in check mode or not.
