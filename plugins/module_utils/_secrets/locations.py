@@ -66,6 +66,9 @@ _STARTUP_FILES = {
     ".bashrc": SHELL,
     ".bash_aliases": SHELL,
     ".bashrc.d/*": SHELL,
+    ".profile.d/*": SHELL,
+    ".kshrc": SHELL,
+    ".oh-my-zsh/custom/*.zsh": SHELL,
     ".zshenv": SHELL,
     ".zprofile": SHELL,
     ".zshrc": SHELL,
@@ -96,6 +99,7 @@ _SYSTEM_FILES = {
     "/etc/systemd/user.conf.d/*.conf": UNIT,
     "/etc/environment": PLAIN,
     "/etc/security/pam_env.conf": PAM,
+    "/usr/lib/environment.d/*.conf": PLAIN,
     "/etc/environment.d/*.conf": PLAIN,
     "/etc/profile": SHELL,
     "/etc/bashrc": SHELL,
@@ -185,7 +189,7 @@ class Home(NamedTuple):
             if not denied:
                 raise
             found = self.found_cloud_volume_dir()
-            remedy = advice(denied, self.path, self.uid, found.value.rstrip("/"), found.path)
+            remedy = advice(denied, self.path, self.uid, found.value.rstrip("/") or found.value[:1], found.path)
             raise CaveError(f"{error.message} {remedy}", **error.details) from error
 
     def found_cloud_volume_dir(self) -> CloudVolumeDir:

@@ -70,6 +70,8 @@ def test_every_startup_file_is_read_in_its_language(tmp_path: Path) -> None:
         ".Rprofile": "Sys.setenv(LANG = 'C', CLOUD_VOLUME_DIR = '/a')",
         ".Renviron": "CLOUD_VOLUME_DIR=/a",
         ".envrc": "export CLOUD_VOLUME_DIR=/a",
+        ".oh-my-zsh/custom/lab.zsh": "export CLOUD_VOLUME_DIR=/a",
+        ".profile.d/lab.sh": "export CLOUD_VOLUME_DIR=/a",
         "miniforge3/envs/cave/etc/conda/activate.d/vars.sh": "export CLOUD_VOLUME_DIR=/a",
         ".conda/envs/cave/conda-meta/state": '{"env_vars": {"CLOUD_VOLUME_DIR": "/a"}}',
         ".local/share/jupyter/kernels/mine/kernel.json": '{\n "env": {\n  "CLOUD_VOLUME_DIR" : "/a"\n }\n}',

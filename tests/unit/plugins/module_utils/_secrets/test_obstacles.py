@@ -112,6 +112,13 @@ def test_cloud_volume_dir_is_named_with_the_file_that_sets_it() -> None:
     assert said.startswith("CLOUD_VOLUME_DIR is /usr/cv, and /usr belongs to root: change it in the file that sets it")
 
 
+@pytest.mark.parametrize("value", ["/", "//", "/home/", "/home//"])
+def test_no_spelling_of_cloud_volume_dir_hides_it(value: str, tmp_path: Path) -> None:
+    home = Home("gina", GINA, str(tmp_path / "gina"), cloud_volume_dir=value)
+    with pytest.raises(CaveError, match="CLOUD_VOLUME_DIR is /"), home.advice():
+        raise CaveError("No permission.", denied=value)
+
+
 def test_the_advice_reaches_the_message(tmp_path: Path) -> None:
     home = Home("gina", GINA, str(tmp_path / "gina"), cloud_volume_dir="/home/")
     with pytest.raises(CaveError) as caught, home.advice():
