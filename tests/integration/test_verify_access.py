@@ -376,6 +376,24 @@ def test_readers_that_send_other_tokens_are_told(cave: CaveServer, place: Workst
     assert "cloud-volume" not in the_user(place.verify())["message"]
 
 
+def test_a_local_server_that_the_record_does_not_know_hides_no_other_token(
+    cave: CaveServer, place: Workstation
+) -> None:
+    """Mistyped, or the datastack has moved: cloud-volume asks where the record says."""
+    moved = "https://moved.example.org"
+    cave.add_datastack("moved", local_server=moved)
+    place.save(cave.add_person("alice", ["moved"]).token)
+    stale = place.save("f" * 32, file="moved.example.org-cave-secret.json")
+    asked = [{"name": "moved", "local_server": "https://old.example.org"}]
+    user = the_user(place.verify(datastacks=asked))
+    assert user["verdict"] == "ok"
+    assert f"cloud-volume sends the token {fingerprint('f' * 32)} to moved.example.org" in user["message"]
+    assert f"the record has moved: {moved}" in user["remedy"]
+    stale.unlink()
+    user = the_user(place.verify(datastacks=asked))
+    assert "cloud-volume" not in user["message"] + user.get("remedy", "")
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_server_map_that_leads_elsewhere_is_told(method: str, cave: CaveServer, place: Workstation) -> None:
     person = cave.add_person("alice", [STACK])

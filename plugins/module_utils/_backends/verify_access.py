@@ -27,9 +27,14 @@ from ansible_collections.connectomics.cave.plugins.module_utils._backends.servic
     proof_in,
     services_wanted,
 )
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.local_servers import told_by, with_local_servers
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.local_servers import (
+    LocalServers,
+    told_by,
+    with_local_servers,
+)
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.probe import Access, Question, prove
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import (
+    Datastack,
     host_of,
     parse_datastacks,
     server_address,
@@ -180,10 +185,7 @@ def _by_api(holders: list[tuple[TokenQuery, list[str]]], options: Options, limit
             verdicts[number, user.name] = verdict
     answers = prove(questions.values(), records=True, **limits._asdict())
     learned = told_by(answers.items())
-    completed = [
-        (query._replace(datastacks=with_local_servers(query.server, query.datastacks, learned)), names)
-        for query, names in holders
-    ]
+    completed = [(_with_records(query, learned), names) for query, names in holders]
     if completed != holders:  # more files are known to be read
         groups = read_users(completed, options, limits.timeout)
     findings = []
@@ -195,14 +197,34 @@ def _by_api(holders: list[tuple[TokenQuery, list[str]]], options: Options, limit
     return findings
 
 
+def _with_records(query: TokenQuery, learned: LocalServers) -> TokenQuery:
+    """Return a question with the local servers that the records name, also where others are named for them.
+
+    A datastack may have moved, or its ``local_server`` be mistyped: its programs go by the record.
+    """
+    stacks = with_local_servers(query.server, query.datastacks, learned)
+    told = learned.get(query.server, {})
+    moved = [Datastack(name, told[name]) for name, known in stacks if told.get(name, known) != known]
+    return query._replace(datastacks=[*stacks, *moved])
+
+
 def _api_finding(user: HostUser, access: Access, query: TokenQuery) -> Finding:
     if user.trouble is not None:
         return Finding(user.name, user.trouble)
     sent = user.readings[host_of(query.server)]
     elsewhere = [
-        name for name in query.names if name in user.server_map and not leads_to(user.server_map[name], query.server)
+        name
+        for name in dict.fromkeys(query.names)
+        if name in user.server_map and not leads_to(user.server_map[name], query.server)
     ]
     overall = with_notes(access.overall, user, sent, elsewhere, query.server)
+    wrong = {reading.host for reading in sent if reading.token != sent[0].token}
+    known = dict(query.datastacks[::-1])
+    moved = [stack for stack in query.datastacks if host_of(stack.local_server) in wrong and stack not in known.items()]
+    if moved:
+        names = ", ".join(f"{stack.name}: {stack.local_server}" for stack in moved)
+        remedy = f"{overall.remedy} First correct the local_server that is named for it; the record has {names}."
+        overall = overall._replace(remedy=remedy.strip())
     netrc = next(((host, user.netrc[host]) for host in query.own_hosts if host in user.netrc), None)
     if overall.ok and netrc:
         overall = by_netrc(overall, query.server, *netrc)
