@@ -224,13 +224,16 @@ def test_no_terminal_makes_it_end_with_a_traceback(desk: Desk, cave: CaveServer)
     command = " ".join(desk._command("/usr/bin/python3"))
 
     ascii_only = desk.ask(PYTHONIOENCODING="ascii")
-    gone = subprocess.run(
-        ["bash", "-c", f"{command} | true; exit ${{PIPESTATUS[0]}}"],
-        env=desk.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
+    gone, full, closed = (
+        subprocess.run(
+            ["bash", "-c", f"{command} {where}; exit ${{PIPESTATUS[0]}}"],
+            env=desk.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        for where in ("| true", "> /dev/full", ">&-")
     )
     nobody = subprocess.run(
         ["setsid", "--wait", *desk._command("/usr/bin/python3", "token")],
@@ -243,8 +246,9 @@ def test_no_terminal_makes_it_end_with_a_traceback(desk: Desk, cave: CaveServer)
     )
 
     assert "\\u65e5" in ascii_only.stdout
-    assert (ascii_only.returncode, gone.returncode, nobody.returncode) == (0, 130, 130)
-    for done in (ascii_only, gone, nobody):
+    assert (ascii_only.returncode, gone.returncode, full.returncode, nobody.returncode) == (0, 130, 130, 130)
+    assert closed.returncode == 0
+    for done in (ascii_only, gone, full, closed, nobody):
         assert "Traceback" not in done.stderr
 
 

@@ -40,6 +40,8 @@ def main(arguments: Sequence[str], lab: Mapping[str, Any]) -> int:
         arguments: of the command line.
         lab: ``version``, and what the lab provisions: ``server``, ``datastacks``, ``path``.
     """
+    nowhere = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere  # closed ones are None
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a person's name, on a terminal of an old locale
@@ -60,7 +62,7 @@ def main(arguments: Sequence[str], lab: Mapping[str, Any]) -> int:
     except (KeyboardInterrupt, EOFError):
         _say("\nStopped.", sys.stderr)
         return _INTERRUPTED
-    except BrokenPipeError:  # nobody reads on, as behind "| head"
+    except _NotPrinted:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _INTERRUPTED
 
@@ -108,10 +110,17 @@ def _examine(options: argparse.Namespace, question: Question, version: str) -> i
     return text.exit_status(found)
 
 
+class _NotPrinted(Exception):  # noqa: N818 (not an error: the end)
+    """Nobody reads on, as behind "| head", or there is no room for what is printed."""
+
+
 def _say(text: str, to: TextIO | None = None, end: str = "\n") -> None:
     to = to or sys.stdout
-    to.write(f"{text}{end}")
-    to.flush()
+    try:
+        to.write(f"{text}{end}")
+        to.flush()
+    except OSError as error:
+        raise _NotPrinted from error
 
 
 def _may_pass(found: Examination) -> bool:
