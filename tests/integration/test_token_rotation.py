@@ -499,7 +499,7 @@ def test_a_server_that_fails_to_list_tokens_keeps_nobody_from_the_one_in_the_vau
 
 @pytest.mark.parametrize(("fault", "more"), [("status", {"status": 429}), ("html", {})])
 def test_where_the_server_makes_no_token_no_host_is_to_blame(
-    cave: CaveServer, tmp_path: Path, fault: str, more: dict[str, int]
+    cave: CaveServer, tmp_path: Path, fault: str, more: dict[str, Any]
 ) -> None:
     lab = make_lab(tmp_path, cave, ws1="alice", ws2="alice")
     lab.variables.update(caveclient_retries=0)

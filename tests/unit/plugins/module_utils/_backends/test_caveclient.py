@@ -6,19 +6,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import stat
 import sys
 import tarfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ansible_collections.connectomics.cave.plugins.module_utils import _trust
+from ansible_collections.connectomics.cave.plugins.module_utils._backends import caveclient as _caveclient
 from ansible_collections.connectomics.cave.plugins.module_utils._backends.caveclient import run
 from ansible_collections.connectomics.cave.plugins.module_utils._environment import builds as _builds
 from ansible_collections.connectomics.cave.plugins.module_utils._environment import installers as _installers
@@ -679,6 +681,31 @@ def test_two_runs_at_once_build_once(host: Host) -> None:
     assert statuses == [0, 0]
     assert len(host.builds()) == 1
     assert host.version() == "8.2.0"
+
+
+def test_a_kernel_that_another_run_makes_meanwhile_is_no_change(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host(jupyter_kernel="CAVE")
+    (host.folder / "jupyter" / "kernels" / "cave" / "kernel.json").unlink()
+    alone, said = _caveclient._alone, []
+
+    @contextlib.contextmanager
+    def after_another_run(options: Any) -> Iterator[None]:
+        monkeypatch.setattr(_caveclient, "_alone", alone)
+        said.append(host(jupyter_kernel="CAVE")["changed"])
+        with alone(options):
+            yield
+
+    monkeypatch.setattr(_caveclient, "_alone", after_another_run)
+    said.append(host(jupyter_kernel="CAVE")["changed"])
+    assert said == [True, False]
+
+
+def test_a_doctor_that_another_run_has_brought_is_no_change(host: Host) -> None:
+    brought, place = host.folder / "brought", host.folder / "bin" / "cave-doctor"
+    brought.write_text("#!/bin/sh\n# module_utils/_doctor/cli.py\n")
+    said = [host(doctor=str(place), _controller={"doctor_file": str(brought)})["changed"] for _run in range(2)]
+    assert said == [True, False]
+    assert place.read_text() == brought.read_text()
 
 
 # --- Existing environments ---

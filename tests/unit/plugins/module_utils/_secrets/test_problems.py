@@ -153,6 +153,12 @@ def test_a_file_of_the_machine_takes_root() -> None:
     assert problem.remedy == f"sudo mv {path} {path}.malformed"
 
 
+def test_a_users_own_file_below_the_home_is_not_moved_by_root() -> None:
+    path = f"{HOME}/.neuroglancer/secrets/cave-secret.json"
+    [problem] = problems(found({path: entry(None, "bom"), **ALL_NEW}), asked())
+    assert problem.remedy == f"sudo -u alice mv {path} {path}.malformed"
+
+
 @pytest.mark.parametrize(
     "name", ["it's-cave-secret.json", "$(id)-cave-secret.json", "a b-cave-secret.json", "-rf-cave-secret.json"]
 )
