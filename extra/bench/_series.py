@@ -128,6 +128,19 @@ def _install(where: Bench, name: str, cold: bool) -> Sample:
     return where.play(name, changed=True)
 
 
+@contextmanager
+def _installing_everywhere(folder: Path, hosts: int = 30) -> Iterator[Bench]:
+    with bench(folder, hosts) as where:
+        where.lab.fleet.connect_to_index(*where.lab.hosts)
+        yield where
+
+
+def _install_everywhere(where: Bench, build_once: bool) -> Sample:
+    for host in where.lab.fleet:
+        host.run(["sh", "-c", "rm -rf /opt/bench-uv ~root/.cache/uv"])
+    return where.play("uv", changed=True, bench_build_once=build_once)
+
+
 SIZES = (10, 30, 100, 300)
 
 
@@ -324,6 +337,22 @@ SERIES: dict[str, Series] = {
             Ratio("the same in CPU, warm cache", "uv, warm", "pip, warm", None, "cpu"),
         ),
         _installing,
+    ),
+    "build_once": Series(
+        "Installing caveclient on 30 bare hosts: each by itself, or one for all (caveclient_build_once)",
+        {
+            "uv on each": functools.partial(_install_everywhere, build_once=False),
+            "build_once": functools.partial(_install_everywhere, build_once=True),
+        },
+        (
+            Ratio("build_once against an installation by uv on each", "build_once", "uv on each", 0.35),
+            Ratio("the same, CPU of the controller", "build_once", "uv on each", None, "controller_cpu"),
+            Ratio("the same, CPU of the hosts", "build_once", "uv on each", None, "hosts_cpu"),
+        ),
+        _installing_everywhere,
+        rounds=3,
+        warm_up=False,
+        hosts=30,
     ),
     "scale": Series(
         "The whole command rotate, on more and more hosts",

@@ -11,18 +11,22 @@ from pathlib import Path
 from typing import Any
 
 from ansible import constants
-from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleError
 from ansible.utils.display import Display
 
 from ansible_collections.connectomics.cave.plugins.module_utils._environment.doctor import digest
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.modules import caveclient
 from ansible_collections.connectomics.cave.plugins.plugin_utils import _doctor_file, _host_tools
-from ansible_collections.connectomics.cave.plugins.plugin_utils._action import HostAction
+from ansible_collections.connectomics.cave.plugins.plugin_utils._action import HostAction, is_true
+from ansible_collections.connectomics.cave.plugins.plugin_utils._build_once import Built, SharedBuild, hosts_seen
 from ansible_collections.connectomics.cave.plugins.plugin_utils._fleet_run import report_progress, tell
 from ansible_collections.connectomics.cave.plugins.plugin_utils._profiles import with_packages
 
 display = Display()
+
+_PATIENCE = 300.0
+"""Seconds for which a host waits for another one's build."""
 
 
 class ActionModule(HostAction):
@@ -50,11 +54,15 @@ class ActionModule(HostAction):
                     "Put it in quotes."
                 )
         plan = None
+        builds_once = is_true(arguments.get("build_once")) and not self._task.check_mode
+        if builds_once:
+            hosts_seen(self._task).add()
         try:
             answer = self._run_module({**arguments, "_controller": {"plan": True}}, task_vars)
             plan = answer.pop("plan", None)
             if plan and not answer.get("failed"):
-                answer = self._install(plan, arguments, task_vars)
+                installs = self._install_once if builds_once and not arguments.get("interpreter") else self._install
+                answer = installs(plan, arguments, task_vars)
             needed = answer.pop("doctor_needed", [])
             if not needed or answer.get("failed"):
                 return answer
@@ -66,8 +74,8 @@ class ActionModule(HostAction):
                 answer.update(reasons=reasons, changed=bool(reasons))
             return {**answer, "doctor": brought["doctor"]}
         finally:
-            installs = bool(plan) and not self._task.check_mode
-            report_progress(self._task, task_vars.get("ansible_play_hosts") or (), took_long=installs)
+            took_long = bool(plan) and not self._task.check_mode
+            report_progress(self._task, task_vars.get("ansible_play_hosts") or (), took_long=took_long)
 
     def _install(self, plan: dict[str, Any], arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Run the module again, with what its installation needs."""
@@ -89,6 +97,73 @@ class ActionModule(HostAction):
                 needs = {**answer["needs"], "tools": lacking, "wheels": False}
         except CaveError as error:
             raise AnsibleActionFail(error.message) from error
+
+    def _install_once(
+        self, plan: dict[str, Any], arguments: dict[str, Any], task_vars: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Take the build of a host of the same kind, or install and let the others have what came of it.
+
+        A host that cannot take it installs by itself, and so does one that has waited too long.
+        """
+        shared = SharedBuild(plan["needs"]["host"], arguments)
+        with shared.turn(min(_PATIENCE, float(arguments.get("timeout") or _PATIENCE))) as is_turn:
+            if is_turn:
+                answer: dict[str, Any] = {"failed": True}
+                try:
+                    answer = self._install(plan, arguments, task_vars)
+                    if answer.get("failed"):
+                        return answer
+                    trouble = self._share(shared, arguments, task_vars)
+                    text = f"Other hosts do not get this build: {trouble.rstrip('.')}."
+                    return _with_warning(answer, text) if trouble else answer
+                finally:
+                    if answer.get("failed"):
+                        shared.failed()
+        built = shared.built()
+        if not built:
+            return self._install(plan, arguments, task_vars)
+        taken = self._take(built, arguments, task_vars)
+        if not taken.get("failed"):
+            return {**taken, "taken_from": built.host} if taken.get("build") == built.name else taken
+        try:
+            answer = self._install(plan, arguments, task_vars)
+        except AnsibleActionFail as error:
+            answer = {"failed": True, "changed": False, "msg": error.message}
+        text = f"The build of {built.host} was not taken: {str(taken['msg']).rstrip('.')}. Installed here instead."
+        return _with_warning(answer, text)
+
+    def _share(self, shared: SharedBuild, arguments: dict[str, Any], task_vars: dict[str, Any]) -> str:
+        """Bring the build of this host here for those that want it; return what went wrong, or an empty string."""
+        hosts = task_vars.get("ansible_play_hosts_all") or ()
+        if not shared.is_wanted(len(hosts) - hosts_seen(self._task).count()):
+            return ""
+        shell = self._connection._shell
+        try:
+            self._ensure_tmp_path()
+            remote = shell.join_path(shell.tmpdir, "build.archive")
+            packed = self._run_module({**arguments, "_controller": {"pack": remote}}, task_vars)
+            if packed.get("failed"):
+                raise CaveError(packed["msg"])
+            with shared.place() as place:
+                self._connection.fetch_file(remote, str(place))
+                shared.keep(place, task_vars["inventory_hostname"], packed["build"], packed["digest"])
+        except (CaveError, AnsibleError, OSError) as error:
+            shared.failed()
+            return str(error)
+        return ""
+
+    def _take(self, built: Built, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        """Run the module with the build of another host."""
+        host = task_vars.get("inventory_hostname", "this host")
+        tell(f"{host}: going to take the build of {built.host}")
+        self._ensure_tmp_path()
+        try:
+            parcel = {"file": self._transfer(Path(built.file)), "digest": built.digest, "host": built.host}
+            return self._run_module({**arguments, "_controller": {"parcel": parcel}}, task_vars)
+        except AnsibleConnectionFailure:
+            raise
+        except (AnsibleError, OSError) as error:
+            return {"failed": True, "msg": str(error)}
 
     def _run_module(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         controller = {**arguments["_controller"], **self._for_doctor}
@@ -145,6 +220,10 @@ class ActionModule(HostAction):
         self._transfer_file(str(file), path)
         self._fixup_perms2((shell.tmpdir, path), execute=executable)
         return path
+
+
+def _with_warning(answer: dict[str, Any], text: str) -> dict[str, Any]:
+    return {**answer, "warnings": [*answer.get("warnings", ()), text]}
 
 
 def _as_list(value: Any) -> list[str]:

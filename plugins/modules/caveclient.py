@@ -120,6 +120,15 @@ options:
     description: Use no network. Everything needed must be in O(find_links), or in uv's cache on the host.
     type: bool
     default: false
+  build_once:
+    description:
+      - Whether hosts of one kind take the finished build of the first of them on which it was proven. Of one kind are
+        hosts with the same system, processor, C library and Python (version and path), the same O(path) and request.
+      - The build is packed there, brought by way of the controller, compared by its digest, unpacked, and proven on
+        each host. A host that cannot take it installs by itself, and the result warns about that.
+      - The others run what the first host made. Whoever controls that one, controls all. Ignored with O(interpreter).
+    type: bool
+    default: false
   python:
     description:
       - The Python to make a managed environment with, a path, or a version such as V(3.12) (quote it).
@@ -277,8 +286,13 @@ reasons:
   type: list
   elements: str
   sample: ["caveclient 8.2.0 is installed, 8.2.1 is asked for"]
+taken_from:
+  description: The host whose build this host has taken.
+  returned: when it has taken one
+  type: str
+  sample: ws001
 installer:
-  description: What installed it; empty when nothing was installed.
+  description: What installed it, there or on the host that it was taken from; empty when nothing was installed.
   returned: success
   type: str
   sample: uv 0.9.5
@@ -324,6 +338,7 @@ ARGUMENTS: dict[str, Any] = {
         "find_links": STRINGS,
         "remote_src": {"type": "bool", "default": False},
         "offline": {"type": "bool", "default": False},
+        "build_once": {"type": "bool", "default": False},
         "python": {"type": "str", "default": ""},
         "keep": {"type": "int", "default": 1},
         "jupyter_kernel": {"type": "str"},

@@ -54,6 +54,8 @@ def run(params: Mapping[str, Any], check_mode: bool, tmpdir: str) -> dict[str, A
     controller = params["_controller"] or {}
     if controller.get("doctor_file"):
         return _install_doctor(options, controller["doctor_file"])
+    if controller.get("pack"):
+        return _pack(options, controller["pack"])
     mode = Mode(check_mode, bool(controller.get("plan")), tmpdir)
     owner = _owner(options)
     state = params["state"]
@@ -170,6 +172,15 @@ def _do(options: Options, state: str, mode: Mode) -> Answer:
 def _explained(error: OSError, place: str) -> CaveError:
     remedy = "Run the task with become: true, or choose another path." if isinstance(error, PermissionError) else ""
     return CaveError(f"{error.filename or place}: {error.strerror}. {remedy}".strip())
+
+
+def _pack(options: Options, file: str) -> dict[str, Any]:
+    try:
+        environment = Managed(options, Mode())
+        digest = environment.pack(file)
+        return {"changed": False, "build": environment.contents().build, "digest": digest}
+    except OSError as error:
+        raise _explained(error, file) from error
 
 
 @contextlib.contextmanager

@@ -4,7 +4,8 @@
 
 """The builds of a managed environment: ``PATH/builds/NAME``, and ``PATH/current`` that points at the live one.
 
-A virtual environment cannot be moved, so each is built where it will stay. It counts once its record is written, and
+A virtual environment cannot be moved, so each is built where it will stay, and one that another host takes has the same
+path there. It counts once its record is written, and
 is live once ``current`` is swapped: whatever interrupts a run, ``current`` leads to a build that is whole. The time of
 the record is when the build was last live.
 """
@@ -25,6 +26,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._atomic import s
 from ansible_collections.connectomics.cave.plugins.module_utils._environment import installed as _installed
 from ansible_collections.connectomics.cave.plugins.module_utils._environment import lock as _lock
 from ansible_collections.connectomics.cave.plugins.module_utils._environment import processes as _processes
+from ansible_collections.connectomics.cave.plugins.module_utils._environment.request import Parcel
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 
 _NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
@@ -70,6 +72,13 @@ class Build(NamedTuple):
         if os.path.realpath(self.python) != base or not os.access(base, os.X_OK):
             return f"the Python of {self.path} is gone ({base})"
         return ""
+
+    def pack(self, file: str) -> str:
+        """Pack it for other hosts into a new file, and return the file's digest; see ``archive.pack``."""
+        # Only here: a run that changes nothing is not to wait for the import.
+        from ansible_collections.connectomics.cave.plugins.module_utils._environment import archive as _archive
+
+        return _archive.pack(self.path, self.record, (_WAY_BACK,), file)
 
 
 class Builds:
@@ -183,6 +192,33 @@ class Builds:
         self.folder.mkdir(parents=True, exist_ok=True)
         work.mkdir()
         return place, work
+
+    def unpack(self, parcel: Parcel, base: str) -> Build:
+        """Unpack a build of another host, which is a leftover until it is finished.
+
+        Args:
+            parcel: what was brought.
+            base: the program of its Python, with links resolved.
+
+        Raises:
+            CaveError: it is not what was packed, or no build for this place.
+        """
+        from ansible_collections.connectomics.cave.plugins.module_utils._environment import archive as _archive
+
+        with _archive.opened(parcel, base) as (header, stream):
+            record = _installed.checked_record(header.record)
+            if not _NAME.fullmatch(str(header.name)) or not record or record["base"] != base:
+                raise CaveError("it is no build for this host")
+            place = self.folder / header.name
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if place.exists():
+                raise CaveError(f"{place} is there already")
+            try:
+                _archive.unpack(header, stream, place)
+            except BaseException:
+                shutil.rmtree(place, ignore_errors=True)
+                raise
+        return Build(place, record)
 
     def prepare(self, place: Path, python: str) -> None:
         """Make a filled build one that everybody can use, before it is proven.

@@ -33,8 +33,12 @@ _MARK = b"module_utils/_doctor/cli.py"
 
 
 def digest(content: bytes) -> str:
-    """Return the SHA-256 of a program: hex digits with colons, as without them it would be taken for a token."""
-    text = hashlib.sha256(content).hexdigest()
+    """Return the SHA-256 of a program, with colons."""
+    return readable(hashlib.sha256(content).hexdigest())
+
+
+def readable(text: str) -> str:
+    """Return the hex digits of a digest with colons: without them they would be taken for a token."""
     return ":".join(text[start : start + 8] for start in range(0, len(text), 8))
 
 

@@ -80,13 +80,20 @@ def site_packages_of(prefix: Path, python: str) -> Path:
 def read_record(prefix: Path) -> dict[str, Any]:
     """Return the record of a finished environment; empty when it is not finished, or not ours."""
     try:
-        record = json.loads((prefix / RECORD).read_bytes())
+        return checked_record(json.loads((prefix / RECORD).read_bytes()))
+    except (OSError, ValueError):
+        return {}
+
+
+def checked_record(record: Any) -> dict[str, Any]:
+    """Return a record; empty when it is none."""
+    try:
         request = record["request"]
         whole = isinstance(record["packages"], dict) and all(isinstance(record[key], str) for key in ("python", "base"))
         whole = whole and all(isinstance(request[key], list) for key in ("extras", "packages", "constraints"))
-    except (OSError, ValueError, KeyError, TypeError):
+        return dict(record) if whole and all(isinstance(request[key], str) for key in ("version", "python")) else {}
+    except (ValueError, KeyError, TypeError):
         return {}
-    return record if whole and all(isinstance(request[key], str) for key in ("version", "python")) else {}
 
 
 def make_record(

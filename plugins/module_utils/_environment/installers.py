@@ -6,13 +6,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
 import re
 import shutil
 from pathlib import Path
-from typing import Mapping, NamedTuple, Sequence
+from typing import Any, Mapping, NamedTuple, Sequence
 
 from ansible_collections.connectomics.cave.plugins.module_utils import _trust
 from ansible_collections.connectomics.cave.plugins.module_utils._environment import pip_config as _pip_config
@@ -70,8 +71,8 @@ def missing_tools(kind: str, python: Python, environ: Mapping[str, str]) -> list
     return ["uv", "pip"] if kind == "auto" else [kind]
 
 
-def host_facts(python: Python) -> dict[str, str]:
-    """Return what the controller has to know to choose programs and wheels for this host."""
+def host_facts(python: Python) -> dict[str, Any]:
+    """Return what the controller has to know to choose programs, wheels or a build for this host."""
     libc = platform.libc_ver(python.base)[0]
     if not libc and any(Path("/lib").glob("ld-musl-*")):
         libc = "musl"
@@ -81,7 +82,14 @@ def host_facts(python: Python) -> dict[str, str]:
         "libc": libc,
         "python": python.version,
         "install_pip": this_system().install_pip(),
+        "kind": [_libc_version(), python.executable, python.base, os.geteuid()],
     }
+
+
+def _libc_version() -> str:
+    with contextlib.suppress(ValueError, OSError, AttributeError):  # another C library
+        return os.confstr("CS_GNU_LIBC_VERSION") or ""
+    return ""
 
 
 def choose_installer(

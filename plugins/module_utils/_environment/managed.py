@@ -24,7 +24,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._environment.env
     Environment,
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._environment.pythons import Python
-from ansible_collections.connectomics.cave.plugins.module_utils._environment.request import Mode, Options
+from ansible_collections.connectomics.cave.plugins.module_utils._environment.request import Mode, Options, Parcel
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._systems import restore_labels
 
@@ -119,7 +119,7 @@ class Managed(Environment):
         for path in plan.remove:
             self.builds.remove(path)
         if plan.install:
-            self.builds.switch(self._build(lock))
+            self.builds.switch(self._take(self.options.parcel) if self.options.parcel else self._build(lock))
         elif plan.switch_to:
             self.builds.switch(plan.switch_to)
         if plan.install or plan.switch_to:
@@ -169,6 +169,50 @@ class Managed(Environment):
             raise
         finally:
             shutil.rmtree(work, ignore_errors=True)
+
+    # Builds of other hosts
+
+    def pack(self, file: str) -> str:
+        """Pack the live build into a new file for other hosts, and return the file's digest.
+
+        Raises:
+            CaveError: there is none that is what was asked for, or it holds what no other host is to have.
+        """
+        with self.builds.locked(self.remaining()):
+            live = self.builds.live()
+            shortfalls = self._shortfalls(live) if live else ["no build is live"]
+            if not live or shortfalls:
+                raise CaveError(f"The build is not for other hosts: {'; '.join(shortfalls)}.")
+            return live.pack(file)
+
+    def _take(self, parcel: Parcel) -> _builds.Build:
+        """Unpack a build of another host and prove it here.
+
+        Raises:
+            CaveError: it is not what was packed there, or does not work here.
+        """
+        python, request = self._choose_python(), self.options.request
+        build = self.builds.unpack(parcel, python.base)
+        try:
+            restore_labels(str(build.path))
+            asked = _installed.make_record(request, python.version, python.base, "", {})
+            has = _installed.installed_packages(build.site_packages)
+            different = [key for key in ("request", "python") if build.record[key] != asked[key]]
+            different += ["packages"] if has != build.record["packages"] else []
+            trouble = f"other {different[0]} than asked for" if different else build.trouble()
+            if trouble:
+                raise CaveError(trouble)
+            own_python = str(build.python)
+            if os.geteuid() == 0:  # what it imports was compiled where it was built
+                _proof.check_contents(build.site_packages, request)
+                _proof.check_users_can_import(own_python, build.site_packages, request, self.environ, self.remaining())
+            else:
+                _proof.check_imports(own_python, build.site_packages, request, self.environ, self.remaining())
+            self.installed_with = str(build.record.get("installer", ""))
+            return self.builds.finish(build.path, {**build.record, "taken_from": parcel.host})
+        except BaseException:
+            shutil.rmtree(build.path, ignore_errors=True)
+            raise
 
     # rolled_back
 

@@ -39,6 +39,15 @@ class FromController(NamedTuple):
     wheels: str = ""
 
 
+class Parcel(NamedTuple):
+    """A build of another host that the action plugin has put here."""
+
+    file: str
+    digest: str
+    host: str
+    """Where it was built."""
+
+
 class Request(NamedTuple):
     """What an environment is to hold."""
 
@@ -92,6 +101,8 @@ class Options(NamedTuple):
     compile_all: bool = False
     timeout: float = 1800.0
     from_controller: FromController = FromController()
+    parcel: Parcel | None = None
+    """A build of another host, to be taken in the place of an installation."""
 
 
 class Mode(NamedTuple):
@@ -128,6 +139,7 @@ def parse_options(params: Mapping[str, Any]) -> Options:
         raise CaveError(f"keep: {params['keep']} is less than 0.")
     if params["timeout"] < 1:
         raise CaveError(f"timeout: {params['timeout']} is not a time in seconds; the default is 1800.")
+    controller = params["_controller"] or {}
     request = parse_request(
         params["version"],
         params["extras"],
@@ -150,7 +162,8 @@ def parse_options(params: Mapping[str, Any]) -> Options:
         doctor=params["doctor"] or "",
         compile_all=params["compile"],
         timeout=params["timeout"],
-        from_controller=FromController(**(params["_controller"] or {}).get("from_controller", {})),
+        from_controller=FromController(**controller.get("from_controller", {})),
+        parcel=Parcel(**controller["parcel"]) if controller.get("parcel") else None,
     )
 
 

@@ -183,6 +183,20 @@ DEFECTS = {
         "    return True\n",
         ("_environment/test_builds.py::test_a_lock_that_another_account_may_have_opened_is_no_lock",),
     ),
+    "any-archive": Defect(
+        "the digest of a build that was brought is not compared",
+        "_environment/archive.py",
+        "        if digest(file) != parcel.digest:\n",
+        "        if not parcel.digest:\n",
+        ("_environment/test_archive.py",),
+    ),
+    "up-from-behind-a-link": Defect(
+        "a link of a build may go up from behind another link, out of the build",
+        "_environment/archive.py",
+        'any(part in ("", ".", "..") or',
+        'any(part in ("", ".") or',
+        ("_environment/test_archive.py",),
+    ),
     "overwrite-malformed": Defect(
         "a malformed file is overwritten silently",
         "_secrets/writer.py",

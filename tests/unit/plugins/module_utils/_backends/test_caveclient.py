@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.connectomics.cave.plugins.module_utils import _trust
+from ansible_collections.connectomics.cave.plugins.module_utils import _trust, _users
 from ansible_collections.connectomics.cave.plugins.module_utils._backends import caveclient as _caveclient
 from ansible_collections.connectomics.cave.plugins.module_utils._backends.caveclient import run
 from ansible_collections.connectomics.cave.plugins.module_utils._environment import builds as _builds
@@ -27,7 +27,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._environment imp
 from ansible_collections.connectomics.cave.plugins.module_utils._environment import processes as _processes
 from ansible_collections.connectomics.cave.plugins.module_utils._environment import proof as _proof
 from ansible_collections.connectomics.cave.plugins.module_utils._environment import pythons as _pythons
-from ansible_collections.connectomics.cave.plugins.module_utils._environment.installed import RECORD
+from ansible_collections.connectomics.cave.plugins.module_utils._environment.installed import RECORD, read_record
 from ansible_collections.connectomics.cave.plugins.module_utils._environment.installers import Installer, Job
 from ansible_collections.connectomics.cave.plugins.module_utils._environment.processes import Outcome
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
@@ -376,7 +376,7 @@ def test_a_plan_stops_before_an_installation_and_says_what_it_needs(host: Host) 
     assert result["changed"]
     assert result["plan"]["doing"] == f"install caveclient 8.2.0 in {host.path}"
     assert result["plan"]["needs"]["wheels"]
-    assert set(result["plan"]["needs"]["host"]) == {"system", "machine", "libc", "python", "install_pip"}
+    assert set(result["plan"]["needs"]["host"]) == {"system", "machine", "libc", "python", "install_pip", "kind"}
     assert not host.path.exists()
 
 
@@ -706,6 +706,133 @@ def test_a_doctor_that_another_run_has_brought_is_no_change(host: Host) -> None:
     said = [host(doctor=str(place), _controller={"doctor_file": str(brought)})["changed"] for _run in range(2)]
     assert said == [True, False]
     assert place.read_text() == brought.read_text()
+
+
+# --- Builds of other hosts ---
+
+
+def packed(host: Host, **asked: Any) -> dict[str, Any]:
+    """Install, pack, and take the environment away: what the controller says to a host of that kind."""
+    host(**asked)
+    folder = host.folder / "parcel"
+    folder.mkdir(exist_ok=True)
+    file = folder / f"{len(list(folder.iterdir()))}.archive"
+    answer = host(**{**asked, "_controller": {"pack": str(file)}})
+    assert not answer["changed"]
+    host("absent")
+    return {"parcel": {"file": str(file), "digest": answer["digest"], "host": "ws001"}}
+
+
+def test_a_build_of_another_host_becomes_live_and_is_as_good_as_an_own_one(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {"version": "8.2.0", "extras": ["cv"], "packages": ["scipy"], "jupyter_kernel": "CAVE"}
+    before = host(**asked)
+    controller = packed(host, **asked)
+    host(version="8.1.0")
+    host.installed.clear()
+
+    result = host(**asked, _controller=controller)
+
+    assert host.installed == []
+    assert result["changed"]
+    assert (result["previous_version"], result["version"]) == ("8.1.0", "8.2.0")
+    same = ("version", "python", "python_version", "environment", "build", "packages", "kernel", "installer")
+    assert {name: result[name] for name in same} == {name: before[name] for name in same}
+    record = read_record(host.current)
+    assert record.pop("taken_from") == "ws001"
+    assert record["request"]["extras"] == ["cv"]
+    snapped = snapshot(host.folder)
+    with monkeypatch.context() as patched:
+        patched.setattr(_processes, "run", None)
+        patched.setattr(_pythons, "probe", None)
+        assert not host(**asked)["changed"]
+    assert snapshot(host.folder) == snapped
+    assert host("rolled_back")["version"] == "8.1.0"
+    assert host(**asked)["build"] == before["build"]
+
+
+def test_a_build_that_does_not_start_here_does_not_become_live(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    controller = packed(host, version="8.2.0")
+    host(version="8.1.0")
+    before = snapshot(host.path)
+    monkeypatch.setattr(_processes, "run", lambda *_a, **_k: Outcome(1, "", "ImportError: libarrow.so"))
+    monkeypatch.setattr(_users, "run_as", lambda *_arguments: (1, "", "ImportError: libarrow.so"))
+
+    with pytest.raises(CaveError, match=r"libarrow\.so"):
+        host(version="8.2.0", _controller=controller)
+
+    assert {name: what[1:] for name, what in snapshot(host.path).items()} == {
+        name: what[1:] for name, what in before.items()
+    }
+
+
+@pytest.mark.parametrize(
+    "asked", [{"version": "8.1.0"}, {"extras": ["cv"]}, {"constraints": ["numpy<2"]}, {"packages": ["scipy"]}], ids=str
+)
+def test_a_build_of_something_else_is_refused(host: Host, asked: dict[str, Any]) -> None:
+    controller = packed(host, version="8.2.0")
+    with pytest.raises(CaveError, match="other request than asked for"):
+        host(**{"version": "8.2.0", **asked}, _controller=controller)
+    assert not host.current.exists()
+    assert not host.builds()
+
+
+def test_a_build_of_another_python_is_refused(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    controller = packed(host)
+    python = _pythons.probe(sys.executable)
+    assert python is not None
+    monkeypatch.setattr(_pythons, "probe", lambda _executable: python._replace(version="3.99.1"))
+    with pytest.raises(CaveError, match="other python than asked for"):
+        host(_controller=controller)
+    assert not host.builds()
+
+
+def test_a_build_with_other_packages_than_it_says_is_refused(host: Host) -> None:
+    host(version="8.2.0", packages=["scipy"])
+    next(host.current.glob("lib/python3.*/site-packages/scipy-*")).rename(host.folder / "scipy")
+    controller = packed(host, version="8.2.0", packages=["scipy"])
+    with pytest.raises(CaveError, match="other packages than asked for"):
+        host(version="8.2.0", packages=["scipy"], _controller=controller)
+    assert not host.builds()
+
+
+@pytest.mark.parametrize("live", ["", "8.1.0"])
+def test_what_is_not_what_was_asked_for_is_not_packed(host: Host, live: str) -> None:
+    if live:
+        host(version=live)
+    with pytest.raises(CaveError, match=r"not for other hosts: (no build is live|caveclient 8\.1\.0 is installed)"):
+        host(version="8.2.0", _controller={"pack": str(host.folder / "archive")})
+    assert not (host.folder / "archive").exists()
+
+
+def test_a_host_whose_environment_is_right_meanwhile_takes_nothing(host: Host) -> None:
+    controller = packed(host, version="8.2.0")
+    own = host(version="8.2.0")["build"]
+    assert not host(version="8.2.0", _controller=controller)["changed"]
+    assert host.builds() == [own]
+
+
+def test_taking_a_build_killed_at_any_instant_leaves_what_was_live_and_the_next_run_completes(host: Host) -> None:
+    controller = packed(host, version="8.2.0")
+    archive = Path(controller["parcel"]["file"])
+    content = archive.read_bytes()
+
+    def prepare() -> None:
+        host("absent")
+        host(version="8.1.0", keep=0)
+        archive.write_bytes(content)
+
+    def judge(instant: int) -> None:
+        assert host.version() in ("8.1.0", "8.2.0"), instant
+        host(version="8.2.0", keep=0)
+        assert host.version() == "8.2.0"
+        assert len(host.builds()) == 1, instant
+        assert not host(version="8.2.0", keep=0)["changed"], instant
+
+    tries = until_it_survives(prepare, lambda: host(version="8.2.0", keep=0, _controller=controller), judge)
+
+    assert tries >= 15
 
 
 # --- Existing environments ---
