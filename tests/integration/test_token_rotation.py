@@ -635,6 +635,31 @@ def test_a_token_from_a_file_of_extra_variables_gets_no_new_one(cave: CaveServer
     assert lab.tokens() == [old] == [lab.stored()]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "caveclient_tokens:\n  - user: USER\n    token: TOKEN\n",
+        "caveclient_tokens: \"{{ [{'user': 'USER', 'token': lab.all.alice}] }}\"\nlab: {all: {alice: TOKEN}}\n",
+        'caveclient_tokens: "{{ entries | from_json }}"\nentries: \'[{"user": "USER", "token": "TOKEN"}]\'\n',
+    ],
+    ids=["in a list", "deep in a mapping", "in a longer text"],
+)
+def test_a_token_that_cannot_be_replaced_in_every_place_gets_no_new_one(
+    cave: CaveServer, tmp_path: Path, text: str
+) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice", ws2="alice")
+    own = lab.folder / "host_vars" / "ws2.yml"
+    own.parent.mkdir()
+    own.write_text(text.replace("TOKEN", lab.token).replace("USER", USER))
+    set_host(lab, "ws1", caveclient_tokens=lab.variables.pop("caveclient_tokens"))
+    run = lab.rotate(strategy="overlap")
+    assert run.status == 2
+    assert blamed(run) == ["localhost"]
+    assert f"{own} holds {fingerprint(lab.token)} in a" in said(run)
+    assert (lab.tokens(), lab.stored()) == ([lab.token], lab.token)
+    assert [lab.saved(host) for host in lab.hosts] == [lab.token] * 2
+
+
 def test_an_entry_that_names_another_server_gets_no_new_token_made(cave: CaveServer, tmp_path: Path) -> None:
     lab = make_lab(tmp_path, cave, ws1="alice", ws2="alice")
     old = lab.persons["alice"].token
