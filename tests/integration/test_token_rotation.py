@@ -777,6 +777,21 @@ def test_provision_after_a_rotation_in_the_same_run_takes_the_new_token(cave: Ca
     assert lab.saved("ws1") == lab.stored()
 
 
+def test_a_token_that_two_people_have_is_named_first_unless_it_is_said_whose_it_is(
+    cave: CaveServer, tmp_path: Path
+) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice", ws2="alice")
+    lab.write_vault({"vault_cave_token_alice": lab.token, "vault_cave_token_bob": lab.token})
+    bob = {"user": "bob", "token": "{{ vault_cave_token_bob }}", "person": "alice@example.org"}
+    set_host(lab, "ws2", caveclient_tokens=[bob])
+    run = lab.rotate()
+    first = said(run).partition(" NOTE ")[2]
+    assert first.strip().startswith(f"{USER} and bob have one token, {fingerprint(lab.token)}, which is that of alice.")
+    own = {"user": USER, "token": "{{ vault_cave_token_alice }}", "person": "alice@example.org"}
+    set_host(lab, "ws1", caveclient_tokens=[own])
+    assert "have one token" not in said(lab.rotate())
+
+
 @pytest.mark.parametrize("playbook", ["rotate", "provision"])
 def test_a_token_that_will_expire_is_named_first_and_asked_about_once(
     cave: CaveServer, tmp_path: Path, playbook: str

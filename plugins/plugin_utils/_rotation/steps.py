@@ -448,6 +448,7 @@ def notes(state: State, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> tup
             told.insert(
                 0, f"{', '.join(rotation.users)}{who}: {expiring_message(server, state.values[rotation.source])}"
             )
+    told[:0] = _shared(state)
     for token in sorted(state.request.old):
         _note_old(state, token, told, unfinished)
     given_up = sorted(state.request.give_up)
@@ -462,6 +463,17 @@ def notes(state: State, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> tup
             "ansible-playbook connectomics.cave.rotate -e caveclient_rotate_strategy=overlap"
         )
     return told, unfinished
+
+
+def _shared(state: State) -> list[str]:
+    """Return what to say of tokens that several users have, unless each of their entries says whose it is."""
+    person = {item.entry: item.own.get("person") for item in state.held()}
+    return [
+        f"{' and '.join(rotation.users)} have one token, {rotation.source}, which is that of "
+        f"{state.accounts[rotation.source].name or 'one person'}. Give each their own, or name the account in person."
+        for rotation in state.rotations
+        if rotation.action != "leave" and len(rotation.users) > 1 and not all(map(person.get, rotation.entries))
+    ]
 
 
 def _note_old(state: State, token: str, told: list[str], unfinished: list[str]) -> None:
