@@ -275,10 +275,11 @@ def test_no_room_for_a_process_is_an_error_of_that_job_and_leaks_nothing(monkeyp
 
 
 def test_where_files_or_processes_are_limited_the_rest_waits_until_there_is_room() -> None:
-    """A limit of 20 open files, of which each child takes one."""
+    """A limit of 14 open files, of which each child takes one."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with_limits = subprocess.run(
         [sys.executable, "-c", _LIMITED, str(hard)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
         check=False,
