@@ -196,7 +196,9 @@ def _changeable_inside(path: str, owners: Collection[int]) -> str:
             steps = [Step(entry.path, entry.stat(follow_symlinks=False)) for entry in entries]
     except OSError:
         return ""
-    return next(filter(None, (_complaint(step, owners, is_last=True) for step in steps)), "")
+    links = (step.path for step in steps if stat.S_ISLNK(step.info.st_mode))
+    complaints = (_complaint(step, owners, is_last=True) for step in steps)
+    return next(filter(None, complaints), "") or next(filter(None, (changeable(link, owners) for link in links)), "")
 
 
 def parts_of_python(python: str) -> Iterator[str]:

@@ -147,6 +147,23 @@ def test_a_folder_that_a_pth_file_adds_counts_as_well(program: Path, line: str) 
     assert "away can be changed by everybody" in _trust.python_changeable(str(program), (0, ME))
 
 
+@pytest.mark.parametrize("name", ["lab.pth", "sitecustomize.py", "caveclient"])
+def test_what_a_link_among_the_packages_leads_to_counts_as_well(program: Path, name: str) -> None:
+    """Python reads it on every start, with -I too: a user's own file behind a link of root's is the user's code."""
+    away = program.parents[2] / "away"
+    away.mkdir(mode=0o755)
+    (program.parents[1] / "lib" / "python3.11" / "site-packages" / name).symlink_to(away / name)
+    assert _trust.python_changeable(str(program), (0, ME)) == ""
+    (away / name).touch(mode=0o644)
+    assert _trust.python_changeable(str(program), (0, ME)) == ""
+
+    (away / name).chmod(0o666)
+    assert f"{name} can be changed by everybody" in _trust.python_changeable(str(program), (0, ME))
+    (away / name).unlink()
+    away.chmod(0o777)
+    assert "away can be changed by everybody" in _trust.python_changeable(str(program), (0, ME))
+
+
 @pytest.mark.root
 def test_whom_an_access_control_list_lets_write_can_change_it_too(program: Path) -> None:
     """The mode looks like that of a folder of a group of one's own, which is trusted."""
