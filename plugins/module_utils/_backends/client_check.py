@@ -39,6 +39,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets.inspect
     TokenQuery,
     verdict_without_asking,
 )
+from ansible_collections.connectomics.cave.plugins.module_utils._text import quoted
 
 _GRACE = 5.0
 """Seconds that a process gets to end by itself before it is given up."""
@@ -61,7 +62,8 @@ def client_python(params: Mapping[str, Any]) -> str:
     python = str(params["interpreter"] or os.path.join(params["path"], "current", "bin", "python"))
     if not os.path.exists(python):
         what = "The interpreter does not exist" if params["interpreter"] else "caveclient is not installed on this host"
-        raise CaveError(f"{what}: there is no {python}. Install it: ansible-playbook connectomics.cave.provision")
+        remedy = "Install it: ansible-playbook connectomics.cave.provision"
+        raise CaveError(f"{what}: there is no {quoted(python)}. {remedy}")
     return python
 
 
