@@ -206,6 +206,10 @@ users:
       description: The auth server's address.
       type: str
       sample: https://global.daf-apis.com
+    key:
+      description: The key under which the token is in the secrets files.
+      type: str
+      sample: token
     changed:
       description: Whether anything was changed for this entry.
       type: bool

@@ -215,6 +215,28 @@ def test_two_keys_with_two_tokens_of_one_account_are_both_rotated_and_both_revok
         assert {content["token"], content["banc"]} == set(lab.tokens())
 
 
+@pytest.mark.parametrize("strategy", ["cutover", "overlap"])
+def test_a_host_that_was_the_canary_of_one_token_gets_the_other_under_its_own_key_as_well(
+    strategy: str, cave: CaveServer, tmp_path: Path
+) -> None:
+    """The second host is tried for the token that it alone has; the one that it shares is proven on the first."""
+    lab = make_lab(tmp_path, cave, ws1="alice", ws2="alice")
+    old = {name: cave.make_token("alice") for name in ("shared", "one", "two")}
+    lab.write_vault({f"vault_{name}": token for name, token in old.items()})
+    for host, own in (("ws1", "vault_one"), ("ws2", "vault_two")):
+        entries = [("banc", "vault_shared"), ("token", own)]
+        tokens = [{"user": USER, "key": key, "token": f"{{{{ {name} }}}}"} for key, name in entries]
+        set_host(lab, host, caveclient_tokens=tokens)
+    assert lab.rotate().ok
+    if strategy == "cutover":
+        lab.write_vault({f"vault_{name}": cave.make_token("alice") for name in old})
+    run = lab.rotate(strategy=strategy)
+    assert run.ok, run.output
+    for host in lab.hosts:
+        content = json.loads((lab.secrets(host) / lab.server_file).read_text())
+        assert not set(content.values()) & set(old.values())
+
+
 def test_two_tokens_for_a_server_under_two_names_are_never_written_one_over_the_other(
     cave: CaveServer, tmp_path: Path
 ) -> None:

@@ -139,7 +139,8 @@ def _entry(number: int, item: Mapping[str, Any], params: Mapping[str, Any]) -> _
         name: item[name] if item.get(name) is not None else params[name] for name in _ENTRY_DEFAULTS
     }
     user = values["user"] or _users.current_user().pw_name
-    result: dict[str, Any] = {"user": user, "server": values["server"], "changed": False, "files": []}
+    result: dict[str, Any] = {name: values[name] for name in ("server", "key")}
+    result.update(user=user, changed=False, files=[])
     try:
         server = server_address(values["server"])
         if item.get("datastacks") is None and server != server_address(params["server"]):
