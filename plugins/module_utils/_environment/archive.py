@@ -214,7 +214,7 @@ def _check(header: Header, base: str) -> None:
         folders.add(folder)
     for path, program, moment, size in header.files:
         add(path)
-        if type(program) is not bool or not all(type(n) is int and 0 <= n < _LATEST for n in (moment, size)):
+        if not (isinstance(program, bool) and all(isinstance(n, int) and 0 <= n < _LATEST for n in (moment, size))):
             raise CaveError(f"it holds {path!r} with a mode, time or size that no build has")
     for path, target in header.links:
         add(path)
