@@ -19,6 +19,7 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._action import C
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import decide as _decide
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import hosts as _hosts
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import steps as _steps
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import story as _story
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.ansible_run import AnsibleRun
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.holders import taken_off
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.inventory import (
@@ -374,7 +375,7 @@ class _Step:
             ]
             if what is not None
         }
-        told, unfinished = _steps.notes(state, found)
+        told, unfinished = _story.notes(state, found)
         return {
             "changed": revoked,
             "ansible_facts": {"cave_rotation": {"notes": told, "unfinished": unfinished, "found": found}},
