@@ -26,7 +26,7 @@ from ansible_collections.connectomics.cave.plugins.modules import saved_token
 from ansible_collections.connectomics.cave.plugins.plugin_utils._action import TokenAction, tokens_to_prove
 from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import plain_string
 from ansible_collections.connectomics.cave.plugins.plugin_utils._fleet_run import claim
-from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.sealed import with_renewed_tokens
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.sealed import opened, with_renewed_tokens
 
 display = Display()
 PATIENCE = 10
@@ -38,6 +38,13 @@ class ActionModule(TokenAction):
 
     module = saved_token
     entries = "tokens"
+
+    def with_settings(self, args: Mapping[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the task's arguments; in tokens that a rotation hands over, what it has sealed is opened."""
+        completed = super().with_settings(args, task_vars)
+        if "tokens" in completed and "tokens" not in args:
+            completed["tokens"] = [opened(entry) for entry in completed["tokens"]]
+        return completed
 
     def arguments(self, args: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments with the tokens that a rotation has made in this run."""

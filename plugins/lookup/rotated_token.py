@@ -44,13 +44,12 @@ _raw:
   elements: raw
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 
-from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.sealed import unseal
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.sealed import NotSealedError, opened
 
 
 class LookupModule(LookupBase):
@@ -60,13 +59,8 @@ class LookupModule(LookupBase):
         """Return the tokens that were sealed in ``terms``."""
         self.set_options(var_options=variables, direct=kwargs)
         items = [item for term in terms for item in (term if isinstance(term, (list, tuple)) else [term])]
-        return [self._opened(item) for item in items]
-
-    def _opened(self, item: Any) -> Any:
-        if isinstance(item, Mapping):
-            rest = {str(key): value for key, value in item.items() if key != "sealed"}
-            return {**rest, "token": self._opened(item["sealed"])}
-        token = unseal(str(item))
-        if token is None:
-            raise AnsibleLookupError("This is not a token that was sealed in this run. Use it in the run that made it.")
-        return token
+        try:
+            return [opened(item) for item in items]
+        except NotSealedError:
+            message = "This is not a token that was sealed in this run. Use it in the run that made it."
+            raise AnsibleLookupError(message) from None

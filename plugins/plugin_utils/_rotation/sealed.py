@@ -63,6 +63,10 @@ def _box() -> _Box:
     return _Box()
 
 
+with contextlib.suppress(ImportError):
+    _box()  # in the process that Ansible's workers, one for each host, are copies of
+
+
 def seal(token: str) -> str:
     """Return a text that only this run can open."""
     return _box().encrypt(token.encode()).decode("ascii")
@@ -74,6 +78,20 @@ def unseal(text: str) -> str | None:
         return _box().decrypt(text.encode()).decode()
     except NotSealedError:
         return None
+
+
+def opened(item: Any) -> Any:
+    """Return the token that was sealed; for a mapping with ``sealed``, the mapping with ``token`` in its place.
+
+    Raises NotSealedError for what another run has sealed.
+    """
+    if isinstance(item, Mapping):
+        rest = {str(key): value for key, value in item.items() if key != "sealed"}
+        return {**rest, "token": opened(item["sealed"])}
+    token = unseal(str(item))
+    if token is None:
+        raise NotSealedError
+    return token
 
 
 def seal_state(state: Any) -> str:

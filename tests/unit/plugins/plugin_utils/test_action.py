@@ -18,8 +18,10 @@ from ansible import release
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.template import Templar
 
+from ansible_collections.connectomics.cave.plugins.action.saved_token import ActionModule as SaveAction
 from ansible_collections.connectomics.cave.plugins.modules import saved_token
 from ansible_collections.connectomics.cave.plugins.plugin_utils._action import CaveAction, TokenAction, unshown
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.sealed import NotSealedError, seal
 
 TOKEN = "Zm9vYmFyYmF6cXV4Zm9vYmFyYmF6cXV4Zm9vYmFyYmE="
 PLUGINS = Path(saved_token.__file__).parent.parent
@@ -109,6 +111,18 @@ def test_variables_of_a_task_add_options_to_what_it_is_given() -> None:
     }
     action.run(task_vars=task_vars)
     assert action.seen == [{"token": TOKEN, "group": "lab", "server": "https://cave.example.org", "timeout": 5}]
+
+
+def test_what_a_rotation_has_sealed_is_opened_for_the_module_alone() -> None:
+    action = SaveAction.__new__(SaveAction)
+    action._templar = Templar(loader=None, variables={})
+    task_vars: dict[str, Any] = {
+        "__caveclient_options": {"tokens": [{"user": "alice", "sealed": seal(TOKEN)}], "rate": 2}
+    }
+    assert action.with_settings({}, task_vars) == {"tokens": [{"user": "alice", "token": TOKEN}], "rate": 2}
+    task_vars["__caveclient_options"]["tokens"][0]["sealed"] = "of another run"
+    with pytest.raises(NotSealedError):
+        action.with_settings({}, task_vars)
 
 
 def test_a_token_that_a_variable_brings_to_the_wrong_place_is_refused() -> None:
