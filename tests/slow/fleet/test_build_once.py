@@ -43,4 +43,4 @@ def test_the_hosts_of_a_kind_take_one_build_and_a_host_of_another_kind_makes_its
     assert {python: len(found) for python, found in builds.items()} == {"3.11": 1, "3.13": 1}
     assert done.output.count('"taken_from"') == 1
     assert again.ok, again.output
-    assert {counts["changed"] for counts in recap(again.output).values()} == {0}
+    assert {counts["changed"] for counts in recap(again.output).values()} == {0}, again.output
