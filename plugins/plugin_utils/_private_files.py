@@ -95,18 +95,27 @@ def _locks(descriptor: int, where_none_are: bool) -> bool:
 
 
 def replace_link(path: Path, target: str) -> None:
-    """Make a symbolic link, or let one lead elsewhere, all at once.
+    """Make a symbolic link, or let one lead elsewhere, all at once; what a killed run left beside it is removed.
 
     Raises:
         CaveError: it cannot be made, since something else has its name for example.
     """
-    temporary = path.with_name(_atomic.temporary_name(path.name))
     try:
-        temporary.symlink_to(target)
-        try:
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        pattern = _atomic.temporary_pattern(path.name)
+        for left in [entry for entry in path.parent.iterdir() if pattern.fullmatch(entry.name)]:
+            if left.is_symlink():
+                left.unlink(missing_ok=True)
+        made = False
+        while not made:
+            temporary = path.with_name(_atomic.temporary_name(path.name))
+            temporary.symlink_to(target)
+            try:
+                # Another run may have taken it for one that was left.
+                with contextlib.suppress(FileNotFoundError):
+                    temporary.replace(path)
+                    made = True
+            finally:
+                temporary.unlink(missing_ok=True)
     except OSError as error:
         raise CaveError(f"The link {path} cannot be made: {error.strerror}. Remove what is in its place.") from error
 

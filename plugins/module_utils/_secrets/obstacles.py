@@ -41,6 +41,7 @@ _REMEDIES = {
 _GET_FLAGS = 0x80086601  # FS_IOC_GETFLAGS of Linux on 64 bits
 _IMMUTABLE = 0x00000010 | 0x00000020  # and append-only
 _IMMUTABLE_ON_MACOS = stat.UF_IMMUTABLE | stat.UF_APPEND | stat.SF_IMMUTABLE | stat.SF_APPEND
+_NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES)
 _FSTAB = "/etc/fstab"
 _MOUNTED = re.compile(r"\\([0-7]{3})")
 """How the kernel writes white space in the path of a mount."""
@@ -125,10 +126,16 @@ def _home_problem(user: str, uid: int, home: str) -> str:
     if not home.startswith("/") or os.path.normpath(home).strip("/") == "":
         return f"{user} has no home of their own ({home or 'none'}). Create one ({_make_home(user)})"
     unmounted = _unmounted(home)
-    if not os.path.isdir(home):
+    try:
+        status = os.stat(home)
+    except OSError as error:
+        if error.errno not in _NOT_THERE:  # such as a file server's that does not answer any more
+            remedy = _REMEDIES.get(error.errno or 0) or "Correct that"
+            return f"The home directory of {user}, {home}, cannot be used: {reason(error)}. {remedy}"
+        status = None
+    if status is None or not stat.S_ISDIR(status.st_mode):
         remedy = f"Mount it (mount {shlex.quote(unmounted)})" if unmounted else "Create or mount it"
         return f"The home directory of {user}, {home}, does not exist on this host. {remedy}"
-    status = os.stat(home)
     if (
         status.st_uid == uid
         or os.access(home, os.W_OK | os.X_OK)

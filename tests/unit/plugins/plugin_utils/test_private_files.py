@@ -15,7 +15,11 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.plugin_utils._private_files import make_private_folder, write_private
+from ansible_collections.connectomics.cave.plugins.plugin_utils._private_files import (
+    make_private_folder,
+    replace_link,
+    write_private,
+)
 
 LEFTOVER = ".report.json.0123456789abcdef.tmp"
 
@@ -129,3 +133,29 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, mon
         write_private(path, b"new")
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_a_link_that_a_killed_run_left_is_removed_by_the_next_one(tmp_path: Path) -> None:
+    left = tmp_path / ".latest.0123456789abcdef.tmp"
+    left.symlink_to("2026-01-01")
+    (tmp_path / ".latest.tmp").symlink_to("of somebody else")
+    replace_link(tmp_path / "latest", "2026-01-02")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".latest.tmp", "latest"]
+    assert (tmp_path / "latest").readlink() == Path("2026-01-02")
+
+
+def test_a_link_that_another_run_takes_for_a_leftover_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace, taken = Path.replace, []
+
+    def take_first(path: Path, target: Path) -> Path:
+        if not taken:
+            taken.append(path.name)
+            path.unlink()
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", take_first)
+    replace_link(tmp_path / "latest", "2026-01-02")
+    assert taken
+    assert [path.name for path in tmp_path.iterdir()] == ["latest"]

@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import stat
 import types
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -196,3 +198,26 @@ def test_a_file_that_is_locked_on_a_mac_is_named_with_the_command_of_macos(
     monkeypatch.setattr(obstacles, "this_system", lambda: System(MACOS))
     error = obstacles.immutable("/Users/ann/a file", "write it")
     assert "Allow changes (sudo chflags nouchg,noschg '/Users/ann/a file')" in error.message
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [(errno.ESTALE, "Mount the file server's directory anew"), (errno.EIO, "Check the disk or the file server")],
+)
+def test_a_home_whose_file_server_does_not_answer_is_named_with_the_reason(
+    number: int, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, look = str(tmp_path), os.stat
+
+    def fail(path: Any, *args: Any, **kwargs: Any) -> os.stat_result:
+        if path == home:
+            raise OSError(number, os.strerror(number), path)
+        return look(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "stat", fail)
+    with pytest.raises(CaveError) as error:
+        obstacles.require_home("gina", os.getuid(), home)
+    expected = (
+        f"The home directory of gina, {home}, cannot be used: {os.strerror(number)}. {remedy}, then run this again."
+    )
+    assert error.value.message == expected
