@@ -31,9 +31,8 @@ def is_encrypted(value: object) -> bool:
 def open_shared_tokens(hosts: Iterable[Mapping[str, Any]]) -> None:
     """Decrypt the tokens that several hosts have, once, in the process that Ansible's workers are copies of.
 
-    A worker, one for each host and task, would do that anew, and that takes as long as all of its templates. What one
-    host alone has is left to its worker, as workers are many. Before ansible-core 2.19, values do not keep what they
-    are decrypted to.
+    A worker, one for each host and task, would do that anew. What one host alone has is left to its worker, as workers
+    are many. Before ansible-core 2.19, values do not keep what they are decrypted to.
 
     Args:
         hosts: the variables of each, as they are.
