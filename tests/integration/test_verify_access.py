@@ -24,6 +24,7 @@ from raw_server import RawServer, http_answer, say
 from ansible_collections.connectomics.cave.plugins.module_utils import _users
 from ansible_collections.connectomics.cave.plugins.module_utils._backends import verify_access as _verify_access
 from ansible_collections.connectomics.cave.plugins.module_utils._cave import client as _client
+from ansible_collections.connectomics.cave.plugins.module_utils._cave import probe as _probe
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import VERDICTS
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
@@ -811,6 +812,74 @@ def test_with_caveclient_the_services_are_asked_as_well(cave: CaveServer, place:
     assert (user["verdict"], user["service"]) == ("service_down", "annotation")
     assert [item["verdict"] for item in user["services"]].count("ok") == 4
     assert user["client_version"] == "8.2.1"
+
+
+# The info service alone fails
+
+INFO_FAULTS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "reset": ("server_error", "cut", {}),
+    "cut-short": ("server_error", "cut_body", {}),
+    "not-http": ("server_error", "not_http", {}),
+    "500": ("server_error", "status", {"status": 500}),
+    "502": ("server_error", "status", {"status": 502}),
+    "503": ("server_error", "status", {"status": 503}),
+    "504": ("server_error", "status", {"status": 504}),
+    "web-page": ("server_error", "html", {}),
+    "login-page": ("server_error", "redirect", {"location": "/info/version"}),
+    "cut-json": ("server_error", "cut_json", {}),
+    "other-json": ("server_error", "status", {"status": 200, "body": '{"a": 1}', "type": "application/json"}),
+    "json-list": ("server_error", "status", {"status": 200, "body": "[]", "type": "application/json"}),
+    "no-path": ("server_error", "status", {"status": 404}),
+    "forbidden-page": ("server_error", "status", {"status": 403}),
+    "busy": ("rate_limited", "status", {"status": 429, "retry_after": 300}),
+}
+"""Datastack -> the verdict, and the fault in what the info service answers about it."""
+
+
+@pytest.mark.network
+def test_both_methods_blame_the_info_service_alone_where_it_fails_beside_an_auth_server_that_works(
+    cave: CaveServer, place: Workstation
+) -> None:
+    names = list(INFO_FAULTS)
+    for name, (_verdict, kind, parameters) in INFO_FAULTS.items():
+        cave.add_datastack(name)
+        cave.set_fault(f"/info/api/v2/datastack/full/{name}", kind, **parameters)
+    place.save(cave.add_person("alice", names).token)
+    (place.folder / "alice/.cloudvolume/secrets/cave_datastack_to_server_map.json").write_text(
+        json.dumps(dict.fromkeys(names, cave.url))
+    )
+    said = {}
+    for method in ("api", "client"):
+        user = the_user(place.verify(method=method, datastacks=names, timeout=60))
+        said[method] = {item["datastack"]: (item["verdict"], item["message"]) for item in user["datastacks"]}
+    assert {name: verdict for name, (verdict, _message) in said["api"].items()} == {
+        name: verdict for name, (verdict, _kind, _parameters) in INFO_FAULTS.items()
+    }
+    assert said["client"] == said["api"]
+
+
+@pytest.mark.network
+def test_both_methods_blame_an_info_service_that_says_nothing_at_all(
+    cave: CaveServer, place: Workstation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_probe, "_ENOUGH", 0)
+    good(cave, place)
+    cave.set_fault("/info", "hang")
+    for method in ("api", "client"):
+        user = the_user(place.verify(method=method, timeout=3))
+        assert (user["verdict"], user["person"]["email"]) == ("server_error", "alice@example.org")
+        assert f"The info service of {cave.url} does not work, and the auth server does." in user["message"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_dead_token_is_found_while_the_info_service_is_down(
+    method: str, cave: CaveServer, place: Workstation
+) -> None:
+    revoked(cave, place)
+    cave.set_fault("/info", "status", status=500)
+    user = the_user(place.verify(method=method))
+    assert user["verdict"] == "invalid_token"
+    assert "caveclient still works" not in user["message"]
 
 
 @pytest.mark.network

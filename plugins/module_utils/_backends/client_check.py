@@ -45,6 +45,10 @@ _GRACE = 5.0
 """Seconds that a process gets to end by itself before it is given up."""
 _MOST_FOR_SECOND_LOOK = 5
 """Seconds for the auth server's word on what caveclient found."""
+_NO_RECORD = ("unreachable", "not_a_cave_server", "tls_error", "server_error", "rate_limited")
+"""Verdicts on an info service that gave caveclient no record: the network's trouble, the address', or CAVE's."""
+_DOUBTFUL = ("ok", "invalid_token", "unknown_datastack", "missing_tos", *_NO_RECORD)
+"""Verdicts on which the auth server's word counts as well."""
 
 
 def check_client_options(query: TokenQuery, options: Options) -> None:
@@ -139,34 +143,33 @@ def _after_second_look(
 ) -> list[Finding]:
     """Correct what caveclient cannot know, as it asks the info service alone.
 
-    That goes on accepting a dead token for up to 300 s, and knows no datastack while its own token is dead.
+    That goes on accepting a dead token for up to 300 s, knows no datastack while its own token is dead, and says of
+    the network and the address nothing when it fails beside an auth server that works.
     """
 
-    def question_of(finding: Finding, verdict: Verdict) -> Question:
+    def question_of(finding: Finding, verdict: Verdict) -> Question | None:
         sent = users[finding.user or ""].reading_for(verdict.datastack)
-        return Question(verdict.server.rstrip("/"), str(sent.token), (verdict.datastack,))
+        if verdict.verdict not in _DOUBTFUL or not isinstance(sent.token, str):
+            return None
+        return Question(verdict.server.rstrip("/"), sent.token, (verdict.datastack,))
 
-    doubtful = ("ok", "invalid_token", "unknown_datastack", "missing_tos")
-    asked = [
-        question_of(finding, verdict)
-        for finding in findings
-        for verdict in finding.datastacks
-        if verdict.verdict in doubtful
-    ]
+    verdicts = [(finding, verdict) for finding in findings for verdict in finding.datastacks]
     patience = min(limits.timeout, _MOST_FOR_SECOND_LOOK)
-    records = records or any(
-        verdict.verdict == "unknown_datastack" for finding in findings for verdict in finding.datastacks
-    )
+    records = records or any(verdict.verdict in ("unknown_datastack", *_NO_RECORD) for _finding, verdict in verdicts)
+    asked = [question for question in (question_of(*each) for each in verdicts) if question is not None]
     answers = prove(asked, timeout=patience, retries=0, ca_path=limits.ca_path, records=records)
 
     def corrected(finding: Finding, verdict: Verdict) -> Verdict:
-        access = answers.get(question_of(finding, verdict)) if verdict.verdict in doubtful else None
-        if access is None:
+        question = question_of(finding, verdict)
+        if question is None:
             return verdict
+        access = answers[question]
         proof = access.overall
         if proof.verdict == "invalid_token" and verdict.ok:
             message = f"{proof.message} caveclient still works: the info service remembers a token for up to 300 s."
             return proof._replace(message=message, datastack=verdict.datastack)
+        if proof.verdict == "invalid_token" and verdict.verdict in _NO_RECORD:
+            return proof._replace(datastack=verdict.datastack)
         if access.account is not None and verdict.verdict == "invalid_token":
             verdict = refused_by_info_verdict(verdict.server, verdict.datastack)
         elif access.datastacks and not verdict.ok and not access.datastacks[0].ok:
@@ -174,13 +177,12 @@ def _after_second_look(
         return verdict._replace(person=proof.person, fingerprint=proof.fingerprint)
 
     def proof_for(finding: Finding) -> Proof | None:
-        accesses = [answers.get(question_of(finding, verdict)) for verdict in finding.datastacks if verdict.ok]
-        known = [access for access in accesses if access is not None and access.account is not None]
+        asked = [question_of(finding, verdict) for verdict in finding.datastacks if verdict.ok]
+        known = [question for question in asked if question is not None and answers[question].account is not None]
         if not known:
             return None
-        question = question_of(finding, finding.datastacks[0])
-        stacks = [verdict for access in known for verdict in access.datastacks]
-        return proof_of(question.server, question.token, known[0].account, stacks)
+        stacks = [verdict for question in known for verdict in answers[question].datastacks]
+        return proof_of(known[0].server, known[0].token, answers[known[0]].account, stacks)
 
     return [
         finding._replace(

@@ -90,7 +90,9 @@ def _on_datastack(name: str, account: Account, question: Question, limits: _Limi
     had_time = "no complete answer" not in verdict.message or time.monotonic() - began >= _ENOUGH
     if verdict.verdict == "invalid_token":
         return refused_by_info_verdict(question.server, name)
-    if verdict.verdict in ("unreachable", "not_a_cave_server") and had_time and "proxy " not in verdict.message:
+    # A moment ago, the auth server answered under the same address, with the same authorities trusted.
+    is_silent = verdict.verdict in ("unreachable", "not_a_cave_server", "tls_error")
+    if is_silent and had_time and "proxy " not in verdict.message:
         return silent_info_verdict(verdict)
     if verdict.verdict != "unknown_datastack":
         return verdict

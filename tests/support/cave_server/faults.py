@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 INSTEAD: dict[str, tuple[str, dict[str, Any]]] = {
-    "status": ("an error of the front end", {"status": 503, "retry_after": None, "body": None}),
+    "status": ("an error of the front end", {"status": 503, "retry_after": None, "body": None, "type": "text/html"}),
     "html": ("a login page, with status 200", {"status": 200}),
     "redirect": ("a redirect", {"location": "https://elsewhere.example.org/", "status": 302}),
     "cut": ("the connection is reset before anything was done", {}),

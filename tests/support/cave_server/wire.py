@@ -55,7 +55,7 @@ async def status(_request: web.Request, fault: Fault) -> web.StreamResponse:
     return web.Response(
         status=code,
         text=pages.gateway(title) if body is None else body,
-        content_type="text/html",
+        content_type=fault.parameters["type"],
         headers=headers,
     )
 
