@@ -37,6 +37,10 @@ class Job(NamedTuple):
     function: Callable[[], Any]
 
 
+_NO_ID = 2**32 - 1
+"""What setuid and setgid refuse on every system."""
+
+
 class _Child(NamedTuple):
     number: int
     pid: int
@@ -277,6 +281,11 @@ def _become(user: pwd.struct_passwd, groups: list[int]) -> None:
         os.setgid(user.pw_gid)
         os.setuid(user.pw_uid)
     except (OSError, OverflowError) as error:
+        if {user.pw_uid, user.pw_gid} & {-1, _NO_ID}:  # the module pwd says -1
+            raise CaveError(
+                f"Cannot work as {user.pw_name}: the account has the user or group id {_NO_ID}, which no process can "
+                "have, as it means 'none' to the system. Give the account another one."
+            ) from error
         reason = os.strerror(getattr(error, "errno", 0) or errno.EINVAL)
         raise CaveError(
             f"Cannot work as {user.pw_name}: this host does not let root change to user id {user.pw_uid} or its "

@@ -164,6 +164,17 @@ def test_a_host_that_forbids_to_become_the_user_is_named_as_that(call: str, monk
 
 
 @root
+@pytest.mark.parametrize("place", [2, 3])
+@pytest.mark.parametrize("number", [-1, 2**32 - 1])
+def test_an_id_that_no_process_can_have_is_named_as_that(place: int, number: int) -> None:
+    user = pwd.struct_passwd((*NOBODY[:place], number, *NOBODY[place + 1 :]))
+    refused, own = run_each_as([Job(user, os.getpid), Job(ME, os.getpid)])
+    assert isinstance(own, int)
+    assert "id 4294967295, which no process can have" in refused.message
+    assert "container" not in refused.message
+
+
+@root
 @pytest.mark.parametrize("name", [os.fsdecode(b"jos\xe9"), "josé"])
 def test_a_name_of_any_bytes_is_worked_for(name: str) -> None:
     user = pwd.struct_passwd((name, *NOBODY[1:]))
