@@ -444,6 +444,20 @@ def a_netrc_with_the_servers_entry(place: Place) -> None:
     place.give_back()
 
 
+@case("netrc_overrides_token")
+def a_netrc_that_a_startup_file_names(place: Place) -> None:
+    put_below_home(place, ".config/lab.netrc", "default login anonymous password x\n")
+    put_below_home(place, ".bashrc", 'if [ -n "$PS1" ]; then export NETRC="$HOME/.config/lab.netrc"; fi\n')
+
+
+@case("stale")
+def a_dead_token_where_cloud_files_alone_looks(place: Place) -> None:
+    """cloud-files takes a server's own file before the one for all servers, wherever it is."""
+    put_below_home(place, f"lab/secrets/{LOCAL_FILE}", json.dumps({"token": OLD}))
+    (place.secrets / LOCAL_FILE).unlink()
+    put_below_home(place, ".profile", "export CLOUD_FILES_DIR=~/lab\n")
+
+
 @case("env_token")
 def a_dead_token_in_renviron(place: Place) -> None:
     (place.home / ".Renviron").write_text(f'R_LIBS=~/R\nCHUNKEDGRAPH_SECRET="{OLD}"\n#CHUNKEDGRAPH_SECRET={OLD}\n')

@@ -210,7 +210,7 @@ def _results(queries: Mapping[str, list[TokenQuery]], files: UserFiles) -> dict[
     for query in mine:
         host = host_of(query.server)
         readings = _readers.read_by_all(files.listing, files.where, host, query.compared_hosts, query.key)
-        files = files._replace(netrc=replacing_netrc(files.home, query.own_hosts, os.environ))
+        files = files._replace(netrc=replacing_netrc(files.home, query.own_hosts, os.environ, files.named_netrc))
         problems = [*_problems.token_problems(files, query, readings), *shared]
         problems = _problems.on_read_only_mounts(files, problems)
         shared = []  # told once

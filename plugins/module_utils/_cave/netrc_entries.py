@@ -12,20 +12,32 @@ from typing import Iterable, Mapping
 from urllib.parse import urlsplit
 
 
-def replacing_netrc(home: str, hosts: Iterable[str], environment: Mapping[str, str]) -> dict[str, str]:
+def replacing_netrc(
+    home: str, hosts: Iterable[str], environment: Mapping[str, str], named: Iterable[str] = ()
+) -> dict[str, str]:
     """Return, by host, the netrc file whose entry is sent in the place of a token; to be called as the file's user.
 
     Args:
         home: the user's home directory.
         hosts: hosts, with a port where they have one.
         environment: may name the file with NETRC.
+        named: files that NETRC may name for some of the user's programs.
     """
-    named = environment.get("NETRC")
-    places = [named] if named else [os.path.join(home, ".netrc"), os.path.join(home, "_netrc")]
-    # The first one that is there counts, as in requests.utils.get_netrc_auth; one that cannot be read has no entries.
-    path = next((place for place in places if os.path.isfile(place)), "")
+    in_task = environment.get("NETRC")
+    usual = [in_task] if in_task else [os.path.join(home, ".netrc"), os.path.join(home, "_netrc")]
+    # The first one that is there counts, as in requests.utils.get_netrc_auth.
+    paths = [*named, next((place for place in usual if os.path.isfile(place)), "")]
+    found = [(path, entries) for path, entries in ((path, _entries(path)) for path in paths) if entries is not None]
+    taken = {
+        host: [path for path, entries in found if entries.authenticators(urlsplit(f"//{host}").hostname or "")]
+        for host in hosts
+    }
+    return {host: places[0] for host, places in taken.items() if places}
+
+
+def _entries(path: str) -> netrc.netrc | None:
+    """Return what is in a netrc file; one that cannot be read has no entries."""
     try:
-        entries = netrc.netrc(path) if path else None
+        return netrc.netrc(path) if os.path.isfile(path) else None
     except (netrc.NetrcParseError, OSError, UnicodeDecodeError):
-        return {}
-    return {host: path for host in hosts if entries and entries.authenticators(urlsplit(f"//{host}").hostname or "")}
+        return None

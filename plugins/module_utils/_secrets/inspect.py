@@ -36,10 +36,12 @@ from ansible_collections.connectomics.cave.plugins.module_utils._errors import C
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import directory as _directory
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import readers as _readers
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.env_paths import NETRC
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.env_tokens import EnvToken
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import (
     CloudVolumeDir,
     Home,
+    paths_in_environment,
     tokens_in_environment,
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.obstacles import (
@@ -155,6 +157,8 @@ class UserFiles(NamedTuple):
     """Directories of secrets files that the user may not list."""
     netrc: Mapping[str, str] = {}
     """Host -> the netrc file whose entry programs send there in the place of a token."""
+    named_netrc: Mapping[str, str] = {}
+    """Netrc file -> the startup file that names it with NETRC."""
     read_only: Mapping[str, bool] = {}
     """Directory of secrets files that is mounted read-only -> whether Kubernetes fills it from a Secret."""
     env_tokens: tuple[EnvToken, ...] = ()
@@ -248,6 +252,11 @@ def inspect(home: Home, by_root: bool, managed: str) -> UserFiles:
             path: is_secret_volume(path)
             for path in (where.caveclient, where.cloud_volume[0], *listing)
             if os.path.exists(path) and is_read_only(path)
+        },
+        named_netrc={
+            found.path: found.startup_file
+            for found in paths_in_environment(home.path, home.name)
+            if found.name == NETRC
         },
         env_tokens=tuple(tokens_in_environment(home.path)),
         copies=_copies(home, directories),

@@ -16,6 +16,11 @@ from typing import Any, Iterator, Mapping, NamedTuple
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import readers as _readers
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.directory import Access
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.env_paths import (
+    CLOUD_FILES_DIR,
+    EnvPath,
+    env_paths,
+)
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.env_tokens import (
     EnvToken,
     env_tokens,
@@ -198,10 +203,16 @@ class Home(NamedTuple):
             return CloudVolumeDir(self.cloud_volume_dir)
         return cloud_volume_dir(self.path, self.name, os.environ)
 
+    def _cloud_files_dir(self) -> str:
+        """Return the user's CLOUD_FILES_DIR: of the startup files, unless they do not count, else the task's."""
+        named = paths_in_environment(self.path, self.name) if self.cloud_volume_dir is None else []
+        values = [found.path for found in named if found.name == CLOUD_FILES_DIR]
+        return values[-1] if values else os.environ.get(CLOUD_FILES_DIR, "")
+
     def places(self) -> _readers.Places:
         """Return where this user's readers look; to be called in a process that is the user."""
         elsewhere = self.found_cloud_volume_dir().value
-        where = _readers.places(self.path, elsewhere, os.environ.get("CLOUD_FILES_DIR", ""), self.secrets_dir)
+        where = _readers.places(self.path, elsewhere, self._cloud_files_dir(), self.secrets_dir)
         if elsewhere and _is_same(where.cloud_volume[0], where.caveclient):
             # One directory under two names would be read and written twice.
             where = where._replace(
@@ -279,6 +290,15 @@ def tokens_in_environment(home: str) -> list[EnvToken]:
             status = os.stat(path)
             by_place.setdefault((status.st_dev, status.st_ino), (path, text))  # Debian's R has links to files in /etc
     return [found for path, text in by_place.values() for found in env_tokens(path, text)]
+
+
+def paths_in_environment(home: str, user: str) -> list[EnvPath]:
+    """Return the paths that startup files of the host and of a user put into the environment, the user's last.
+
+    To be called in a process of the user.
+    """
+    texts = [*_startup_texts("/", _SYSTEM_FILES, home), *_startup_texts(home, _STARTUP_FILES, home)]
+    return [found for path, _language, _is_certain, text in texts for found in env_paths(path, text, home, user)]
 
 
 def _startup_texts(folder: str, names: Mapping[str, str], home: str) -> Iterator[tuple[str, str, bool, str]]:

@@ -259,6 +259,8 @@ def _replaced_by_netrc(files: UserFiles) -> Iterable[Problem]:
         message = (
             f"{path} has an entry for {name}: programs send its name and password to {host} in the place of the token."
         )
+        if path in files.named_netrc:
+            message += f" {files.named_netrc[path]} names it with NETRC."
         yield Problem("netrc_overrides_token", path, message, rename_netrc_entry(files, path, name))
         return  # one entry, one problem
 

@@ -127,7 +127,8 @@ def rename_netrc_entry(files: UserFiles, path: str, name: str) -> str:
     machine = f"s/(machine[[:space:]]+{name.replace('.', '[.]')})([[:space:]]|$)/\\1.unused\\2/"
     default = "s/(^[[:space:]]*|[[:space:]])default([[:space:]]+login|[[:space:]]*$)/\\1machine default.unused\\2/"
     command = f"{this_system().edit()} -E -e {quoted(machine)} -e {quoted(default)} {quoted(path)}"
-    return as_user(files, command)
+    is_own = path not in files.named_netrc or path.startswith(os.path.join(files.home, ""))
+    return as_user(files, command) if is_own else f"sudo {command}"
 
 
 def decide(files: UserFiles, doubt: Doubt) -> str:

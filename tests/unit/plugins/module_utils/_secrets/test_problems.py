@@ -346,3 +346,16 @@ def test_no_message_and_no_remedy_holds_a_token() -> None:
     said = json.dumps(problems(found({**files, "cave-secret.json": {"token": f"{NEW}y"}}), asked(expected=NEW)))
     assert OLD not in said
     assert NEW not in said
+
+
+@pytest.mark.parametrize(
+    ("path", "beginning"), [("/srv/lab/netrc", "sudo sed -i "), (f"{HOME}/lab/netrc", "sudo -u alice sed -i ")]
+)
+def test_a_netrc_file_that_a_startup_file_names_is_changed_by_root_where_it_is_not_the_users(
+    path: str, beginning: str
+) -> None:
+    state = found(ALL_NEW, netrc={"global.daf-apis.com": path}, named_netrc={path: "/etc/profile.d/lab.sh"})
+    [problem] = problems(state, asked(expected=NEW))
+    assert problem.code == "netrc_overrides_token"
+    assert problem.message.endswith(" /etc/profile.d/lab.sh names it with NETRC.")
+    assert problem.remedy.startswith(beginning)
