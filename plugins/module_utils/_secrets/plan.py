@@ -173,8 +173,10 @@ class _Planner:
         if holders and not requested and not holding:
             return None
         kept = [server for server in candidates if server.tokens[key] is not None]
-        # The files say whose it was, also where another server is to have that token now.
-        order = [*(server for server in holding if server in kept), *requested, *kept, *holding, *candidates]
+        # The files say whose it was, also where another server is to have that token now. Of several that hold it, as
+        # a local server's file is that of both, it is the one's that asks for it: so a second run finds the same.
+        proven = sorted((server for server in holding if server in kept), key=lambda server: server not in requested)
+        order = [*proven, *requested, *kept, *holding, *candidates]
         return order[0] if order else None
 
     def _holders(self, token: str | None, key: str) -> set[str]:

@@ -20,6 +20,7 @@ ZETTA = "https://proofreading.zetta.ai"
 LAB = "https://cave.lab.example"
 STACK = {"name": "minnie65_public", "local_server": ""}
 SHARED = [{"name": "mouse", "local_server": "https://minnie.microns-daf.com"}]
+OF_ZETTA = [{"name": "mouse", "local_server": "https://data.proofreading.zetta.ai"}]
 USUAL = "/home/alice/.cloudvolume/secrets"
 ELSEWHERE = "/data/cv/secrets"
 H_FILE = f"{USUAL}/global.daf-apis.com-cave-secret.json"
@@ -219,6 +220,46 @@ def test_a_key_of_one_server_does_not_make_the_default_file_its_own() -> None:
     assert result[Z_FILE] == {"zetta": "zetta-token"}
     assert OLD not in str(result)
     assert planned(result, *requests) == planned({DEFAULT: {"token": OLD}}, *requests[::-1]) == result
+
+
+@pytest.mark.parametrize(
+    ("files", "requests"),
+    [
+        pytest.param(
+            {
+                f"{USUAL}/cave.lab.example-cave-secret.json": {"token": OLD},
+                DEFAULT: {"token": OLD},
+                FLY_FILE: {"token": NEW},
+            },
+            (request(OLD, datastacks=[]), request(NEW, LAB, datastacks=[])),
+            id="a local server has the other's",
+        ),
+        pytest.param(
+            {DEFAULT: {"mine": OTHER}},
+            (
+                request(OLD, LAB, datastacks=OF_ZETTA),
+                request(NEW, LAB, key="mine", datastacks=[]),
+                request(OTHER, ZETTA, key="mine"),
+            ),
+            id="a local server of both",
+        ),
+        pytest.param(
+            {Z_FILE: {"mine": OLD}, DEFAULT: {"mine": OLD}},
+            (
+                request(OLD, LAB, key="mine", datastacks=[]),
+                request(NEW, LAB, datastacks=OF_ZETTA),
+                request(OTHER, ZETTA, key="mine"),
+            ),
+            id="a token that changes its server",
+        ),
+    ],
+)
+def test_a_second_run_leaves_the_default_file_with_its_server_where_several_hold_the_token(
+    files: dict[str, dict[str, Any]], requests: tuple[Request, ...]
+) -> None:
+    assert not list(conflicts(requests))
+    result = planned(files, *requests)
+    assert planned(result, *requests) == result
 
 
 @pytest.mark.parametrize(
