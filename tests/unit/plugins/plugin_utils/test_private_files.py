@@ -147,7 +147,8 @@ def test_a_link_that_a_killed_run_left_is_removed_by_the_next_one(tmp_path: Path
 def test_a_link_that_another_run_takes_for_a_leftover_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    replace, taken = Path.replace, []
+    replace = Path.replace
+    taken: list[str] = []
 
     def take_first(path: Path, target: Path) -> Path:
         if not taken:
