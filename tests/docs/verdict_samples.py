@@ -112,6 +112,7 @@ def samples() -> list[Verdict]:
         to_failure(untrusted("unable to get local issuer certificate")),
         to_failure(untrusted("certificate has expired")),
         _verdicts.service_blocked_verdict(LOCAL, STACK, "connection refused"),
+        _verdicts.service_blocked_verdict(LOCAL, STACK, "the proxy wants a user name and password"),
         _verdicts.service_down_verdict(LOCAL, STACK, "materialize", "answers 503", 503),
         _verdicts.service_down_verdict(LOCAL, STACK, "all", "answers 502", 502),
         too_old(),
@@ -119,6 +120,7 @@ def samples() -> list[Verdict]:
         to_token(429, "", **{"retry-after": "20"}),
         to_token(503, {"message": "Service Unavailable"}),
         to_token(200, "{", **{"content-type": "application/json"}),
+        _answers.silent_info_verdict(to_datastack(200, "<html>")),
         _answers.refused_by_info_verdict(SERVER, STACK),
         _verdicts.netrc_verdict(SERVER, "/home/alice/.netrc", "global.daf-apis.com"),
         _verdicts.client_error_verdict(
