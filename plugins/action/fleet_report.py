@@ -26,6 +26,7 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._report import m
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report import text as _text
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.addresses import address_sentences
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.cleaning import Cleaner
+from ansible_collections.connectomics.cave.plugins.plugin_utils._report.colleagues import other_accounts, shared_tokens
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.files import Files
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.printing import print_lines
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.scope import (
@@ -183,6 +184,9 @@ class ActionModule(CaveAction):
         )
         if refused:
             return report
+        if run["title"] != _ROTATION:  # which says so itself
+            doubtful = [*shared_tokens(report, partial(_owners, hostvars)), *other_accounts(results)]
+            report["notes"][:0] = map(clean.sentence, doubtful)
         if options["dest"]:
             with contextlib.suppress(CaveError):  # there is none, or it is no report
                 note_since(report, _load(Path(options["dest"]), clean))
@@ -303,6 +307,31 @@ def _outcome(not_done: Mapping[str, str], unfinished: list[str], variables: Mapp
         blamed = hosts[0] if hosts[0] == "localhost" else next((host for host in hosts if host in fail), hosts[0])
         fail[blamed] = " ".join([*unfinished, *([fail[blamed]] if blamed in fail else [])])
     return {"not_done": fail, "hosts": [*fail, *[host for host in hosts if host not in fail][:1]]}
+
+
+def _owners(hostvars: Any, host: str, user: str) -> set[str]:
+    """Return the accounts that a host's entries for a user name in ``person``, in lower case.
+
+    An entry that can be read as it is costs nothing; where it cannot be read at all, it names none.
+    """
+    entries = hostvars.raw_get(host).get("caveclient_tokens") if host in hostvars else None
+    try:
+        if not _is_plain(entries):
+            entries = _templated(hostvars, host)
+        return {
+            str(entry["person"]).strip().lower()
+            for entry in entries or ()
+            if isinstance(entry, Mapping) and entry.get("user") == user and entry.get("person")
+        }
+    except (AnsibleError, TypeError):
+        return set()
+
+
+def _is_plain(entries: Any) -> bool:
+    """Return whether users and persons stand in entries as they are."""
+    return isinstance(entries, list) and all(
+        isinstance(entry, Mapping) and "{" not in f"{entry.get('user')}{entry.get('person')}" for entry in entries
+    )
 
 
 def _templated(hostvars: Mapping[str, Any], host: str) -> Any:

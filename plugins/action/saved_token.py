@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._errors import C
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
 from ansible_collections.connectomics.cave.plugins.modules import saved_token
 from ansible_collections.connectomics.cave.plugins.plugin_utils._action import TokenAction, tokens_to_prove
-from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import plain_string
+from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import given, plain_string
 from ansible_collections.connectomics.cave.plugins.plugin_utils._fleet_run import claim
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.sealed import opened, with_renewed_tokens
 
@@ -59,10 +60,16 @@ class ActionModule(TokenAction):
         return tokens_to_prove(args)
 
     def run_on_host(self, args: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
-        """Run the module, and add whose tokens expire by themselves, where a playbook wants to tell people."""
+        """Run the module, and warn of what looks wrong about whose token it is, or leave that to a playbook's report.
+
+        For the report, add whose tokens expire by themselves.
+        """
         result = super().run_on_host(args, task_vars)
         variables = task_vars or {}
-        if not variables.get("__caveclient_note_expiring") or not isinstance(args.get("tokens"), (list, tuple)):
+        if not variables.get("__caveclient_note_tokens"):
+            told = [text for user in result.get("users") or () for text in user.get("warnings") or ()]
+            return {**result, "warnings": [*result.get("warnings", ()), *dict.fromkeys(told)]} if told else result
+        if not isinstance(args.get("tokens"), (list, tuple)):
             return result
         proven = {
             (user.get("user"), user.get("fingerprint"))
@@ -76,9 +83,8 @@ class ActionModule(TokenAction):
         self, entry: Any, args: Mapping[str, Any], proven: Collection[tuple[Any, Any]], variables: Mapping[str, Any]
     ) -> list[str]:
         """Return a sentence when the token of an entry expires by itself; each token is asked about once a run."""
-        bundles = [
-            self._templar.template(variables.get(f"caveclient_{name}")) for name in ("rotate_ca_path", "ca_path")
-        ]
+        names = ("caveclient_rotate_ca_path", "caveclient_ca_path")
+        bundles = [given(partial(self._templar.template, variables.get(name))) for name in names]
         # The hosts' bundle may lie elsewhere than the controller's.
         ca_path = next((str(path) for path in bundles if path and Path(str(path)).is_file()), None)
         try:

@@ -71,6 +71,22 @@ def vault_secrets(loader: Any) -> list[tuple[str, Any]]:
     return list(loader._vault.secrets or [])
 
 
+def given(read: Callable[[], Any]) -> Any:
+    """Return what ``read`` fills in; None where a template leaves it out (``{{ omit }}``). Raises AnsibleError."""
+    try:
+        value = read()
+    except AnsibleError as error:
+        if type(error).__name__ != "AnsibleValueOmittedError":  # since ansible-core 2.19
+            raise
+        return None
+    return None if is_omitted(value) else value
+
+
+def is_omitted(value: object) -> bool:
+    """Return whether a value stands for one that a template left out, before ansible-core 2.19."""
+    return isinstance(value, str) and value.startswith("__omit_place_holder__")
+
+
 def plain_string(value: object, what: str) -> str:
     """Return a templated value as a plain ``str``, without the tags and the lazy decryption that Ansible adds.
 

@@ -74,6 +74,57 @@ def test_fifty_people_on_one_host_are_one_task(cave: CaveServer, tmp_path: Path)
         assert not refused.secrets.exists()
 
 
+@pytest.mark.root
+@pytest.mark.slow
+@pytest.mark.parametrize("hosts", [("ws1", "ws2"), ("hub", "hub")])
+def test_one_token_of_two_people_is_the_first_note_unless_it_is_said_whose_it_is(
+    cave: CaveServer, tmp_path: Path, hosts: tuple[str, str]
+) -> None:
+    with tempfile.TemporaryDirectory() as homes, ExitStack() as stack:
+        Path(homes).chmod(0o755)
+        group = stack.enter_context(real_group())
+        users = [stack.enter_context(real_user(group, Path(homes), f"p{number}")).name for number in range(2)]
+        token = cave.add_person("alice", [STACK]).token
+
+        def play(playbook: str, *more: str, **own: str) -> str:
+            entries: dict[str, list[Any]] = {host: [] for host in hosts}
+            for host, user in zip(hosts, users, strict=True):
+                entries[host].append({"user": user, "token": token, **own})
+            shared = {
+                "ansible_connection": "local",
+                "ansible_python_interpreter": sys.executable,
+                "caveclient_become": False,
+                "caveclient_server": cave.url,
+                "mail": "Alice@example.org",
+            }
+            inventory = {"hosts": {host: {"caveclient_tokens": entries[host]} for host in hosts}, "vars": shared}
+            (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": inventory}))
+            done = ansible(tmp_path, "playbook", "-i", "hosts.yml", f"connectomics.cave.{playbook}", *more)
+            assert done.ok, done.output
+            assert token not in done.output
+            return " ".join(done.output.partition("NOTE")[2].split())
+
+        who = " and ".join(f"{user} ({host})" for host, user in zip(hosts, users, strict=True))
+        note = f"{who} have one token, {fingerprint(token)}, which is that of alice."
+        notes = play("provision", "--tags", "token")
+        assert notes.startswith(note)
+        assert notes.count("have one token") == 1
+        assert play("verify").startswith(note)
+        assert "have one token" not in play("provision", "--tags", "token", person="{{ mail }}")
+        assert "have one token" not in play("verify", person="alice@example.org")
+
+
+def test_one_token_of_two_people_is_a_warning_of_a_task_that_no_report_follows(tmp_path: Path) -> None:
+    entries = [{"user": user, "token": TOKEN} for user in (getpass.getuser(), "no-such-user")]
+    options = {"tokens": entries, "validate": False, "secrets_dir": str(tmp_path / "secrets")}
+    play = {"hosts": "localhost", "gather_facts": False, "tasks": [{"connectomics.cave.saved_token": options}]}
+    (tmp_path / "site.yml").write_text(yaml.safe_dump([play]))
+    python = f"ansible_python_interpreter={sys.executable}"
+    run = ansible(tmp_path, "playbook", "-i", "localhost,", "-c", "local", "-e", python, "site.yml")
+    warning = f"[WARNING]: {getpass.getuser()} and no-such-user have one token for"
+    assert " ".join(run.output.split()).count(warning) == 1, run.output
+
+
 def test_twenty_hosts_that_write_one_home_at_once_lose_no_key(tmp_path: Path) -> None:
     """Each a process of its own, as on hosts of their own; each with another key and a datastack of its own."""
     fill(tmp_path, {DEFAULT_FILE: {"mine": "kept"}, SERVER_MAP: {"mine": "https://cave.example.org"}})

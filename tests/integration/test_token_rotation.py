@@ -808,7 +808,8 @@ def test_a_token_that_two_people_have_is_named_first_unless_it_is_said_whose_it_
     set_host(lab, "ws2", caveclient_tokens=[bob])
     run = lab.rotate()
     first = said(run).partition(" NOTE ")[2]
-    assert first.strip().startswith(f"{USER} and bob have one token, {fingerprint(lab.token)}, which is that of alice.")
+    who = " and ".join(sorted([f"{USER} (ws1)", "bob (ws2)"]))
+    assert first.strip().startswith(f"{who} have one token, {fingerprint(lab.token)}, which is that of alice.")
     own = {"user": USER, "token": "{{ vault_cave_token_alice }}", "person": "alice@example.org"}
     set_host(lab, "ws1", caveclient_tokens=[own])
     assert "have one token" not in said(lab.rotate())

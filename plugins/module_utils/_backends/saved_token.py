@@ -66,7 +66,7 @@ def run(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     """Do what the module's parameters ask for.
 
     Returns:
-        ``changed``, ``users`` (one result an entry, in order), ``diff``, and ``warnings`` where there are any.
+        ``changed``, ``users`` (one result an entry, in order) and ``diff``.
 
     Raises:
         CaveError: something failed for at least one user; ``details`` has what was done for the others.
@@ -377,9 +377,6 @@ def _summary(entries: list[_Entry]) -> dict[str, Any]:
         if "diff" in result
     ]
     summary: dict[str, Any] = {"changed": any(result["changed"] for result in results), "users": results, "diff": diff}
-    warnings = list(dict.fromkeys(message for result in results for message in result.get("warnings", [])))
-    if warnings:
-        summary["warnings"] = warnings
     failed = [result for result in results if result.get("failed")]
     if failed:
         count = "" if len(results) == 1 else f"{len(failed)} of {len(results)} tokens are not in place. "

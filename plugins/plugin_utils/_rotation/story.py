@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_api import expiring_message
+from ansible_collections.connectomics.cave.plugins.plugin_utils._report.colleagues import one_token
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import hosts as _hosts
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.decide import find
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.state import State
@@ -54,8 +55,11 @@ def _shared(state: State) -> list[str]:
     """Return what to say of tokens that several users have, unless each of their entries says whose it is."""
     person = {item.entry: item.own.get("person") for item in state.held()}
     return [
-        f"{' and '.join(rotation.users)} have one token, {rotation.source}, which is that of "
-        f"{state.accounts[rotation.source].name or 'one person'}. Give each their own, or name the account in person."
+        one_token(
+            [(entry.user, entry.host) for entry in rotation.entries],
+            rotation.source,
+            state.accounts[rotation.source].name,
+        )
         for rotation in state.rotations
         if rotation.action != "leave" and len(rotation.users) > 1 and not all(map(person.get, rotation.entries))
     ]
