@@ -27,7 +27,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._masking import 
     shown_arguments,
     strings_out_of_place,
 )
-from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import is_encrypted, plain_string
+from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import given, is_encrypted, plain_string
 from ansible_collections.connectomics.cave.plugins.plugin_utils._fleet_run import (
     report_progress,
     require_core,
@@ -81,13 +81,8 @@ class CaveAction(ActionBase):
             options = self._templar.template(task_vars["__caveclient_options"])
             found = {name: value for name, value in options.items() if name in self.spec}
         for name in task_vars.get("__caveclient_variables") or ():
-            try:
-                value = self._templar.template(task_vars.get(f"caveclient_{name}"))
-            except AnsibleError as error:
-                if type(error).__name__ != "AnsibleValueOmittedError":  # since ansible-core 2.19
-                    raise
-                continue
-            if value is not None and not str(value).startswith("__omit_place_holder__"):  # before that
+            value = given(functools.partial(self._templar.template, task_vars.get(f"caveclient_{name}")))
+            if value is not None:
                 found[name] = value
         return {**found, **args}
 
@@ -101,7 +96,7 @@ class CaveAction(ActionBase):
         """Return a switch that is an option of the task or, for all of them, the variable ``caveclient_NAME``."""
         value = self._task.args.get(name)
         if value is None:
-            value = self._templar.template(task_vars.get(f"caveclient_{name}"))
+            value = given(functools.partial(self._templar.template, task_vars.get(f"caveclient_{name}")))
         try:
             return default if value is None else boolean(value)
         except TypeError:

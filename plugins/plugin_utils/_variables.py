@@ -16,6 +16,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.yaml import yaml_load
 
 from ansible_collections.connectomics.cave.plugins.module_utils._similar import did_you_mean, similar
+from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import is_omitted
 
 _COLLECTION = Path(__file__).parents[2]
 _VARIABLE = re.compile(r"(?<![A-Za-z0-9_])caveclient_[a-z0-9_]*[a-z0-9]")
@@ -68,6 +69,7 @@ def wrong_variables(variables: Mapping[str, Any], template: Callable[[Any], Any]
 
     Raises AnsibleError for a variable that cannot be filled in.
     """
-    given = template({name: variables[name] for name in role_options() if name in variables})
-    errors = ArgumentSpecValidator(role_options()).validate(given).error_messages
+    values = template({name: variables[name] for name in role_options() if name in variables})
+    values = {name: value for name, value in values.items() if not is_omitted(value)}
+    errors = ArgumentSpecValidator(role_options()).validate(values).error_messages
     return "\n".join(["Validation of arguments failed:", *errors]) if errors else ""

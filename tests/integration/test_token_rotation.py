@@ -815,6 +815,40 @@ def test_a_token_that_two_people_have_is_named_first_unless_it_is_said_whose_it_
     assert "have one token" not in said(lab.rotate())
 
 
+@pytest.mark.parametrize("playbook", ["rotate", "provision", "verify", "decommission"])
+def test_what_a_template_leaves_out_is_not_set(cave: CaveServer, tmp_path: Path, playbook: str) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice")
+    out = "{{ omit }}"
+    settings = ("ca_path", "datastacks", "profiles", "timeout", "rate", "secrets_dir", "mode", "stale", "fast")
+    lab.variables |= {f"caveclient_{name}": out for name in settings}
+    odd = {"user": USER, "token": "{{ vault_cave_token_alice }}", "key": out, "person": out, "datastacks": out}
+    # Where one entry cannot be read, a rotation reads each of them by itself.
+    unread = [{"user": "nobody", "token": "{{ nowhere }}"}] if playbook == "rotate" else []
+    set_host(lab, "ws1", caveclient_tokens=[odd, *unread])
+    new = lab.token
+    if playbook in ("rotate", "provision"):
+        lab.store(alice=(new := cave.make_token("alice")))
+    options = {"provision": ["--tags", "token"], "decommission": ["-e", f"caveclient_decommission_users={USER}"]}
+    run = lab.play(playbook, *options.get(playbook, []))
+    assert run.ok or unread, run.output
+    assert "Omit" not in run.output
+    assert lab.saved("ws1") == (None if playbook == "decommission" else new)
+
+
+@pytest.mark.parametrize("playbook", ["rotate", "provision"])
+def test_an_entry_whose_token_is_left_out_is_one_without_a_token(
+    cave: CaveServer, tmp_path: Path, playbook: str
+) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice")
+    own = {"user": USER, "token": "{{ vault_cave_token_alice }}"}
+    set_host(lab, "ws1", caveclient_tokens=[{"user": "nobody", "token": "{{ omit }}"}, own])
+    run = lab.play(playbook, *(["--tags", "token"] if playbook == "provision" else []))
+    assert run.status == 2
+    assert "not_saved: ws1 (nobody)" in run.output
+    assert "he token is empty." in said(run)
+    assert lab.saved("ws1") == lab.token
+
+
 @pytest.mark.parametrize("playbook", ["rotate", "provision"])
 def test_a_token_that_will_expire_is_named_first_and_asked_about_once(
     cave: CaveServer, tmp_path: Path, playbook: str

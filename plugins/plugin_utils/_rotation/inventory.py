@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens imp
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import requests as _requests
-from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import plain_string
+from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import given, is_omitted, plain_string
 from ansible_collections.connectomics.cave.plugins.plugin_utils._profiles import (
     Profile,
     chosen,
@@ -45,7 +46,6 @@ SETTINGS = (
 """The variables of a host (``caveclient_`` in front) that its tasks take."""
 DEFAULT_DATASTACKS = ("minnie65_public",)
 
-_OMITTED = "__omit_place_holder__"
 _UNREADABLE = "it cannot be read ({}): a variable is not defined, or the vault's password is missing or wrong."
 
 
@@ -97,17 +97,21 @@ def read_host(name: str, variables: Mapping[str, Any], entry_by_entry: Callable[
     ``entry_by_entry`` returns the entries of ``caveclient_tokens`` each filled in for itself, and is called when they
     cannot be filled in together.
     """
+
+    def value_of(option: str) -> Any:
+        return _plain(given(partial(variables.get, f"caveclient_{option}")))
+
     try:
-        settings = {option: _plain(variables.get(f"caveclient_{option}")) for option in SETTINGS}
+        settings = {option: value_of(option) for option in SETTINGS}
         settings = {option: value for option, value in settings.items() if value is not None}
-        server = server_address(_plain(variables.get("caveclient_server")) or DEFAULT_SERVER)
-        stacks = _plain(variables.get("caveclient_datastacks"))
-        profiles = _plain(variables.get("caveclient_profiles"))
+        server = server_address(value_of("server") or DEFAULT_SERVER)
+        stacks = value_of("datastacks")
+        profiles = value_of("profiles")
         profile = chosen(profiles) if profiles else None
         stacks = DEFAULT_DATASTACKS if stacks is None else stacks
         stacks = tuple(with_datastacks(stacks, profile) if profile else stacks)
         try:
-            entries = variables.get("caveclient_tokens")
+            entries = given(partial(variables.get, "caveclient_tokens"))
         except AnsibleError:
             entries = entry_by_entry()
         if isinstance(entries, (str, Mapping)):
@@ -137,8 +141,8 @@ def _read_entry(host: Host, number: int, entries: Sequence[Any]) -> list[Held] |
         item = entries[number]
         if not isinstance(item, Mapping):
             raise CaveError("it is not a mapping with user and token.")
-        user = str(_plain(item.get("user")) or "") or None
-        own = {str(key): _plain(item[key]) for key in item if key != "token"}
+        user = str(_plain(given(partial(item.get, "user"))) or "") or None
+        own = {str(key): _plain(given(partial(item.get, key))) for key in item if key != "token"}
         own = {key: value for key, value in own.items() if value is not None}
         if user is None:
             raise CaveError("it names no user.")
@@ -147,11 +151,11 @@ def _read_entry(host: Host, number: int, entries: Sequence[Any]) -> list[Held] |
         stacks = (host.datastacks if server == host.server else ()) if stacks is None else stacks
         names = tuple(stack.name for stack in parse_datastacks(stacks, server))
         absent = own.get("state") == "absent"
-        value = item.get("token")
-        if absent and _is_nothing(value):
+        value = given(partial(item.get, "token"))
+        if absent and value is None:
             return []
         each = _requests.by_key([with_keys(own, host.profile, host.server) if host.profile else own])
-        token = clean_token(None if _is_nothing(value) else plain_string(value, "The token"))
+        token = clean_token(None if value is None else plain_string(value, "The token"))
     except AnsibleError as error:
         return user, f"entry {number + 1} of caveclient_tokens: {_unreadable(error)}"
     except (CaveError, TypeError) as error:
@@ -189,14 +193,10 @@ def contradictions(held: Sequence[Held]) -> dict[Entry, str]:
     return found
 
 
-def _is_nothing(value: Any) -> bool:
-    return value is None or (isinstance(value, str) and value.startswith(_OMITTED))
-
-
 def _plain(value: Any) -> Any:
     """Return a value without what Ansible adds; None where a template left it out (before ansible-core 2.19)."""
     if isinstance(value, str):
-        return None if value.startswith(_OMITTED) else "".join(value)
+        return None if is_omitted(value) else "".join(value)
     if isinstance(value, Mapping):
         found = {str(key): _plain(item) for key, item in value.items()}
         return {key: item for key, item in found.items() if item is not None}
