@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -151,26 +152,52 @@ def test_a_host_outside_of_the_limit_that_cannot_be_looked_at_keeps_the_old_toke
     assert_rotated(lab, old)
 
 
-def test_somebody_outside_of_the_inventory_who_uses_the_old_token_keeps_it_alive(lab: Lab) -> None:
-    old = lab.persons["alice"].token
+@contextmanager
+def used(lab: Lab, token: str) -> Iterator[None]:
+    """Somebody who is in no inventory uses a token."""
     stop = threading.Event()
 
     def use() -> None:
         while not stop.wait(0.3):
-            ask(lab, old)
+            ask(lab, token)
 
     thread = threading.Thread(target=use)
     thread.start()
-    run = lab.rotate(strategy="overlap", grace=3)
-    assert not run.ok
-    assert "Somebody outside of the inventory still uses it: last at 20" in said(run.output)
-    assert old in lab.tokens()
-    assert "3 workstations ok" in run.output
-    forced = lab.rotate("-e", "caveclient_rotate_revoke=even_if_used", strategy="overlap", grace=3)
-    stop.set()
-    thread.join()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_somebody_outside_of_the_inventory_who_uses_the_old_token_keeps_it_alive(lab: Lab) -> None:
+    old = lab.persons["alice"].token
+    with used(lab, old):
+        run = lab.rotate(strategy="overlap", grace=3)
+        assert not run.ok
+        assert "Somebody outside of the inventory still uses it: last at 20" in said(run.output)
+        assert old in lab.tokens()
+        assert "3 workstations ok" in run.output
+        forced = lab.rotate("-e", "caveclient_rotate_revoke=even_if_used", strategy="overlap", grace=3)
     assert forced.ok, forced.output
     assert_rotated(lab, old)
+
+
+def test_a_token_stays_as_long_as_the_one_that_it_replaced_is_used(lab: Lab) -> None:
+    """Nothing else leads a later run to that one, which would live for ever, with exit status 0."""
+    old = lab.persons["alice"].token
+    lab.switch_off("ws2")
+    assert not lab.rotate(strategy="overlap", name="spring").ok
+    spring = lab.stored()
+    lab.switch_on("ws2")
+    with used(lab, old):
+        run = lab.rotate(strategy="overlap", name="autumn", grace=3)
+    assert not run.ok
+    assert f"a later run needs it to find {fingerprint(old)}." in said(run.output)
+    assert {old, spring} < set(lab.tokens())
+    run = lab.rotate(strategy="overlap", name="autumn")
+    assert run.ok, run.output
+    assert lab.tokens() == [lab.stored()]
 
 
 def test_where_a_new_token_kills_the_old_one_all_hosts_get_it_at_once(lab: Lab) -> None:

@@ -31,7 +31,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from rotation_model import Holder, Lab, Outcome, finish, held_by, lost, rotate, take_off, twins
+from rotation_model import Holder, Lab, Outcome, finish, held_by, left_alive, lost, rotate, take_off, twins
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import decide as _decide
@@ -190,6 +190,8 @@ class Rotations(RuleBasedStateMachine):
                 if rotation.action == "leave":
                     continue
                 assert self.lab.tokens[rotation.new].alive, "all is well with a dead token"
+                if request.strategy == "overlap" and request.revoke != "never" and not self.runs:
+                    assert left_alive(self.lab, rotation.new) == []
                 for entry in rotation.entries:
                     if entry.host not in request.give_up:
                         assert held_by(self.lab, entry) == rotation.new, "all is well, and a holder has another token"

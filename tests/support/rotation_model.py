@@ -18,6 +18,7 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import holders as _holders
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.lineage import (
     description,
+    is_kept,
     replaces,
     rotation_name,
 )
@@ -315,7 +316,11 @@ def rotate(lab: Lab, request: Request) -> Generator[str, None, Outcome]:
         if rotation.idle:
             continue
         blockers = _holders.blockers(rotation, Known(inventory, seen, accounts, request))
+        left = ""
         for old in rotation.old:
+            if left and replaces(old.description) == left:
+                left = old.token  # a later run needs it to find the one that it replaced
+                continue
             if not blockers and lab.tokens[old.token].alive:
                 yield f"revoke {old.token}"
             listed = lab.account(rotation.new).tokens
@@ -323,6 +328,7 @@ def rotate(lab: Lab, request: Request) -> Generator[str, None, Outcome]:
             used = _decide.used_since(now, marks.get(old.token), lab.clock)
             if blockers or listed is None or (used and request.revoke != "even_if_used"):
                 failed = True
+                left = old.token
             elif now is not None:
                 lab.revoke(old.token, request, vault, files)
                 lab.faults += without[rotation.tokens]
@@ -401,6 +407,17 @@ def twins(lab: Lab) -> list[str]:
     alive = [token for token in lab.tokens.values() if token.alive]
     replaced = [name for token in alive if (name := replaces(token.description)) and lab.tokens[name].alive]
     return [f"two tokens replace {name}" for name in set(replaced) if replaced.count(name) > 1]
+
+
+def left_alive(lab: Lab, new: str) -> list[str]:
+    """Return the tokens that rotations replaced on the way to ``new``, that nobody kept, and that are alive still."""
+    chain = [lab.tokens[new]]
+    while not is_kept(chain[-1].description):
+        before = lab.tokens.get(replaces(chain[-1].description) or "")
+        if before is None or before in chain:
+            break
+        chain.append(before)
+    return [f"{token.name} stays alive, which {new} replaced" for token in chain[1:] if token.alive]
 
 
 def lost(lab: Lab) -> list[str]:

@@ -181,6 +181,8 @@ def _decided(rotation: Rotation, known: Known) -> Rotation:
             "on the token page, put it into the vault, and rotate without caveclient_rotate_strategy.",
         )
     rotation = _stage(rotation, own, account, known)
+    # The oldest first: a token's description alone leads to the one that it replaced.
+    rotation = replace(rotation, old=tuple(sorted(rotation.old, key=lambda item: item.id)))
     if rotation.action in ("make", "continue"):
         refusal = _store_refusal(rotation, inventory, request)
         if rotation.action == "make":

@@ -356,8 +356,16 @@ def finish(
             who = blockers(rotation, state.known(fresh))
             for blocker in who:
                 state.blocked.setdefault(blocker.host, []).append(blocker.reason)
+            alive = ""
             for old in rotation.old:
-                revoked = _revoke(state, rotation, old, [*who, *behind]) or revoked
+                if alive and alive == replaces(old.description) and state.request.strategy == "overlap":
+                    text = f"The old token {old.token} is not revoked: a later run needs it to find {alive}."
+                    state.tell(rotation, text, failed=True)
+                    alive = old.token
+                    continue
+                done = _revoke(state, rotation, old, [*who, *behind])
+                revoked = revoked or bool(done)
+                alive = old.token if done is False and not who and not behind else ""
         elif rotation.old:
             state.tell(rotation, "The old one would be revoked when every host has the new one.")
         else:
@@ -365,8 +373,8 @@ def finish(
     return revoked
 
 
-def _revoke(state: State, rotation: Rotation, old: Listed, needed: Sequence[Blocker]) -> bool:
-    """Revoke one old token and tell so, or why not. Return whether it was revoked."""
+def _revoke(state: State, rotation: Rotation, old: Listed, needed: Sequence[Blocker]) -> bool | None:
+    """Revoke one old token and tell so, or why not. Return whether it was revoked; None when it was dead already."""
     if needed:
         why = f"as it may still be needed: {with_reasons(needed)}."
         state.tell(rotation, f"The old token {old.token} is not revoked, {why}", failed=True)
@@ -396,7 +404,7 @@ def _revoke(state: State, rotation: Rotation, old: Listed, needed: Sequence[Bloc
         f"The old token {old.token} is revoked, and {api.server} refuses it since {iso(listing.now)}. Other services "
         "may accept it from their caches for up to five minutes more.",
     )
-    return now is not None
+    return True if now is not None else None
 
 
 def _tell_of_replaced(state: State, rotation: Rotation) -> None:

@@ -86,6 +86,13 @@ DEFECTS = {
     "let a cutover go through the steps of an overlap": Defect(
         '    if request.strategy == "cutover":\n        old =', '    if request.strategy == "never":\n        old ='
     ),
+    "forget what a rotation of another name replaced, and could not revoke": Defect(
+        "(*earlier, *before, own)))", "(*earlier, own)))"
+    ),
+    "forget it where the new token was made and not stored": Defect(
+        "(*earlier, *before, own, *between)", "(*earlier, own, *between)"
+    ),
+    "forget what the token before the last one replaced": Defect("        last = before\n", "        break\n"),
     "revoke what was to be kept": Defect(
         '    if request.revoke == "never":\n        rotation = replace(rotation, old=())\n', ""
     ),

@@ -164,6 +164,13 @@ def test_a_rotation_of_another_name_also_ends_what_earlier_ones_have_left(stored
     assert (rotation.action, [item.token for item in rotation.old]) == ("make", [NEW])
 
 
+def test_the_oldest_token_is_revoked_first_as_the_later_ones_lead_to_it() -> None:
+    third = listed(THIRD, 3, description("autumn", NEW), age=30)
+    person = account(OLD_ONE, NEW_ONE, third)
+    (found,) = decided([entry("ws1", token=NEW), entry("ws2", token=THIRD)], {NEW: person, THIRD: person})
+    assert (found.new, [item.token for item in found.old]) == (THIRD, [OLD, NEW])
+
+
 def test_a_token_that_was_to_be_kept_blocks_no_later_rotation_and_is_not_revoked() -> None:
     kept = listed(NEW, 2, description("2026", OLD, kept=True))
     found = one(NEW, kept, OLD_ONE, name="2027")
