@@ -97,7 +97,7 @@ def fleet(hosts: int, users: int = 3) -> dict[str, list[Any]]:
         prints = {user: f"{0x3FA9C2D1 + 7919 * people.index(user):08x}" for user in here}
         entries = [ok(user, prints[user]) for user in here]
         if number % 10 == 2:
-            entries[0] = refused(here[0])
+            entries[0] = refused(here[0], f"{0x81B0E7AA + 7919 * people.index(here[0]):08x}")  # an old one of theirs
         if number % 40 == 3:
             entries[-1] = owes_terms(here[-1], prints[here[-1]])
         if number % 25 == 4:
