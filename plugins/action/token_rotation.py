@@ -44,7 +44,6 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.sealed
     unseal_state,
 )
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.state import Settings, State
-from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.wording import hosts_named
 from ansible_collections.connectomics.cave.plugins.plugin_utils._stores.places import places_read, read_afresh
 
 display = Display()
@@ -198,7 +197,7 @@ class _Step:
         _steps.ask_servers(self.state, need_lists=request.strategy == "overlap")
         meant = [item for item in _decide.decide(self.state.known(inventory)) if item.action != "leave"]
         if not meant:
-            raise CaveError(_nothing_to_rotate(self.state))
+            raise CaveError(_story.nothing_to_rotate(self.state))
         dead = [item for item in meant if not self.state.accounts[item.source].accepted]
         alive = [item for item in meant if item not in dead]
         work = {name: self._inspection(host, alive) for name, host in hosts.items()}
@@ -430,21 +429,6 @@ def _look(host: Host, items: Iterable[Held]) -> dict[str, Any]:
         for item in items
     ]
     return {"expected": expected, "server": host.server, "datastacks": list(host.datastacks), **host.settings}
-
-
-def _nothing_to_rotate(state: State) -> str:
-    """Return why no token of this run is one to rotate, and what to do."""
-    users = state.request.users
-    whom = f" for {', '.join(sorted(users))}" if users else ""
-    troubles: dict[str, list[str]] = {}
-    for host in state.request.hosts:
-        for user, message in state.hosts[host].problems:
-            if user is None or not users or user in users:
-                troubles.setdefault(message, []).append(host)
-    if not troubles:
-        return f"No host of this run has a token{whom} in caveclient_tokens, so there is nothing to rotate."
-    said = " ".join(f"{hosts_named(hosts)}: {message}" for message, hosts in troubles.items())
-    return f"No host of this run has a token{whom} that can be read. {said}"
 
 
 def _shown(state: State, rotation: Rotation) -> dict[str, Any]:

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
 import os.path
 import pwd
@@ -41,6 +40,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets.env_tok
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import (
     CloudVolumeDir,
     Home,
+    installed_clients,
     paths_in_environment,
     tokens_in_environment,
 )
@@ -52,20 +52,6 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets.obstacl
     require_home,
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.readers import Reading
-
-_CONDAS = ("*conda3", "*forge", "*forge3", "opt/*conda3", "Library/r-miniconda*", ".local/share/r-miniconda*")
-_SITE_PACKAGES = (
-    ".local/lib/python3.*/site-packages",
-    "Library/Python/3.*/lib/python/site-packages",
-    *(f"{conda}/lib/python3.*/site-packages" for conda in _CONDAS),
-    *(f"{conda}/envs/*/lib/python3.*/site-packages" for conda in _CONDAS),
-    ".conda/envs/*/lib/python3.*/site-packages",
-    ".pyenv/versions/*/lib/python3.*/site-packages",
-    ".virtualenvs/*/lib/python3.*/site-packages",
-    ".venv/lib/python3.*/site-packages",
-)
-"""Where people's own Pythons keep caveclient, below their homes."""
-
 
 _MOST_COPIES = 200
 
@@ -243,7 +229,7 @@ def inspect(home: Home, by_root: bool, managed: str) -> UserFiles:
         where,
         listing,
         places=list(_places(home, where, listing)),
-        installed=_installed(home.path, managed) if managed else {},
+        installed=installed_clients(home.path, managed) if managed else {},
         managed=managed,
         mode=home.mode,
         cloud_volume_dir=home.found_cloud_volume_dir(),
@@ -339,22 +325,6 @@ def _directory_found(path: str, kind: str, home: Home) -> Iterator[Place]:
         inside = os.path.join(real_path(home.path), "")
         is_outside = path != home.secrets_dir and not real_path(path).startswith(inside)
         yield Place(path, kind, mode, status.st_uid, is_link, is_sound, has_list, is_outside)
-
-
-def _installed(home: str, managed: str) -> dict[str, str]:
-    """Return the versions of caveclient in the managed environment and in the user's own Pythons."""
-    patterns = [os.path.join(glob.escape(managed), "current", "lib", "python3.*", "site-packages")]
-    patterns += [os.path.join(glob.escape(home), pattern) for pattern in _SITE_PACKAGES]
-    found: dict[str, str] = {}
-    seen = set()
-    for pattern in patterns:
-        # conda links lib/python3.1 to lib/python3.11: one installation, named after the folder itself.
-        for path in sorted(glob.glob(os.path.join(pattern, "caveclient-*.dist-info")), key=len, reverse=True):
-            place = os.path.realpath(path)
-            if place not in seen:
-                seen.add(place)
-                found[os.path.dirname(path)] = os.path.basename(path)[len("caveclient-") : -len(".dist-info")]
-    return found
 
 
 # What users' programs send --------------------------------------------------------------------------------------------

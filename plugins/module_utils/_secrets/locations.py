@@ -92,6 +92,18 @@ _STARTUP_FILES = {
     ".Rprofile": R,
 }
 """Files of a home that may set variables, and their languages."""
+_CONDA_FOLDERS = ("*conda3", "*forge", "*forge3", "opt/*conda3", "Library/r-miniconda*", ".local/share/r-miniconda*")
+_SITE_PACKAGES = (
+    ".local/lib/python3.*/site-packages",
+    "Library/Python/3.*/lib/python/site-packages",
+    *(f"{conda}/lib/python3.*/site-packages" for conda in _CONDA_FOLDERS),
+    *(f"{conda}/envs/*/lib/python3.*/site-packages" for conda in _CONDA_FOLDERS),
+    ".conda/envs/*/lib/python3.*/site-packages",
+    ".pyenv/versions/*/lib/python3.*/site-packages",
+    ".virtualenvs/*/lib/python3.*/site-packages",
+    ".venv/lib/python3.*/site-packages",
+)
+"""Where people's own Pythons keep caveclient, below their homes."""
 _R_HOMES = ("/usr/lib/R", "/usr/lib64/R", "/usr/local/lib/R", "/Library/Frameworks/R.framework/Resources")
 _SYSTEM_FILES = {
     f"/usr/{_KERNELS}": JSON,
@@ -338,3 +350,19 @@ def _text_of(path: str) -> str:
     finally:
         os.close(descriptor)
     return content.decode("utf-8", "surrogateescape")
+
+
+def installed_clients(home: str, managed: str) -> dict[str, str]:
+    """Return the versions of caveclient in the managed environment and in the user's own Pythons."""
+    patterns = [os.path.join(glob.escape(managed), "current", "lib", "python3.*", "site-packages")]
+    patterns += [os.path.join(glob.escape(home), pattern) for pattern in _SITE_PACKAGES]
+    found: dict[str, str] = {}
+    seen = set()
+    for pattern in patterns:
+        # conda links lib/python3.1 to lib/python3.11: one installation, named after the folder itself.
+        for path in sorted(glob.glob(os.path.join(pattern, "caveclient-*.dist-info")), key=len, reverse=True):
+            place = os.path.realpath(path)
+            if place not in seen:
+                seen.add(place)
+                found[os.path.dirname(path)] = os.path.basename(path)[len("caveclient-") : -len(".dist-info")]
+    return found

@@ -80,3 +80,18 @@ def _note_old(state: State, token: str, told: list[str], unfinished: list[str]) 
     person = state.accounts[whose.source].name or ", ".join(whose.users)
     advice = " Run without --limit, caveclient_hosts and caveclient_rotate_users." if whose.action == "leave" else ""
     unfinished.append(f"{token} is not revoked: it is {person}'s, whose token was not rolled out by this run.{advice}")
+
+
+def nothing_to_rotate(state: State) -> str:
+    """Return why no token of this run is one to rotate, and what to do."""
+    users = state.request.users
+    whom = f" for {', '.join(sorted(users))}" if users else ""
+    troubles: dict[str, list[str]] = {}
+    for host in state.request.hosts:
+        for user, message in state.hosts[host].problems:
+            if user is None or not users or user in users:
+                troubles.setdefault(message, []).append(host)
+    if not troubles:
+        return f"No host of this run has a token{whom} in caveclient_tokens, so there is nothing to rotate."
+    said = " ".join(f"{hosts_named(hosts)}: {message}" for message, hosts in troubles.items())
+    return f"No host of this run has a token{whom} that can be read. {said}"
