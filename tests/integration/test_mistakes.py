@@ -469,7 +469,7 @@ MISTAKES: list[tuple[str, Spoil, tuple[str, ...], int, str]] = [
         nothing,
         ("rotate", *PASSWORD, "-e", "caveclient_rotate_vault_file=nowhere.yml caveclient_rotate_strategy=overlap"),
         2,
-        "names nowhere.yml, which is no file.",
+        "names nowhere.yml, which is no file in",
     ),
     ("enroll nobody", nothing, ("enroll", *PASSWORD), 2, "Say whose token it is, and the vault file"),
     (

@@ -684,7 +684,7 @@ def test_a_huge_answer_does_not_fill_the_memory_of_the_host(kind: str, cave: Cav
     cave.set_fault("/info/api/v2/datastack", kind)
     most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     user = the_user(place.verify(method="client"))
-    assert user["verdict"] == "not_a_cave_server"
+    assert user["verdict"] == "server_error", "the auth server works"
     assert "larger than" in user["message"]
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < max(most, 400 * 1024)
 
