@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible_run import Run, ansible
-from lab import Lab
+from lab import USER, Lab
 
 from cave_server import CaveServer
 
@@ -57,6 +57,18 @@ def test_a_token_that_was_proven_on_the_way_is_not_asked_about_again(lab: Lab) -
     run = lab.play("provision")
     assert run.ok, run.output
     assert VERIFY not in plain(run)  # no process for each host that would find out that there is nothing to do
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_token_that_an_entry_saves_without_asking_is_verified_afterwards(own: bool, lab: Lab) -> None:
+    entry = {"user": USER, "token": "{{ vault_cave_token_alice }}", "validate": False}
+    lab.variables["caveclient_tokens"] = [entry]
+    lab.store(alice="f" * 32)
+    play = [{"hosts": "workstations", "gather_facts": False, "roles": ["connectomics.cave.caveclient"]}]
+    (lab.folder / "own.yml").write_text(yaml.safe_dump(play))
+    run = lab.play("own.yml" if own else "provision", "--skip-tags", "install")
+    assert run.status == 2, run.output
+    assert "does not accept the token" in " ".join(run.output.split())
 
 
 def test_a_wrong_variable_is_refused_before_anything_is_installed(lab: Lab) -> None:
