@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 from ansible_run import ROOT, Run, environment, run_tasks
-from homes import NEW_TOKEN, OLD_TOKEN, User, picture, real_group, real_user
+from homes import NEW_TOKEN, OLD_TOKEN, User, copy_of_etc, picture, real_group, real_user
 from module_runner import python_for_all, run_module
 
 from cave_server import CaveServer
@@ -244,27 +244,27 @@ class Desk:
     def __init__(self, user: User, folder: Path) -> None:
         self.user = user
         self.folder = folder
-        self.sudoers = folder / "sudoers"
-        self.shadow = folder / "shadow"
+        self.settings = copy_of_etc(folder)
         self.allow()
-        lines = Path("/etc/shadow").read_text().splitlines()
+        shadow = self.settings / "shadow"
         hashed = subprocess.run(
             ["openssl", "passwd", "-6", "-stdin"], input=PASSWORD, capture_output=True, text=True, check=True
         ).stdout.strip()
         own = [
             f"{name}:{hashed}:{line.split(':', 2)[2]}"
-            for line in lines
+            for line in shadow.read_text().splitlines()
             if (name := line.split(":")[0]) in ("root", user.name)
         ]
-        self.shadow.write_text("\n".join(own) + "\n")
-        self.shadow.chmod(0o600)
+        shadow.write_text("\n".join(own) + "\n")
+        shadow.chmod(0o600)
 
     def allow(self, *lines: str) -> None:
         """Let the user use sudo, with further lines in sudoers."""
         text = "\n".join(["root ALL=(ALL:ALL) ALL", f"{self.user.name} ALL=(ALL:ALL) ALL", *lines])
-        self.sudoers.unlink(missing_ok=True)
-        self.sudoers.write_text(f"{text}\n")
-        self.sudoers.chmod(0o440)
+        sudoers = self.settings / "sudoers"
+        sudoers.unlink(missing_ok=True)
+        sudoers.write_text(f"{text}\n")
+        sudoers.chmod(0o440)
 
     def play(self, tasks: list[dict[str, Any]], *arguments: str, **variables: Any) -> Run:
         """Run tasks by ``connection: local`` as the user: a run that hangs is ended."""
@@ -283,7 +283,7 @@ class Desk:
         packages = os.pathsep.join(path for path in sys.path if "site-packages" in path)
         own = environment(self.user.home, PYTHONPATH=packages, ANSIBLE_TIMEOUT="60")  # su is slow on a busy machine
         script = (
-            f"mount --bind {self.sudoers} /etc/sudoers && mount --bind {self.shadow} /etc/shadow && "
+            f"mount --bind {self.settings} /etc && "
             f'exec setpriv --reuid {self.user.uid} --regid {self.user.gid} --clear-groups timeout 170 "$@"'
         )
         words = ["unshare", "--mount", "sh", "-c", script, "sh", str(python), "-m", "ansible", "playbook", *arguments]

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_run import ansible, run_tasks
-from homes import DEFAULT_FILE, fill
+from homes import DEFAULT_FILE, copy_of_etc, fill
 
 FIRST_ID = 61_000
 NAMES = [
@@ -112,9 +112,7 @@ def make_accounts(folder: Path) -> None:
         shell = "/usr/sbin/nologin" if name == "nologin" else "/bin/sh"
         lines.append(f"{name}:x:{uid}:{uid or FIRST_ID}::".encode() + os.fsencode(home) + f":{shell}".encode())
     groups += [f"lab{number}:x:{FIRST_ID + 1000 + number}:groups".encode() for number in range(1000)]
-    # A copy of all of /etc: other programs put new files in the place of the machine's own.
-    settings = folder / "etc"
-    shutil.copytree("/etc", settings, symlinks=True)
+    settings = copy_of_etc(folder)
     (settings / "passwd").write_bytes(b"\n".join(lines) + b"\n")
     (settings / "group").write_bytes(b"\n".join(groups) + b"\n")
     (settings / "nsswitch.conf").write_text("passwd: files lab\ngroup: files\nhosts: files dns\n")

@@ -166,6 +166,20 @@ def _change_accounts(*command: str) -> None:
     assert done.returncode == 0, f"{command[0]} ended with {done.returncode}: {done.stderr}"
 
 
+def copy_of_etc(folder: Path) -> Path:
+    """Copy /etc into a folder, to be mounted over /etc by a process of its own; return the copy.
+
+    A mount over a single file would not last: it ends when another test, whose useradd knows nothing of it, puts a new
+    file in the place of the machine's own.
+    """
+    unfinished = shutil.ignore_patterns("*.lock", "*+", "passwd.*", "group.*", "shadow.*", "gshadow.*", "sub?id.*")
+
+    def ignored(path: str, names: list[str]) -> set[str]:
+        return unfinished(path, names) if path == "/etc" else set()
+
+    return shutil.copytree("/etc", folder / "etc", symlinks=True, ignore=ignored)
+
+
 @contextmanager
 def real_group() -> Iterator[str]:
     """Make a group on this machine, for as long as the block lasts."""

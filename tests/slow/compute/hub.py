@@ -15,6 +15,7 @@ from typing import Any
 
 import requests
 from ansible_run import ROOT
+from homes import copy_of_etc
 from package.conftest import python_with
 
 from compute.ports import free_port
@@ -38,7 +39,7 @@ c.JupyterHub.load_roles = [
 c.Spawner.start_timeout = c.Spawner.http_timeout = {patience}
 c.Spawner.args = ["--allow-root"]
 """
-WITH_ACCOUNTS = 'for it in passwd group shadow; do mount --bind "$0/$it" "/etc/$it"; done; exec "$@"'
+WITH_ACCOUNTS = 'mount --bind "$0/etc" /etc; exec "$@"'
 
 
 class Hub:
@@ -131,10 +132,11 @@ class Hub:
             "group": "{name}:x:{id}:\n",
             "shadow": "{name}:*::::::\n",
         }
+        settings = copy_of_etc(self.folder)
         for file, line in added.items():
-            text = Path("/etc", file).read_text()
+            text = (settings / file).read_text()
             for number, (name, home) in enumerate(self._homes.items(), FIRST_ID):
                 text += line.format(name=name, id=number, home=home)
                 for path in [home, *home.rglob("*")]:
                     os.lchown(path, number, number)
-            (self.folder / file).write_text(text)
+            (settings / file).write_text(text)
