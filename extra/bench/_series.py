@@ -14,7 +14,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,9 +105,20 @@ def _provisioned_both_ways(folder: Path) -> Iterator[Bench]:
 
 
 @contextmanager
-def _shared(folder: Path) -> Iterator[Bench]:
-    with bench(folder, 1, users=[f"user{number:02}" for number in range(1, 51)]) as where:
+def _shared(folder: Path, users: int = 50, layers: Sequence[Path] = ()) -> Iterator[Bench]:
+    with bench(folder, 1, users=[f"user{number:03}" for number in range(1, users + 1)], layers=layers) as where:
         yield where
+
+
+@contextmanager
+def _crowded(folder: Path) -> Iterator[Bench]:
+    with _shared(folder, 500, [with_caveclient(folder)]) as where:
+        where.play("provision", changed=True, caveclient_tokens=where.tokens)
+        yield where
+
+
+def _unchanged_for(where: Bench, count: int) -> Sample:
+    return where.play("provision", changed=False, caveclient_tokens=where.tokens[:count])
 
 
 def _one_of_many(where: Bench, count: int) -> Sample:
@@ -314,6 +325,15 @@ SERIES: dict[str, Series] = {
         (Ratio("50 users on one host in one call against 1 user", "50 users", "1 user", 2.0),),
         _shared,
         9,
+    ),
+    "crowd": Series(
+        "The whole command provision on one shared host on which all is right",
+        {
+            "50 users": functools.partial(_unchanged_for, count=50),
+            "500 users": functools.partial(_unchanged_for, count=500),
+        },
+        (Ratio("500 users on one host against 50 users", "500 users", "50 users", 8.0),),
+        _crowded,
     ),
     "defaults": Series(
         "The same with Ansible's default settings: 5 forks, no pipelining",
