@@ -31,6 +31,7 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._report.files im
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.printing import print_lines
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.scope import (
     collection_version,
+    outside_inventory,
     why_no_host,
     why_no_task,
     without_account,
@@ -273,11 +274,13 @@ def _nothing_done(
     options: Mapping[str, Any],
     variables: Mapping[str, Any],
 ) -> list[str]:
-    """Return why nothing was done, though no host failed; empty when something was."""
+    """Return why nothing was done, or not all that was asked for, though no host failed; empty when all was."""
     limit = str(variables.get("ansible_limit") or "")
     if not results:
         sources = [str(source) for source in variables.get("ansible_inventory_sources") or ()]
         return [why_no_host(str(run.get("pattern") or ""), variables["groups"], limit, sources)]
+    if unknown := outside_inventory(limit, variables["groups"]):
+        return unknown
     if not any(any(found) for found in results.values()):
         tags = why_no_task(
             variables.get("ansible_run_tags", ["all"]),

@@ -21,7 +21,9 @@ description:
   - Hosts that the current play leaves out, for example because of C(--limit), are not included.
 options:
   _terms:
-    description: Patterns, as C(hosts) of a play takes them. Empty ones are ignored.
+    description:
+      - Patterns, as C(hosts) of a play takes them. Empty ones are ignored.
+      - No host is returned when one of them names, also behind C(!), what is no host or group of the inventory.
     type: list
     elements: str
   with_tokens:
@@ -78,6 +80,7 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._fleet_run impor
     require_core,
     require_whole_run,
 )
+from ansible_collections.connectomics.cave.plugins.plugin_utils._report.scope import unknown_names
 
 _SUFFIXES = ("", ".yml", ".yaml", ".json")
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -105,6 +108,8 @@ class LookupModule(LookupBase):
         if patterns:
             named = lookup_loader.get("ansible.builtin.inventory_hostnames", self._loader, self._templar)
             hosts = named.run(patterns, variables)
+            if any(unknown_names(pattern, variables["groups"]) for pattern in patterns):
+                hosts = []  # the report says which one
         elif self.get_option("with_tokens"):
             hosts = [host for host in hosts if _is_given(variables["hostvars"].raw_get(host))]
         if names := self.get_option("with_any_of"):

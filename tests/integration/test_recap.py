@@ -189,6 +189,21 @@ def test_hosts_without_tokens_are_left_alone_and_named(lab: Lab) -> None:
             ["-e", "caveclient_hosts=ws9", "--limit", "ws1"],
             "caveclient_hosts=ws9 matches no host within --limit",
         ),
+        (
+            "audit",
+            ["-e", "caveclient_hosts=ws1,wsl"],
+            "caveclient_hosts=ws1,wsl: wsl is no host or group of the inventory.",
+        ),
+        (
+            "rotate",
+            ["-e", "caveclient_hosts=all:!fsl"],
+            "all:!fsl: fsl is no host or group of the inventory. Did you mean fs1",
+        ),
+        (
+            "provision",
+            ["-e", '{"caveclient_hosts": ["ws1", "~fs[2-9]"]}'],
+            "ws1,~fs[2-9]: ~fs[2-9] is no host or group",
+        ),
         ("verify", ["--limit", "fs1"], "No host within --limit fs1 has caveclient_tokens."),
         ("verify", ["-e", "caveclient_hosts=fs1"], "Nothing is proven: no host has a user"),
         (
@@ -204,6 +219,21 @@ def test_nothing_done_is_no_success(lab: Lab, playbook: str, arguments: list[str
     run = lab.play(playbook, *arguments)
     assert run.status == 2, run.output
     assert line in squeezed(run)
+
+
+def test_a_name_in_the_limit_that_no_host_has_is_no_success(lab: Lab) -> None:
+    run = lab.play("verify", "--limit", "ws1,wsz,!nosuch")
+    assert run.status == 2, run.output
+    assert "FAILED --limit ws1,wsz,!nosuch: wsz is no host or group of the inventory." in squeezed(run)
+    assert "nosuch is no host" not in squeezed(run)
+
+
+@pytest.mark.parametrize("pattern", ["ws*[0]", "ws?", "~ws[12]$:!fs1", "all:&ws1:!fs1", ["ws1"]])
+def test_caveclient_hosts_is_a_pattern_or_a_list(lab: Lab, pattern: str | list[str]) -> None:
+    lab.hosts = {"ws1": lab.hosts["ws1"], "fs1": {}}
+    run = lab.play("verify", "-e", json.dumps({"caveclient_hosts": pattern}))
+    assert run.status == 0, run.output
+    assert "1 workstation ok; 1 user" in run.output
 
 
 def test_a_host_with_nobody_to_ask_is_named(lab: Lab) -> None:

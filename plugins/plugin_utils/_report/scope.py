@@ -6,10 +6,13 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+
+from ansible.inventory.manager import split_host_pattern
 
 from ansible_collections.connectomics.cave.plugins.module_utils._similar import did_you_mean
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.text import shortened
@@ -17,6 +20,25 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._report.text imp
 _COLLECTION = Path(__file__).parents[3]
 _USUAL = "/etc/ansible/hosts"
 """The inventory where nobody names one; it may be there, and empty."""
+_HERE = ("localhost", "127.0.0.1", "::1")
+"""Hosts that need no inventory."""
+_SOME_OF_IT = re.compile(r"(?<=.)\[(-?\d+|\d+[:-]\d*)\]$")
+"""Which of the hosts that match: ``lab[0]``, ``lab[1:3]``."""
+
+
+def unknown_names(pattern: str, groups: Mapping[str, Collection[str]]) -> list[str]:
+    """Return the parts of a pattern for hosts that fit no host and no group of the inventory.
+
+    Ansible ignores them, so that a misspelt name among others, or behind ``!``, would look like success.
+    """
+    known = {*groups, *groups.get("all", ()), *_HERE}
+    return [part for part in split_host_pattern(pattern) if part and not any(map(_matcher(part.lstrip("!&")), known))]
+
+
+def _matcher(part: str) -> Callable[[str], object]:
+    if part.startswith("~"):
+        return re.compile(part[1:]).match
+    return re.compile(fnmatch.translate(_SOME_OF_IT.sub("", part))).match
 
 
 def why_no_host(pattern: str, groups: Mapping[str, Collection[str]], limit: str, sources: Sequence[str] = ()) -> str:
@@ -46,10 +68,29 @@ def why_no_host(pattern: str, groups: Mapping[str, Collection[str]], limit: str,
             f"No host{within} has caveclient_tokens. Give the hosts their users and tokens in group_vars or host_vars, "
             "or name the hosts: -e caveclient_hosts=all"
         )
-    return f"caveclient_hosts={pattern} matches no host{within}." + (
-        did_you_mean(pattern, sorted(known | set(groups)))
-        or " ansible-inventory --graph shows the hosts and groups there are."
-    )
+    unknown = unknown_names(pattern, groups)
+    if unknown and unknown != [pattern]:
+        return _unknown(f"caveclient_hosts={pattern}", unknown[0], groups)
+    return f"caveclient_hosts={pattern} matches no host{within}.{_instead(pattern, groups)}"
+
+
+def outside_inventory(limit: str, groups: Mapping[str, Collection[str]]) -> list[str]:
+    """Return a sentence for each name in ``--limit`` that the inventory does not have, whose hosts the run leaves out.
+
+    What is in a file (``@FILE``) was not typed for this run, and what is to be left out is left out.
+    """
+    unknown = [name for name in unknown_names(limit, groups) if not name.startswith(("@", "!"))]
+    return [_unknown(f"--limit {limit}", name, groups) for name in unknown]
+
+
+def _unknown(given: str, name: str, groups: Mapping[str, Collection[str]]) -> str:
+    name = name.lstrip("!&")
+    return f"{given}: {name} is no host or group of the inventory.{_instead(name, groups)}"
+
+
+def _instead(name: str, groups: Mapping[str, Collection[str]]) -> str:
+    known = sorted({*groups, *groups.get("all", ())})
+    return did_you_mean(name, known) or " ansible-inventory --graph shows the hosts and groups there are."
 
 
 def why_no_task(wanted: Sequence[str], skipped: Sequence[str], known: Collection[str]) -> str:
