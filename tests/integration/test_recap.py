@@ -221,6 +221,14 @@ def test_nothing_done_is_no_success(lab: Lab, playbook: str, arguments: list[str
     assert line in squeezed(run)
 
 
+def test_a_rotation_whose_tags_leave_no_task_leaves_nothing_to_finish(lab: Lab) -> None:
+    lab.variables["caveclient_report"] = "reports"
+    assert lab.play("rotate", "--tags", "x").status == 2
+    run = lab.play("verify")
+    assert "A rotation is not finished" not in squeezed(run)
+    assert not (lab.folder / "reports" / "pending.rotate").exists()
+
+
 def test_a_name_in_the_limit_that_no_host_has_is_no_success(lab: Lab) -> None:
     run = lab.play("verify", "--limit", "ws1,wsz,!nosuch")
     assert run.status == 2, run.output
