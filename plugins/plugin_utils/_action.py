@@ -125,6 +125,8 @@ def _guarded(run: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]
             if not message:
                 return run(self, tmp, task_vars)
         except AnsibleError as error:
+            if isinstance(error.obj, Mapping):
+                error.obj = None  # the arguments, which Ansible prints where it knows no line that they come from
             secrets = secrets_among(given, self.spec) | strings_out_of_place(given, self.spec)
             message = str(masked(str(error), secrets))
             if message == str(error):

@@ -210,6 +210,11 @@ MISPLACED: list[tuple[str, dict[str, Any], str]] = [
     ("caveclient", {"packages": [NEW_TOKEN]}, "packages[1] looks like a token."),
     ("vault_variable", {"path": "v.yml", "name": NEW_TOKEN, "value": "x"}, "name looks like a token."),
     ("fleet_report", {"title": NEW_TOKEN}, "title looks like a token."),
+    # What is wrong with the arguments as a whole is said without them.
+    ("vault_variable", {"path": "v.yml", "name": "kept", "secret": NEW_TOKEN}, "state is present but all of"),
+    ("fleet_report", {"titel": NEW_TOKEN}, "one of the following"),
+    ("enroll", {"tokn": NEW_TOKEN}, "missing required arguments"),
+    ("token_rotation", {"tokn": NEW_TOKEN}, "missing required arguments"),
 ]
 
 
