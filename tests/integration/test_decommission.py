@@ -115,6 +115,37 @@ def test_the_token_is_revoked_when_that_is_asked_for(lab: Lab) -> None:
     assert "Revoked on the server: nothing." in squeezed(again)
 
 
+def test_a_token_that_was_found_is_revoked_with_the_one_of_the_vault(lab: Lab) -> None:
+    leaked, laptop = lab.cave.make_token("alice", "leaked"), lab.cave.make_token("alice", "a laptop's")
+    copies = [lab.secrets(host) / "old-cave-secret.json" for host in ("ws1", "ws2")]
+    for copy in copies:
+        copy.write_text(json.dumps({"token": leaked}))
+    arguments: dict[str, Any] = {"users": USER, "found": True, "revoke": True}
+    predicted = lab.play("decommission", "--check", **arguments)
+    both = " and ".join(sorted(map(fingerprint, (leaked, lab.token))))
+    kept = lab.play("decommission", "--limit", "ws1", **arguments)
+    assert kept.status == 2
+    assert f"{fingerprint(leaked)} ({USER}) is not revoked, as it may still be needed: ws2" in squeezed(kept)
+    assert lab.tokens() == [laptop, leaked, lab.token]
+    done = lab.play("decommission", **arguments)
+    assert done.ok, done.output
+    assert lab.tokens() == [laptop]
+    for run in (predicted, done):
+        revoked = squeezed(run).partition("Revoked on the server: ")[2].partition(".")[0]
+        assert " and ".join(sorted(revoked.split(", "))) == both, run.output
+    assert f"alice still has other tokens on the server: {fingerprint(laptop)} (a laptop's)." in squeezed(done)
+
+
+def test_a_token_that_was_found_and_that_nobody_lists_is_named(lab: Lab) -> None:
+    lab.cave.add_person("mallory", ["minnie65_public"])
+    strange = lab.cave.make_token("mallory")
+    (lab.secrets("ws1") / "old-cave-secret.json").write_text(json.dumps({"token": strange}))
+    done = lab.play("decommission", users=USER, found=True, revoke=True)
+    assert done.ok, done.output
+    assert lab.holding(strange) == []
+    assert f"{fingerprint(strange)} ({USER}) is in nobody's list of tokens here" in squeezed(done)
+
+
 def test_a_value_that_ends_in_a_newline_is_the_same_token(lab: Lab) -> None:
     lab.store(alice=f"{lab.token}\n")
     done = lab.play("decommission", users=USER, revoke=True)

@@ -7,15 +7,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_list import Listing, Selection
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import token_page
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.holders import taken_off
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.decide import find
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.holders import blockers, kin, taken_off
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.hosts import trouble_of
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.inventory import Host, inventory_of
-from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.model import Blocker, Rotation, Seen
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.model import (
+    Blocker,
+    Entry,
+    Known,
+    Listed,
+    Rotation,
+    Seen,
+)
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.state import State
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.wording import with_reasons
 
@@ -39,8 +48,13 @@ def revoke_taken_off(state: State, removed: Mapping[str, Mapping[str, Any] | Non
     run, users = set(state.request.hosts), state.request.users
     result = Revoked([], [], [])
     known = state.known(inventory_of(state.hosts.values()))
-    rotations = taken_off(known._replace(seen=_predicted(state)) if state.settings.check else known)
-    gone = {user for rotation in rotations for user in rotation.users}
+    if state.settings.check:
+        known = known._replace(seen=_predicted(state, removed))
+    named = taken_off(known)
+    # The tokens of the variables last: with them, the others are revoked.
+    found, unknown = _found(known, removed, {rotation.source for rotation in named})
+    rotations = [*found, *named]
+    gone = {user for rotation in named for user in rotation.users}
     wanted = users or {user for host in run for user in state.hosts[host].users}
     missing = sorted(wanted - gone)
     if missing:
@@ -48,12 +62,19 @@ def revoke_taken_off(state: State, removed: Mapping[str, Mapping[str, Any] | Non
             "Not revoked, since the vault does not have the token, or does not open, for "
             f"{', '.join(missing)}. Whoever has the account can revoke it on {_pages(state, run)}."
         )
+    result.notes.extend(
+        f"{token} ({', '.join(sorted(whose))}) is in nobody's list of tokens here: it was revoked before, or is of "
+        "somebody who has no token in caveclient_tokens. Whoever has the account can revoke it on "
+        f"{_pages(state, run)}."
+        for token, whose in unknown.items()
+        if not whose <= set(missing)
+    )
     for rotation in rotations:
-        token, names = rotation.source, ", ".join(rotation.users)
+        token, names = rotation.old[0].token, ", ".join(rotation.users)
         about = f"{token} ({names})"
         left = [] if state.settings.check else _not_taken_off(rotation, removed)
         others = with_reasons([*left, *rotation.blockers])
-        account = state.accounts[token]
+        account = state.accounts[rotation.source]
         if not account.accepted and (account.access or {}).get("verdict") == "invalid_token":
             result.notes.append(f"{about} is not accepted by the server any more.")
         elif not account.accepted:
@@ -65,19 +86,45 @@ def revoke_taken_off(state: State, removed: Mapping[str, Mapping[str, Any] | Non
             )
         else:
             try:
-                listing, found = state.api(token).revoke(
+                listing, dead = state.api(rotation.source).revoke(
                     Selection(fingerprint=token), force=True, check=state.settings.check
                 )
             except CaveError as error:
                 result.unfinished.append(f"{about} is not revoked: {error.message}")
                 continue
-            result.tokens.extend(item.fingerprint for item in found)
-            if found and others:
+            result.tokens.extend(item.fingerprint for item in dead)
+            if dead and others:
                 result.notes.append(f"{about} was revoked although it may still be needed: {others}.")
-            rest = _left(listing, {rotation.source for rotation in rotations})
+            if rotation in found:
+                continue
+            rest = _left(listing, {rotation.old[0].token for rotation in rotations})
             if rest:
                 result.notes.append(f"{account.name or names} still has other tokens on the server: {rest}.")
     return result
+
+
+def _found(
+    known: Known, removed: Mapping[str, Mapping[str, Any] | None], sources: set[str]
+) -> tuple[list[Rotation], dict[str, set[str]]]:
+    """Return the tokens that were taken off and that no variable names; and whose those are that no list here has."""
+    entries: dict[str, list[Entry]] = {}
+    for host, result in removed.items():
+        for item in (result or {}).get("users") or ():
+            for token in item.get("previous_fingerprints") or () if item.get("changed") else ():
+                if token not in sources:
+                    mine = (str(item["user"]), str(item["server"]), str(item.get("key") or "token"))
+                    entries.setdefault(token, []).append(Entry(host, -1, *mine, token, absent=True))
+    found, unknown = [], {}
+    for token, holders in entries.items():
+        source = next((source for source in sources if find(token, known.accounts[source])), "")
+        source = source or next((name for name, account in known.accounts.items() if find(token, account)), "")
+        if source:
+            rotation = Rotation((token,), tuple(holders), "revoke", source=source, old=(Listed(token, 0),))
+            rotation = replace(rotation, kin=kin(rotation, known))
+            found.append(replace(rotation, blockers=blockers(rotation, known)))
+        else:
+            unknown[token] = {entry.user for entry in holders}
+    return found, unknown
 
 
 def _not_taken_off(rotation: Rotation, removed: Mapping[str, Mapping[str, Any] | None]) -> list[Blocker]:
@@ -89,12 +136,14 @@ def _not_taken_off(rotation: Rotation, removed: Mapping[str, Mapping[str, Any] |
     return found
 
 
-def _predicted(state: State) -> dict[str, Seen | str]:
+def _predicted(state: State, removed: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Seen | str]:
     """Return what is on the hosts once the tokens are off those of the run: a prediction."""
     seen, users = dict(state.seen), state.request.users
     for host in state.request.hosts:
         what = seen.get(host)
         going = {(item.entry.user, item.entry.token) for item in state.hosts[host].held}
+        for item in (removed.get(host) or {}).get("users") or ():
+            going.update((item.get("user"), token) for token in item.get("previous_fingerprints") or ())
         if isinstance(what, Seen):
             places = [
                 place for place in what.places
