@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,11 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._report import m
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report import text as _text
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.addresses import address_sentences
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.cleaning import Cleaner
-from ansible_collections.connectomics.cave.plugins.plugin_utils._report.colleagues import other_accounts, shared_tokens
+from ansible_collections.connectomics.cave.plugins.plugin_utils._report.colleagues import (
+    is_of_one_token,
+    other_accounts,
+    shared_tokens,
+)
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.files import Files
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.printing import print_lines
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.scope import (
@@ -113,7 +118,7 @@ class ActionModule(CaveAction):
         states += [] if options["pending_ok"] else ["pending"]
         states += ["warning"] if options["strict"] else []
         not_done = {host["name"]: _text.why_not_done(host) for host in report["hosts"] if host["state"] in states}
-        outcome = _outcome(not_done, report["unfinished"], variables)
+        outcome = _outcome(not_done, report["unfinished"], variables["ansible_play_hosts_all"])
         if options["print_later"]:
             outcome["lines"] = [line._asdict() for line in lines]
         else:
@@ -142,8 +147,14 @@ class ActionModule(CaveAction):
                 "-e caveclient_reports=reports/1,reports/2 -e caveclient_report=reports/all"
             )
         clean = Cleaner(self._own_tokens(variables))
-        reports = [_load(Path(path), clean) for path in options["merge"]]
-        return _model.merge_reports(reports, options["title"] or "")
+        report = _model.merge_reports([_load(Path(path), clean) for path in options["merge"]], options["title"] or "")
+        # A token may have several users of whom each report has one alone.
+        shared = shared_tokens(report, partial(_owners, variables["hostvars"]))
+        report["notes"] = [
+            *map(clean.sentence, shared),
+            *[note for note in report["notes"] if not is_of_one_token(note)],
+        ]
+        return report
 
     def _collected(self, options: Mapping[str, Any], variables: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
         hostvars = variables["hostvars"]
@@ -185,9 +196,9 @@ class ActionModule(CaveAction):
         )
         if refused:
             return report
-        if run["title"] != _ROTATION:  # which says so itself
-            doubtful = [*shared_tokens(report, partial(_owners, hostvars)), *other_accounts(results)]
-            report["notes"][:0] = map(clean.sentence, doubtful)
+        # Which tokens several users have, a rotation says itself.
+        shared = [] if run["title"] == _ROTATION else shared_tokens(report, partial(_owners, hostvars))
+        report["notes"][:0] = map(clean.sentence, [*shared, *other_accounts(results)])
         if options["dest"]:
             with contextlib.suppress(CaveError):  # there is none, or it is no report
                 note_since(report, _load(Path(options["dest"]), clean))
@@ -211,7 +222,7 @@ def _complete(report: dict[str, Any], pending: str, run: Mapping[str, Any], vari
     began = run.get("began")
     report["run"] = {
         "command": _command.as_typed(parts, clean),
-        "again": _command.with_limit(parts, f"@{pending}" if pending else ",".join(not_done), clean)
+        "again": _command.with_limit(parts, f"@{pending}" if pending else _command.pattern_of(not_done), clean)
         if not_done
         else "",
         "inventory": [clean.text(str(source)) for source in variables.get("ansible_inventory_sources", ())],
@@ -228,6 +239,8 @@ def _complete(report: dict[str, Any], pending: str, run: Mapping[str, Any], vari
         entries = [entry for user in host["users"] for entry in (user, *user["datastacks"], *user["problems"])]
         for entry in [*entries, *([host["problem"]] if host["problem"] else [])]:
             entry["remedy"] = _command.completed(entry["remedy"], options)
+            if len(variables["groups"]["all"]) > 1:
+                entry["remedy"] = _command.for_hosts(entry["remedy"], [host["name"]])
 
 
 def _left_alone(results: Collection[str], run: Mapping[str, Any], variables: Mapping[str, Any]) -> list[str]:
@@ -297,19 +310,21 @@ def _nothing_done(
     return []
 
 
-def _outcome(not_done: Mapping[str, str], unfinished: list[str], variables: Mapping[str, Any]) -> dict[str, Any]:
+def _outcome(not_done: Mapping[str, str], unfinished: Sequence[str], hosts: Sequence[str]) -> dict[str, Any]:
     """Return what the play that fails hosts has to know: which, why, and which hosts it takes besides.
 
-    What is unfinished though no host is to blame fails the controller (localhost); a run with --limit does not have it,
-    and a host that fails anyway stands for it, or else the first. A play ends the run when all of its hosts fail, so
-    another one is in it.
+    What is unfinished, and not since one of these hosts is not done, fails the controller, localhost. A play ends the
+    run when all of its hosts fail, so another one of the play's ``hosts`` is in it.
     """
-    hosts = variables["ansible_play_hosts_all"]
     fail = dict(not_done)
-    if unfinished:
-        blamed = hosts[0] if hosts[0] == "localhost" else next((host for host in hosts if host in fail), hosts[0])
-        fail[blamed] = " ".join([*unfinished, *([fail[blamed]] if blamed in fail else [])])
+    own = [sentence for sentence in unfinished if not any(_is_named(host, sentence) for host in not_done)]
+    if own:
+        fail["localhost"] = " ".join([*own, *([fail["localhost"]] if "localhost" in fail else [])])
     return {"not_done": fail, "hosts": [*fail, *[host for host in hosts if host not in fail][:1]]}
+
+
+def _is_named(host: str, sentence: str) -> bool:
+    return re.search(rf"(?<![\w.-]){re.escape(host)}(?![\w-])", sentence) is not None
 
 
 def _owners(hostvars: Any, host: str, user: str) -> set[str]:

@@ -39,11 +39,15 @@ class ActionModule(TokenAction):
 
     module = saved_token
     entries = "tokens"
+    _of_rotation = False  # its report says what there is to say of a token
 
     def with_settings(self, args: Mapping[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
         """Return the task's arguments; in tokens that a rotation hands over, what it has sealed is opened."""
         completed = super().with_settings(args, task_vars)
-        if "tokens" in completed and "tokens" not in args:
+        if "tokens" not in completed and "__caveclient_variables" in task_vars:
+            completed["tokens"] = []  # the role gives a list, unless a template has left that out
+        self._of_rotation = "tokens" not in args and bool(completed.get("tokens"))
+        if self._of_rotation:
             completed["tokens"] = [opened(entry) for entry in completed["tokens"]]
         return completed
 
@@ -66,6 +70,8 @@ class ActionModule(TokenAction):
         """
         result = super().run_on_host(args, task_vars)
         variables = task_vars or {}
+        if self._of_rotation:
+            return result
         if not variables.get("__caveclient_note_tokens"):
             told = [text for user in result.get("users") or () for text in user.get("warnings") or ()]
             return {**result, "warnings": [*result.get("warnings", ()), *dict.fromkeys(told)]} if told else result

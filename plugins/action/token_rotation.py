@@ -16,6 +16,7 @@ from ansible.utils.display import Display
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import masked, secrets_among
 from ansible_collections.connectomics.cave.plugins.plugin_utils._action import CaveAction
+from ansible_collections.connectomics.cave.plugins.plugin_utils._local_servers import learn
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import decide as _decide
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import hosts as _hosts
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import steps as _steps
@@ -200,12 +201,15 @@ class _Step:
             raise CaveError(_story.nothing_to_rotate(self.state))
         dead = [item for item in meant if not self.state.accounts[item.source].accepted]
         alive = [item for item in meant if item not in dead]
-        work = {name: self._inspection(host, alive) for name, host in hosts.items()}
+        learn(_hosts.given(self.state, alive), "tokens", options["ca_path"])
+        work = {name: self._inspection(hosts[name], alive) for name in request.hosts}
+        rehearsals = _hosts.rehearsals(self.state, alive)
         return {
             "state": seal_state(self.state),
             "hosts": {name: what for name, what in work.items() if what},
+            "rehearsals": rehearsals,
             "store_tasks": store_tasks,
-            "ansible_facts": {"cave_rotation": {}},
+            "ansible_facts": {"cave_rotation": {"rehearsed": list(rehearsals)}},
         }
 
     def _inspection(self, host: Host, rotations: list[Rotation]) -> dict[str, Any] | None:
@@ -226,6 +230,10 @@ class _Step:
         state = self.state
         results = self.registered("inspected", state.request.hosts)
         state.seen = {host: _hosts.seen_of(result) for host, result in results.items()}
+        for name, result in self.registered("rehearsed", state.request.hosts).items():
+            found = state.seen.get(name)
+            if isinstance(found, Seen):
+                state.seen[name] = _hosts.rehearsed(found, state.hosts[name].users, result)
         inventory, vault = inventory_of(state.hosts.values(), state.refused), self.vault()
         if state.request.strategy == "overlap" and not state.request.own_store:
             state.elsewhere = frozenset(self._from_elsewhere(vault))
@@ -300,15 +308,9 @@ class _Step:
                 or (not first and not _hosts.has_it(item, name, results.get(name)))
             ]
             mine += [] if first else _hosts.beside(state, name, mine)
-            todo = _hosts.todo(state, state.hosts[name], {} if first else stopped, mine)
-            if todo.entries:
-                host = state.hosts[name]
-                found[name] = {
-                    "tokens": todo.entries,
-                    "server": host.server,
-                    "datastacks": list(host.datastacks),
-                    **host.settings,
-                }
+            entries = _hosts.todo(state, state.hosts[name], {} if first else stopped, mine).entries
+            if entries:
+                found[name] = _hosts.saving(state.hosts[name], entries)
         return found
 
     def wait(self) -> dict[str, Any]:
@@ -318,22 +320,17 @@ class _Step:
         if any(rotation.old for rotation in ends):
             _steps.wait(state, self._saved(), display.display)
         again = state.request.hosts if any(rotation.old for rotation in ends) and not self.check else ()
-        outside = [
-            host for host in state.hosts
-            if host not in state.request.hosts and any(host in rotation.hosts for rotation in ends)
-        ]  # fmt: skip
-        if again and state.marks:  # one may be revoked, and lie where no variable says so
-            outside += [host for host in _fleet(state) if host not in (*state.request.hosts, *outside)]
-        return {"state": seal_state(state), **self._looks(again, outside)}
+        fleet = _fleet(state) if again and state.marks else ()  # one may be revoked, and lie where no variable says so
+        holders = [host for rotation in ends for host in rotation.hosts]
+        return self._looks(again, {host: self._inspection(state.hosts[host], ends) for host in (*holders, *fleet)})
 
-    def _looks(self, again: Iterable[str], outside: list[str]) -> dict[str, Any]:
-        """Return for the next plays which hosts look at themselves again, and which of them look at those outside."""
+    def _looks(self, again: Iterable[str], work: Mapping[str, dict[str, Any] | None]) -> dict[str, Any]:
+        """Return for the next plays which hosts of the run are looked at again, and what for which ones besides."""
         run = list(self.state.request.hosts)
-        observers = run[: len(outside)]
-        return {
-            "outside": {host: outside[number :: len(observers)] for number, host in enumerate(observers)},
-            "ansible_facts": {"cave_rotation": {"hosts": run, "again": list(again), "observers": observers}},
-        }
+        outside = {host: options for host, options in work.items() if options and host not in run}
+        self.state.outside = tuple(outside)
+        facts = {"hosts": run, "again": list(again), "outside": outside}
+        return {"state": seal_state(self.state), "ansible_facts": {"cave_rotation": facts}}
 
     def _looked_again(self) -> dict[str, Seen | str]:
         """Return what was found on the hosts of the run when they were looked at again."""
@@ -342,13 +339,8 @@ class _Step:
 
     def _found_outside(self) -> dict[str, Seen | str]:
         """Return what was found on hosts that are not in the run."""
-        found = {}
-        for result in self.registered("elsewhere", self.state.request.hosts).values():
-            for item in result.get("results") or [result]:
-                name = item.get("caveclient_other") if isinstance(item, Mapping) else None
-                if isinstance(name, str):
-                    found[name] = _hosts.seen_of(item)
-        return found
+        found = self.registered("elsewhere", self.state.outside)
+        return {host: _hosts.seen_of(result) for host, result in found.items()}
 
     # The end
 
@@ -393,7 +385,7 @@ class _Step:
             )
         run = self.run.hosts
         if not options["with_revocation"]:
-            return {"state": "", "hosts": {}, "outside": {}, "ansible_facts": {"cave_rotation": {}}}
+            return {"state": "", "hosts": {}, "ansible_facts": {"cave_rotation": {}}}
         request = Request(tuple(run), users=frozenset(options["users"]), own_store=True)
         self.state = state = State(self.run.read_hosts(), request, self._settings())
         _steps.ask_servers(state, need_lists=True)
@@ -403,8 +395,7 @@ class _Step:
         work = {
             name: _look(host, [item for item in host.held if item.entry in kin]) for name, host in state.hosts.items()
         }
-        outside = [host for host in _fleet(state) if host not in run]
-        return {"state": seal_state(state), "hosts": work, **self._looks(run, outside)}
+        return {"hosts": {host: work[host] for host in run}, **self._looks(run, {h: work[h] for h in _fleet(state)})}
 
     def revoke(self) -> dict[str, Any]:
         """Revoke the tokens that were taken off the hosts of the run."""

@@ -11,6 +11,8 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
+from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import is_omitted
+
 DOCUMENTATION = r"""
 name: token_holders
 short_description: Say who holds a token, without the tokens
@@ -50,6 +52,8 @@ def token_holders(tokens: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         AnsibleFilterError: it is not a list of mappings. The message shows none of it.
     """
     holders: list[dict[str, Any]] = []
+    if is_omitted(tokens):
+        return holders
     if isinstance(tokens, (str, Mapping)) or not all(isinstance(item, Mapping) for item in tokens):
         raise AnsibleFilterError("token_holders takes a list of mappings with the keys user and token.")
     for item in tokens:

@@ -18,7 +18,8 @@ description:
     Ansible reads such a file before any task, needed or not. Also fails if such a file is no YAML, or ansible-core is
     older than this collection supports.
   - Makes an interrupted run say what that means.
-  - Hosts that the current play leaves out, for example because of C(--limit), are not included.
+  - Hosts that the current play leaves out, for example because of C(--limit), are not included unless O(beyond_limit)
+    is set.
 options:
   _terms:
     description:
@@ -34,10 +35,19 @@ options:
     description: Names of variables. A host for which none of them is set is left out.
     type: list
     elements: str
-  among:
-    description: Names of hosts to choose from, in the place of those of the inventory.
-    type: list
-    elements: str
+  noted:
+    description:
+      - For the C(hosts) of a play, the name (with dots) of a variable of C(localhost) in which an earlier play has
+        noted names of hosts. They are returned as patterns that match these hosts alone, whatever characters are in the
+        names.
+      - Where there is no such variable (C(--list-hosts), C(--start-at-task)), the patterns are returned as they are.
+    type: str
+  beyond_limit:
+    description:
+      - Whether hosts are included that C(--limit) leaves out. If this is in the C(hosts) of a play, the play works on
+        them. Then C(--limit) does not hold until a play uses this lookup without O(beyond_limit).
+    type: bool
+    default: false
   unproven:
     description:
       - Whether a host is left out when there is nothing left to verify on it after the role C(caveclient) has saved
@@ -60,7 +70,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _raw:
-  description: Names of hosts.
+  description: Names of hosts; with O(noted), patterns.
   type: list
   elements: str
 """
@@ -74,7 +84,11 @@ from ansible.errors import AnsibleError
 from ansible.plugins.loader import lookup_loader
 from ansible.plugins.lookup import LookupBase
 
-from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import open_shared_tokens
+from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import (
+    host_pattern,
+    lift_limit,
+    open_shared_tokens,
+)
 from ansible_collections.connectomics.cave.plugins.plugin_utils._fleet_run import (
     explain_interruption,
     require_core,
@@ -89,38 +103,54 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 class LookupModule(LookupBase):
     """See the documentation above."""
 
-    def run(self, terms: list[str], variables: Mapping[str, Any] | None = None, **kwargs: Any) -> list[str]:
+    def run(self, terms: list[Any], variables: Mapping[str, Any] | None = None, **kwargs: Any) -> list[str]:
         """Return the hosts."""
         self.set_options(var_options=variables, direct=kwargs)
         variables = variables or {}
         require_core()
         require_whole_run()
         explain_interruption()
-        among = self.get_option("among")
-        sources = variables.get("ansible_inventory_sources") if among is None else ()  # or else they were looked at
-        for path in _variable_files(sources or (), variables["groups"]):
+        items = [item for term in terms for item in (term if isinstance(term, (list, tuple)) else [term])]
+        patterns = [str(item) for item in items if item]
+        hostvars: Any = variables.get("hostvars")  # there are none when hosts or tasks are listed
+        noted, beyond = self.get_option("noted"), self.get_option("beyond_limit")
+        if hostvars is not None:
+            lift_limit(hostvars._inventory, lifted=False)
+        if noted is None:
+            self._require_readable(variables)
+            hosts: list[str] = list(map(str, variables["groups"]["all"]))
+            if patterns:
+                named = lookup_loader.get("ansible.builtin.inventory_hostnames", self._loader, self._templar)
+                hosts = named.run(patterns, variables)
+                if any(unknown_names(pattern, variables["groups"]) for pattern in patterns):
+                    hosts = []  # the report says which one
+            elif self.get_option("with_tokens"):
+                hosts = [host for host in hosts if _is_given(hostvars.raw_get(host))]
+        else:
+            found = _noted(hostvars, noted)
+            if found is None:
+                return patterns
+            hosts = list(map(str, found))
+        if names := self.get_option("with_any_of"):
+            hosts = [host for host in hosts if not hostvars.raw_get(host).keys().isdisjoint(names)]
+        if self.get_option("unproven"):
+            hosts = [host for host in hosts if not _is_proven(hostvars.raw_get(host))]
+        if noted is None and not beyond:
+            there = set(variables.get("ansible_play_hosts_all", hosts))
+            hosts = [host for host in hosts if host in there]
+        if self.get_option("share_tokens"):
+            open_shared_tokens(map(hostvars.raw_get, hosts))
+        if hosts and beyond:
+            lift_limit(hostvars._inventory, lifted=True)
+        return hosts if noted is None else [host_pattern(host) for host in hosts]
+
+    def _require_readable(self, variables: Mapping[str, Any]) -> None:
+        """Fail when a file of variables cannot be read."""
+        for path in _variable_files(variables.get("ansible_inventory_sources") or (), variables["groups"]):
             if _begins_like_a_vault(path):
                 self._open(path)
             else:
                 _require_yaml(path)
-        patterns = [str(term) for term in terms if term]
-        hosts: list[str] = [str(host) for host in (variables["groups"]["all"] if among is None else among)]
-        if patterns:
-            named = lookup_loader.get("ansible.builtin.inventory_hostnames", self._loader, self._templar)
-            hosts = named.run(patterns, variables)
-            if any(unknown_names(pattern, variables["groups"]) for pattern in patterns):
-                hosts = []  # the report says which one
-        elif self.get_option("with_tokens"):
-            hosts = [host for host in hosts if _is_given(variables["hostvars"].raw_get(host))]
-        if names := self.get_option("with_any_of"):
-            hosts = [host for host in hosts if not variables["hostvars"].raw_get(host).keys().isdisjoint(names)]
-        if self.get_option("unproven"):
-            hosts = [host for host in hosts if not _is_proven(variables["hostvars"].raw_get(host))]
-        there = set(variables.get("ansible_play_hosts_all", hosts)) if among is None else set(hosts)
-        hosts = [host for host in hosts if host in there]
-        if self.get_option("share_tokens"):
-            open_shared_tokens(map(variables["hostvars"].raw_get, hosts))
-        return hosts
 
     def _open(self, path: Path) -> None:
         """Fail when a file that is encrypted as a whole does not open."""
@@ -133,6 +163,14 @@ class LookupModule(LookupBase):
                 "ansible.cfg. Ansible reads this file for every playbook; where single values are encrypted "
                 "(ansible-vault encrypt_string), the audit needs no password."
             ) from None  # Ansible would print the cause below it, in many rows
+
+
+def _noted(hostvars: Any, name: str) -> list[str] | None:
+    """Return the hosts that an earlier play has noted; None where none has."""
+    found: Any = {} if hostvars is None else hostvars.raw_get("localhost")
+    for part in name.split("."):
+        found = (found or {}).get(part)
+    return None if found is None else list(found)
 
 
 def _variable_files(sources: Any, groups: Mapping[str, Any]) -> Iterator[Path]:

@@ -12,7 +12,8 @@ short_description: Print the report of a run
 version_added: 0.1.0
 author: connectomics.cave contributors (@connectomics)
 description:
-  - Prints the lines that M(connectomics.cave.fleet_report) left in the fact C(cave_report), and returns nothing.
+  - Prints the lines that M(connectomics.cave.fleet_report) left in the fact C(cave_report), and returns nothing. For
+    the plays that follow, C(--limit) holds again if P(connectomics.cave.fleet_hosts#lookup) went beyond it.
   - In the condition of C(ansible.builtin.meta), it prints without a task, so no task's result comes between the report
     and Ansible's recap.
 options:
@@ -43,6 +44,7 @@ from typing import Any
 
 from ansible.plugins.lookup import LookupBase
 
+from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import lift_limit
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.printing import print_lines
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.text import Line
 
@@ -53,5 +55,6 @@ class LookupModule(LookupBase):
     def run(self, terms: list[Mapping[str, str]], variables: Any = None, **kwargs: Any) -> list[str]:
         """Print the lines."""
         self.set_options(var_options=variables, direct=kwargs)
+        lift_limit(variables["hostvars"]._inventory, lifted=False)
         print_lines(Line(**line) for line in terms)
         return []

@@ -51,7 +51,8 @@ options:
     description:
       - The names of the variables that tasks registered on the hosts.
       - C(inspected), C(again) and C(elsewhere) are of M(connectomics.cave.saved_token_info), before the roll-out, after
-        it, and (in a loop with the variable C(caveclient_other)) on hosts outside the run.
+        it, and on hosts outside the run.
+      - C(rehearsed), for O(step=begin), is what M(connectomics.cave.saved_token) predicted on hosts in RV(rehearsals).
       - C(removed), for O(step=revoke), is of M(connectomics.cave.saved_token).
       - C(canary) and C(saved) are of M(connectomics.cave.saved_token), C(verified) of
         M(connectomics.cave.verify_access).
@@ -205,6 +206,12 @@ hosts:
     - Entries of C(tokens) have their token sealed; P(connectomics.cave.rotated_token#lookup) opens them.
   returned: with O(step=prove), O(step=canary) and O(step=roll_out)
   type: dict
+rehearsals:
+  description:
+    - As RV(hosts), for hosts that are to predict whether they could save a new token. There are such hosts where
+      making one may kill the old one at once.
+  returned: with O(step=prove)
+  type: dict
 store_tasks:
   description: The path of the file that O(store_tasks) names; empty without one.
   returned: with O(step=prove)
@@ -256,16 +263,13 @@ proven:
   description: Whether every token is on a canary host.
   returned: with O(step=canary)
   type: bool
-outside:
-  description: For hosts of the run, the hosts outside it that they inspect.
-  returned: with O(step=wait) and O(step=choose)
-  type: dict
 ansible_facts:
   description:
-    - C(cave_rotation), for the next plays. It has C(refused) when the request is refused, C(hosts) (those of the run)
-      and C(canaries) after O(step=begin), C(hosts), C(again) and C(observers) (hosts of the next plays) after
-      O(step=wait) and O(step=choose), and C(notes), C(unfinished) and C(found) after O(step=finish) and O(step=revoke),
-      as M(connectomics.cave.fleet_report) takes them.
+    - C(cave_rotation), for the next plays. It has C(refused) when the request is refused, C(rehearsed) (the hosts of
+      RV(rehearsals)) after O(step=prove), C(hosts) (those of the run) and C(canaries) after O(step=begin), C(hosts),
+      C(again) (those to inspect again) and C(outside) (hosts outside the run to inspect, with the options for
+      M(connectomics.cave.saved_token_info)) after O(step=wait) and O(step=choose), and C(notes), C(unfinished) and
+      C(found) after O(step=finish) and O(step=revoke), as M(connectomics.cave.fleet_report) takes them.
   returned: with all steps but O(step=canary) and O(step=roll_out)
   type: dict
 """

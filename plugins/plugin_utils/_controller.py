@@ -16,6 +16,7 @@ from typing import Any
 
 from ansible import constants
 from ansible.errors import AnsibleError
+from ansible.inventory.manager import split_host_pattern
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 
@@ -63,6 +64,31 @@ def _encrypted(value: Any, variables: Mapping[str, Any], seen: set[str]) -> Iter
             yield from _encrypted(item, variables, seen)
 
 
+_lifted: list[tuple[Any, Any]] = []
+"""The inventory whose limit (``--limit``) does not hold at present, and that limit."""
+
+
+def lift_limit(inventory: Any, lifted: bool) -> None:
+    """Let plays take hosts that ``--limit`` leaves out, or let it hold again. Called by the main process.
+
+    ``inventory`` is the one that Ansible's ``hostvars`` has. There is no public way to it in any version.
+    """
+    if lifted and not _lifted and inventory._subset:
+        _lifted.append((inventory, inventory._subset))
+        inventory.subset(None)
+    elif not lifted and _lifted:
+        earlier, limit = _lifted.pop()  # not the option's text: a file that it names may have changed since
+        earlier._subset = limit
+
+
+def host_pattern(name: str) -> str:
+    """Return a pattern for the host of this name alone, also where the name has white space, commas or quotes in it."""
+    if re.fullmatch(r"\w[\w.:-]*", name) and split_host_pattern(name) == [name]:
+        return name
+    plain = (letter if letter.isalnum() or letter in "_-" else f"\\U{ord(letter):08x}" for letter in name)
+    return f"~{''.join(plain)}$"
+
+
 def vault_secrets(loader: Any) -> list[tuple[str, Any]]:
     """Return the vault ids and secrets that this run was started with; empty when it was started without any.
 
@@ -83,8 +109,8 @@ def given(read: Callable[[], Any]) -> Any:
 
 
 def is_omitted(value: object) -> bool:
-    """Return whether a value stands for one that a template left out, before ansible-core 2.19."""
-    return isinstance(value, str) and value.startswith("__omit_place_holder__")
+    """Return whether a value stands for one that a template left out (since ansible-core 2.19, and before)."""
+    return type(value).__name__ == "_OmitType" or (isinstance(value, str) and value.startswith("__omit_place_holder__"))
 
 
 def plain_string(value: object, what: str) -> str:

@@ -11,7 +11,7 @@ import fcntl
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,22 +51,37 @@ def with_local_servers(
     if not pairs:
         return run(args)
     with _turn() if asks and not all(_known(pair) for pair in pairs) else contextlib.nullcontext():
-        unasked = {pair: tokens for pair, tokens in pairs.items() if tokens and _known(pair) is None}
-        if asks and unasked:
-            # HTTP is imported only where it is needed: Ansible's workers, one for each host, would all import it.
-            from ansible_collections.connectomics.cave.plugins.module_utils._cave.local_servers import (
-                learn_local_servers,
-            )
-
-            bundle = Path(str(args.get("ca_path") or "/"))  # of the host
-            limits = {"timeout": PATIENCE, "ca_path": str(bundle) if bundle.is_file() else None}
-            learned = learn_local_servers(unasked, **limits)
-            for server, datastack in unasked:
-                _note((server, datastack), learned.get(server, {}).get(datastack, ""))
+        bundle = str(args.get("ca_path") or "/")  # of the host
+        if asks:
+            _ask(pairs, bundle if Path(bundle).is_file() else None)
         # What nobody but a host can ask about, one asks for all of them.
         if asks and any(not _known(pair) and is_unconfirmed(pair[0], _assumed(pair)) for pair in pairs):
             return _noted(run(_completed(args, entries)))
     return _noted(run(_completed(args, entries)))
+
+
+def learn(tasks: Iterable[Mapping[str, Any]], entries: str, ca_path: str | None) -> None:
+    """Learn, from here, the local servers of what such tasks name, with the tokens that are in their arguments."""
+    found: dict[Pair, list[str]] = {}
+    for args in tasks:
+        for pair, tokens in _pairs(args, entries).items():
+            found.setdefault(pair, []).extend(tokens)
+    with _turn():
+        _ask(found, ca_path)
+
+
+def _ask(pairs: Mapping[Pair, list[str]], ca_path: str | None) -> None:
+    """Ask for, and note, the local servers that nobody has asked for yet."""
+    unasked = {pair: tokens for pair, tokens in pairs.items() if tokens and _known(pair) is None}
+    if unasked:
+        # HTTP is imported only where it is needed: Ansible's workers, one for each host, would all import it.
+        from ansible_collections.connectomics.cave.plugins.module_utils._cave.local_servers import (
+            learn_local_servers,
+        )
+
+        learned = learn_local_servers(unasked, timeout=PATIENCE, ca_path=ca_path)
+        for server, datastack in unasked:
+            _note((server, datastack), learned.get(server, {}).get(datastack, ""))
 
 
 def _assumed(pair: Pair) -> Datastack:

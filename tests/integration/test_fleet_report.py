@@ -359,6 +359,16 @@ def test_the_reports_of_three_runners_become_the_report_of_one(site: Site) -> No
     assert (site.folder / "merged" / "pending").read_text() == (site.folder / "single" / "pending").read_text()
 
 
+def test_a_token_of_users_in_several_reports_is_noted_once_where_these_are_merged(site: Site) -> None:
+    slices: list[dict[str, tuple[str, ...]]] = [{"ws1": ("alice",)}, {"ws2": ("bob",)}, {"ws3": ("alice", "bob")}]
+    for number, hosts in enumerate(slices):
+        site.run({host: [result(*map(ok, users))] for host, users in hosts.items()}, dest=f"slices/{number}")
+    sources = ",".join(f"slices/{number}" for number in range(len(slices)))
+    run = ansible(site.folder, "playbook", "connectomics.cave.merge_reports", "-e", f"caveclient_reports={sources}")
+    assert printed(run).count("have one token") == 1, run.output
+    assert "NOTE alice (ws1, ws3) and bob (ws2, ws3) have one token, 3fa9c2d1, which is that of" in printed(run)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -18,6 +18,7 @@ from ansible_run import Run, ansible
 from lab import PASSWORD, USER, Lab, recap
 
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
+from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.file import read_variable
 from cave_server import CaveServer
 
 pytestmark = pytest.mark.slow
@@ -38,9 +39,9 @@ def make_lab(folder: Path, cave: CaveServer, **people: str) -> Lab:
     return lab
 
 
-def encrypted(name: str, token: str) -> str:
+def encrypted(name: str, token: str, password: str = PASSWORD, vault_id: str | None = None) -> str:
     """A variable with a vault string."""
-    lines = VaultLib().encrypt(token, VaultSecret(PASSWORD.encode())).decode().splitlines()
+    lines = VaultLib().encrypt(token, VaultSecret(password.encode()), vault_id=vault_id).decode().splitlines()
     return f"{name}: !vault |\n" + "".join(f"  {line}\n" for line in lines)
 
 
@@ -88,6 +89,32 @@ def test_a_vault_that_was_written_in_part_is_finished_and_a_host_that_is_off_kee
     assert run.ok, run.output
     assert lab.tokens() == [new]
     assert [lab.saved(host) for host in lab.hosts] == [new, new]
+
+
+def test_each_place_of_the_vault_keeps_its_own_password_and_vault_id(cave: CaveServer, tmp_path: Path) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice", ws2="alice", ws3="bob")
+    passwords = {"one": "first horse", "two": "second horse"}
+    options = []
+    for name, password in passwords.items():
+        (lab.folder / name).write_text(password)
+        options += ["--vault-id", f"{name}@{name}"]
+    lab.vault.unlink()
+    folder = lab.folder / "host_vars"
+    folder.mkdir()
+    text = f"vault_cave_token_alice: {lab.token}\n"
+    (folder / "ws1.yml").write_text(encrypted("vault_cave_token_alice", lab.token, passwords["one"], "one"))
+    (folder / "ws2.yml").write_bytes(VaultLib().encrypt(text, VaultSecret(passwords["two"].encode()), vault_id="two"))
+    bob = lab.persons["bob"].token
+    (folder / "ws3.yml").write_text(encrypted("vault_cave_token_bob", bob, passwords["two"], "two"))
+    run = lab.play("rotate", *options, with_password=False, strategy="overlap", grace=0.2)
+    assert run.ok, run.output
+    assert lab.tokens() != [lab.token]
+    for host, person, name in (("ws1", "alice", "one"), ("ws2", "alice", "two"), ("ws3", "bob", "two")):
+        path = folder / f"{host}.yml"
+        assert path.read_text().count(";AES256;") == 1
+        assert f"1.2;AES256;{name}" in path.read_text()
+        secrets = [(name, VaultSecret(passwords[name].encode()))]
+        assert [read_variable(str(path), (f"vault_cave_token_{person}",), secrets)] == lab.tokens(person)
 
 
 def test_a_token_that_one_host_takes_from_elsewhere_gets_no_new_one_and_is_kept_where_one_was_made(
@@ -547,11 +574,9 @@ def test_a_host_on_which_nothing_can_be_started_is_not_called_unreachable(cave: 
     assert pending(lab) == ["ws1"]
 
 
-@pytest.mark.parametrize(
-    ("limit", "off", "at_fault"), [((), (), "localhost"), (("--limit", "ws1,ws2,ws3"), ("ws3",), "ws3")]
-)
+@pytest.mark.parametrize(("limit", "off"), [((), ()), (("--limit", "ws1,ws2,ws3"), ("ws3",))])
 def test_a_token_that_gets_no_new_one_fails_no_host_on_which_it_works(
-    cave: CaveServer, tmp_path: Path, limit: tuple[str, ...], off: tuple[str, ...], at_fault: str
+    cave: CaveServer, tmp_path: Path, limit: tuple[str, ...], off: tuple[str, ...]
 ) -> None:
     lab = make_lab(tmp_path, cave, ws1="alice", ws2="bob", ws3="alice")
     bob = lab.persons["bob"].token
@@ -565,7 +590,7 @@ def test_a_token_that_gets_no_new_one_fails_no_host_on_which_it_works(
     assert lab.stored() == lab.saved("ws1") != lab.token
     assert lab.tokens("bob") == [bob]
     assert f"FAILED {USER} (bob), token {fingerprint(bob)}" in said(run)
-    assert blamed(run) == [at_fault], run.output
+    assert blamed(run) == ["localhost", *off], run.output
     assert pending(lab) == list(off)
     assert lab.reported()["ws2"]["users"][0]["fingerprint"] == fingerprint(bob)
 
@@ -588,6 +613,59 @@ def test_a_dead_token_is_told_once_and_the_command_goes_on_as_it_is_printed(cave
     again = ansible(lab.folder, "playbook", *words)
     assert again.ok, again.output
     assert [lab.saved(host) for host in lab.hosts] == [lab.token, new, new]
+
+
+# -- whom the recap blames, and the limit ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("strategy", ["cutover", "overlap"])
+def test_a_limited_run_fails_the_hosts_outside_of_it_that_lack_the_token_and_no_other(
+    cave: CaveServer, tmp_path: Path, strategy: str
+) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice", ws2="alice", ws3="alice")
+    new = cave.make_token("alice", f"spring (replaces {fingerprint(lab.token)})")
+    lab.store(alice=new)
+    lab.save(new, "ws3")
+    run = lab.rotate("--limit", "ws1", strategy=strategy, name="spring")
+    assert run.status == 2
+    assert lab.saved("ws1") == new
+    assert blamed(run) == ["ws2"], run.output
+    assert pending(lab) == ["ws2"]
+    assert lab.saved("ws2") == lab.token in lab.tokens()
+
+
+def test_the_plays_of_others_keep_to_the_limit_after_a_rotation_that_looked_beyond_it(
+    cave: CaveServer, tmp_path: Path
+) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice", ws2="alice", ws3="alice")
+    lab.store(alice=cave.make_token("alice"))
+    after = {"hosts": "all", "gather_facts": False, "tasks": [{"ansible.builtin.debug": {"msg": "after"}}]}
+    rotate = {"import_playbook": "connectomics.cave.rotate"}
+    (lab.folder / "site.yml").write_text(yaml.safe_dump([rotate, after, rotate, after]))
+    run = lab.play("site.yml", "--limit", "ws1,ws2", caveclient_report=str(lab.report))
+    assert blamed(run) == ["ws3"], run.output
+    assert run.output.count('\n    "msg": "after"') == 4, run.output
+    assert recap(run.output)["ws3"]["changed"] == 0
+
+
+def test_hosts_outside_of_the_limit_are_looked_at_side_by_side(cave: CaveServer, tmp_path: Path) -> None:
+    """The first module on each of them goes on when all of them have begun, or after a time that one of them notes."""
+    outside = ["ws2", "ws3", "ws4"]
+    lab = make_lab(tmp_path, cave, **dict.fromkeys(["ws1", *outside], "alice"))
+    for host in outside:
+        python = lab.python(host).read_text().partition("\n")[2]
+        wait = (
+            f"touch {tmp_path}/begun.{host}; tries=0\n"
+            f"until [ $(ls {tmp_path}/begun.* | wc -l) = {len(outside)} ]; do\n"
+            f"  tries=$((tries + 1)); [ $tries -lt 200 ] || {{ touch {tmp_path}/alone; break; }}; sleep 0.1\n"
+            "done\n"
+        )
+        lab.python(host).write_text(f"#!/bin/sh\n{wait}{python}")
+    run = lab.rotate("--limit", "ws1")
+    assert run.ok, run.output
+    assert len(list(tmp_path.glob("begun.*"))) == len(outside)
+    assert not (tmp_path / "alone").exists()
+    assert [recap(run.output)[host]["ok"] for host in outside] == [1] * len(outside)
 
 
 # -- refused before a token is made ------------------------------------------------------------------------------------
@@ -697,6 +775,61 @@ def test_an_entry_that_names_another_server_gets_no_new_token_made(cave: CaveSer
 def blamed(run: Run) -> list[str]:
     """The hosts that failed or were unreachable, by Ansible's recap."""
     return [host for host, counts in recap(run.output).items() if counts["failed"] + counts["unreachable"]]
+
+
+def test_a_token_of_another_person_than_the_entry_names_gets_no_new_one(cave: CaveServer, tmp_path: Path) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice", ws2="alice")
+    own = {"user": USER, "token": "{{ vault_cave_token_alice }}", "person": "Alice@example.org"}
+    lab.variables["caveclient_tokens"] = [own]
+    for strategy in ("cutover", "overlap", "overlap", "cutover"):  # proven before, and not
+        run = lab.rotate(strategy=strategy)
+        assert run.ok, run.output
+    (new,) = lab.tokens()
+    assert new == lab.stored() != lab.token
+    set_host(lab, "ws2", caveclient_tokens=[{**own, "person": "bob@example.org"}])
+    run = lab.rotate(strategy="overlap", name="spring")
+    assert run.status == 2
+    assert "No token was made: ws2 could not use it. The token is of alice@example.org, not of bob@" in said(run)
+    assert lab.tokens() == [new]
+    run = lab.rotate()
+    assert blamed(run) == ["ws2"], run.output
+    assert "The token is of alice@example.org, not of bob@example.org." in said(run)
+
+
+def test_where_the_old_token_may_die_at_once_every_holder_has_to_be_able_to_save_a_new_one(
+    cave: CaveServer, tmp_path: Path
+) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice", ws2="alice")
+    cave.configure(legacy=True)
+    broken = lab.secrets("ws2") / "cave-secret.json"
+    good = broken.read_text()
+    broken.write_text(good[:-1])
+    for check in ([], ["--check"]):
+        run = lab.rotate(*check, strategy="overlap")
+        assert run.status == 2
+        assert f"these could not get the new one: ws2 ({USER}: {broken} is not JSON" in said(run), run.output
+        assert (lab.tokens(), lab.stored()) == ([lab.token], lab.token)
+    broken.write_text(good)
+    assert lab.rotate("--check", strategy="overlap").ok
+    assert (broken.read_text(), lab.saved("ws2")) == (good, lab.token)
+    run = lab.rotate(strategy="overlap")
+    assert run.ok, run.output
+    assert recap(run.output)["ws2"]["changed"] == 1  # what was tried before is no change
+    assert [lab.saved(host) for host in lab.hosts] == [lab.stored()] * 2 == lab.tokens() * 2
+
+
+def test_where_the_old_token_may_die_at_once_none_is_made_that_would_lie_in_a_file_on_its_way(
+    cave: CaveServer, tmp_path: Path
+) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice", ws2="alice")
+    cave.configure(legacy=True)
+    lab.settings = {"ANSIBLE_PIPELINING": "false"}
+    lab.variables.update(ansible_pipelining=False, ansible_ssh_pipelining=False)
+    run = lab.rotate("-e", '{"ansible_pipelining": false, "ansible_ssh_pipelining": false}', strategy="overlap")
+    assert run.status == 2
+    assert "these could not get the new one: ws1, ws2 (" in said(run), run.output
+    assert "The token would lie in a temporary file on the host" in said(run)
+    assert lab.tokens() == [lab.token]
 
 
 def test_tasks_that_cannot_store_a_token_leave_it_where_the_message_says(cave: CaveServer, tmp_path: Path) -> None:
@@ -815,6 +948,16 @@ def test_a_token_that_two_people_have_is_named_first_unless_it_is_said_whose_it_
     assert "have one token" not in said(lab.rotate())
 
 
+def test_two_users_of_a_host_with_one_token_are_told_once(cave: CaveServer, tmp_path: Path) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice")
+    entry = lab.variables["caveclient_tokens"][0]
+    lab.variables["caveclient_tokens"] = [entry, {**entry, "user": "nobody"}]
+    lab.store(alice=cave.make_token("alice"))
+    run = lab.rotate()
+    assert said(run).count("have one token, ") == 1, run.output
+    assert "[WARNING]" not in run.output
+
+
 @pytest.mark.parametrize("playbook", ["rotate", "provision", "verify", "decommission"])
 def test_what_a_template_leaves_out_is_not_set(cave: CaveServer, tmp_path: Path, playbook: str) -> None:
     lab = make_lab(tmp_path, cave, ws1="alice")
@@ -833,6 +976,25 @@ def test_what_a_template_leaves_out_is_not_set(cave: CaveServer, tmp_path: Path,
     assert run.ok or unread, run.output
     assert "Omit" not in run.output
     assert lab.saved("ws1") == (None if playbook == "decommission" else new)
+
+
+@pytest.mark.parametrize("playbook", ["rotate", "provision", "verify", "audit", "decommission"])
+def test_a_host_whose_tokens_a_template_leaves_out_is_one_without_tokens(
+    cave: CaveServer, tmp_path: Path, playbook: str
+) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice", ws2="alice")
+    set_host(lab, "ws1", caveclient_tokens="{{ omit }}")
+    options = {"provision": ["--tags", "token"]}
+    options |= {name: ["-e", f"caveclient_{name}_users={USER}"] for name in ("audit", "decommission")}
+    run = lab.play(playbook, *options.get(playbook, []))
+    assert run.ok, run.output
+    assert "omit" not in run.output.lower(), run.output
+    set_host(lab, "ws2", caveclient_tokens="{{ omit }}")
+    run = lab.play(playbook, *options.get(playbook, []))
+    assert run.ok == (playbook in ("audit", "decommission")), run.output
+    if not run.ok:
+        assert "caveclient_tokens" in said(run)
+        assert blamed(run) == ["localhost"], run.output
 
 
 @pytest.mark.parametrize("playbook", ["rotate", "provision"])

@@ -307,7 +307,7 @@ class Story:
             if (before.files, before.vault, before.tokens) != (after.files, after.vault, after.tokens):
                 yield "something was done, and it says that nothing was"
             blamed = {host for host, counts in recap(ended.output).items() if counts["failed"] + counts["unreachable"]}
-            if blamed != {"localhost" if len(request.hosts) == len(after.hosts) else request.hosts[0]}:
+            if blamed != {"localhost"}:
                 yield f"it was refused, and {blamed} are blamed"
         behind = [
             holder

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any
 
@@ -32,6 +33,11 @@ def one_token(places: Iterable[tuple[str, str]], token: str, account: str) -> st
         f"{who} have one token, {token}, which is that of {account or 'one person'}. "
         "Give each their own, or name the account in person."
     )
+
+
+def is_of_one_token(note: str) -> bool:
+    """Return whether a note is one of those on a token that several users have."""
+    return re.search(r" have one token, [0-9a-f]{8}, which is that of ", note) is not None
 
 
 def shared_tokens(report: Mapping[str, Any], owners: Owners) -> list[str]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 
+from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import host_pattern
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.cleaning import Cleaner
 
 _LIMIT = ("-l", "--limit")
@@ -29,6 +30,10 @@ _PROGRAMS = (
 )
 _COMMAND = re.compile(rf"(?:^|(?<=: ))(?:{_PROGRAMS}) .*$")
 _PLAYBOOK = re.compile(r"ansible-playbook (connectomics\.cave\.[a-z_]+)")
+# A rotation is not among them: it has to know of all hosts, and is rightly not done while one is left.
+_FOR_SOME_HOSTS = re.compile(
+    r"(ansible-playbook (?:\S+ )*?connectomics\.cave\.(?:audit|provision|verify)\b)(?: --limit (?:'[^']*'|\S+))?"
+)
 
 
 def split(argv: Sequence[str]) -> list[list[str]]:
@@ -50,11 +55,16 @@ def split(argv: Sequence[str]) -> list[list[str]]:
 def as_typed(parts: Sequence[Sequence[str]], clean: Cleaner) -> str:
     """Return the command; an argument that may hold a token is left out, and dots stand for it."""
     words = [
-        word if clean.text(word) == word else "..." if not word.startswith("-") else f"{word.partition('=')[0]}=..."
+        word if clean.sentence(word) == word else "..." if not word.startswith("-") else f"{word.partition('=')[0]}=..."
         for part in parts
         for word in part
     ]
     return shlex.join(["ansible-playbook", *words])
+
+
+def pattern_of(hosts: Iterable[str]) -> str:
+    """Return hosts as ``--limit`` takes them."""
+    return ",".join(map(host_pattern, hosts))
 
 
 def with_limit(parts: Sequence[Sequence[str]], limit: str, clean: Cleaner) -> str:
@@ -72,6 +82,13 @@ def lasting_options(parts: Sequence[Sequence[str]], clean: Cleaner) -> str:
 def completed(text: str, options: str) -> str:
     """Return a remedy whose commands have the options that the user's own command had."""
     return _PLAYBOOK.sub(lambda found: f"ansible-playbook{options} {found[1]}", text) if options else text
+
+
+def for_hosts(text: str, hosts: Iterable[str]) -> str:
+    """Return a remedy whose commands are for some hosts alone, where a command can be; for none: for all hosts."""
+    limit = pattern_of(hosts)
+    words = f" --limit {shlex.quote(limit)}" if limit else ""
+    return _FOR_SOME_HOSTS.sub(lambda found: f"{found[1]}{words}", text)
 
 
 def without_command(text: str) -> tuple[str, str]:

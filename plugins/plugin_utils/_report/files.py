@@ -129,7 +129,7 @@ def _of_rotation(pending: Path) -> Path:
 def _names_in(path: Path) -> list[str]:
     """Return the hosts in a file, one a line. Raises CaveError."""
     try:
-        return path.read_text(encoding="utf-8").split()
+        return [name for name in map(str.strip, path.read_text(encoding="utf-8").splitlines()) if name]
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:

@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ansible_collections.connectomics.cave.plugins.plugin_utils._report.command import without_command
+from ansible_collections.connectomics.cave.plugins.plugin_utils._report.command import for_hosts, without_command
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.model import STATES, natural_key
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.services import (
     SERVICE_VERDICTS,
@@ -50,27 +50,31 @@ def problem_groups(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     groups: dict[tuple[str, ...], dict[str, Any]] = {}
     for state, host, user, issue in _issues(report):
         own_names = [name for name in (host, user) if name]
-        key = (state, issue["verdict"], _without(issue["remedy"], own_names), issue.get("url") or "")
+        remedy = for_hosts(issue["remedy"], ())
+        key = (state, issue["verdict"], _without(remedy, own_names), issue.get("url") or "")
         group = groups.setdefault(
             key,
             {
                 "state": state,
                 "verdict": issue["verdict"],
                 "message": issue["message"],
-                "remedy": issue["remedy"],
+                "remedy": remedy,
+                "is_for_some": remedy != issue["remedy"],
                 "url": issue.get("url"),
                 "example": "",
                 "first": f"{host}, {user}" if user else host,
                 "places": {},
             },
         )
-        if (issue["message"], issue["remedy"]) != (group["message"], group["remedy"]):
+        if (issue["message"], remedy) != (group["message"], group["remedy"]):
             group["example"] = group["first"]
         users = group["places"].setdefault(host, [])
         if user and user not in users:
             users.append(user)
     for group in groups.values():
         del group["first"]
+        if group.pop("is_for_some") and len(group["places"]) <= _HOSTS_NAMED:
+            group["remedy"] = for_hosts(group["remedy"], group["places"])
         group["places"] = [{"host": host, "users": users} for host, users in group["places"].items()]
     return service_troubles(report) + sorted(
         groups.values(), key=lambda group: (STATES.index(group["state"]), -len(group["places"]), group["verdict"])

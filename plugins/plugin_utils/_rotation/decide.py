@@ -310,7 +310,7 @@ def _lockout(rotation: Rotation, account: Account, known: Known) -> str:
         return ""
     return (
         f"No token was made: on this server it may kill the old one at once, and these could not get the new one: "
-        f"{with_reasons(gone)}. Run again when they are there, or say -e caveclient_rotate_anyway=true."
+        f"{with_reasons(gone)}. Run again when they can, or say -e caveclient_rotate_anyway=true."
     )
 
 

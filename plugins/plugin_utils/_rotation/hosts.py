@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Iterable, Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ansible_collections.connectomics.cave.plugins.module_utils._text import quoted
@@ -108,10 +109,11 @@ def todo(
             others.append({**result, "failed": True, "msg": reason, **({"access": access} if access else {})})
         else:
             own = {key: value for key, value in item.own.items() if key not in ("state", "token")}
-            if not rotation.new or (item.entry.user, item.entry.server, rotation.new) in proven:
-                own["validate"] = False  # the server was asked from there a moment ago
-            # In check mode, one that was not made: what it would change is the same.
-            value = state.values[rotation.new] if rotation.new else secrets.token_hex(16)
+            asked = (item.entry.user, item.entry.server, rotation.new) in proven and item.entry not in state.refused
+            if not rotation.new or asked:
+                own["validate"] = False  # the server was asked from there a moment ago, and whose it is before that
+                own.pop("person", None)
+            value = state.values[rotation.new] if rotation.new else _stand_in(rotation)
             entries.append({**own, "sealed": seal(value)})
     others += [
         {"user": user or "?", "server": host.server, "changed": False, "files": [], "failed": True, "msg": message}
@@ -119,6 +121,46 @@ def todo(
         if user is None or not state.request.users or user in state.request.users
     ]
     return Todo(entries, others)
+
+
+def _stand_in(rotation: Rotation) -> str:
+    """Return what stands for a token that was not made, in a prediction: what it would change is the same."""
+    return hashlib.sha256(f"in the place of {rotation.source}".encode()).hexdigest()[:32]
+
+
+def saving(host: Host, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what saved_token is to do on a host."""
+    return {"tokens": list(entries), "server": host.server, "datastacks": list(host.datastacks), **host.settings}
+
+
+def given(state: State, rotations: Iterable[Rotation]) -> Iterator[dict[str, Any]]:
+    """Yield, for each host of the run, what saved_token would do there with the tokens that the variables give now."""
+    entries = {entry for item in rotations for entry in item.entries if entry.token == item.source and not entry.absent}
+    for host in map(state.hosts.__getitem__, state.request.hosts):
+        yield saving(host, [{**item.own, "token": item.token} for item in host.held if item.entry in entries])
+
+
+def rehearsals(state: State, rotations: Iterable[Rotation]) -> dict[str, dict[str, Any]]:
+    """Return what hosts of the run are to predict before a token is made that may kill the old one at once."""
+    request = state.request
+    if request.strategy != "overlap" or request.anyway:
+        return {}
+    doubtful = [item for item in rotations if not state.accounts[item.source].two_live]
+    tried = replace(state, rotations=[replace(item, action="make", new="") for item in doubtful])
+    found = {name: todo(tried, state.hosts[name], {}).entries for name in request.hosts}
+    return {name: saving(state.hosts[name], entries) for name, entries in found.items() if entries}
+
+
+def rehearsed(found: Seen, users: Iterable[str], result: Mapping[str, Any]) -> Seen:
+    """Return what was found on a host together with which of its users could not be given a token.
+
+    ``result`` is the prediction of saved_token.
+    """
+    told = _mappings(result.get("users"))
+    failed = {str(item.get("user")): str(item.get("msg")) for item in told if item.get("failed")}
+    if not told and (result.get("failed") or result.get("unreachable")):
+        failed = dict.fromkeys(users, _reason(result))
+    return found._replace(failed={**failed, **found.failed}, trouble=found.trouble + 100 * len(failed))
 
 
 def _keeps_its_token(state: State, rotation: Rotation, entry: Entry) -> bool:

@@ -66,6 +66,8 @@ class State:
     dead: set[str] = field(default_factory=set)
     """Tokens that the server has killed since it was asked about them."""
     marks: dict[str, tuple[float | None, float]] = field(default_factory=dict)
+    outside: tuple[str, ...] = ()
+    """Hosts that are not in the run, and are looked at."""
     blocked: dict[str, list[str]] = field(default_factory=dict)
     """Why an old token could not be revoked, by host."""
 

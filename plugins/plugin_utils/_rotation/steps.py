@@ -19,16 +19,17 @@ from typing import Any
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.probe import Question, prove
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_api import NotMadeError
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_list import Listing, Selection, iso
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import token_page
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import Person, token_page
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import decide as _decide
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import hosts as _hosts
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.holders import blockers
-from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.inventory import VaultFiles
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.inventory import Held, VaultFiles
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.lineage import description, replaces
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.model import (
     Account,
     Blocker,
+    Entry,
     Inventory,
     Listed,
     Rotation,
@@ -78,6 +79,9 @@ def ask_servers(state: State, need_lists: bool) -> None:
             state.servers.setdefault(entry.token, entry.server)
         else:
             refusals.setdefault(entry.token, verdict)
+    persons = {(entry.token, entry.server): answers[question].overall for entry, question in of_token.items()}
+    for item in state.held():
+        state.refused.update(_of_another_person(item, persons[item.entry.token, item.entry.server].person))
     for entry, question in in_full.items():
         verdict = answers[question].overall
         # An address may be one that this machine cannot reach, and the hosts can.
@@ -91,12 +95,21 @@ def ask_servers(state: State, need_lists: bool) -> None:
         if token not in found:
             message = f"{verdict.message} {verdict.remedy}".strip()
             found[token] = Account(False, message, access=verdict.as_dict())
-    persons = {(entry.token, entry.server): answers[question].overall for entry, question in of_token.items()}
     for token, account in found.items():
         person = persons[token, state.servers[token]].person if token in state.servers else None
         if person is not None:
             found[token] = account._replace(person=person.id, name=person.name or person.email)
     state.accounts = found
+
+
+def _of_another_person(item: Held, person: Person | None) -> dict[Entry, str]:
+    """Return an entry, and what is wrong, when it says that its token is of somebody else than the server does."""
+    wanted = str(item.own.get("person") or "").strip()
+    account = (person.email or person.name) if person is not None else wanted
+    if account.lower() == wanted.lower() or not wanted:
+        return {}
+    whose = account or "an account without a name"
+    return {item.entry: f"The token is of {whose}, not of {wanted}. Give the token of {wanted}, or correct person."}
 
 
 def _account(state: State, token: str, need_list: bool) -> Account:

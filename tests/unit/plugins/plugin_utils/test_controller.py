@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Tokens that several hosts have are decrypted once, and no others."""
+"""What plugins need of Ansible: tokens of several hosts are decrypted once; hosts are named, and the limit lifted."""
 
 from __future__ import annotations
 
@@ -10,8 +10,16 @@ from typing import Any
 
 import pytest
 from ansible.errors import AnsibleError
+from ansible.inventory.manager import InventoryManager
+from ansible.parsing.dataloader import DataLoader
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import open_shared_tokens
+from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import (
+    host_pattern,
+    lift_limit,
+    open_shared_tokens,
+)
 
 
 class EncryptedString:
@@ -76,3 +84,42 @@ def test_a_token_that_does_not_open_is_left_to_the_task_to_say_so() -> None:
     closed, other = EncryptedString(opens=False), EncryptedString()
     open_shared_tokens(hosts(closed, closed, other, other))
     assert (closed.asked, other.asked) == (1, 1)
+
+
+# Hosts ----------------------------------------------------------------------------------------------------------------
+
+
+def inventory_of(*names: str) -> InventoryManager:
+    """An inventory with hosts, all of them in the group ``lab``."""
+    inventory = InventoryManager(DataLoader(), parse=False)
+    inventory.add_group("lab")
+    for name in names:
+        inventory.add_host(name, "lab")
+    return inventory
+
+
+def found(inventory: InventoryManager, *patterns: str) -> list[str]:
+    """The hosts of a play."""
+    return [host.name for host in inventory.get_hosts(list(patterns))]
+
+
+@given(
+    st.text(
+        st.one_of(st.characters(categories=["L", "N"]), st.sampled_from(" .,:;!&~@*?[](){}|$^\\+-_/#'\"")), min_size=1
+    )
+)
+def test_a_pattern_matches_the_host_of_that_name_alone(name: str) -> None:
+    assert found(inventory_of("ws1", name, f"{name}x", f"x{name}"), host_pattern(name)) == [name]
+
+
+def test_hosts_outside_of_the_limit_are_there_while_it_is_lifted_and_no_longer() -> None:
+    inventory = inventory_of("ws1", "ws2", "ws3")
+    inventory.subset("ws1,ws3")
+    lift_limit(inventory, lifted=False)
+    assert found(inventory, "lab") == ["ws1", "ws3"]
+    for _twice in range(2):  # Ansible fills in the hosts of a play more than once
+        lift_limit(inventory, lifted=True)
+        assert found(inventory, "ws2", "localhost") == ["ws2", "localhost"]
+    for _twice in range(2):
+        lift_limit(inventory, lifted=False)
+        assert found(inventory, "lab") == ["ws1", "ws3"]

@@ -14,7 +14,7 @@ from ansible import constants
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave import local_servers
 from ansible_collections.connectomics.cave.plugins.plugin_utils import _local_servers
-from ansible_collections.connectomics.cave.plugins.plugin_utils._local_servers import with_local_servers
+from ansible_collections.connectomics.cave.plugins.plugin_utils._local_servers import learn, with_local_servers
 
 SERVER, LOCAL = "https://cave.lab.example", "https://local.lab.example"
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -114,3 +114,11 @@ def test_another_host_that_hangs_is_not_waited_for_for_long(
     with _local_servers._turn():
         with_local_servers(dict(ARGS), "tokens", True, controller.run)
     assert len(controller.received) == 1
+
+
+def test_what_is_learned_before_any_host_is_contacted_is_given_to_the_hosts(controller: Controller) -> None:
+    controller.records = {SERVER: {"mouse": LOCAL}}
+    learn([ARGS, ARGS], "tokens", None)
+    with_local_servers(dict(ARGS), "tokens", False, controller.run)
+    assert controller.asked == [(SERVER, "mouse")]
+    assert controller.received[0]["datastacks"] == [{"name": "mouse", "local_server": LOCAL}]

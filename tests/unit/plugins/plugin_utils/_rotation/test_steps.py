@@ -377,3 +377,24 @@ def test_a_rollout_stops_only_for_the_token_whose_canaries_failed() -> None:
     assert list(found) == [("bob",)]
     assert "Rollout stopped: the canary host failed" in found["bob",]
     assert "ws1: no home" in found["bob",]
+
+
+# -- rehearsed ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("result", "failed"),
+    [
+        ({"changed": True, "users": [{"user": "alice", "changed": True}]}, {}),
+        ({"failed": True, "users": [{"user": "alice", "failed": True, "msg": "closed"}]}, {"alice": "closed"}),
+        ({"failed": True, "msg": "su has no pipelining"}, dict.fromkeys(("alice", "bob"), "su has no pipelining")),
+        ({"unreachable": True, "msg": "gone"}, dict.fromkeys(("alice", "bob"), "unreachable: gone")),
+    ],
+    ids=["all well", "one user", "the task", "unreachable"],
+)
+def test_who_could_not_be_given_a_token_counts_as_one_that_cannot_get_it(
+    result: dict[str, Any], failed: dict[str, str]
+) -> None:
+    seen = _hosts.rehearsed(Seen(), ["alice", "bob"], result)
+    assert seen.failed == failed
+    assert bool(seen.trouble) == bool(failed)
