@@ -332,7 +332,9 @@ def _owners(hostvars: Any, host: str, user: str) -> set[str]:
 
     An entry that can be read as it is costs nothing; where it cannot be read at all, it names none.
     """
-    entries = hostvars.raw_get(host).get("caveclient_tokens") if host in hostvars else None
+    if host not in hostvars:  # a report of another inventory
+        return set()
+    entries = hostvars.raw_get(host).get("caveclient_tokens")
     try:
         if not _is_plain(entries):
             entries = _templated(hostvars, host)

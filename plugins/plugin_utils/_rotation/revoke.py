@@ -131,7 +131,10 @@ def _not_taken_off(rotation: Rotation, removed: Mapping[str, Mapping[str, Any] |
     """Return the accounts that could not be rid of a token."""
     found = []
     for entry in rotation.entries:
-        trouble = trouble_of(entry, removed.get(entry.host))
+        result = removed.get(entry.host)
+        if result and not result.get("users") and not (result.get("failed") or result.get("unreachable")):
+            continue  # of all that was found on the host, nothing was to go
+        trouble = trouble_of(entry, result)
         found += [Blocker(entry.host, f"{entry.user}: {trouble}")] if trouble else []
     return found
 
