@@ -14,10 +14,10 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets import 
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import problems as _problems
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import readers as _readers
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.env_tokens import EnvToken
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.environment import CloudVolumeDir, Doubt
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.inspect import Place, TokenQuery, UserFiles
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import CloudVolumeDir, Doubt
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.problems import Problem
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_commands import SHELL
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_texts import SHELL
 
 SERVER = "https://global.daf-apis.com"
 HOME = "/home/alice"

@@ -16,10 +16,10 @@ NETRC = "NETRC"
 """The file that requests takes in the place of ``~/.netrc``."""
 _LONGEST = 4000
 """Bytes: with what comes below it, no more than systems take."""
-_ASSIGNMENT = re.compile(
-    rf"""^[^#\n]*?(?<![\w${{])(?P<name>{CLOUD_FILES_DIR}|{NETRC})(?!\w)["']?\]?[ \t]*(?:=|[ \t]|,|:(?![-=+?]))[ \t]*"""
-    r"""(?:(?:DEFAULT|OVERRIDE)=)?["']?(?P<path>(?:[^\s"'`;&|(){}<>$@*?\\,]|[$@]\{?(?:HOME|USER|LOGNAME)\b\}?)+)""",
-    re.MULTILINE,
+_ASSIGNMENT = (
+    r"""(?m)^[^#\n]*?"""
+    rf"""(?<![\w${{])(?P<name>{CLOUD_FILES_DIR}|{NETRC})(?!\w)["']?\]?[ \t]*(?:=|[ \t]|,|:(?![-=+?]))[ \t]*"""
+    r"""(?:(?:DEFAULT|OVERRIDE)=)?["']?(?P<path>(?:[^\s"'`;&|(){}<>$@*?\\,]|[$@]\{?(?:HOME|USER|LOGNAME)\b\}?)+)"""
 )
 
 
@@ -34,7 +34,7 @@ class EnvPath(NamedTuple):
 
 def env_paths(startup_file: str, text: str, home: str, user: str) -> Iterator[EnvPath]:
     """Yield the paths that a startup file's lines give to ``CLOUD_FILES_DIR`` and ``NETRC``; comments don't count."""
-    for match in _ASSIGNMENT.finditer(text) if CLOUD_FILES_DIR in text or NETRC in text else ():
+    for match in re.finditer(_ASSIGNMENT, text) if CLOUD_FILES_DIR in text or NETRC in text else ():
         path = re.sub(r"^~(?=/)|[$@]\{?HOME\}?", lambda _match: home, match["path"])
         path = re.sub(r"[$@]\{?(USER|LOGNAME)\}?", lambda _match: user, path)
         if path.startswith("/") and path.isprintable() and len(os.fsencode(path)) < _LONGEST:

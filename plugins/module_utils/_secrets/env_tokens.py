@@ -6,11 +6,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 from typing import Iterator, NamedTuple
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import clean_token
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_texts import (
+    texts_of_host,
+    texts_of_user,
+)
 
 CHUNKEDGRAPH_SECRET = "CHUNKEDGRAPH_SECRET"  # noqa: S105 (the name of a variable)
 """natverse's, which saves its value into the secrets files."""
@@ -53,3 +59,16 @@ def env_tokens(path: str, text: str) -> Iterator[EnvToken]:
             is_alone = bool(_ALONE.fullmatch(match["before"])) and match["after"].strip() in ("", ")", ";")
             line = text.count("\n", 0, match.start("name")) + 1
             yield EnvToken(path, line, match["name"], token, is_alone, bool(match["item"]))
+
+
+def tokens_in_environment(home: str) -> list[EnvToken]:
+    """Return the tokens that startup files of a user and of the host put into the environment.
+
+    To be called in a process of the user.
+    """
+    by_place: dict[tuple[int, int], tuple[str, str]] = {}
+    for one in (*texts_of_user(home), *texts_of_host(home)):
+        with contextlib.suppress(OSError):
+            status = os.stat(one.path)
+            by_place.setdefault((status.st_dev, status.st_ino), (one.path, one.text))  # Debian's R links to /etc
+    return [found for path, text in by_place.values() for found in env_tokens(path, text)]

@@ -10,10 +10,10 @@ import contextlib
 import os
 import os.path
 import pwd
+import re
 import stat
 from functools import partial
 from typing import Any, Callable, Iterator, Mapping, NamedTuple, Sequence
-from urllib.parse import urlsplit
 
 from ansible_collections.connectomics.cave.plugins.module_utils import _users
 from ansible_collections.connectomics.cave.plugins.module_utils._atomic import has_access_list
@@ -35,15 +35,12 @@ from ansible_collections.connectomics.cave.plugins.module_utils._errors import C
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import directory as _directory
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import readers as _readers
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.env_paths import NETRC
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.env_tokens import EnvToken
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import (
-    CloudVolumeDir,
-    Home,
-    installed_clients,
-    paths_in_environment,
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.env_tokens import (
+    EnvToken,
     tokens_in_environment,
 )
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.environment import CloudVolumeDir
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import Home, installed_clients
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.obstacles import (
     is_read_only,
     is_secret_volume,
@@ -218,7 +215,8 @@ def inspect(home: Home, by_root: bool, managed: str) -> UserFiles:
         CaveError: the user has no home on this host.
     """
     require_home(home.name, home.uid, home.path)
-    where = home.places()
+    environment = home.environment()
+    where = home.places(environment)
     listing = _directory.listing(where)
     directories = list(dict.fromkeys((where.caveclient, *where.cloud_volume, *where.cloud_files)))
     return UserFiles(
@@ -232,18 +230,14 @@ def inspect(home: Home, by_root: bool, managed: str) -> UserFiles:
         installed=installed_clients(home.path, managed) if managed else {},
         managed=managed,
         mode=home.mode,
-        cloud_volume_dir=home.found_cloud_volume_dir(),
+        cloud_volume_dir=environment.cloud_volume_dir,
         owner_there=_other_owner(where.cloud_volume[0], home.uid),
         read_only={
             path: is_secret_volume(path)
             for path in (where.caveclient, where.cloud_volume[0], *listing)
             if os.path.exists(path) and is_read_only(path)
         },
-        named_netrc={
-            found.path: found.startup_file
-            for found in paths_in_environment(home.path, home.name)
-            if found.name == NETRC
-        },
+        named_netrc=environment.netrc,
         env_tokens=tuple(tokens_in_environment(home.path)),
         copies=_copies(home, directories),
         closed=tuple(path for path in directories if os.path.isdir(path) and not os.access(path, os.R_OK | os.X_OK)),
@@ -421,6 +415,11 @@ def verdict_without_asking(reading: Reading, server: str, user: str, key: str) -
 
 def _host_named(address: str) -> str:
     """Return the host as caveclient makes it from an address of the server map, which may have no scheme."""
+    usual = re.fullmatch(r"https?://([A-Za-z0-9.:-]+)/?", address)
+    if usual is not None:
+        return usual[1]
+    from urllib.parse import urlsplit  # where it is needed only: to import it takes longer than to read all files
+
     try:
         return urlsplit(address if urlsplit(address).scheme else f"https://{address}").netloc
     except ValueError:

@@ -43,11 +43,11 @@ _IMMUTABLE = 0x00000010 | 0x00000020  # and append-only
 _IMMUTABLE_ON_MACOS = stat.UF_IMMUTABLE | stat.UF_APPEND | stat.SF_IMMUTABLE | stat.SF_APPEND
 _NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES)
 _FSTAB = "/etc/fstab"
-_MOUNTED = re.compile(r"\\([0-7]{3})")
+_MOUNTED = r"\\([0-7]{3})"
 """How the kernel writes white space in the path of a mount."""
 _LEAST_DEPTH = 2
 """/home/alice has it; /home and /srv are never one user's."""
-_SYSTEM = re.compile(r"(/private)?/(s?bin|boot|dev|etc|lib\w*|proc|run|sys|usr|var/(?!(home|lib)/)\w+)(/|$)")
+_SYSTEM = r"(/private)?/(s?bin|boot|dev|etc|lib\w*|proc|run|sys|usr|var/(?!(home|lib)/)\w+)(/|$)"
 """Folders of the system: many of its own accounts have one for a home, as daemon has /usr/sbin."""
 SECRET_VOLUME_LINK = "..data"  # noqa: S105 (the name of a link)
 """The link by which Kubernetes swaps the content of a volume that it fills from a Secret."""
@@ -168,7 +168,7 @@ def advice(culprit: str, home: str, uid: int, cloud_volume_dir: str, set_in: str
     if _may_be_given(culprit, home, uid):
         return "Give it to that user (chown, chmod u+rwx), then run this again."
     owner = _owner_of(culprit)
-    if owner == uid and not _SYSTEM.match(culprit):
+    if owner == uid and not re.match(_SYSTEM, culprit):
         return "Let its user in (chmod u+rwx), then run this again."
     if cloud_volume_dir and (_is_below(cloud_volume_dir, culprit) or _is_below(culprit, cloud_volume_dir)):
         relation = "which belongs" if culprit == cloud_volume_dir else f"and {culprit} belongs"
@@ -188,7 +188,7 @@ def _may_be_given(path: str, home: str, uid: int) -> bool:
     names = {real_path(home), f"/{home.strip('/')}"}
     path = real_path(path)
     owner = _owner_of(path)
-    shared = any(name.count("/") < _LEAST_DEPTH or _SYSTEM.match(name) for name in names)
+    shared = any(name.count("/") < _LEAST_DEPTH or re.match(_SYSTEM, name) for name in names)
     if shared or not _is_below(path, real_path(home)):
         return False
     others = [account.pw_dir for account in pwd.getpwall() if account.pw_uid != uid]
@@ -218,7 +218,7 @@ def is_mounted(path: str) -> bool:
     with contextlib.suppress(OSError), open(
         "/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape"
     ) as table:
-        return any(_MOUNTED.sub(lambda code: chr(int(code[1], 8)), line.split(" ")[4]) == place for line in table)
+        return any(re.sub(_MOUNTED, lambda code: chr(int(code[1], 8)), line.split(" ")[4]) == place for line in table)
     return False
 
 

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.env_tokens import EnvToken
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.environment import Doubt
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.inspect import Place, UserFiles
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import Doubt
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_commands import (
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_texts import (
     CSH,
     FISH,
     JSON,

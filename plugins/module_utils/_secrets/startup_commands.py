@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 from typing import Iterator, NamedTuple
 
-VARIABLE = "CLOUD_VOLUME_DIR"
-SHELL, FISH, CSH, PLAIN = "sh", "fish", "csh", "plain"
-"""The languages of startup files; plain: lines of ``NAME=value``."""
-R, FISH_VARIABLES, PAM, JSON, PYTHON, UNIT = "R", "fish_variables", "pam", "json", "python", "unit"
-"""Languages of which a literal assignment alone is understood."""
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_texts import (
+    CSH,
+    FISH,
+    PLAIN,
+    SHELL,
+    VARIABLE,
+)
 
 
 class Command(NamedTuple):

@@ -15,6 +15,11 @@ import re
 from typing import Mapping, NamedTuple
 
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_commands import (
+    Command,
+    closing_double,
+    commands_in,
+)
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_texts import (
     CSH,
     FISH,
     FISH_VARIABLES,
@@ -25,10 +30,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup
     SHELL,
     UNIT,
     VARIABLE,
-    Command,
     R,
-    closing_double,
-    commands_in,
 )
 
 _MOST_CHARACTERS = 262_144
@@ -104,23 +106,6 @@ def _literal(text: str, assignment: re.Pattern[str]) -> Setting | None:
     if not lines:
         return None
     return Setting(matches[-1]["value"] if len(matches) == len(lines) else None, lines[-1])
-
-
-_SOURCE = re.compile(
-    r"""^(?P<before>[^#\n]*?[;&|({ \t]|)(?:\.|source)[ \t]+["']?"""
-    r"""(?P<path>(?:~|\$HOME|\$\{HOME\}|/)[^\s;"'&|)$*?`]*)""",
-    re.MULTILINE,
-)
-
-
-def sourced_in(text: str, home: str) -> list[tuple[str, bool]]:
-    """Return the files that a shell's startup file reads, and whether that is certain: nothing is in front of it."""
-    found = []
-    for match in _SOURCE.finditer(text) if "source" in text or ". " in text else ():
-        path = re.sub(r"^(~|\$HOME|\$\{HOME\})(?=/)", lambda _match: home, match["path"])
-        if path.startswith("/"):
-            found.append((path, not match["before"]))
-    return found
 
 
 # From commands to the value -------------------------------------------------------------------------------------------

@@ -75,7 +75,7 @@ class _Session:
 
     def __init__(self, home: Home, requests: Sequence[Request], stale: str) -> None:
         self.home = home
-        self.where = home.places()
+        self.where = home.places(home.environment())
         self.requests = requests
         self.stale = stale
         self.paths = list(dict.fromkeys((self.where.caveclient, self.where.cloud_volume[0])))

@@ -35,7 +35,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.probe impo
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import Person, Verdict
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets import locations as _locations
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import startup_texts as _startup_texts
 
 ME = _users.current_user().pw_name
 MY_GROUP = grp.getgrgid(os.getegid()).gr_name
@@ -45,7 +45,7 @@ ZETTA = "https://proofreading.zetta.ai"
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The home of whoever runs the tests, empty."""
-    monkeypatch.setattr(_locations, "_SYSTEM_FILES", {})
+    monkeypatch.setattr(_startup_texts, "_SYSTEM_FILES", {})
     monkeypatch.delenv("CLOUD_VOLUME_DIR", raising=False)
     folder = tmp_path / "home"
     folder.mkdir()

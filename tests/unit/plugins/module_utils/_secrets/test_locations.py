@@ -14,30 +14,33 @@ import pytest
 
 from ansible_collections.connectomics.cave.plugins.module_utils import _users
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets import locations as _locations
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import startup_texts as _startup_texts
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.directory import Access
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import (
-    Home,
-    cloud_volume_dir,
-    tokens_in_environment,
-)
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_commands import PAM, PLAIN, SHELL
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.env_tokens import tokens_in_environment
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.environment import environment_of
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import Home
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.readers import Places
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_texts import PAM, PLAIN, SHELL
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 
 
 @pytest.fixture(autouse=True)
 def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_locations, "_SYSTEM_FILES", {})
+    monkeypatch.setattr(_startup_texts, "_SYSTEM_FILES", {})
     monkeypatch.delenv("CLOUD_VOLUME_DIR", raising=False)
     monkeypatch.delenv("CLOUD_FILES_DIR", raising=False)
 
 
 def found(home: Path, **environment: str) -> tuple[str, str, list[tuple[str, str]]]:
     """CLOUD_VOLUME_DIR, the file that sets it, and the files in doubt with those that say otherwise."""
-    result = cloud_volume_dir(str(home), "alice", environment)
+    result = environment_of(str(home), "alice", environment).cloud_volume_dir
     doubts = [(Path(doubt.path).name, Path(doubt.other).name) for doubt in result.doubts]
     return result.value, Path(result.path).name, doubts
+
+
+def places(home: Home) -> Places:
+    return home.places(home.environment())
 
 
 def test_startup_files_win_over_the_environment_and_that_over_the_system(
@@ -45,7 +48,7 @@ def test_startup_files_win_over_the_environment_and_that_over_the_system(
 ) -> None:
     system = tmp_path / "environment"
     system.write_text("CLOUD_VOLUME_DIR=/system\n")
-    monkeypatch.setattr(_locations, "_SYSTEM_FILES", {str(system): PLAIN})
+    monkeypatch.setattr(_startup_texts, "_SYSTEM_FILES", {str(system): PLAIN})
     assert found(tmp_path) == ("/system", "environment", [])
     assert found(tmp_path, CLOUD_VOLUME_DIR="relative") == ("/system", "environment", [])
     assert found(tmp_path, CLOUD_VOLUME_DIR="/environment") == ("/environment", "", [])
@@ -136,7 +139,7 @@ def test_a_variable_of_every_session_is_read(
 ) -> None:
     system = tmp_path / "pam_env.conf"
     system.write_text(f"{line}\n")
-    monkeypatch.setattr(_locations, "_SYSTEM_FILES", {str(system): PAM})
+    monkeypatch.setattr(_startup_texts, "_SYSTEM_FILES", {str(system): PAM})
     assert found(tmp_path)[::2] == (value, doubts)
 
 
@@ -148,7 +151,7 @@ def test_tokens_of_the_hosts_own_files_are_found_once(tmp_path: Path, monkeypatc
     (etc / "pam_env.conf").write_text(f"CAVE_TOKEN DEFAULT={TOKEN}\n")
     (etc / "profile.d" / "cave.sh").write_text(f"export FLYWIRE_TOKEN={TOKEN}\n")
     names = {"pam_env.conf": PAM, "profile.d/*.sh": SHELL, "Renviron.site": PLAIN, "linked.site": PLAIN, "no": PLAIN}
-    monkeypatch.setattr(_locations, "_SYSTEM_FILES", {f"{etc}/{name}": kind for name, kind in names.items()})
+    monkeypatch.setattr(_startup_texts, "_SYSTEM_FILES", {f"{etc}/{name}": kind for name, kind in names.items()})
     told = {(Path(one.path).name, one.name) for one in tokens_in_environment(str(tmp_path))}
     assert told == {
         ("pam_env.conf", "CAVE_TOKEN"),
@@ -222,10 +225,10 @@ def test_places_come_from_the_options_first(tmp_path: Path) -> None:
     (tmp_path / ".bashrc").write_text("export CLOUD_VOLUME_DIR=/data/cv\n")
     me = _users.current_user()
     account = type(me)((*me[:5], str(tmp_path), *me[6:]))
-    assert Home.of(account, None, None).places().cloud_volume[0] == "/data/cv/secrets"
-    assert Home.of(account, None, "").places().cloud_volume[0] == f"{tmp_path}/.cloudvolume/secrets"
-    assert Home.of(account, None, "~/cv/").places().cloud_volume[0] == f"{tmp_path}/cv/secrets"
-    assert Home.of(account, "~/mine", "").places().caveclient == f"{tmp_path}/mine"
+    assert places(Home.of(account, None, None)).cloud_volume[0] == "/data/cv/secrets"
+    assert places(Home.of(account, None, "")).cloud_volume[0] == f"{tmp_path}/.cloudvolume/secrets"
+    assert places(Home.of(account, None, "~/cv/")).cloud_volume[0] == f"{tmp_path}/cv/secrets"
+    assert places(Home.of(account, "~/mine", "")).caveclient == f"{tmp_path}/mine"
 
 
 @pytest.mark.parametrize("path", ["relative", "~bob/x", "./x", "/a\nb", "/a\0b", "/a\x1b[31m"])
@@ -244,14 +247,14 @@ def test_a_place_that_cannot_be_followed_is_a_place_of_its_own(tmp_path: Path, m
         raise PermissionError(13, "Permission denied", path)
 
     monkeypatch.setattr(os.path, "realpath", refuse)
-    where = Home("me", os.geteuid(), str(tmp_path), cloud_volume_dir="/proc/1/root").places()
+    where = places(Home("me", os.geteuid(), str(tmp_path), cloud_volume_dir="/proc/1/root"))
     assert where.cloud_volume[0] == "/proc/1/root/secrets"
 
 
 def test_one_directory_under_two_names_is_one_directory(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / ".cloudvolume").symlink_to("real")
-    where = Home("me", os.geteuid(), str(tmp_path), cloud_volume_dir=f"{tmp_path}/real").places()
+    where = places(Home("me", os.geteuid(), str(tmp_path), cloud_volume_dir=f"{tmp_path}/real"))
     assert where.cloud_volume[0] == where.cloud_files[0] == where.caveclient == f"{tmp_path}/.cloudvolume/secrets"
 
 

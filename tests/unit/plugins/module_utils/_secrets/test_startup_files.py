@@ -15,13 +15,13 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_commands import (
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_files import setting
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_texts import (
     CSH,
     FISH,
     PLAIN,
     SHELL,
 )
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_files import setting
 
 KNOWN = {"HOME": "/home/alice", "USER": "alice", "LOGNAME": "alice", "CLOUD_VOLUME_DIR": ""}
 ME = {**KNOWN, "USER": pwd.getpwuid(os.geteuid()).pw_name}

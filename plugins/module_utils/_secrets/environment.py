@@ -1,0 +1,122 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the startup files of a user and of the host put into the environment of the user's programs: read, never run."""
+
+from __future__ import annotations
+
+import os
+from typing import Iterable, Mapping, NamedTuple
+
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.env_paths import (
+    CLOUD_FILES_DIR,
+    NETRC,
+    EnvPath,
+    env_paths,
+)
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_texts import (
+    FISH_VARIABLES,
+    PAM,
+    PLAIN,
+    SHELL,
+    UNIT,
+    VARIABLE,
+    R,
+    StartupText,
+    texts_of_host,
+    texts_of_user,
+)
+
+_LONGEST_PATH = 4000
+"""Bytes: with what comes below it, no more than systems take."""
+
+
+class Doubt(NamedTuple):
+    """A startup file of which it is not certain what it makes of CLOUD_VOLUME_DIR."""
+
+    path: str
+    line: int
+    language: str
+    other: str = ""
+    """A file that sets it to something else; empty where this one cannot be resolved."""
+
+
+class CloudVolumeDir(NamedTuple):
+    """A user's CLOUD_VOLUME_DIR, as far as it can be known without running anything of the user's."""
+
+    value: str
+    """Empty: not set."""
+    path: str = ""
+    """The file that sets it, empty where no file does."""
+    language: str = SHELL
+    """Of that file."""
+    doubts: tuple[Doubt, ...] = ()
+
+
+class Environment(NamedTuple):
+    """The places that a user's programs are told by variables, as far as that can be known."""
+
+    cloud_volume_dir: CloudVolumeDir
+    cloud_files_dir: str
+    """Empty: not set."""
+    netrc: dict[str, str]
+    """Netrc file -> the startup file that names it with NETRC."""
+
+
+def environment_of(home: str, user: str, inherited: Mapping[str, str]) -> Environment:
+    """Return the environment of a user; to be called in a process that is the user.
+
+    The user's startup files win over what this process has ``inherited``, and that over ``/etc``.
+    """
+    paths: list[EnvPath] = []
+
+    def settings(texts: Iterable[StartupText]) -> list[tuple[str | None, Doubt]]:
+        found = []
+        for one in texts:
+            paths.extend(env_paths(one.path, one.text, home, user))
+            if VARIABLE in one.text:
+                found += _settings(one, known)
+        return found
+
+    known = {"HOME": home, "USER": user, "LOGNAME": user, VARIABLE: ""}
+    system = settings(texts_of_host(home))
+    value = inherited.get(VARIABLE, "")
+    if value.startswith("/"):
+        system = [(value, Doubt("", 0, SHELL))]
+    if system:
+        known[VARIABLE] = system[-1][0] or ""
+    own = settings(texts_of_user(home))
+    files_dirs = [found.path for found in paths if found.name == CLOUD_FILES_DIR]
+    return Environment(
+        _decided(own or system, known[VARIABLE]),
+        files_dirs[-1] if files_dirs else inherited.get(CLOUD_FILES_DIR, ""),
+        {found.path: found.startup_file for found in paths if found.name == NETRC},
+    )
+
+
+def _decided(found: list[tuple[str | None, Doubt]], otherwise: str) -> CloudVolumeDir:
+    """Return what several settings come to; ``otherwise`` is the value where none of them is certain."""
+    if not found:
+        return CloudVolumeDir("")
+    certain = [(value, where) for value, where in found if value is not None]
+    doubts = [where for value, where in found if value is None]
+    value, last = certain[-1] if certain else (otherwise, Doubt("", 0, SHELL))
+    doubts += [where._replace(other=last.path) for other, where in certain if other != value]
+    return CloudVolumeDir(value, last.path, last.language, tuple(doubts))
+
+
+def _settings(file: StartupText, known: Mapping[str, str]) -> list[tuple[str | None, Doubt]]:
+    """Return what a startup file that concerns the variable sets it to, if anything; None where that is not certain."""
+    # Few homes have such a file, and to compile this takes longer than to read all of them.
+    from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_files import setting
+
+    # /etc/environment is taken word for word.
+    result = setting(file.text, file.language, {} if file.path == "/etc/environment" else known)
+    if result is None:
+        return []
+    value = result.value if file.is_certain else None
+    if value and not (value.startswith("/") and value.isprintable() and len(os.fsencode(value)) < _LONGEST_PATH):
+        value = None
+    kind = PLAIN if file.language in (R, FISH_VARIABLES, PAM, UNIT) else file.language
+    return [(value, Doubt(file.path, result.line, kind))]

@@ -1,0 +1,185 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The startup files of a user and of the host: which there are, in which language, and what stands in them.
+
+To be called in a process of the user: what that may not read sets nothing for it.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import os.path
+import re
+from typing import Iterator, Mapping, NamedTuple
+
+VARIABLE = "CLOUD_VOLUME_DIR"
+SHELL, FISH, CSH, PLAIN = "sh", "fish", "csh", "plain"
+"""The languages of startup files; plain: lines of ``NAME=value``."""
+R, FISH_VARIABLES, PAM, JSON, PYTHON, UNIT = "R", "fish_variables", "pam", "json", "python", "unit"
+"""Languages of which a literal assignment alone is understood."""
+
+_CONDAS = ("miniconda3", "anaconda3", "miniforge3", "mambaforge", "micromamba", "conda", ".conda")
+_KERNELS = "share/jupyter/kernels/*/kernel.json"
+_STARTUP_FILES = {
+    # What some programs alone take their variables from comes first: the files of the shells outrank it.
+    **{f"{conda}{env}/etc/conda/activate.d/*.sh": SHELL for conda in _CONDAS for env in ("", "/envs/*")},
+    **{f"{conda}{env}/conda-meta/state": JSON for conda in _CONDAS for env in ("", "/envs/*")},
+    f".local/{_KERNELS}": JSON,
+    "Library/Jupyter/kernels/*/kernel.json": JSON,
+    ".config/Code/User/settings.json": JSON,
+    ".config/VSCodium/User/settings.json": JSON,
+    ".vscode-server/data/Machine/settings.json": JSON,
+    ".vscode-server/data/User/settings.json": JSON,
+    "Library/Application Support/Code/User/settings.json": JSON,
+    ".ipython/profile_default/startup/*.py": PYTHON,
+    ".ipython/profile_default/ipython_config.py": PYTHON,
+    ".jupyter/*_config.py": PYTHON,
+    ".env": PLAIN,
+    ".envrc": SHELL,
+    ".config/systemd/user.conf": UNIT,
+    ".config/systemd/user/*.service": UNIT,
+    ".config/systemd/user/*.service.d/*.conf": UNIT,
+    ".pam_environment": PLAIN,
+    ".ssh/environment": PLAIN,
+    ".config/environment.d/*.conf": PLAIN,
+    ".profile": SHELL,
+    ".bash_profile": SHELL,
+    ".bash_login": SHELL,
+    ".bashrc": SHELL,
+    ".bash_aliases": SHELL,
+    ".bashrc.d/*": SHELL,
+    ".profile.d/*": SHELL,
+    ".kshrc": SHELL,
+    ".oh-my-zsh/custom/*.zsh": SHELL,
+    ".zshenv": SHELL,
+    ".zprofile": SHELL,
+    ".zshrc": SHELL,
+    ".zlogin": SHELL,
+    ".config/zsh/.z*": SHELL,
+    ".xprofile": SHELL,
+    ".xsessionrc": SHELL,
+    ".config/plasma-workspace/env/*.sh": SHELL,
+    ".login": CSH,
+    ".cshrc": CSH,
+    ".tcshrc": CSH,
+    ".config/fish/conf.d/*.fish": FISH,
+    ".config/fish/config.fish": FISH,
+    ".config/fish/fish_variables": FISH_VARIABLES,
+    ".Renviron": PLAIN,
+    ".Rprofile": R,
+}
+"""Files of a home that may set variables, and their languages."""
+_R_HOMES = ("/usr/lib/R", "/usr/lib64/R", "/usr/local/lib/R", "/Library/Frameworks/R.framework/Resources")
+_SYSTEM_FILES = {
+    f"/usr/{_KERNELS}": JSON,
+    f"/usr/local/{_KERNELS}": JSON,
+    "/etc/ipython/ipython_config.py": PYTHON,
+    "/etc/jupyter/*_config.py": PYTHON,
+    "/etc/systemd/system.conf": UNIT,
+    "/etc/systemd/system.conf.d/*.conf": UNIT,
+    "/etc/systemd/user.conf": UNIT,
+    "/etc/systemd/user.conf.d/*.conf": UNIT,
+    "/etc/environment": PLAIN,
+    "/etc/security/pam_env.conf": PAM,
+    "/usr/lib/environment.d/*.conf": PLAIN,
+    "/etc/environment.d/*.conf": PLAIN,
+    "/etc/profile": SHELL,
+    "/etc/bashrc": SHELL,
+    "/etc/bash.bashrc": SHELL,
+    "/etc/zshenv": SHELL,
+    "/etc/zprofile": SHELL,
+    "/etc/zshrc": SHELL,
+    "/etc/zsh/zshenv": SHELL,
+    "/etc/zsh/zprofile": SHELL,
+    "/etc/zsh/zshrc": SHELL,
+    "/etc/csh.cshrc": CSH,
+    "/etc/csh.login": CSH,
+    "/etc/fish/conf.d/*.fish": FISH,
+    "/etc/fish/config.fish": FISH,
+    "/etc/profile.d/*.sh": SHELL,
+    "/etc/profile.d/*.csh": CSH,
+    "/etc/R/Renviron.site": PLAIN,
+    "/etc/R/Rprofile.site": R,
+    **{f"{home}/etc/Renviron.site": PLAIN for home in _R_HOMES},
+    **{f"{home}/etc/Rprofile.site": R for home in _R_HOMES},
+}
+"""The same for everybody's: of Debian, of Enterprise Linux, of macOS, and of R where it is installed."""
+_MAX_BYTES = 262144
+_MOST_SOURCED = 20
+_SOURCE = (
+    r"""(?m)^(?P<before>[^#\n]*?[;&|({ \t]|)(?:\.|source)[ \t]+["']?"""
+    r"""(?P<path>(?:~|\$HOME|\$\{HOME\}|/)[^\s;"'&|)$*?`]*)"""
+)
+
+
+class StartupText(NamedTuple):
+    """What stands in a startup file."""
+
+    path: str
+    language: str
+    is_certain: bool
+    """Whether it is certain to be read: one that another file sources under a condition is not."""
+    text: str
+
+
+def texts_of_host(home: str) -> Iterator[StartupText]:
+    """Yield everybody's startup files in the order in which they count; ``home`` is that of the user who asks."""
+    return _texts("/", _SYSTEM_FILES, home)
+
+
+def texts_of_user(home: str) -> Iterator[StartupText]:
+    """Yield a user's own startup files, and what these source, in the order in which they count: the last one wins."""
+    return _texts(home, _STARTUP_FILES, home)
+
+
+def _texts(folder: str, names: Mapping[str, str], home: str) -> Iterator[StartupText]:
+    """Yield the startup files in which anything stands."""
+    paths = {path: language for name, language in names.items() for path in _paths(folder, name)}
+    files = [(path, language, True) for path, language in paths.items()]
+    while files:
+        path, language, is_certain = files.pop(0)
+        text = _text_of(path)
+        if text:
+            yield StartupText(path, language, is_certain, text)
+        if language == SHELL and folder != "/":
+            others = [(other, sure) for other, sure in _sourced_in(text, home) if other not in paths][:_MOST_SOURCED]
+            paths.update((other, language) for other, _sure in others)
+            files[:0] = [(other, language, is_certain and sure) for other, sure in others]
+
+
+def _paths(folder: str, name: str) -> list[str]:
+    name = name.lstrip("/")
+    if "*" not in name:
+        return [os.path.join(folder, name)]
+    above = os.path.join(folder, name.partition("*")[0].rpartition("/")[0])
+    if not os.path.isdir(above):  # most are not there, and to look for them all takes time
+        return []
+    return sorted(glob.glob(os.path.join(glob.escape(folder), name)))
+
+
+def _text_of(path: str) -> str:
+    """Return the text of a startup file; empty where it cannot be read, or is none."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO must not hold us up
+    except OSError:
+        return ""
+    try:
+        content = os.read(descriptor, _MAX_BYTES + 1)
+    except OSError:
+        content = b""
+    finally:
+        os.close(descriptor)
+    return content.decode("utf-8", "surrogateescape")
+
+
+def _sourced_in(text: str, home: str) -> list[tuple[str, bool]]:
+    """Return the files that a shell's startup file reads, and whether that is certain: nothing is in front of it."""
+    found = []
+    for match in re.finditer(_SOURCE, text) if "source" in text or ". " in text else ():
+        path = re.sub(r"^(~|\$HOME|\$\{HOME\})(?=/)", lambda _match: home, match["path"])
+        if path.startswith("/"):
+            found.append((path, not match["before"]))
+    return found
