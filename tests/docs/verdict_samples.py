@@ -6,17 +6,19 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import socket
 import ssl
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave import answers as _answers
 from ansible_collections.connectomics.cave.plugins.module_utils._cave import client_fit as _client_fit
+from ansible_collections.connectomics.cave.plugins.module_utils._cave import failures as _failures
 from ansible_collections.connectomics.cave.plugins.module_utils._cave import http as _http
+from ansible_collections.connectomics.cave.plugins.module_utils._cave import refusals as _refusals
 from ansible_collections.connectomics.cave.plugins.module_utils._cave import verdicts as _verdicts
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import Answer
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import Verdict
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.wire import CutError
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 
 SERVER = "https://global.daf-apis.com"
@@ -56,8 +58,8 @@ def to_datastack(status: int, content: object, **headers: str) -> Verdict:
 
 def to_failure(error: BaseException) -> Verdict:
     """Return the verdict on a request that ended in an exception."""
-    failure = _http._failure(error, URL, "read", 30, _http.MAX_BYTES, None)
-    return _answers.failure_verdict(failure, SERVER)
+    failure = _failures.failure(error, URL, "read", 30, _http.MAX_BYTES, None)
+    return _refusals.failure_verdict(failure, SERVER)
 
 
 def untrusted(reason: str) -> ssl.SSLCertVerificationError:
@@ -107,7 +109,7 @@ def samples() -> list[Verdict]:
         to_token(200, "<html>"),
         to_failure(socket.gaierror(-2, "Name or service not known")),
         to_failure(ConnectionRefusedError()),
-        to_failure(http.client.IncompleteRead(b"")),
+        to_failure(CutError()),
         to_token(407, ""),
         to_failure(untrusted("unable to get local issuer certificate")),
         to_failure(untrusted("certificate has expired")),
@@ -120,8 +122,8 @@ def samples() -> list[Verdict]:
         to_token(429, "", **{"retry-after": "20"}),
         to_token(503, {"message": "Service Unavailable"}),
         to_token(200, "{", **{"content-type": "application/json"}),
-        _answers.silent_info_verdict(to_datastack(200, "<html>")),
-        _answers.refused_by_info_verdict(SERVER, STACK),
+        _refusals.silent_info_verdict(to_datastack(200, "<html>")),
+        _refusals.refused_by_info_verdict(SERVER, STACK),
         _verdicts.netrc_verdict(SERVER, "/home/alice/.netrc", "global.daf-apis.com"),
         _verdicts.client_error_verdict(
             CaveError("This host has no user 'alice'. Create the account first, or correct the name."), SERVER

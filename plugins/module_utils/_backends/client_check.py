@@ -21,11 +21,11 @@ from ansible_collections.connectomics.cave.plugins.module_utils._backends.findin
     with_notes,
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._backends.services_check import Proof, proof_of
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.answers import refused_by_info_verdict
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.client import Check, run_client
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.client_errors import ClientOutcome, client_verdict
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import Answer
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.probe import Question, prove
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.refusals import refused_by_info_verdict
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import host_of
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import (
     Verdict,

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from typing import Any, Iterable, Mapping
-from urllib.parse import urlsplit
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import HttpError, request
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import host_and_port
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.side_by_side import side_by_side
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import clean_text
 
@@ -72,9 +72,3 @@ def _reason(address: str, timeout: float, ca_path: str | None) -> str:
     except HttpError as error:
         return clean_text(error.reason)
     return ""  # any answer will do: it came from there
-
-
-def host_and_port(address: str) -> str:
-    """Return an address as a firewall's rule has it: host:port."""
-    parts = urlsplit(address)
-    return f"{parts.hostname}:{parts.port or (80 if parts.scheme == 'http' else 443)}"

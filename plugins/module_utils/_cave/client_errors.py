@@ -9,14 +9,14 @@ import ast
 import re
 from typing import NamedTuple
 
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.answers import (
-    datastack_verdict,
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.answers import datastack_verdict
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import Answer, HttpError
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.refusals import (
     failure_verdict,
     not_cave_remedy,
     not_cave_verdict,
     report_remedy,
 )
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import Answer, HttpError
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import (
     Verdict,
     clean_text,

@@ -17,23 +17,22 @@ Proxies and certificate bundles are taken from the environment, as other HTTP pr
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
+import os
+import re
 import socket
 import ssl
+import sys
 import threading
 import time
-import urllib.parse
-from typing import Any, Callable, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Sequence
 
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.proxies import (
-    ProxyError,
-    proxy_for,
-    proxy_headers,
-    proxy_of,
-)
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.trust import tls_context, trust_bundle
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.trust import tls_context
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.wire import CutError, Wire
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+
+if TYPE_CHECKING:
+    from urllib.parse import SplitResult
 
 USER_AGENT = "connectomics.cave (Ansible collection)"
 MAX_BYTES = 1 << 20
@@ -42,6 +41,8 @@ MOST_PARTS = 50_000
 """Commas and opening brackets of a JSON body. Python makes an object of each, which takes a hundred times the room."""
 LONGEST_NUMBER = 400
 """Digits. Longer JSON numbers take quadratic time to convert and mean nothing here."""
+_URL = re.compile(r"(https?)://((?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::([0-9]{0,5}))?)((?:[/?][!-\"$-~]*)?)")
+_PORTS = {"http": 80, "https": 443}
 
 
 class HttpError(CaveError):
@@ -105,11 +106,37 @@ def _no_constant(name: str) -> Any:
 # One request
 
 
+class _Address(NamedTuple):
+    """The parts of a URL."""
+
+    scheme: str
+    authority: str
+    """Host and port as they stand."""
+    host: str
+    port: int
+    target: str
+
+    @classmethod
+    def of(cls, url: str) -> _Address:
+        """Return the parts of a URL. Raises HttpError."""
+        match = _URL.fullmatch(url)
+        if match is None:
+            is_shown = url.isascii() and url.isprintable() and not {*url} & {" ", "@"}
+            reason = "this is not an address like https://global.daf-apis.com"
+            raise HttpError("bad_url", url if is_shown else "(address not shown)", reason)
+        scheme, authority, literal, name, port, target = match.groups()
+        if port and int(port) not in range(1, 65536):
+            raise HttpError("bad_url", url, f"{port} is not a port")
+        target = target if target.startswith("/") else f"/{target}"
+        return cls(scheme, authority.rstrip(":"), literal or name, int(port or _PORTS[scheme]), target)
+
+
 class _Message(NamedTuple):
     """What is sent, and where to."""
 
     method: str
     url: str
+    address: _Address
     headers: dict[str, str]
     body: bytes | None
 
@@ -130,7 +157,7 @@ class _Exchange:
         self.stage = "connect"
         self.outcomes: list[Answer | BaseException] = []
         self.shares: list[float] = []
-        self._connection: _PlainConnection | _TlsConnection | None = None
+        self._wire: Wire | None = None
         self._socket: socket.socket | None = None
 
     def run(self) -> None:
@@ -141,14 +168,7 @@ class _Exchange:
             self.shares.append((self.deadline - now) / (len(self.messages) - number))
             self._own_deadline = now + self.shares[-1]
             try:
-                is_reused = self._connection is not None
-                try:
-                    outcome = self._exchange(message)
-                except (http.client.RemoteDisconnected, ConnectionError):
-                    if not is_reused:
-                        raise
-                    # The server may end a connection between two requests whenever it likes.
-                    outcome = self._exchange(message)
+                outcome = self._exchange(message)
             except BaseException as error:  # noqa: BLE001 (raised again, by the thread that waits for it)
                 outcome = error
             self.outcomes.append(outcome)
@@ -162,9 +182,9 @@ class _Exchange:
                 sock.shutdown(socket.SHUT_RDWR)
 
     def _hang_up(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
+        wire, self._wire = self._wire, None
+        if wire is not None:
+            wire.close()
 
     def _remaining(self) -> float:
         remaining = self._own_deadline - time.monotonic()
@@ -173,96 +193,88 @@ class _Exchange:
         return remaining
 
     def _exchange(self, message: _Message) -> Answer:
-        method, url, headers, body = message
-        parts = urllib.parse.urlsplit(url)
-        proxy = proxy_of(url)
-        target = urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
-        if proxy and parts.scheme == "http":
-            headers, target = {**headers, **proxy_headers(proxy)}, url
-        if self._connection is None:
-            self.stage = "connect"
-            self._connection = self._new_connection(parts, proxy)
-        elif self._connection.sock is not None:
-            self._connection.sock.settimeout(self._remaining())
-        connection, keep = self._connection, False
+        proxy = _proxy_of(message.url)
+        wire = self._wire
+        if wire is not None:
+            try:
+                return self._ask(wire, message, proxy)
+            except (CutError, OSError) as error:
+                # The server may end a connection between two requests whenever it likes.
+                if wire.began or isinstance(error, socket.timeout):
+                    raise
+        self._wire = self._connected(message.address, proxy)
+        return self._ask(self._wire, message, proxy)
+
+    def _ask(self, wire: Wire, message: _Message, proxy: SplitResult | None) -> Answer:
+        method, url, address, headers, body = message
+        headers, target = {"Host": address.authority, **headers}, address.target
+        if proxy and address.scheme == "http":
+            headers, target = {**headers, **_proxy_headers(proxy)}, url
+        self._socket, self.stage, keeps = wire.connection, "answer", False
         try:
-            connection.request(method, target, body, headers)
-            with connection.getresponse() as response:
-                found = {name.lower(): value for name, value in response.headers.items()}
-                answer = Answer(response.status, found, self._body(response), url)
-                keep = not response.will_close and message is not self.messages[-1]
-                return answer
+            answered = wire.ask(method, target, headers, body, most=self.max_bytes, remaining=self._remaining)
+            keeps = answered.keeps and message is not self.messages[-1]
+            return Answer(answered.status, answered.headers, answered.body, url)
         finally:
-            if not keep:
+            if not keeps:
                 self._hang_up()
 
-    def _new_connection(
-        self, parts: urllib.parse.SplitResult, proxy: urllib.parse.SplitResult | None
-    ) -> _PlainConnection | _TlsConnection:
-        host, port = (proxy or parts).hostname or "", (proxy or parts).port
-        if parts.scheme != "https":
-            return _PlainConnection(host, self, port=port, timeout=self._remaining())
-        connection = _TlsConnection(host, self, port=port, timeout=self._remaining(), context=self._trust())
-        if proxy:
-            connection.set_tunnel(parts.hostname or "", parts.port, headers=proxy_headers(proxy))
-        return connection
+    def _connected(self, address: _Address, proxy: SplitResult | None) -> Wire:
+        """Connect within the (shorter) connect timeout."""
+        self.stage = "connect"
+        timeout = min(CONNECT_TIMEOUT, self._remaining())
+        context = self._trust() if address.scheme == "https" else None
+        place = (proxy.hostname or "", proxy.port or 0) if proxy else (address.host, address.port)
+        self._socket = connection = socket.create_connection(place, timeout)
+        try:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if context is not None:
+                if proxy:
+                    self._open_tunnel(Wire(connection), address, proxy, timeout)
+                connection.settimeout(timeout)
+                self._socket = connection = context.wrap_socket(connection, server_hostname=address.host)
+        except BaseException:
+            connection.close()
+            raise
+        return Wire(connection)
+
+    @staticmethod
+    def _open_tunnel(wire: Wire, address: _Address, proxy: SplitResult, timeout: float) -> None:
+        host = f"[{address.host}]" if ":" in address.host else address.host
+        headers = {"Host": f"{host}:{address.port}", **_proxy_headers(proxy)}
+        answered = wire.ask("CONNECT", headers["Host"], headers, None, most=0, remaining=lambda: timeout)
+        if answered.status != 200:
+            raise NoTunnelError
 
     def _trust(self) -> ssl.SSLContext:
         try:
             return tls_context(self.ca_path)
         except OSError as error:
-            raise _BundleError(error) from error
-
-    def _body(self, response: http.client.HTTPResponse) -> bytes:
-        parts: list[bytes] = []
-        size = 0
-        while True:
-            self._remaining()
-            part = response.read1(min(65536, self.max_bytes + 1 - size))
-            if not part:
-                break
-            parts.append(part)
-            size += len(part)
-            if size > self.max_bytes:
-                raise _TooLargeError()
-        if response.length:
-            # read1 doesn't report a body that is shorter than announced.
-            raise http.client.IncompleteRead(b"", response.length)
-        return b"".join(parts)
-
-    def connected(self, connection: http.client.HTTPConnection, connect: Callable[[], None]) -> None:
-        """Connect within the (shorter) connect timeout, then allow the rest of the time for the answer."""
-        connection.timeout = min(CONNECT_TIMEOUT, self._remaining())
-        connect()
-        self._socket = connection.sock
-        connection.sock.settimeout(self._remaining())
-        self.stage = "answer"
+            raise BundleError(error) from error
 
 
-class _TooLargeError(Exception):
-    """The body goes on after the largest size that anybody asked for."""
+def _proxy_of(url: str) -> SplitResult | None:
+    """Return the proxy for an address, None for none. Raises ProxyError."""
+    if sys.platform != "darwin" and not any(name.lower().endswith("_proxy") for name in os.environ):
+        return None
+    # Here and below: few hosts have a proxy, and what is needed of urllib then takes a tenth of a request's time.
+    from ansible_collections.connectomics.cave.plugins.module_utils._cave.proxies import proxy_of
+
+    return proxy_of(url)
 
 
-class _PlainConnection(http.client.HTTPConnection):
-    def __init__(self, host: str, exchange: _Exchange, **options: Any) -> None:
-        super().__init__(host, **options)
-        self._exchange = exchange
+def _proxy_headers(proxy: SplitResult) -> dict[str, str]:
+    from ansible_collections.connectomics.cave.plugins.module_utils._cave.proxies import proxy_headers
 
-    def connect(self) -> None:
-        self._exchange.connected(self, super().connect)
+    return proxy_headers(proxy)
 
 
-class _TlsConnection(http.client.HTTPSConnection):
-    def __init__(self, host: str, exchange: _Exchange, **options: Any) -> None:
-        super().__init__(host, **options)
-        self._exchange = exchange
-
-    def connect(self) -> None:
-        self._exchange.connected(self, super().connect)
-
-
-class _BundleError(Exception):
+class BundleError(Exception):
     """The CA certificates to trust can't be read."""
+
+
+class NoTunnelError(Exception):
+    """The proxy does not let the connection through."""
 
 
 def request(
@@ -309,7 +321,7 @@ def request_each(
 
 
 def _message(method: str, url: str, token: str | None, body: bytes | None, *, is_last: bool) -> _Message:
-    _check_url(url)
+    address = _Address.of(url)
     headers = {
         "Accept": "application/json",
         "Accept-Encoding": "identity",
@@ -324,7 +336,7 @@ def _message(method: str, url: str, token: str | None, body: bytes | None, *, is
         if not token.isascii() or not token.isprintable():
             raise HttpError("bad_request", url, "the token has characters that cannot be sent in an HTTP header")
         headers["Authorization"] = f"Bearer {token}"
-    return _Message(method, url, headers, body)
+    return _Message(method, url, address, headers, body)
 
 
 def _send(messages: list[_Message], timeout: float, max_bytes: int, ca_path: str | None) -> list[Answer | HttpError]:
@@ -332,86 +344,20 @@ def _send(messages: list[_Message], timeout: float, max_bytes: int, ca_path: str
     thread = threading.Thread(target=exchange.run, name="cave-http", daemon=True)
     thread.start()
     thread.join(max(0.0, exchange.deadline - time.monotonic()))
-    answered = list(exchange.outcomes)
-    if len(answered) < len(messages):
+    outcomes = list(exchange.outcomes)
+    answers = [outcome for outcome in outcomes if isinstance(outcome, Answer)]
+    if len(answers) == len(messages):
+        return [*answers]
+    # Few requests fail, and to compile what is said of these takes a tenth of a request's time.
+    from ansible_collections.connectomics.cave.plugins.module_utils._cave.failures import failure
+
+    if len(outcomes) < len(messages):
         exchange.abandon()
-    unanswered: list[BaseException] = [socket.timeout()] * (len(messages) - len(answered))
+    unanswered: list[BaseException] = [socket.timeout()] * (len(messages) - len(outcomes))
+    shares = [*exchange.shares, *[timeout] * len(messages)]
     return [
         outcome
         if isinstance(outcome, Answer)
-        else _failure(outcome, message.url, exchange.stage, share, max_bytes, ca_path)
-        for message, outcome, share in zip(
-            messages, [*answered, *unanswered], [*exchange.shares, *[timeout] * len(messages)]
-        )
+        else failure(outcome, message.url, exchange.stage, share, max_bytes, ca_path)
+        for message, outcome, share in zip(messages, [*outcomes, *unanswered], shares)
     ]
-
-
-def _check_url(url: str) -> None:
-    if not url.isascii() or not url.isprintable() or " " in url:
-        raise HttpError("bad_url", "(address not shown)", "it has spaces or characters that no address has")
-    try:
-        parts = urllib.parse.urlsplit(url)
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and "@" not in parts.netloc
-    except ValueError:
-        usable = False
-    if not usable:
-        raise HttpError("bad_url", url, "this is not an address like https://global.daf-apis.com")
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# What went wrong
-
-
-def _timeout_text(stage: str, timeout: float) -> str:
-    what = "no connection" if stage == "connect" else "no complete answer"
-    return f"{what} within {round(timeout, 1):g} s"
-
-
-def _failure(
-    error: BaseException, url: str, stage: str, timeout: float, max_bytes: int, ca_path: str | None
-) -> HttpError:
-    """Sort an exception of urllib, http.client, ssl or the socket into a kind with a reason."""
-    kind, reason = _kind_and_reason(error, url, stage, timeout, max_bytes, ca_path)
-    return HttpError(kind, url, reason)
-
-
-def _kind_and_reason(
-    error: BaseException, url: str, stage: str, timeout: float, max_bytes: int, ca_path: str | None
-) -> tuple[str, str]:
-    proxy = proxy_for(url)
-    through = f" (through the proxy {proxy})" if proxy else ""
-    if isinstance(error, _BundleError):
-        return "ca", f"the CA certificates in {trust_bundle(ca_path)} cannot be used: {_os_text(error.args[0])}"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return "tls", f"the server's certificate is not trusted: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        return "tls", f"no TLS connection: {error.reason or 'the server broke off the handshake'}"
-    if isinstance(error, socket.timeout):
-        if stage == "connect":
-            timeout = min(timeout, CONNECT_TIMEOUT)
-        return "timeout", _timeout_text(stage, timeout) + through
-    if isinstance(error, socket.gaierror):
-        return "dns", f"the name cannot be resolved: {error.strerror}{through}"
-    if isinstance(error, UnicodeError):
-        return "bad_url", "the host name is not a valid one"
-    if isinstance(error, ConnectionRefusedError):
-        return "refused", f"connection refused{through}"
-    if isinstance(error, http.client.InvalidURL):
-        return "bad_url", "this is not a valid address"
-    if isinstance(error, _TooLargeError):
-        return "too_large", f"the answer is larger than {max_bytes} bytes"
-    if isinstance(error, (http.client.IncompleteRead, http.client.RemoteDisconnected, ConnectionError)):
-        return "cut", f"the connection broke off before the answer was complete{through}"
-    if isinstance(error, http.client.HTTPException):
-        return "bad_answer", f"the answer is not HTTP ({type(error).__name__}){through}"
-    if isinstance(error, ProxyError):
-        return "proxy", str(error)
-    if isinstance(error, OSError):
-        if proxy and "tunnel" in str(error).lower():
-            return "proxy", f"the proxy {proxy} does not let the connection through"
-        return "unreachable", f"{_os_text(error)}{through}"
-    return "bad_request", f"the request cannot be sent ({type(error).__name__})"
-
-
-def _os_text(error: BaseException) -> str:
-    return getattr(error, "strerror", None) or getattr(error, "reason", None) or type(error).__name__

@@ -9,7 +9,6 @@ from __future__ import annotations
 import netrc
 import os.path
 from typing import Iterable, Mapping
-from urllib.parse import urlsplit
 
 
 def replacing_netrc(
@@ -28,6 +27,10 @@ def replacing_netrc(
     # The first one that is there counts, as in requests.utils.get_netrc_auth.
     paths = [*named, next((place for place in usual if os.path.isfile(place)), "")]
     found = [(path, entries) for path, entries in ((path, _entries(path)) for path in paths) if entries is not None]
+    if not found:
+        return {}
+    from urllib.parse import urlsplit  # few users have such a file, and this takes as long as to compile this module
+
     taken = {
         host: [path for path, entries in found if entries.authenticators(urlsplit(f"//{host}").hostname or "")]
         for host in hosts

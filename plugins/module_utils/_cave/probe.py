@@ -13,11 +13,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.answers im
     account_of,
     account_verdict,
     datastack_verdict,
-    failure_verdict,
     permitted_verdict,
-    refused_by_info_verdict,
-    silent_info_verdict,
-    unknown_datastack_verdict,
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import Answer, HttpError
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.retries import request_with_retries
@@ -86,19 +82,23 @@ def _on_datastack(name: str, account: Account, question: Question, limits: _Limi
         return known
     began = time.monotonic()
     verdict = _on_record(name, question, limits)
+    if verdict.ok:
+        return verdict
+    from ansible_collections.connectomics.cave.plugins.module_utils._cave import refusals  # see answers
+
     # Of one who had no time left for its answer, nothing is known.
     had_time = "no complete answer" not in verdict.message or time.monotonic() - began >= _ENOUGH
     if verdict.verdict == "invalid_token":
-        return refused_by_info_verdict(question.server, name)
+        return refusals.refused_by_info_verdict(question.server, name)
     # A moment ago, the auth server answered under the same address, with the same authorities trusted.
     is_silent = verdict.verdict in ("unreachable", "not_a_cave_server", "tls_error")
     if is_silent and had_time and "proxy " not in verdict.message:
-        return silent_info_verdict(verdict)
+        return refusals.silent_info_verdict(verdict)
     if verdict.verdict != "unknown_datastack":
         return verdict
     mapping = None if known else _ask(dataset_url(question.server, "datastack", name), question, limits)
     mapping = None if isinstance(mapping, Verdict) else mapping
-    return unknown_datastack_verdict(verdict, account, question.server, name, mapping)
+    return refusals.unknown_datastack_verdict(verdict, account, question.server, name, mapping)
 
 
 def ask_record(
@@ -130,6 +130,8 @@ def _ask(url: str, question: Question, limits: _Limits) -> Answer | Verdict:
             ca_path=limits.ca_path,
         )
     except HttpError as failure:
+        from ansible_collections.connectomics.cave.plugins.module_utils._cave.refusals import failure_verdict
+
         return failure_verdict(failure, question.server)
 
 

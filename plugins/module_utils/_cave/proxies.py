@@ -11,8 +11,8 @@ import contextlib
 import ipaddress
 import os
 import re
-import sys
 import urllib.parse
+from urllib.request import getproxies, proxy_bypass
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -26,10 +26,6 @@ def proxy_of(url: str) -> urllib.parse.SplitResult | None:
 
     ``all_proxy`` counts where the scheme has no variable of its own. A proxy without a port has its scheme's.
     """
-    if sys.platform != "darwin" and not any(name.lower().endswith("_proxy") for name in os.environ):
-        return None
-    from urllib.request import getproxies  # takes a tenth of a request's time: where it is needed only
-
     parts = urllib.parse.urlsplit(url)
     proxies = getproxies()
     named = proxies.get(parts.scheme) or proxies.get("all")
@@ -86,8 +82,6 @@ def _is_direct(parts: urllib.parse.SplitResult) -> bool:
 
     Networks (10.0.0.0/8) except addresses of IPv4 alone; a name excepts itself and what is below it.
     """
-    from urllib.request import proxy_bypass
-
     host = parts.hostname or ""
     excepted = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
     items = [item for item in excepted.replace(" ", "").split(",") if item]

@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import email.utils
 import itertools
-import random
 import time
 from typing import Any, Callable
 
@@ -19,8 +17,6 @@ REFUSED_BEFORE_WORK = frozenset((429, 503))
 NOT_CONNECTED = frozenset(("dns", "refused", "unreachable"))
 BACKOFF_FIRST = 0.5  # seconds
 BACKOFF_MOST = 8.0  # seconds
-
-_random = random.SystemRandom()  # not seeded alike on cloned hosts, whose pauses would then be the same
 
 
 def request_with_retries(
@@ -54,9 +50,10 @@ def request_with_retries(
             )
         except HttpError as error:
             outcome = error
+        if attempt >= retries or not _worth_another_try(outcome, changes):
+            break
         pause = _pause(outcome, attempt)
-        out_of_time = time.monotonic() + pause >= deadline
-        if attempt >= retries or out_of_time or not _worth_another_try(outcome, changes):
+        if time.monotonic() + pause >= deadline:
             break
         sleep(pause)
     if isinstance(outcome, HttpError):
@@ -71,11 +68,14 @@ def _worth_another_try(outcome: Answer | HttpError, changes: bool) -> bool:
 
 
 def _pause(outcome: Answer | HttpError, attempt: int) -> float:
+    import random  # takes a third of a request's time: where it is needed only
+
+    system = random.SystemRandom()  # not seeded alike on cloned hosts, whose pauses would then be the same
     asked = retry_after(outcome.headers.get("retry-after", "")) if isinstance(outcome, Answer) else None
     if asked is not None:
         # A little more than asked for, and never the same for two hosts.
-        return asked + _random.uniform(0.0, 0.25 * BACKOFF_FIRST)
-    return _random.uniform(0.5, 1.0) * min(BACKOFF_MOST, BACKOFF_FIRST * 2.0**attempt)
+        return asked + system.uniform(0.0, 0.25 * BACKOFF_FIRST)
+    return system.uniform(0.5, 1.0) * min(BACKOFF_MOST, BACKOFF_FIRST * 2.0**attempt)
 
 
 def retry_after(value: str, now: float | None = None) -> float | None:
@@ -83,6 +83,8 @@ def retry_after(value: str, now: float | None = None) -> float | None:
     value = value.strip()
     if value.isascii() and value.isdigit():
         return float(value[:9])
+    import email.utils  # where a server gives a date only, as few do
+
     try:
         moment = email.utils.parsedate_to_datetime(value).timestamp()
     except (TypeError, ValueError, IndexError, OverflowError):

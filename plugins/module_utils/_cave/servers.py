@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from typing import Any, Iterable, NamedTuple
-from urllib.parse import urlsplit
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import PART_HIDDEN, mask_token_like
@@ -123,7 +122,15 @@ def _shown(value: object) -> str:
 
 def host_of(address: str) -> str:
     """Return host and port of an address as they stand: what the names of secrets files begin with."""
-    return urlsplit(address).netloc
+    return address.partition("://")[2].partition("/")[0]
+
+
+def host_and_port(address: str) -> str:
+    """Return an address as a firewall's rule has it: host:port."""
+    from urllib.parse import urlsplit  # where it is needed only: it takes a tenth of a request's time to import
+
+    parts = urlsplit(address)
+    return f"{parts.hostname}:{parts.port or (80 if parts.scheme == 'http' else 443)}"
 
 
 def parse_datastacks(value: Iterable[Any], server: str) -> list[Datastack]:

@@ -19,11 +19,13 @@ from urllib.parse import quote
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.answers import (
     Account,
     account_of,
+)
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import Answer, HttpError, request_each
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.refusals import (
     error_of,
     failure_verdict,
     mapped_dataset,
 )
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import Answer, HttpError, request_each
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.side_by_side import side_by_side
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import (
     Verdict,

@@ -17,10 +17,9 @@ from typing import Any, Callable, Iterable, NamedTuple
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.answers import (
     Account,
     account_of,
-    failure_verdict,
-    refusal_verdict,
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import Answer, HttpError
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.refusals import failure_verdict, refusal_verdict
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.retries import request_with_retries
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_list import (
     Listing,

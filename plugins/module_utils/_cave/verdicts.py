@@ -12,9 +12,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from typing import Any, Iterable, NamedTuple
-from urllib.parse import quote, urlsplit
 
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import host_of
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import host_and_port, host_of
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import mask, mask_credentials, mask_token_like
 
@@ -155,13 +154,20 @@ def user_cache_url(server: str) -> str:
 
 def datastack_url(server: str, datastack: str) -> str:
     """Return the address of a datastack's full record in the info service."""
-    return f"{server}/info/api/v2/datastack/full/{quote(datastack, safe='')}"
+    return f"{server}/info/api/v2/datastack/full/{_quoted(datastack)}"
 
 
 def dataset_url(server: str, namespace: str, name: str) -> str:
     """Return the address where anybody with a token learns to which dataset a service's table or volume belongs."""
-    table = quote(name, safe="")
-    return f"{server}/auth/api/v1/service/{namespace}/table/{table}/dataset"
+    return f"{server}/auth/api/v1/service/{namespace}/table/{_quoted(name)}/dataset"
+
+
+def _quoted(name: str) -> str:
+    if re.fullmatch(r"[A-Za-z0-9_.~-]*", name):
+        return name
+    from urllib.parse import quote  # here and below: few requests need it, and it takes a tenth of their time
+
+    return quote(name, safe="")
 
 
 def tos_form_url(server: str, tos_id: object, offered: object = None) -> str:
@@ -186,6 +192,8 @@ def tos_form_url(server: str, tos_id: object, offered: object = None) -> str:
 def _leads_back(url: str, server: str) -> bool:
     if not url.isascii() or not url.isprintable() or set(url) & set(" \"'<>\\^`{|}"):
         return False
+    from urllib.parse import urlsplit
+
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -285,8 +293,7 @@ def service_down_verdict(server: str, datastack: str, service: str, reason: str,
 
 def service_blocked_verdict(server: str, datastack: str, reason: str) -> Verdict:
     """Return the verdict on a datastack's local server that this host cannot reach; ``reason`` says how it failed."""
-    parts = urlsplit(server)
-    place = f"{parts.hostname}:{parts.port or (80 if parts.scheme == 'http' else 443)}"
+    place = host_and_port(server)
     return Verdict(
         "service_blocked",
         f"This host does not reach {place}, where the services of {datastack} are: {reason}. The auth server answers.",

@@ -319,19 +319,18 @@ DEFECTS = {
     "follow-redirects": Defect(
         "a redirect is followed, with the token",
         "_cave/http.py",
-        "                answer = Answer(response.status, found, self._body(response), url)\n",
-        "                if response.status in (301, 302, 303, 307, 308):\n"
-        '                    place = urllib.parse.urljoin(url, found["location"])\n'
-        "                    self._hang_up()\n"
-        "                    return self._exchange(message._replace(url=place))\n"
-        "                answer = Answer(response.status, found, self._body(response), url)\n",
+        "            return Answer(answered.status, answered.headers, answered.body, url)\n",
+        "            if answered.status in (301, 302, 303, 307, 308):\n"
+        '                elsewhere = urllib.parse.urljoin(url, answered.headers["location"])\n'
+        "                return self._exchange(message._replace(url=elsewhere))\n"
+        "            return Answer(answered.status, answered.headers, answered.body, url)\n",
         ("_cave/test_http.py",),
     ),
     "token-to-the-proxy": Defect(
         "a proxy is told the token when it is asked for a tunnel",
         "_cave/http.py",
-        "headers=proxy_headers(proxy))",
-        "headers={**self.messages[0].headers, **proxy_headers(proxy)})",
+        '        headers = {"Host": f"{host}:{address.port}", **_proxy_headers(proxy)}\n',
+        '        headers = {"Host": f"{host}:{address.port}", "X": "0123456789abcdef" * 2}\n',
         ("_cave/test_http.py::test_a_proxy_that_refuses_a_tunnel_never_sees_the_token",),
     ),
     "any-certificate": Defect(
@@ -343,7 +342,7 @@ DEFECTS = {
     ),
     "anybodys-401": Defect(
         "a 401 of a proxy is taken for CAVE's word on a token",
-        "_cave/answers.py",
+        "_cave/refusals.py",
         "    if not _CHALLENGE.match(challenge):\n",
         "    if not _CHALLENGE.match(challenge):\n        return 'invalid_token'\n    if not challenge:\n",
         ("_cave/test_answers.py",),
@@ -364,7 +363,7 @@ DEFECTS = {
     ),
     "refused-is-well": Defect(
         "a token that the server refuses is said to be good",
-        "_cave/answers.py",
+        "_cave/refusals.py",
         'return Verdict("invalid_token", message, remedy, server, url=token_page(server))',
         'return Verdict("ok", message, remedy, server, url=token_page(server))',
         ("_cave/test_answers.py",),

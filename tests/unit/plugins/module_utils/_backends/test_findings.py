@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from ansible_collections.connectomics.cave.plugins.module_utils._backends.findings import with_notes
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.answers import failure_verdict
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import HttpError
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.refusals import failure_verdict
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import (
     Verdict,
     no_token_verdict,

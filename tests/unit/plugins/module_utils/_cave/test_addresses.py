@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.addresses import addresses_in, host_and_port
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.addresses import addresses_in
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import host_and_port
 
 
 @pytest.mark.parametrize(

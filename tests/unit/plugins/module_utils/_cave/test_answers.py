@@ -14,11 +14,10 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.answers im
     account_of,
     account_verdict,
     datastack_verdict,
-    failure_verdict,
     permitted_verdict,
-    refusal_verdict,
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import Answer, HttpError
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.refusals import failure_verdict, refusal_verdict
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import (
     VERDICTS,
     Person,

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import base64
-import gc
 import gzip
 import json
 import os
@@ -43,13 +42,6 @@ def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.lower().endswith("_proxy") or name in VARIABLES:
             monkeypatch.delenv(name)
-
-
-@pytest.fixture
-def _collected() -> Iterator[None]:
-    """Until Python 3.11.3, http.client leaves the socket of a refused tunnel to the garbage collector."""
-    yield
-    gc.collect()
 
 
 @pytest.fixture(scope="module")
@@ -369,8 +361,6 @@ def test_a_proxy_of_the_environment_is_used_and_named_without_its_password(monke
     assert "secret" not in str(failure)
 
 
-@pytest.mark.usefixtures("_collected")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_proxy_that_refuses_a_tunnel_never_sees_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
     with RawServer(say(b"HTTP/1.1 403 Forbidden\r\n\r\n")) as proxy:
         monkeypatch.setenv("https_proxy", f"127.0.0.1:{proxy.port}")
@@ -380,8 +370,6 @@ def test_a_proxy_that_refuses_a_tunnel_never_sees_the_token(monkeypatch: pytest.
     assert TOKEN.encode() not in proxy.requests[0]
 
 
-@pytest.mark.usefixtures("_collected")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_proxy_is_told_who_asks_and_the_server_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = b"Proxy-Authorization: Basic " + base64.b64encode(b"some one:p@ss")
     with RawServer(say(http_answer(b"{}"))) as proxy:
@@ -461,6 +449,19 @@ def test_a_server_that_ends_the_connection_is_asked_on_another_one() -> None:
     with Patient({"/a": http_answer(b"{}"), "/b": keep_alive(), "/c": keep_alive()}) as server:
         assert statuses([server.url + path for path in ("/a", "/b", "/c")]) == [200, 200, 200]
     assert server.asked == [(1, "/a"), (2, "/b"), (2, "/c")]
+
+
+def test_each_question_has_a_connection_of_its_own() -> None:
+    """What is left on one, such as an answer about somebody else, would be taken for the next answer."""
+    with Patient({"/a": keep_alive()}) as server:
+        assert [request("GET", f"{server.url}/a", TOKEN, timeout=5).status for _time in range(2)] == [200, 200]
+    assert [number for number, _path in server.asked] == [1, 2]
+
+
+def test_what_comes_unasked_is_not_taken_for_the_answer_to_the_next_request() -> None:
+    with Patient({"/a": keep_alive() + keep_alive(401), "/b": keep_alive()}) as server:
+        assert statuses([server.url + path for path in ("/a", "/b")]) == [200, 200]
+    assert server.asked == [(1, "/a"), (2, "/b")]
 
 
 def test_one_without_an_answer_does_not_take_the_time_of_the_others() -> None:

@@ -1,0 +1,72 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Why a request had no answer: from an exception to its kind, and the reason in words."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+
+from ansible_collections.connectomics.cave.plugins.module_utils._cave import http as _http
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import (
+    BundleError,
+    HttpError,
+    NoTunnelError,
+)
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.proxies import ProxyError, proxy_for
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.trust import trust_bundle
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.wire import CutError, NotHttpError, TooLargeError
+
+
+def failure(
+    error: BaseException, url: str, stage: str, timeout: float, max_bytes: int, ca_path: str | None
+) -> HttpError:
+    """Sort an exception into a kind with a reason."""
+    kind, reason = _kind_and_reason(error, url, stage, timeout, max_bytes, ca_path)
+    return HttpError(kind, url, reason)
+
+
+def _kind_and_reason(
+    error: BaseException, url: str, stage: str, timeout: float, max_bytes: int, ca_path: str | None
+) -> tuple[str, str]:
+    proxy = proxy_for(url)
+    through = f" (through the proxy {proxy})" if proxy else ""
+    if isinstance(error, BundleError):
+        return "ca", f"the CA certificates in {trust_bundle(ca_path)} cannot be used: {_os_text(error.args[0])}"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return "tls", f"the server's certificate is not trusted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return "tls", f"no TLS connection: {error.reason or 'the server broke off the handshake'}"
+    if isinstance(error, socket.timeout):
+        if stage == "connect":
+            timeout = min(timeout, _http.CONNECT_TIMEOUT)
+        return "timeout", _timeout_text(stage, timeout) + through
+    if isinstance(error, socket.gaierror):
+        return "dns", f"the name cannot be resolved: {error.strerror}{through}"
+    if isinstance(error, UnicodeError):
+        return "bad_url", "the host name is not a valid one"
+    if isinstance(error, ConnectionRefusedError):
+        return "refused", f"connection refused{through}"
+    if isinstance(error, TooLargeError):
+        return "too_large", f"the answer is larger than {max_bytes} bytes"
+    if isinstance(error, (CutError, ConnectionError)):
+        return "cut", f"the connection broke off before the answer was complete{through}"
+    if isinstance(error, NotHttpError):
+        return "bad_answer", f"the answer is not HTTP: {error}{through}"
+    if isinstance(error, ProxyError):
+        return "proxy", str(error)
+    if isinstance(error, NoTunnelError):
+        return "proxy", f"the proxy {proxy} does not let the connection through"
+    if isinstance(error, OSError):
+        return "unreachable", f"{_os_text(error)}{through}"
+    return "bad_request", f"the request cannot be sent ({type(error).__name__})"
+
+
+def _os_text(error: BaseException) -> str:
+    return getattr(error, "strerror", None) or getattr(error, "reason", None) or type(error).__name__
+
+
+def _timeout_text(stage: str, timeout: float) -> str:
+    what = "no connection" if stage == "connect" else "no complete answer"
+    return f"{what} within {round(timeout, 1):g} s"
