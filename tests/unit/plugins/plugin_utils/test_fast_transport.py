@@ -30,6 +30,7 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._fast_transport 
     program,
     sources_of,
 )
+from cave_server import CaveServer
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 MODULES = ("saved_token", "saved_token_info", "verify_access", "server_token", "server_token_info", "caveclient")
@@ -201,6 +202,64 @@ def test_ansible_never_finds_a_program_that_is_half_written(tmp_path: Path, monk
     folder = tmp_path / _fast_transport.COLLECTION / "saved_token"
     assert [path.parent == folder for path in written] == [False]
     assert [path.suffix for path in folder.iterdir()] == [".py"]
+
+
+# What is read at every start ------------------------------------------------------------------------------------------
+
+SLOW_TO_IMPORT = {
+    *("dataclasses", "datetime", "email", "http", "inspect", "ipaddress", "logging", "pathlib", "random", "subprocess"),
+    *("tempfile", "urllib"),
+}
+"""Of the standard library."""
+FOR_HTTP = {"ssl", "socket", "threading", "_cave.http", "_cave.wire", "_cave.answers", "_cave.probe"}
+RARELY_NEEDED = {
+    *("_cave.failures", "_cave.proxies", "_cave.refusals", "_cave.services", "_cave.token_api", "_cave.client"),
+    *("_secrets.startup_files", "_secrets.startup_commands", "_similar"),
+}
+OF_OTHER_MODULES = {"_secrets.inspect", "_secrets.problems", "_secrets.remedies", "_secrets.env_tokens", "_trust"}
+
+
+def read_by(name: str, arguments: dict[str, Any], home: Path) -> set[str]:
+    """Return what a module's program imports: full names, those of this collection below ``module_utils``."""
+    text = filled(name, arguments)
+    program, main = text[: text.rindex("\n__import__(")], text[text.rindex("\n__import__(") :]
+    tell = "lambda status: (print('\\n' + ' '.join({*sys.modules} - before), file=sys.stderr), end(status))"
+    text = f"import sys\nbefore = {{*sys.modules}}\n{program}\nimport os\nend = os._exit\nos._exit = {tell}\n{main}"
+    status, output = run(text, home)
+    assert status == 0, output
+    return {full.partition("module_utils.")[2] or full for full in output.splitlines()[-1].split()}
+
+
+def lines_of(names: set[str]) -> int:
+    files = [_fast_transport.PLUGINS / "module_utils" / f"{name.replace('.', '/')}.py" for name in names]
+    return sum(len(file.read_text().splitlines()) for file in files if file.is_file())
+
+
+def test_a_start_reads_no_more_than_what_it_does_needs(cave: CaveServer, tmp_path: Path) -> None:
+    """Most of what a task costs a host is to import this."""
+    cave.serve("minnie65_public")
+    alice = cave.add_person("alice", ["minnie65_public"])
+    given: dict[str, Any] = {"token": alice.token, "server": cave.url, "datastacks": ["minnie65_public"]}
+
+    for _state in ("changed", "unchanged"):
+        proven = read_by("saved_token", given, tmp_path)
+        assert proven & (SLOW_TO_IMPORT | RARELY_NEEDED | OF_OTHER_MODULES) == set()
+        assert proven >= FOR_HTTP
+        assert lines_of(proven) < 6100
+
+    unproven = read_by("saved_token", {**given, "validate": False}, tmp_path)
+    assert unproven & (SLOW_TO_IMPORT | RARELY_NEEDED | OF_OTHER_MODULES | FOR_HTTP) == set()
+    assert lines_of(unproven) < 4500
+
+    verified = read_by("verify_access", {**given, "services": ["none"]}, tmp_path)
+    assert (
+        verified & (SLOW_TO_IMPORT | RARELY_NEEDED | {"_secrets.problems", "_secrets.writer", "_secrets.plan"}) == set()
+    )
+    assert lines_of(verified) < 5800
+
+    inspected = read_by("saved_token_info", {}, tmp_path)
+    assert inspected & (SLOW_TO_IMPORT | RARELY_NEEDED | FOR_HTTP | {"_secrets.writer"}) == set()
+    assert lines_of(inspected) < 5700
 
 
 class Asked(HostAction):
