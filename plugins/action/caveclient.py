@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from ansible import constants
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleError
 from ansible.utils.display import Display
 
-from ansible_collections.connectomics.cave.plugins.module_utils._environment.doctor import digest
+from ansible_collections.connectomics.cave.plugins.module_utils._environment.doctor import digest, digest_of_file
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.modules import caveclient
 from ansible_collections.connectomics.cave.plugins.plugin_utils import _doctor_file, _host_tools
@@ -144,9 +145,8 @@ class ActionModule(HostAction):
             packed = self._run_module({**arguments, "_controller": {"pack": remote}}, task_vars)
             if packed.get("failed"):
                 raise CaveError(packed["msg"])
-            with shared.place() as place:
-                self._connection.fetch_file(remote, str(place))
-                shared.keep(place, task_vars["inventory_hostname"], packed["build"], packed["digest"])
+            fetch = partial(self._connection.fetch_file, remote)
+            shared.keep(fetch, task_vars["inventory_hostname"], packed["build"], packed["digest"])
         except (CaveError, AnsibleError, OSError) as error:
             shared.failed()
             return str(error)
@@ -182,8 +182,12 @@ class ActionModule(HostAction):
         with tempfile.TemporaryDirectory(prefix="caveclient-", dir=constants.DEFAULT_LOCAL_TMP) as folder:
             if needs["tools"]:
                 kind, file = _host_tools.find_tool(needs["tools"], needs["host"], Path(folder))
-                display.vv(f"bringing {file.name} for the installation", host=host)
-                provided[kind] = self._transfer(file, executable=kind == "uv")
+                kept = needs.get("kept_uv")
+                if kind == "uv" and kept and kept[1] == digest_of_file(str(file)):
+                    provided["uv"] = kept[0]
+                else:
+                    display.vv(f"bringing {file.name} for the installation", host=host)
+                    provided[kind] = self._transfer(file, executable=kind == "uv")
             if needs["wheels"]:
                 folders = [
                     self._find_folder(place) for place in _as_list(arguments["find_links"]) if "://" not in place

@@ -16,13 +16,13 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ansible import constants
 
-from ansible_collections.connectomics.cave.plugins.module_utils._environment.archive import digest
+from ansible_collections.connectomics.cave.plugins.module_utils._environment.doctor import digest_of_file
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.plugin_utils._private_files import write_private
 
@@ -47,12 +47,7 @@ class Built(NamedTuple):
 
 
 class SharedBuild:
-    """The build that the hosts of a kind have in common in this run, as one that needs an installation sees it.
-
-    Args:
-        host: what the module says of it.
-        arguments: of the task.
-    """
+    """The build that hosts of a kind have in common in this run, as one that needs an installation sees it."""
 
     def __init__(self, host: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
         asked = {name: arguments.get(name) for name in _ASKED.split()}
@@ -76,25 +71,20 @@ class SharedBuild:
     def turn(self, patience: float) -> Iterator[bool]:
         """Wait while another host builds, and give whether this host is to build for the others.
 
-        When it is not, the build is there, or this host is to install by itself.
-
-        Args:
-            patience: seconds to wait at most.
+        When it is not, the build is there, or this host is to install by itself. ``patience`` is in seconds.
         """
         deadline = time.monotonic() + patience
         descriptor = os.open(self._path("lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             builds = False
-            while not builds and not self.built() and self._failures.count() < _ATTEMPTS:
+            while not self.built() and self._failures.count() < _ATTEMPTS and time.monotonic() < deadline:
                 with contextlib.suppress(BlockingIOError):
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    builds = True
-                    break
-                if time.monotonic() >= deadline:
+                    # Whoever had the lock before may have given it back with the build.
+                    builds = not self.built()
                     break
                 time.sleep(_PAUSE)
-            # Whoever had the lock before may have given it back with the build.
-            yield builds and not self.built()
+            yield builds
         finally:
             os.close(descriptor)
 
@@ -103,34 +93,25 @@ class SharedBuild:
         self._failures.add()
 
     def is_wanted(self, to_come: int) -> bool:
-        """Return whether another host may take the build.
-
-        Args:
-            to_come: how many hosts have not been looked at yet, of whatever kind.
-        """
+        """Return whether another host may take the build; ``to_come`` hosts of all kinds have not been looked at."""
         return to_come > 0 or self._hosts.count() > self._failures.count() + 1
 
-    @contextlib.contextmanager
-    def place(self) -> Iterator[Path]:
-        """Give where an archive can be put, before it is kept; afterwards nothing is there."""
-        path = self._path("new")
-        try:
-            yield path
-        finally:
-            path.unlink(missing_ok=True)
-
-    def keep(self, file: Path, host: str, name: str, wanted: str) -> None:
-        """Let the other hosts have an archive, when it is the one that the host has packed.
+    def keep(self, fetch: Callable[[str], object], host: str, name: str, wanted: str) -> None:
+        """Fetch an archive, and let the other hosts have it when it is the one that the host has packed.
 
         Raises:
             CaveError: its digest is another.
         """
-        with file.open("rb") as archive:
-            if digest(archive) != wanted:
+        path = self._path("new")
+        try:
+            fetch(str(path))
+            if digest_of_file(str(path)) != wanted:
                 raise CaveError("it was damaged on the way (its digest is another)")
-        _forget_killed_runs()
-        file.chmod(0o600)
-        file.replace(self._path("archive"))
+            _forget_killed_runs()
+            path.chmod(0o600)
+            path.replace(self._path("archive"))
+        finally:
+            path.unlink(missing_ok=True)
         write_private(self._path("json"), json.dumps([host, name, wanted]).encode())
 
 

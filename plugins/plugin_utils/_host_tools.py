@@ -72,9 +72,10 @@ def why_uv_does_not_suit(uv: Path, host: Mapping[str, str]) -> str:
     if (host["system"], host["machine"]) != here:
         return f"its uv is for {' '.join(here)}, the host is {host['system']} {host['machine']}"
     with uv.open("rb") as file:
-        if file.read(2) == b"#!":
-            return f"its uv ({uv}) is a script"
-    needed = platform.libc_ver(str(uv))[0]
+        head = file.read(4096)  # names the program that loads it; platform.libc_ver would read all of it, on every host
+    if head.startswith(b"#!"):
+        return f"its uv ({uv}) is a script"
+    needed = "glibc" if re.search(rb"/ld(-linux|64)[\w.-]*\0", head) else "musl" if b"/ld-musl-" in head else ""
     if needed and needed != host["libc"]:
         return f"its uv needs {needed}, the host has {host['libc'] or 'another C library'}"
     return ""

@@ -2,7 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A finished build as one file, for other hosts of its kind: gzip of a line of JSON, and the content of all files.
+"""A finished build as one file, for other hosts of its kind: JSON, and the content of all files one after the other.
+
+Both are cut into blocks, each with its length before it. Threads compress as many at a time as there are processors.
 
 It can hold nothing but folders, regular files with the modes 0644 and 0755, and links that stay in the build or lead to
 its Python: there is no way to write down a device, an owner or a mode with setuid. All names are checked before the
@@ -12,28 +14,27 @@ first is made.
 from __future__ import annotations
 
 import contextlib
-import gzip
 import hashlib
 import json
 import os
-import shutil
 import stat
 import zlib
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import IO, Any, Iterable, Iterator, Mapping, NamedTuple
+from typing import IO, Any, Callable, Generator, Iterable, Iterator, Mapping, NamedTuple
 
 from ansible_collections.connectomics.cave.plugins.module_utils._environment import doctor as _doctor
 from ansible_collections.connectomics.cave.plugins.module_utils._environment import installed as _installed
 from ansible_collections.connectomics.cave.plugins.module_utils._environment.request import Parcel
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 
-_FORMAT = 1
-_CHUNK = 1 << 20
+_BLOCK = 1 << 20
 _LONGEST_HEADER = 1 << 26
+_MOST_THREADS, _AT_ONCE = 8, 8
 _LATEST = 1 << 33
 """Times and sizes are smaller."""
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error)
 
 
 class Header(NamedTuple):
@@ -55,30 +56,54 @@ class Header(NamedTuple):
 def pack(build: Path, record: Mapping[str, Any], leave: Iterable[str], archive: str) -> str:
     """Write a build into a new file that belongs to the owner of its folder, and return its digest.
 
-    Args:
-        build: its folder.
-        record: of the build.
-        leave: names in the build's folder that are this host's own affair.
-        archive: the file.
+    Left out are its record, and the names in ``leave``: they are this host's own affair.
 
     Raises:
         CaveError: the build holds what no other host is to have.
         OSError: it could not be written.
     """
-    header = _header_of(build, record, {_installed.RECORD, *leave})
-    with open(os.open(archive, _NEW, 0o600), "w+b") as file:
-        with gzip.GzipFile("", "wb", 1, file, 0) as stream:
-            stream.write(json.dumps({"format": _FORMAT, **header._asdict()}).encode() + b"\n")
-            for path, _program, _time, size in header.files:
-                with open(build / path, "rb") as source:
-                    shutil.copyfileobj(source, stream, _CHUNK)
-                    if source.tell() != size:
-                        raise CaveError(f"{build / path} was changed while it was packed.")
-        file.flush()
+    header, found = _header_of(build, record, {_installed.RECORD, *leave}), hashlib.sha256()
+    with open(os.open(archive, _NEW, 0o600), "wb") as file:
+        for block in _in_order(_deflated, _blocks_of(build, header)):
+            found.update(block)
+            file.write(block)
         folder = os.stat(os.path.dirname(archive))
         if os.geteuid() == 0:  # the connection's account fetches it
             os.fchown(file.fileno(), folder.st_uid, folder.st_gid)
-        return digest(file)
+    return _doctor.readable(found.hexdigest())
+
+
+def _blocks_of(build: Path, header: Header) -> Iterator[bytes]:
+    yield json.dumps(header).encode()
+    block = bytearray()
+    for path, _program, _time, size in header.files:
+        with open(build / path, "rb") as source:
+            while True:
+                piece = source.read(_BLOCK - len(block))
+                block += piece
+                if len(block) == _BLOCK:
+                    yield bytes(block)
+                    block.clear()
+                elif not piece:
+                    break
+            if source.tell() != size:
+                raise CaveError(f"{build / path} was changed while it was packed.")
+    yield bytes(block)
+
+
+def _deflated(block: bytes) -> bytes:
+    data = zlib.compress(block, 1)
+    return len(data).to_bytes(4, "big") + data
+
+
+def _in_order(function: Callable[[bytes], bytes], blocks: Iterator[bytes]) -> Generator[bytes, None, None]:
+    """Yield what a function makes of each block, worked out by threads: zlib lets others run meanwhile."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    threads = min(os.cpu_count() or 1, _MOST_THREADS)
+    with ThreadPoolExecutor(threads) as pool:
+        for some in iter(lambda: list(islice(blocks, _AT_ONCE * threads)), []):
+            yield from pool.map(function, some)
 
 
 def _header_of(build: Path, record: Mapping[str, Any], leave: set[str]) -> Header:
@@ -112,8 +137,8 @@ def _header_of(build: Path, record: Mapping[str, Any], leave: set[str]) -> Heade
 
 
 @contextlib.contextmanager
-def opened(parcel: Parcel, base: str) -> Iterator[tuple[Header, Any]]:
-    """Open an archive, and give its header and the stream of its content, both as they were packed.
+def opened(parcel: Parcel, base: str) -> Iterator[tuple[Header, Iterator[bytes]]]:
+    """Open an archive, and give its header and the blocks of its content, both as they were packed.
 
     Args:
         parcel: what was brought.
@@ -123,27 +148,35 @@ def opened(parcel: Parcel, base: str) -> Iterator[tuple[Header, Any]]:
         CaveError: it is not what was packed, or holds what no build does.
     """
     with open(parcel.file, "rb") as file:
-        if digest(file) != parcel.digest:
+        if _doctor.digest_of_file(parcel.file) != parcel.digest:
             raise CaveError("it was damaged on the way (its digest is another)")
         with contextlib.suppress(OSError):
             os.unlink(parcel.file)  # it is large, and this run may be killed
-        with gzip.GzipFile(fileobj=file) as stream:
-            yield _read_header(stream, base), stream
+        compressed = _compressed_blocks(file)
+        try:
+            header = Header(*json.loads(_inflated(next(compressed, b""), _LONGEST_HEADER)))
+            _check(header, base)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise CaveError("it is no build of this collection") from error
+        with contextlib.closing(_in_order(partial(_inflated, longest=_BLOCK), compressed)) as blocks:
+            yield header, blocks
 
 
-def _read_header(stream: Any, base: str) -> Header:
-    try:
-        values = json.loads(stream.readline(_LONGEST_HEADER))
-        if values.pop("format") != _FORMAT:
-            raise ValueError("another format")
-        header = Header(**values)
-        _check(header, base)
-    except (*_DAMAGED, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise CaveError("it is no build of this collection") from error
-    return header
+def _compressed_blocks(file: IO[bytes]) -> Iterator[bytes]:
+    for length in iter(lambda: file.read(4), b""):
+        yield file.read(int.from_bytes(length, "big"))
 
 
-def unpack(header: Header, stream: Any, place: Path) -> None:
+def _inflated(data: bytes, longest: int) -> bytes:
+    stream, block = zlib.decompressobj(), b""
+    with contextlib.suppress(zlib.error):
+        block = stream.decompress(data, longest + 1)
+    if not stream.eof or len(block) > longest:
+        raise CaveError("it is damaged, or no build of this collection")
+    return block
+
+
+def unpack(header: Header, blocks: Iterator[bytes], place: Path) -> None:
     """Write a build into a new folder, which nobody else can enter until it is whole.
 
     Raises:
@@ -153,14 +186,20 @@ def unpack(header: Header, stream: Any, place: Path) -> None:
     umask = os.umask(0o022)
     try:
         place.mkdir(mode=0o700)
-        below = f"{place}/"
+        below, rest = f"{place}/", memoryview(b"")
         for path in header.folders:
             os.mkdir(below + path)
         for path, program, moment, size in header.files:
             # Ten thousands of files: without a stream of Python's for each, it takes half the time.
             descriptor = os.open(below + path, _NEW, 0o755 if program else 0o644)
             try:
-                _write(descriptor, stream, size)
+                left = size
+                while left:
+                    rest = rest or memoryview(next(blocks, b""))
+                    if not rest:
+                        raise CaveError("it ends too early")
+                    written = os.write(descriptor, rest[:left])
+                    left, rest = left - written, rest[written:]
                 os.utime(descriptor, (moment, moment))  # compiled files hold the time of their source
             finally:
                 os.close(descriptor)
@@ -169,29 +208,6 @@ def unpack(header: Header, stream: Any, place: Path) -> None:
         place.chmod(0o755)
     finally:
         os.umask(umask)
-
-
-def _write(descriptor: int, stream: Any, size: int) -> None:
-    while size:
-        try:
-            chunk = memoryview(stream.read(min(size, _CHUNK)))
-        except _DAMAGED as error:
-            raise CaveError("it is damaged") from error
-        if not chunk:
-            raise CaveError("it ends too early")
-        size -= len(chunk)
-        while chunk:
-            chunk = chunk[os.write(descriptor, chunk) :]
-
-
-def digest(file: IO[bytes]) -> str:
-    """Return the digest of a whole file, which is at its beginning afterwards."""
-    found = hashlib.sha256()
-    file.seek(0)
-    for chunk in iter(lambda: file.read(_CHUNK), b""):
-        found.update(chunk)
-    file.seek(0)
-    return _doctor.readable(found.hexdigest())
 
 
 # --- What an archive may hold ---

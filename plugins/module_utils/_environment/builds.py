@@ -176,8 +176,8 @@ class Builds:
         return _lock.locked(self.lock_file, timeout, self._make_path)
 
     def _make_path(self) -> None:
-        self.path.mkdir(parents=True, exist_ok=True)
-        self.check_place()  # somebody may have been faster
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.check_place()  # somebody may have been faster, or a default access control list lets somebody in
 
     def is_busy(self) -> bool:
         """Return whether another run is working here, without waiting or writing anything."""
@@ -205,7 +205,7 @@ class Builds:
         """
         from ansible_collections.connectomics.cave.plugins.module_utils._environment import archive as _archive
 
-        with _archive.opened(parcel, base) as (header, stream):
+        with _archive.opened(parcel, base) as (header, blocks):
             record = _installed.checked_record(header.record)
             if not _NAME.fullmatch(str(header.name)) or not record or record["base"] != base:
                 raise CaveError("it is no build for this host")
@@ -214,7 +214,7 @@ class Builds:
             if place.exists():
                 raise CaveError(f"{place} is there already")
             try:
-                _archive.unpack(header, stream, place)
+                _archive.unpack(header, blocks, place)
             except BaseException:
                 shutil.rmtree(place, ignore_errors=True)
                 raise
@@ -324,8 +324,8 @@ def _keep_programs_in_their_build(current: Path, place: Path, site_packages: Pat
     (site_packages / _PIN).write_text("; ".join(["import sys", *lines]) + "\n", encoding="utf-8")
 
 
-def open_to_all(folder: Path) -> None:
-    """Let everybody read what is in a folder, and nobody but the owner write.
+def open_to_all(folder: Path, closed: int = 0o022) -> None:
+    """Let everybody read what is in a folder, and nobody but the owner write (bits of ``closed``).
 
     An installer links files from its cache, and those have the mode that the umask of an earlier day gave them.
 
@@ -333,12 +333,12 @@ def open_to_all(folder: Path) -> None:
         CaveError: a file in it belongs to somebody else.
     """
     for directory, _folders, files in os.walk(folder):
-        _open_entry(directory, 0o755)
+        _open_entry(directory, 0o755, closed)
         for name in files:
-            _open_entry(os.path.join(directory, name), 0o444)
+            _open_entry(os.path.join(directory, name), 0o444, closed)
 
 
-def _open_entry(path: str, wanted: int) -> None:
+def _open_entry(path: str, wanted: int, closed: int) -> None:
     info = os.lstat(path)
     mode = info.st_mode
     if info.st_uid != os.geteuid():
@@ -348,7 +348,7 @@ def _open_entry(path: str, wanted: int) -> None:
         )
     if stat.S_ISLNK(mode):
         return
-    opened = (stat.S_IMODE(mode) | wanted | (0o111 if mode & 0o100 else 0)) & ~0o022
+    opened = (stat.S_IMODE(mode) | wanted | (0o111 if mode & 0o100 else 0)) & ~closed
     if opened != stat.S_IMODE(mode):
         os.chmod(path, opened)
 

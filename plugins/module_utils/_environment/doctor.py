@@ -37,6 +37,15 @@ def digest(content: bytes) -> str:
     return readable(hashlib.sha256(content).hexdigest())
 
 
+def digest_of_file(path: str) -> str:
+    """Return the same of a file of any size."""
+    found = hashlib.sha256()
+    with open(path, "rb") as file:
+        for chunk in iter(lambda: file.read(_LONGEST), b""):
+            found.update(chunk)
+    return readable(found.hexdigest())
+
+
 def readable(text: str) -> str:
     """Return the hex digits of a digest with colons: without them they would be taken for a token."""
     return ":".join(text[start : start + 8] for start in range(0, len(text), 8))

@@ -186,7 +186,7 @@ DEFECTS = {
     "any-archive": Defect(
         "the digest of a build that was brought is not compared",
         "_environment/archive.py",
-        "        if digest(file) != parcel.digest:\n",
+        "        if _doctor.digest_of_file(parcel.file) != parcel.digest:\n",
         "        if not parcel.digest:\n",
         ("_environment/test_archive.py",),
     ),

@@ -18,7 +18,7 @@ from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 
 from ansible_collections.connectomics.cave.plugins.action import caveclient as action
 from ansible_collections.connectomics.cave.plugins.action.caveclient import ActionModule
-from ansible_collections.connectomics.cave.plugins.module_utils._environment.archive import digest
+from ansible_collections.connectomics.cave.plugins.module_utils._environment.doctor import digest
 from ansible_collections.connectomics.cave.plugins.plugin_utils import _build_once
 from ansible_collections.connectomics.cave.plugins.plugin_utils._build_once import SharedBuild
 
@@ -97,13 +97,12 @@ class Played(ActionModule):
             return changed
         if what == "pack":
             assert controller == {"pack": "/tmp/x/build.archive"}
-            with (self.fleet.folder / "archive").open("w+b") as file:
-                file.write(self.name.encode() * 1000)
-                return {"changed": False, "build": BUILD, "digest": digest(file)}
+            content = self.name.encode() * 1000
+            (self.fleet.folder / "archive").write_bytes(content)
+            return {"changed": False, "build": BUILD, "digest": digest(content)}
         if what == "parcel":
             content = Path(controller["parcel"]["file"]).read_bytes()
-            with Path(controller["parcel"]["file"]).open("rb") as file:
-                assert digest(file) == controller["parcel"]["digest"]
+            assert digest(content) == controller["parcel"]["digest"]
             assert content == controller["parcel"]["host"].encode() * 1000
             return {"changed": True, "build": BUILD}
         return {"changed": True, "build": f"own-{self.name}"}

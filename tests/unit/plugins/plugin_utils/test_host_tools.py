@@ -35,10 +35,9 @@ def uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A uv of the controller, which is only looked at."""
     path = tmp_path / "bin" / "uv"
     path.parent.mkdir()
-    path.write_bytes(b"\x7fELF")
+    path.write_bytes(b"\x7fELF" + bytes(700) + b"/lib64/ld-linux-x86-64.so.2\0" + bytes(5000))
     path.chmod(0o755)
     monkeypatch.setattr(_host_tools, "find_uv", lambda: path)
-    monkeypatch.setattr(platform, "libc_ver", lambda _path: ("glibc", "2.17"))
     return path
 
 
@@ -83,10 +82,21 @@ def test_a_uv_that_cannot_run_there_is_not_brought(uv: Path, difference: dict[st
     assert reason in why_uv_does_not_suit(uv, {**LIKE_THIS, **difference})
 
 
-def test_a_uv_that_needs_no_libc_runs_on_any(uv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(platform, "libc_ver", lambda _path: ("", ""))
-
-    assert why_uv_does_not_suit(uv, {**LIKE_THIS, "libc": "musl"}) == ""
+@pytest.mark.parametrize(
+    ("loader", "libc"),
+    [
+        ("/lib64/ld-linux-x86-64.so.2", "glibc"),
+        ("/lib/ld-linux-aarch64.so.1", "glibc"),
+        ("/lib64/ld64.so.2", "glibc"),
+        ("/lib/ld-musl-x86_64.so.1", "musl"),
+        ("", None),
+    ],
+)
+def test_a_uv_runs_where_the_c_library_is_that_it_was_linked_with(uv: Path, loader: str, libc: str | None) -> None:
+    uv.write_bytes(b"\x7fELF" + bytes(700) + loader.encode() + bytes(5000))
+    for other in ("glibc", "musl"):
+        fits = why_uv_does_not_suit(uv, {**LIKE_THIS, "libc": other}) == ""
+        assert fits == (libc in (None, other))
 
 
 def test_a_script_that_starts_uv_is_not_brought(uv: Path) -> None:
