@@ -160,37 +160,58 @@ def changeable_by_others(path: str) -> str:
     return changeable(path, (0,)) if os.geteuid() == 0 else ""
 
 
-def check(what: str, path: str, remedy: str) -> None:
+def check(what: str, path: str, remedy: str, everything: bool = False) -> None:
     """Make sure that root may run and believe what is at a path.
 
     Args:
         what: the option that names it, for the message.
         path: an absolute path.
         remedy: what to do where root may not.
+        everything: whether all that is below counts as well.
 
     Raises:
         CaveError: somebody else can change it.
     """
-    found = changeable_by_others(path)
+    found = all_changeable_by_others(path) if everything else changeable_by_others(path)
     if found:
         raise CaveError(f"{what}: {found}, so root does not use {path}. {remedy}")
+
+
+def all_changeable_by_others(path: str) -> str:
+    """Like ``changeable_by_others``, with all that is below a path, and below the folders that links there lead to."""
+    found = changeable_by_others(path)
+    pending, seen = [path], set()
+    while pending and not found and os.geteuid() == 0:
+        folder = os.path.realpath(pending.pop())
+        if folder not in seen:
+            seen.add(folder)
+            found = _changeable_inside(folder, (0,))
+            pending += _folders_in(folder)
+    return found
+
+
+def _folders_in(folder: str) -> list[str]:
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        return [entry.path for entry in entries if entry.is_dir()]
+    return []
 
 
 def python_changeable(python: str, owners: Collection[int]) -> str:
     """Like ``changeable``, for a Python with its environment: what it imports on every start counts as well."""
     for path in parts_of_python(python):
-        found = changeable(path, owners) or _changeable_inside(path, owners)
+        # Programs beside a Python may well belong to others.
+        has_modules = os.path.basename(os.path.dirname(path)) == "lib" or os.path.basename(path) == "site-packages"
+        found = changeable(path, owners) or (has_modules and _changeable_inside(path, owners))
         added = () if found else _added_by(path)
-        found = found or next(filter(None, (changeable(folder, owners) for folder in added)), "")
+        complaints = (changeable(folder, owners) or _changeable_inside(folder, owners) for folder in added)
+        found = found or next(filter(None, complaints), "")
         if found:
             return found
     return ""
 
 
 def _changeable_inside(path: str, owners: Collection[int]) -> str:
-    """Return what lets somebody change an entry of a folder of modules, which only its owners can replace."""
-    if os.path.basename(os.path.dirname(path)) != "lib" and os.path.basename(path) != "site-packages":
-        return ""  # programs beside a Python may well belong to others
+    """Return what lets somebody change an entry of a folder which only its owners can replace."""
     try:
         with os.scandir(path) as entries:
             steps = [Step(entry.path, entry.stat(follow_symlinks=False)) for entry in entries]

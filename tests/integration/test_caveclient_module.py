@@ -366,7 +366,7 @@ def test_the_kernel_sees_what_was_proven_whatever_the_notebook_server_says(
     (tmp_path / "module" / "numpy").mkdir(parents=True)
     (tmp_path / "module" / "numpy" / "__init__.py").write_text("raise ImportError('an old one')")
     bundles: list[str | None] = []
-    for ca_path in (None, "/etc/ssl/lab.pem"):
+    for ca_path in (None, "/etc/hosts"):
         result = workstation(packages=["numpy"], jupyter_kernel="CAVE", ca_path=ca_path)
         kernel = json.loads(Path(result["kernel"]).read_text())
         started = subprocess.run(
@@ -380,7 +380,7 @@ def test_the_kernel_sees_what_was_proven_whatever_the_notebook_server_says(
         assert numpy.startswith(str(workstation.path))
         bundles.append(bundle)
 
-    assert bundles == [system_certificates(), "/etc/ssl/lab.pem"]
+    assert bundles == [system_certificates(), "/etc/hosts"]
 
 
 # --- Interrupted ---
@@ -603,8 +603,10 @@ def test_the_environment_of_a_uv_project_which_has_no_pip_is_filled_and_emptied(
     assert "caveclient" not in workstation.predicted(state="absent", **options)["packages"]
 
 
-def test_an_existing_environment_that_fits_needs_no_process(workstation: Workstation, existing: Path) -> None:
-    options = {"interpreter": str(existing), "version": "8.2.0", "packages": ["matplotlib"], "jupyter_kernel": "CAVE"}
+def test_an_existing_environment_that_fits_needs_no_process(workstation: Workstation, tmp_path: Path) -> None:
+    subprocess.run([open_python(), "-m", "venv", "--without-pip", tmp_path / "env"], check=True)
+    python = str(tmp_path / "env" / "bin" / "python")
+    options = {"interpreter": python, "version": "8.2.0", "packages": ["matplotlib"], "jupyter_kernel": "CAVE"}
     workstation.watch()
     workstation(**options)
     workstation.watched()

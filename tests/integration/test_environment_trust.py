@@ -146,10 +146,32 @@ def a_python_of_alices(host: Host) -> dict[str, Any]:
     return {"python": str(python)}
 
 
+def a_script_of_roots_that_starts_a_python_of_alices(host: Host) -> dict[str, Any]:
+    python = host.folder / "python3"
+    python.write_text(f'#!/bin/sh\nexec {host.alice.home}/bin/python3 "$@"\n')
+    python.chmod(0o755)
+    (host.alice.home / "bin").mkdir()
+    shutil.copy(PYTHON, host.alice.home / "bin" / "python3")
+    host.alice.owns(host.alice.home)
+    return {"python": str(python)}
+
+
 def wheels_of_alices(host: Host) -> dict[str, Any]:
     wheels = stub_wheels.lab(host.alice.home / "wheels", "8.2.1")
     host.alice.owns(host.alice.home)
     return {"find_links": [str(wheels)]}
+
+
+def a_wheel_of_alices_in_roots_folder(host: Host) -> dict[str, Any]:
+    wheels = stub_wheels.lab(host.folder / "wheels", "8.2.1")
+    host.alice.owns(next(wheels.glob("numpy-*.whl")))
+    return {"find_links": [str(wheels)]}
+
+
+def a_package_of_alices(host: Host) -> dict[str, Any]:
+    wheel = next(stub_wheels.lab(host.alice.home / "wheels", "8.2.1").glob("matplotlib-*.whl"))
+    host.alice.owns(host.alice.home)
+    return {"packages": [f"matplotlib @ file://{wheel}"]}
 
 
 @pytest.mark.parametrize("how", [{}, {"check": True}, {"state": "absent"}, {"state": "absent", "check": True}], ids=str)
@@ -177,7 +199,16 @@ def test_root_refuses_what_others_can_change(
 
 
 @pytest.mark.parametrize("check", [False, True])
-@pytest.mark.parametrize(("plant", "option"), [(a_python_of_alices, "python"), (wheels_of_alices, "find_links")])
+@pytest.mark.parametrize(
+    ("plant", "option"),
+    [
+        (a_python_of_alices, "python"),
+        (a_script_of_roots_that_starts_a_python_of_alices, "python"),
+        (wheels_of_alices, "find_links"),
+        (a_wheel_of_alices_in_roots_folder, "find_links"),
+        (a_package_of_alices, "packages"),
+    ],
+)
 def test_root_installs_with_and_from_nothing_that_others_can_change(
     host: Host, plant: Callable[[Host], dict[str, Any]], option: str, check: bool
 ) -> None:
@@ -188,6 +219,40 @@ def test_root_installs_with_and_from_nothing_that_others_can_change(
     assert host.alice.name in done.message
     assert host.ran_as() == set()
     assert not (host.path / "current").exists()
+
+
+@pytest.mark.parametrize("how", [{}, {"check": True}, {"state": "absent"}, {"state": "absent", "check": True}], ids=str)
+def test_root_installs_into_no_environment_in_whose_depths_a_user_can_write(host: Host, how: dict[str, Any]) -> None:
+    prefix = host.folder / "env"
+    subprocess.run([PYTHON, "-m", "venv", "--without-pip", prefix], check=True)
+    python = str(prefix / "bin" / "python")
+    assert host(interpreter=python, version="8.0.0").ok
+    cache = next(prefix.glob("lib/python3.*/site-packages")) / "lab" / "__pycache__"
+    cache.mkdir(parents=True)
+    cache.chmod(0o777)  # as administrators do for numba
+
+    done = host(interpreter=python, **how)
+
+    assert done.message.startswith("interpreter: ")
+    assert f"{cache} can be changed by everybody" in done.message
+    assert list(prefix.glob("lib/python3.*/site-packages/caveclient-8.0.0.dist-info"))
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_a_kernel_for_everybody_is_one_that_everybody_can_start(host: Host, check: bool) -> None:
+    base = host.folder / "closed"
+    (base / "bin").mkdir(parents=True)
+    subprocess.run([PYTHON, "-m", "venv", "--without-pip", host.folder / "env"], check=True)
+    python = host.folder / "env" / "bin" / "python"
+    (base / "bin" / "python3").symlink_to(python.resolve())
+    python.unlink()
+    python.symlink_to(base / "bin" / "python3")
+    base.chmod(0o700)  # as uv's Pythons lie below root's home
+
+    done = host(interpreter=str(python), jupyter_kernel="CAVE", check=check)
+
+    assert done.message.startswith("jupyter_kernel: users cannot start what is installed there")
+    assert not host.jupyter.exists()
 
 
 @pytest.mark.parametrize("check", [True, False])

@@ -17,6 +17,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils import _trust, _
 from ansible_collections.connectomics.cave.plugins.module_utils._environment import doctor as _doctor
 from ansible_collections.connectomics.cave.plugins.module_utils._environment import kernel as _kernel
 from ansible_collections.connectomics.cave.plugins.module_utils._environment import processes as _processes
+from ansible_collections.connectomics.cave.plugins.module_utils._environment import proof as _proof
 from ansible_collections.connectomics.cave.plugins.module_utils._environment.builds import Builds
 from ansible_collections.connectomics.cave.plugins.module_utils._environment.environment import Answer, Contents
 from ansible_collections.connectomics.cave.plugins.module_utils._environment.existing import Existing
@@ -52,13 +53,17 @@ def run(params: Mapping[str, Any], check_mode: bool, tmpdir: str) -> dict[str, A
     """
     options = parse_options(params)
     controller = params["_controller"] or {}
-    if controller.get("doctor_file"):
-        return _install_doctor(options, controller["doctor_file"])
-    if controller.get("pack"):
-        return _pack(options, controller["pack"])
-    mode = Mode(check_mode, bool(controller.get("plan")), tmpdir)
+    with _explained(options.interpreter or options.path):
+        if controller.get("doctor_file"):
+            return _install_doctor(options, controller["doctor_file"])
+        if controller.get("pack"):
+            return _pack(options, controller["pack"])
+        mode = Mode(check_mode, bool(controller.get("plan")), tmpdir)
+        return _run(options, params["state"], mode, controller.get("doctor_digest", ""))
+
+
+def _run(options: Options, state: str, mode: Mode, doctor_digest: str) -> dict[str, Any]:
     owner = _owner(options)
-    state = params["state"]
     wanted = options.kernel if state == "present" else "" if state == "absent" else None
     python = options.interpreter or os.path.join(options.path, "current", "bin", "python")
     kernel_of = _kernel_account(options, wanted, owner)
@@ -70,7 +75,7 @@ def run(params: Mapping[str, Any], check_mode: bool, tmpdir: str) -> dict[str, A
     if kernel.reasons and not mode.check:
         with _alone(options) if wanted else contextlib.nullcontext():  # another run may have done it meanwhile
             kernel = kernel_of(python, wanted, False)
-    doctor = _doctor_reasons(options, state, controller.get("doctor_digest", ""), mode.check)
+    doctor = _doctor_reasons(options, state, doctor_digest, mode.check)
     result = _result(options, python, answer, kernel, [*answer.reasons, *kernel.reasons, *doctor])
     return {**result, "doctor_needed": doctor if state == "present" and not mode.check else []}
 
@@ -154,33 +159,35 @@ def _work(options: Options, state: str, mode: Mode, owner: pwd.struct_passwd | N
 
 
 def _do(options: Options, state: str, mode: Mode) -> Answer:
-    # Scientists use what root installs, whatever root's umask is.
-    umask = os.umask(0o022)
-    try:
+    with _explained(options.interpreter or options.path):
+        if state == "absent" and os.path.isabs(options.interpreter) and not os.path.lexists(options.interpreter):
+            return Answer()
         environment = Existing(options, mode) if options.interpreter else Managed(options, mode)
         if state == "absent":
             return environment.absent()
         if state == "rolled_back":
             return environment.rolled_back()
         return environment.present()
+
+
+@contextlib.contextmanager
+def _explained(place: str) -> Iterator[None]:
+    """Say what the system refuses, and let everybody use what is made meanwhile, whatever root's umask is."""
+    umask = os.umask(0o022)
+    try:
+        yield
     except OSError as error:
-        raise _explained(error, options.interpreter or options.path) from error
+        remedy = "Run the task with become: true, or choose another path." if isinstance(error, PermissionError) else ""
+        raise CaveError(f"{error.filename or place}: {error.strerror}. {remedy}".strip()) from error
     finally:
         os.umask(umask)
 
 
-def _explained(error: OSError, place: str) -> CaveError:
-    remedy = "Run the task with become: true, or choose another path." if isinstance(error, PermissionError) else ""
-    return CaveError(f"{error.filename or place}: {error.strerror}. {remedy}".strip())
-
-
 def _pack(options: Options, file: str) -> dict[str, Any]:
-    try:
+    with _explained(file):
         environment = Managed(options, Mode())
         digest = environment.pack(file)
         return {"changed": False, "build": environment.contents().build, "digest": digest}
-    except OSError as error:
-        raise _explained(error, file) from error
 
 
 @contextlib.contextmanager
@@ -209,7 +216,7 @@ def _doctor_reasons(options: Options, state: str, wanted: str, check: bool) -> l
     path = options.doctor
     if not path:
         return []
-    try:
+    with _explained(path):
         if state == "absent":
             if not _doctor.is_there(path):
                 return []
@@ -217,8 +224,7 @@ def _doctor_reasons(options: Options, state: str, wanted: str, check: bool) -> l
                 _doctor.remove(path)
             return [f"cave-doctor in {path} is not wanted"]
         _doctor.check_place(path)
-    except OSError as error:
-        raise _explained(error, path) from error
+        _proof.check_open("doctor", os.path.dirname(path))
     reasons = [] if _doctor.is_current(path, wanted) else [f"{path} is not the cave-doctor of this collection"]
     environment = _with_doctor(options)
     if environment and not _doctor.is_in(environment, wanted):
@@ -234,16 +240,13 @@ def _with_doctor(options: Options) -> str:
 
 def _install_doctor(options: Options, source: str) -> dict[str, Any]:
     wanted = _doctor.digest(Path(source).read_bytes())
-    with _alone(options):
+    with _alone(options), _explained(options.doctor):
         needed = _doctor_reasons(options, "present", wanted, check=False)
-        try:
-            if needed:
-                _doctor.install(options.doctor, source)
-            environment = _with_doctor(options) if needed else ""
-            if environment:
-                _doctor.install_in(environment, source)
-        except OSError as error:
-            raise _explained(error, options.doctor) from error
+        if needed:
+            _doctor.install(options.doctor, source)
+        environment = _with_doctor(options) if needed else ""
+        if environment:
+            _doctor.install_in(environment, source)
     return {"changed": bool(needed), "doctor": options.doctor}
 
 
@@ -284,6 +287,9 @@ def _kernel_account(
             f"caveclient_jupyter_kernel: false), or jupyter_dir to {this_system().jupyter_of(owner.pw_dir)}."
         )
 
+    if wanted and account is None:
+        _check_for_users(options)
+
     def work(python: str, name: str | None, check: bool) -> _Kernel:
         def of_account() -> list[Any]:
             return list(_update_kernel(file, python, name, options.ca_path, check))
@@ -296,10 +302,24 @@ def _kernel_account(
     return work
 
 
+def _check_for_users(options: Options) -> None:
+    """Make sure that users can start and read what the kernel names.
+
+    Raises:
+        CaveError: they cannot.
+    """
+    for part in _trust.parts_of_python(options.interpreter) if options.interpreter else ():
+        _proof.check_open("jupyter_kernel", part)
+    if options.ca_path:
+        closed = _trust.closed_to_others(options.ca_path) if os.geteuid() == 0 else ""
+        if closed or not os.path.isfile(options.ca_path):
+            why = f"notebooks cannot read it: {closed}" if closed else "there is no such file on this host"
+            raise CaveError(f"ca_path: {options.ca_path}: {why}. Name a file that everybody can read.")
+
+
 def _update_kernel(file: Path, python: str, wanted: str | None, ca_path: str, check: bool) -> _Kernel:
     """Write or remove the kernel's description, unless ``wanted`` is None or it is as it has to be."""
-    umask = os.umask(0o022)
-    try:
+    with _explained(str(file)):
         before = _kernel.belongs_to(file, python)
         if wanted:
             content = _kernel.kernel_content(python, wanted, ca_path)
@@ -313,7 +333,3 @@ def _update_kernel(file: Path, python: str, wanted: str | None, ca_path: str, ch
         if not check:
             _kernel.remove_kernel(file)
         return _Kernel((f"the Jupyter kernel in {file} is not wanted",), before, False)
-    except OSError as error:
-        raise _explained(error, str(file)) from error
-    finally:
-        os.umask(umask)

@@ -120,13 +120,13 @@ class Environment:
         for link in self.options.source.find_links:
             if "://" not in link and not self.options.links_are_here:
                 continue
-            if "://" not in link and not Path(link).exists():
+            if "://" not in link and not Path("/", link).exists():
                 raise CaveError(
                     f"find_links: {link} is not on this host. For a folder on the controller, set remote_src: false."
                 )
             links.append(link)
         source = self.options.source._replace(find_links=tuple(links))
-        _installers.check_sources(source, self.environ)
+        _installers.check_sources(source, self.options.request, self.environ)
         if self.wants_wheels():
             if not self.options.from_controller.wheels:
                 raise CaveError(

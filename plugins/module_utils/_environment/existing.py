@@ -10,12 +10,14 @@ import contextlib
 import os
 from pathlib import Path
 
+from ansible_collections.connectomics.cave.plugins.module_utils import _trust
 from ansible_collections.connectomics.cave.plugins.module_utils._environment import installed as _installed
 from ansible_collections.connectomics.cave.plugins.module_utils._environment import installer_errors as _errors
 from ansible_collections.connectomics.cave.plugins.module_utils._environment import installers as _installers
 from ansible_collections.connectomics.cave.plugins.module_utils._environment import lock as _lock
 from ansible_collections.connectomics.cave.plugins.module_utils._environment import proof as _proof
 from ansible_collections.connectomics.cave.plugins.module_utils._environment import pythons as _pythons
+from ansible_collections.connectomics.cave.plugins.module_utils._environment.builds import open_to_all
 from ansible_collections.connectomics.cave.plugins.module_utils._environment.environment import (
     Answer,
     Contents,
@@ -27,6 +29,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._errors import C
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import mask_credentials
 
 _LOCK = ".caveclient.lock"
+_REMEDY = "Let root alone write there, or leave 'interpreter' out for an environment below 'path'."
 
 
 class Existing(Environment):
@@ -58,6 +61,7 @@ class Existing(Environment):
         if (self.place / "conda-meta").is_dir() and len(folders) == 1:
             return folders[0].parent.name[len("python") :], folders[0]
         python = self.probe()
+        self.place = Path(python.prefix)  # of a link or script elsewhere
         return python.version, Path(python.site_packages)
 
     def probe(self) -> Python:
@@ -78,30 +82,44 @@ class Existing(Environment):
 
     def _reasons(self) -> tuple[str, ...]:
         record = _installed.read_record(self.place)
+        request, packages = self.options.request, self.known[1]
         return tuple(
-            _installed.reasons_to_install(self.options.request, record, self.known[1], self.python, self.environ)
+            _installed.reasons_to_install(request, record, packages, self.python, self.environ, self._check_contents)
         )
+
+    def _check_contents(self) -> None:
+        """Make sure that root imports, and has an installer run, nothing in it that somebody else can change.
+
+        Raises:
+            CaveError: somebody can.
+        """
+        library = self.place / "lib" if (self.place / "conda-meta").is_dir() else self.known[1]
+        _trust.check("interpreter", str(library), _REMEDY, everything=True)
 
     def present(self) -> Answer:
         """Install into the environment what is asked for and not there."""
         reasons = self._reasons()
         before = after = self.contents()
-        if reasons and (self.mode.plan or self.mode.check):
-            python = self._checked_python()
-            if self.mode.plan:
-                return self.planned(reasons, before, python)
+        if not reasons:
+            return self.answer(reasons, before, after)
+        python = self._checked_python()
+        if self.mode.plan:
+            return self.planned(reasons, before, python)
+        if self.mode.check:
             after = self.preview(python, fresh=False)._replace(python_version=before.python_version)
-        elif reasons:
+        else:
             with self._locked() as lock:
                 reasons = self._reasons()
                 if reasons:
-                    self._install(lock)
+                    self._install(python, lock)
             after = self.contents()
         return self.answer(reasons, before, after)
 
     def _checked_python(self) -> Python:
         _proof.check_place("interpreter", str(self.place))
+        self._check_contents()
         python = self.probe()
+        _trust.check("interpreter", python.base, _REMEDY)
         if python.externally_managed and not python.is_venv:
             raise CaveError(
                 f"interpreter: {self.python} belongs to the operating system, which forbids installing into it "
@@ -116,13 +134,15 @@ class Existing(Environment):
             )
         return python
 
-    def _install(self, lock: int) -> None:
-        python = self._checked_python()
+    def _install(self, python: Python, lock: int) -> None:
         request = self.options.request
         with self.work_folder() as work:
             installer = self.find_installer(python, work, into_existing=True)
             self.install(self.job(installer, self.python, self.source(work)), work, lock)
         _proof.check_imports(self.python, self.known[1], request, self.environ, self.remaining(), held=(lock,))
+        if os.geteuid() == 0 and not _trust.closed_to_others(self.python):  # they could start it before
+            open_to_all(self.known[1], closed=0)
+            _proof.check_users_can_import(self.python, self.known[1], request, self.environ, self.remaining())
         packages = _installed.installed_packages(self.known[1])
         record = _installed.make_record(request, python.version, python.base, self.installed_with, packages)
         _installed.write_record(self.place, record)
@@ -132,6 +152,8 @@ class Existing(Environment):
         before = self.contents()
         after = before._replace(packages={name: v for name, v in before.packages.items() if name != "caveclient"})
         reasons = ("caveclient is installed",) if before.version else ()
+        if reasons:
+            self._check_contents()
         if reasons and self.mode.plan:
             needs = self.needs(self.probe())
             if needs["tools"]:

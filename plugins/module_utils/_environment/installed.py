@@ -13,7 +13,7 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Any, Mapping, NamedTuple
+from typing import Any, Callable, Mapping, NamedTuple
 
 from ansible_collections.connectomics.cave.plugins.module_utils._atomic import replace_file
 from ansible_collections.connectomics.cave.plugins.module_utils._environment import processes as _processes
@@ -236,15 +236,21 @@ def ask_environment(python: str, missing: Shortfall, environ: Mapping[str, str])
 
 
 def reasons_to_install(
-    request: Request, record: Mapping[str, Any], site_packages: Path, python: str, environ: Mapping[str, str]
+    request: Request,
+    record: Mapping[str, Any],
+    site_packages: Path,
+    python: str,
+    environ: Mapping[str, str],
+    before_asking: Callable[[], object] = lambda: None,
 ) -> list[str]:
     """Return why an environment is not what was asked for; empty when it is.
 
-    A process is started only when the request is one that was never recorded.
+    A process is started only when the request is one that was never recorded; ``before_asking`` is called then.
     """
     missing = shortfall(request, record, installed_packages(site_packages))
     if missing.reasons:
         return list(missing.reasons)
     if missing.questions or missing.constraints:
+        before_asking()
         return ask_environment(python, missing, environ)
     return []

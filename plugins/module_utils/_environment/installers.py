@@ -27,6 +27,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._environment.pyt
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._environment.request import (
     FromController,
+    Request,
     Source,
     normal_name,
 )
@@ -178,7 +179,7 @@ def _pips(python: Python, from_controller: FromController, workdir: Path, into_e
         return [("-m", "pip")]
     found: list[tuple[str, ...]] = []
     for number, place in enumerate(python.pips):
-        if _trust.changeable_by_others(place):
+        if _trust.all_changeable_by_others(place):
             continue
         if place.endswith(".whl"):
             found.append(_wheel_of_pip(place, python))
@@ -291,22 +292,30 @@ def _has_certificates() -> bool:
     return bool(system_certificates())
 
 
-def check_sources(source: Source, environ: Mapping[str, str]) -> None:
-    """Make sure that nobody else can write where root takes packages from, on this host.
+def check_sources(source: Source, request: Request, environ: Mapping[str, str]) -> None:
+    """Make sure that nobody else can write what root takes packages from, on this host.
 
     Raises:
         CaveError: somebody can.
     """
+    home = environ["HOME"]
+    for files in (_pip_config.files_of_pip(environ, home), _pip_config.files_of_uv(environ, home)):
+        for file in map(str, files):
+            if file != os.devnull:
+                _trust.check("the installer's configuration", file, "Let root alone write it.")
     settings = _pip_config.read_pip_settings(environ, environ["HOME"]).with_source(source)
     configured = (*settings.index_urls, *settings.find_links, *settings.constraints)
     of_uv = [place for name in _UV_PLACES for place in re.split(r"[\s,]+", environ.get(name, "")) if place]
     of_uv = [re.sub(r"^[\w-]+=", "", place) for place in of_uv]  # an index may have a name
     given = (*source.find_links, source.index_url)
-    for what, links in (("find_links", given), ("pip's configuration", configured), ("uv's variables", of_uv)):
-        for link in links:
-            place = os.path.expanduser(_pip_config.local_path(link))
-            if place.startswith("/"):
-                _trust.check(what, place, "Name a folder that root alone can write.")
+    urls = re.findall(r"@\s*(?:\w+\+)?([^\s#]+)", "\n".join((*request.packages, *request.constraints)))
+    urls += [url.rpartition("@")[0] for url in urls]  # git+file:///srv/repository@branch
+    named = {"find_links": given, "packages": urls, "pip's configuration": configured, "uv's variables": of_uv}
+    for what, links in named.items():
+        for place in filter(None, map(_pip_config.local_path, links)):
+            # Installers run in the root folder.
+            path = os.path.join("/", os.path.expanduser(place))
+            _trust.check(what, path, "Name one that root alone can write.", everything=True)
 
 
 def install(job: Job, environ: Mapping[str, str], workdir: Path, held: Sequence[int] = ()) -> Outcome:

@@ -10,6 +10,7 @@ A lab's package mirror and its certificate are usually configured for pip, in /e
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Iterator, Mapping, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -65,8 +66,9 @@ class PipSettings(NamedTuple):
 
 def local_path(location: str) -> str:
     """Return the path that a link or an index names on this host; empty for one of a network."""
-    if location.startswith("file://"):
-        return unquote(urlsplit(location).path)
+    file = re.match(r"(?i:file):(?://[^/]*)?([^?#]*)", location)
+    if file:
+        return unquote(file.group(1)).partition("\0")[0]
     return location if location and "://" not in location else ""
 
 
@@ -79,7 +81,7 @@ def read_pip_settings(environ: Mapping[str, str], home: str) -> PipSettings:
     import configparser  # only here, since a run that changes nothing does without
 
     values: dict[str, str] = {}
-    for file in _files(environ, home):
+    for file in files_of_pip(environ, home):
         parser = configparser.RawConfigParser()
         try:
             parser.read_string(file.read_text(encoding="utf-8"))
@@ -105,7 +107,8 @@ def read_pip_settings(environ: Mapping[str, str], home: str) -> PipSettings:
     )
 
 
-def _files(environ: Mapping[str, str], home: str) -> Iterator[Path]:
+def files_of_pip(environ: Mapping[str, str], home: str) -> Iterator[Path]:
+    """Yield the files of pip's configuration, whether they are there or not, those that count most last."""
     own = environ.get("PIP_CONFIG_FILE", "")
     if own == os.devnull:
         return
@@ -122,10 +125,14 @@ def has_own_uv_settings(environ: Mapping[str, str], home: str) -> bool:
     """Return whether uv itself is configured on this host; then it does not follow pip's configuration."""
     if any(environ.get(name) for name in ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL")):
         return True
-    own = environ.get("UV_CONFIG_FILE") or Path(
-        environ.get("XDG_CONFIG_HOME") or Path(home, ".config"), "uv", "uv.toml"
-    )
-    return Path(own).is_file() or Path("/etc/uv/uv.toml").is_file()
+    return any(file.is_file() for file in files_of_uv(environ, home))
+
+
+def files_of_uv(environ: Mapping[str, str], home: str) -> tuple[Path, ...]:
+    """Return the files of uv's configuration, whether they are there or not."""
+    own = environ.get("UV_CONFIG_FILE")
+    theirs = Path(environ.get("XDG_CONFIG_HOME") or Path(home, ".config"), "uv", "uv.toml")
+    return Path(own) if own else theirs, Path("/etc/uv/uv.toml")
 
 
 def as_pip_environment(settings: PipSettings) -> dict[str, str]:

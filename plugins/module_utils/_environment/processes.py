@@ -28,20 +28,9 @@ _MISLEADING = re.compile(
     r"|BREAK_SYSTEM_PACKAGES|NO_BUILD_ISOLATION|COMPILE_BYTECODE|NO_EDITABLE|RESOLUTION|ENV_FILE)"
 )
 _TEMPORARY = ("/tmp", "/var/tmp")  # noqa: S108  # where there is nothing better; a folder in it has a new name
-_PLACES = (
-    "LD_LIBRARY_PATH",
-    "LD_PRELOAD",
-    "PIP_CACHE_DIR",
-    "PIP_CONFIG_FILE",
-    "TMPDIR",
-    "UV_CACHE_DIR",
-    "UV_CONFIG_FILE",
-    "XDG_CACHE_HOME",
-    "XDG_CONFIG_DIRS",
-    "XDG_CONFIG_HOME",
-    "XDG_DATA_HOME",
-)
-"""Variables that name places which installers take code or settings from."""
+_PLACES = re.compile(r"LD_.*|TMPDIR|TEMP|TMP|(PIP|UV)_(CACHE_DIR|CONFIG_FILE)|XDG_(\w+_HOME|CONFIG_DIRS)")
+"""Variables that name places which installers take code or settings from, also by a relative path."""
+_NO_PLACES = ("PATH", "SSH_AUTH_SOCK")
 _PERSONAL = re.compile(r"(XDG|SSH|SUDO)_.*|(UV|PIP)_CACHE_DIR|(PIP|UV)_CONFIG_FILE|TMPDIR|KRB5CCNAME|MAIL")
 
 
@@ -71,12 +60,13 @@ def home_directory(environ: Mapping[str, str]) -> str:
 def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return an environment for installers and for the environments that they fill.
 
-    What would lead another Python's packages in, or the installation elsewhere, is left out; so are, for root, folders
-    that somebody else can write. Proxies, certificates, caches and indexes stay.
+    What would lead another Python's packages in, or the installation elsewhere, is left out; so is, for root, every
+    variable that names a place which somebody else can write. Proxies, certificates, caches and indexes stay.
     """
     kept = {name: value for name, value in environ.items() if not _MISLEADING.fullmatch(name)}
-    for name in _PLACES:
-        if kept.get(name) and not all(_is_out_of_reach(place, name) for place in kept[name].split(":")):
+    for name in [name for name in kept if name not in _NO_PLACES]:
+        is_place = kept[name].startswith("/") or _PLACES.fullmatch(name)
+        if kept[name] and is_place and not all(_is_out_of_reach(place, name) for place in kept[name].split(":")):
             del kept[name]
     folders = [*kept.get("PATH", "").split(":"), *_FURTHER_FOLDERS]
     kept["PATH"] = ":".join(dict.fromkeys(folder for folder in folders if _is_out_of_reach(folder)))
@@ -95,7 +85,7 @@ def _is_out_of_reach(place: str, variable: str = "") -> bool:
         with contextlib.suppress(OSError):
             inside = [entry.path for entry in os.scandir(place) if entry.is_dir() or entry.is_symlink()]
     # A folder for temporary files may be open to all, as /tmp is.
-    places = [os.path.join(place, "new")] if variable == "TMPDIR" else [place, *inside]
+    places = [os.path.join(place, "new")] if variable in ("TMPDIR", "TEMP", "TMP") else [place, *inside]
     return not any(_trust.changeable_by_others(path) for path in places)
 
 

@@ -43,6 +43,8 @@ class Python(NamedTuple):
     pips: tuple[str, ...]
     """Folders and wheels below which a pip is found that an environment without one can run."""
     site_packages: str
+    prefix: str
+    """The environment's folder."""
 
     @property
     def release(self) -> tuple[int, ...]:
@@ -77,6 +79,7 @@ print(json.dumps({
     "has_pip": bool(pip),
     "pips": ([pip] if pip else []) + found,
     "site_packages": sysconfig.get_path("purelib"),
+    "prefix": sys.prefix,
 }))
 """
 
@@ -118,6 +121,9 @@ def choose_python(wanted: str, exact_version: str) -> Python:
         python = probe(wanted)
         if not python:
             raise CaveError(f"python: {wanted} is not a Python that runs on this host.")
+        changeable = _changeable(python.base)  # of a script that starts another
+        if changeable:
+            raise CaveError(f"python: {changeable}, so root does not run {python.base}, which {wanted} starts.")
     elif wanted:
         names = [f"python{'.'.join(wanted.split('.')[:2])}", "python3", sys.executable]
         python = _first_python(names, lambda python: (python.version + ".").startswith(wanted + "."))
@@ -156,7 +162,7 @@ def _first_python(names: Iterable[str], suits: Any) -> Python | None:
     for name in names:
         executable = shutil.which(name, path=path)
         python = probe(executable) if executable and not _changeable(executable) else None
-        if python and suits(python):
+        if python and suits(python) and not _changeable(python.base):
             return python
     return None
 

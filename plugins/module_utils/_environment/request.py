@@ -150,7 +150,7 @@ def parse_options(params: Mapping[str, Any]) -> Options:
     )
     return Options(
         request=request,
-        path=os.path.normpath(params["path"]),
+        path="/" + os.path.normpath(params["path"]).lstrip("/"),
         interpreter=params["interpreter"] or "",
         installer=params["installer"],
         source=Source(params["index_url"] or "", tuple(params["find_links"]), params["offline"]),

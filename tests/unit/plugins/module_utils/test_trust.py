@@ -143,8 +143,28 @@ def test_a_folder_that_a_pth_file_adds_counts_as_well(program: Path, line: str) 
     (packages / "more.pth").write_text("import os\n/does/not/exist\n\n")
     assert _trust.python_changeable(str(program), (0, ME)) == ""
 
+    (away / "numba.py").touch(mode=0o644)
+    (away / "numba.py").chmod(0o666)
+    assert "numba.py can be changed by everybody" in _trust.python_changeable(str(program), (0, ME))
+    (away / "numba.py").unlink()
     away.chmod(0o777)
     assert "away can be changed by everybody" in _trust.python_changeable(str(program), (0, ME))
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("place", ["sub/deep", "sub/deep/module.py", "sub", "linked/module.py"])
+def test_all_that_is_below_a_folder_counts_where_all_of_it_is_used(tmp_path: Path, place: str) -> None:
+    for folder in ("library/sub/deep", "away"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "module.py").touch(mode=0o644)
+    (tmp_path / "library" / "linked").symlink_to("../away")
+    (tmp_path / "library" / "sub" / "up").symlink_to("..")
+    (tmp_path / "library" / "gone").symlink_to("nowhere")
+    _trust.check("find_links", str(tmp_path / "library"), "Do this.", everything=True)
+
+    os.chown(tmp_path / "library" / place, SOMEBODY, SOMEBODY)
+    with pytest.raises(CaveError, match=rf"find_links: .* belongs to the user id {SOMEBODY}, so root .* Do this\."):
+        _trust.check("find_links", str(tmp_path / "library"), "Do this.", everything=True)
 
 
 @pytest.mark.parametrize("name", ["lab.pth", "sitecustomize.py", "caveclient"])

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from homes import let_in
 
 from ansible_collections.connectomics.cave.plugins.module_utils import _trust, _users
 from ansible_collections.connectomics.cave.plugins.module_utils._backends import caveclient as _caveclient
@@ -441,6 +442,27 @@ def test_impossible_options_are_refused_with_the_remedy(host: Host, params: dict
     assert list(host.folder.iterdir()) == []
 
 
+@pytest.mark.root
+def test_what_a_default_access_control_list_lets_in_is_refused(host: Host) -> None:
+    host.path.mkdir()
+    let_in(host.path, 65534, "default")
+    with pytest.raises(CaveError, match="builds can be changed by whom its access control list names"):
+        host()
+    assert host.installed == []
+
+
+@pytest.mark.root
+def test_a_bundle_that_no_notebook_could_read_is_refused(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = host.folder / "lab.pem"
+    with pytest.raises(CaveError, match=r"ca_path: .*lab.pem: there is no such file"):
+        host(jupyter_kernel="CAVE", ca_path=str(bundle))
+    bundle.touch()
+    assert host(jupyter_kernel="CAVE", ca_path=str(bundle))["kernel"]
+    monkeypatch.setattr(_trust, "closed_to_others", lambda path: "closed" if path == str(bundle) else "")
+    with pytest.raises(CaveError, match=r"ca_path: .*: notebooks cannot read it: closed\."):
+        host(jupyter_kernel="CAVE", ca_path=str(bundle))
+
+
 # --- rolled_back ---
 
 
@@ -514,6 +536,16 @@ def test_absent_removes_all_and_the_kernel(host: Host) -> None:
 def test_absent_where_nothing_was_changes_nothing(host: Host) -> None:
     assert not host.predicted("absent")["changed"]
     assert not host.path.exists()
+
+
+def test_absent_where_the_environment_is_gone_changes_nothing(host: Host) -> None:
+    assert not host.predicted("absent", interpreter=str(host.folder / "gone" / "bin" / "python"))["changed"]
+
+
+def test_a_path_is_the_same_however_it_is_written(host: Host) -> None:
+    assert host(path=f"/{host.path}/./")["changed"]
+    assert host(jupyter_kernel="CAVE")["python"] == str(host.current / "bin" / "python")
+    assert not host(path=f"//{host.path}", jupyter_kernel="CAVE")["changed"]
 
 
 def test_absent_leaves_a_kernel_of_somebody_else(host: Host) -> None:
@@ -703,8 +735,13 @@ def test_a_kernel_that_another_run_makes_meanwhile_is_no_change(host: Host, monk
 def test_a_doctor_that_another_run_has_brought_is_no_change(host: Host) -> None:
     brought, place = host.folder / "brought", host.folder / "bin" / "cave-doctor"
     brought.write_text("#!/bin/sh\n# module_utils/_doctor/cli.py\n")
-    said = [host(doctor=str(place), _controller={"doctor_file": str(brought)})["changed"] for _run in range(2)]
+    umask = os.umask(0o077)
+    try:
+        said = [host(doctor=str(place), _controller={"doctor_file": str(brought)})["changed"] for _run in range(2)]
+    finally:
+        os.umask(umask)
     assert said == [True, False]
+    assert stat.S_IMODE(place.parent.stat().st_mode) == 0o755
     assert place.read_text() == brought.read_text()
 
 
@@ -880,6 +917,52 @@ def test_a_conda_environment_is_read_without_a_process(host: Host, monkeypatch: 
 
     assert not result["changed"]
     assert result["python_version"] == f"{sys.version_info[0]}.{sys.version_info[1]}"
+
+
+def test_two_links_to_two_environments_are_two_environments(
+    host: Host, existing: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their records are not beside the links, where the second would be taken for the first's."""
+    other, links = host.folder / "other", [host.folder / "bin" / name for name in ("one", "other")]
+    make_environment(None, str(other))
+    links[0].parent.mkdir()
+    python = _pythons.probe(str(existing))
+    assert python is not None
+    found = {}
+    for link, prefix in zip(links, (existing.parents[1], other), strict=True):
+        link.symlink_to(prefix / "bin" / "python")
+        found[str(link)] = python._replace(prefix=str(prefix), site_packages=str(site_packages(prefix)))
+    monkeypatch.setattr(_pythons, "probe", found.get)
+
+    def install(job: Job, *_arguments: Any, **_keywords: Any) -> Outcome:
+        return host.install(job._replace(python=f"{found[job.python].prefix}/bin/python"))
+
+    monkeypatch.setattr(_installers, "install", install)
+    for link in links:
+        assert host(interpreter=str(link), extras=["cv"])["changed"]
+        assert not host(interpreter=str(link), extras=["cv"])["changed"]
+    assert (other / RECORD).exists()
+    assert not (host.folder / RECORD).exists()
+
+
+@pytest.mark.root
+def test_root_opens_to_all_what_an_installer_took_from_a_closed_cache(
+    host: Host, existing: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def install_closed(job: Job, *arguments: Any, **keywords: Any) -> Outcome:
+        done = host.install(job, *arguments, **keywords)
+        for path in site_packages(existing.parents[1]).rglob("*"):
+            path.chmod(0o700 if path.is_dir() else 0o600)
+        return done
+
+    monkeypatch.setattr(_installers, "install", install_closed)
+    proven: list[str] = []
+    monkeypatch.setattr(_proof, "check_users_can_import", lambda python, *_arguments: proven.append(python))
+    host(interpreter=str(existing))
+
+    modes = {path.stat().st_mode & 0o777 for path in site_packages(existing.parents[1]).rglob("*")}
+    assert modes == {0o755, 0o644}
+    assert proven == [str(existing)]
 
 
 def test_a_python_of_the_operating_system_is_refused(

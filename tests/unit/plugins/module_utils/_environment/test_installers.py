@@ -29,7 +29,11 @@ from ansible_collections.connectomics.cave.plugins.module_utils._environment.pip
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._environment.processes import clean_environment
 from ansible_collections.connectomics.cave.plugins.module_utils._environment.pythons import Python, probe
-from ansible_collections.connectomics.cave.plugins.module_utils._environment.request import FromController, Source
+from ansible_collections.connectomics.cave.plugins.module_utils._environment.request import (
+    FromController,
+    Request,
+    Source,
+)
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 
 LAB = "https://alice:s3cret@pypi.lab.example/simple"
@@ -55,6 +59,7 @@ def bare(tmp_path: Path, **more: object) -> Python:
         "has_pip": False,
         "pips": (),
         "site_packages": str(tmp_path),
+        "prefix": str(tmp_path),
     }
     return Python(**{**facts, **more})  # type: ignore[arg-type]  # passed on
 
@@ -289,28 +294,61 @@ def test_pip_tries_twice_since_it_says_nothing_of_a_first_failure(environ: dict[
 
 
 @pytest.mark.root
+@pytest.mark.parametrize("spoilt", [".", "simple", "simple/numpy", "simple/numpy/numpy.whl", "linked.whl"])
 @pytest.mark.parametrize(
-    ("source", "variables"),
+    ("source", "request_", "variables"),
     [
-        (Source(find_links=("{}",)), {}),
-        (Source(find_links=("file://{}",)), {}),
-        (Source(index_url="file://{}/simple"), {}),
-        (Source(), {"PIP_FIND_LINKS": "{}"}),
-        (Source(), {"PIP_EXTRA_INDEX_URL": "https://lab.example file://{}"}),
-        (Source(), {"UV_FIND_LINKS": "/srv/wheels,{}"}),
-        (Source(), {"UV_INDEX": "lab=file://{}"}),
-        (Source(), {"UV_DEFAULT_INDEX": "file://{}"}),
+        (Source(find_links=("{}",)), {}, {}),
+        (Source(find_links=("file://{}",)), {}, {}),
+        (Source(index_url="file://{}"), {}, {}),
+        (Source(index_url="FILE:{}"), {}, {}),
+        (Source(), {"packages": ("lab@file://{}#egg=lab",)}, {}),
+        (Source(), {"packages": ("lab[x] @ git+file://{}@main ; python_version > '3'",)}, {}),
+        (Source(), {"constraints": ("numpy @ {}",)}, {}),
+        (Source(), {}, {"PIP_FIND_LINKS": "{}"}),
+        (Source(), {}, {"PIP_EXTRA_INDEX_URL": "https://lab.example file://{}"}),
+        (Source(), {}, {"UV_FIND_LINKS": "/srv/wheels,{}"}),
+        (Source(), {}, {"UV_INDEX": "lab=file://{}"}),
+        (Source(), {}, {"UV_DEFAULT_INDEX": "file://{}"}),
+        (Source(), {}, {"UV_FIND_LINKS": ".{}"}),
     ],
+    ids=str,
 )
-def test_root_installs_from_no_folder_that_others_can_write(
-    environ: dict[str, str], tmp_path: Path, source: Source, variables: dict[str, str]
+def test_root_installs_from_nothing_that_others_can_write(
+    environ: dict[str, str],
+    tmp_path: Path,
+    source: Source,
+    request_: dict[str, tuple[str, ...]],
+    variables: dict[str, str],
+    spoilt: str,
 ) -> None:
-    folder = tmp_path / "wheels"
-    folder.mkdir()
+    folder, away = tmp_path / "wheels", tmp_path / "away.whl"
+    (folder / "simple" / "numpy").mkdir(parents=True)
+    (folder / "simple" / "numpy" / "numpy.whl").touch()
+    away.touch()
+    (folder / "linked.whl").symlink_to(away)
     source = Source(source.index_url.format(folder), tuple(link.format(folder) for link in source.find_links))
+    asked = Request(**{name: tuple(item.format(folder) for item in items) for name, items in request_.items()})  # type: ignore[arg-type]  # both are tuples
     environ |= {name: value.format(folder) for name, value in variables.items()}
-    check_sources(source, environ)
+    check_sources(source, asked, environ)
 
-    os.chown(folder, 65534, 65534)
-    with pytest.raises(CaveError, match=f"{folder} belongs to"):
-        check_sources(source, environ)
+    os.chown(folder / spoilt, 65534, 65534)
+    with pytest.raises(CaveError, match="belongs to nobody"):
+        check_sources(source, asked, environ)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("name", [".config/pip/pip.conf", ".pip/pip.conf", ".config/uv/uv.toml"])
+def test_a_configuration_that_others_can_write_does_not_say_where_root_installs_from(
+    environ: dict[str, str], name: str
+) -> None:
+    file = Path(environ["HOME"], name)
+    file.parent.mkdir(parents=True)
+    file.touch()
+    check_sources(Source(), Request(), {**environ, "UV_CONFIG_FILE": os.devnull})
+    del environ["PIP_CONFIG_FILE"]
+    check_sources(Source(), Request(), environ)
+
+    file.chmod(0o666)
+    with pytest.raises(CaveError, match=f"{file} can be changed by everybody"):
+        check_sources(Source(), Request(), environ)

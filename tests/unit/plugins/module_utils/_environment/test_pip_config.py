@@ -15,6 +15,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._environment.pip
     as_uv_environment,
     has_own_uv_settings,
     host_of_index,
+    local_path,
     read_pip_settings,
 )
 
@@ -157,3 +158,20 @@ def test_a_configuration_file_of_uv_is_respected(tmp_path: Path) -> None:
 )
 def test_an_index_is_named_by_its_host_alone(url: str, host: str | None) -> None:
     assert host_of_index(url) == host
+
+
+@pytest.mark.parametrize(
+    ("location", "path"),
+    [
+        ("/srv/wheels", "/srv/wheels"),
+        ("file:///srv/my%20wheels", "/srv/my wheels"),
+        ("file://localhost/srv/wheels?x#y", "/srv/wheels"),
+        ("FILE:/srv/wheels", "/srv/wheels"),
+        ("file://[/srv/wheels", "/srv/wheels"),
+        ("file:///srv%00/wheels", "/srv"),
+        ("https://lab.example/simple", ""),
+        ("", ""),
+    ],
+)
+def test_a_place_on_this_host_is_told_from_one_of_a_network(location: str, path: str) -> None:
+    assert local_path(location) == path

@@ -115,7 +115,8 @@ def test_root_takes_nothing_from_places_that_others_can_write(tmp_path: Path) ->
     for folder in (theirs, ours):
         (folder / "uv").mkdir(parents=True)
     os.chown(theirs, 65534, 65534)
-    names = ("UV_CACHE_DIR", "PIP_CACHE_DIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "UV_CONFIG_FILE", "PIP_CONFIG_FILE")
+    names = ["UV_CACHE_DIR", "PIP_CACHE_DIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "UV_CONFIG_FILE", "PIP_CONFIG_FILE"]
+    names += ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "LD_AUDIT", "BASH_ENV", "GIT_EXEC_PATH", "TEMP", "TMP", "NEW_ONE"]
 
     assert clean_environment(dict.fromkeys(names, str(ours))).items() >= dict.fromkeys(names, str(ours)).items()
     assert not set(names) & set(clean_environment(dict.fromkeys(names, str(theirs))))
@@ -123,6 +124,9 @@ def test_root_takes_nothing_from_places_that_others_can_write(tmp_path: Path) ->
     assert clean_environment({"PATH": f"{ours}:{theirs}:."})["PATH"].split(":")[:2] == [str(ours), "/usr/local/bin"]
     assert "TMPDIR" in clean_environment({"TMPDIR": "/tmp"})
     assert "TMPDIR" not in clean_environment({"TMPDIR": str(theirs)})
+    assert clean_environment({"SSH_AUTH_SOCK": str(theirs)})["SSH_AUTH_SOCK"] == str(theirs)  # is talked to
+    words = {"https_proxy": "http://proxy.lab.example:3128", "UV_HTTP_TIMEOUT": "30", "UV_NO_BINARY": ""}
+    assert clean_environment(words).items() >= words.items()
 
     (ours / "uv").chmod(0o777)  # by an administrator who shared the cache once
     assert "UV_CACHE_DIR" not in clean_environment({"UV_CACHE_DIR": str(ours)})

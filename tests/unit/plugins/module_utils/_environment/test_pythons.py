@@ -43,6 +43,7 @@ def bare(tmp_path: Path, **more: object) -> Python:
         "has_pip": False,
         "pips": (),
         "site_packages": str(tmp_path),
+        "prefix": str(tmp_path),
     }
     return Python(**{**facts, **more})  # type: ignore[arg-type]  # passed on
 
@@ -90,7 +91,7 @@ def fake_pythons(monkeypatch: pytest.MonkeyPatch, folder: Path, *versions: str) 
     monkeypatch.setattr(
         _pythons,
         "probe",
-        lambda path: bare(folder, executable=path, version=found.get(Path(path).name, "3.11.7")),
+        lambda path: bare(folder, executable=path, base=path, version=found.get(Path(path).name, "3.11.7")),
     )
 
 
