@@ -17,6 +17,7 @@ import pytest
 from homes import open_way
 from hypothesis import HealthCheck, settings
 
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.trust import VARIABLES
 from cave_server import CaveServer
 
 # The same examples in every run, however busy the machine is. The attacks draw new ones (tests/slow/torture).
@@ -49,6 +50,14 @@ def pytest_configure(config: pytest.Config) -> None:
 def tmp_path(tmp_path: Path) -> Path:
     """An empty folder that every account of the machine can enter: users start what is installed on a host."""
     return open_way(tmp_path)
+
+
+@pytest.fixture
+def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the environment leads away from servers of this machine, or says what to trust."""
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy") or name in VARIABLES:
+            monkeypatch.delenv(name)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -10,6 +10,8 @@ import json
 import socket
 import ssl
 
+from cave_answers import MISSING_TOS, SERVER, STACK, TOKEN
+
 from ansible_collections.connectomics.cave.plugins.module_utils._cave import answers as _answers
 from ansible_collections.connectomics.cave.plugins.module_utils._cave import client_fit as _client_fit
 from ansible_collections.connectomics.cave.plugins.module_utils._cave import failures as _failures
@@ -21,18 +23,10 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts i
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.wire import CutError
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 
-SERVER = "https://global.daf-apis.com"
 LOCAL = "https://minnie.microns-daf.com"
-STACK = "minnie65_public"
-TOKEN = "0123456789abcdef0123456789abcdef"  # of nobody
 URL = f"{SERVER}/auth/api/v1/user/cache"
 SECRETS = "/home/alice/.cloudvolume/secrets"
 PERSON = {"id": 3, "name": "Alice", "email": "alice@example.org", "permissions_v2": {STACK: ["view"]}}
-TERMS = {
-    "tos_form_url": f"{SERVER}/sticky_auth/api/v1/tos/2/accept",
-    "tos_id": 2,
-    "tos_name": "MICrONS Terms",
-}
 
 
 def answer(status: int, content: object, **headers: str) -> Answer:
@@ -96,9 +90,9 @@ def samples() -> list[Verdict]:
         to_token(401, {"error": "no_token"}),
         _verdicts.malformed_file_verdict(SERVER, f"{SECRETS}/cave-secret.json", "it is empty"),
         to_token(401, {"error": "invalid_token"}),
-        to_datastack(403, {"error": "missing_tos", "data": TERMS}),
+        to_datastack(403, MISSING_TOS),
         _verdicts.owed_by_parent(
-            to_datastack(403, {"error": "missing_tos", "data": TERMS}),
+            to_datastack(403, MISSING_TOS),
             _verdicts.Person(9, "robot", "robot@serviceaccount", service_account=True, parent=3),
         ),
         to_datastack(403, forbidden),

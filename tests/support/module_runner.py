@@ -61,6 +61,12 @@ def python_for_all() -> str | None:
     return None
 
 
+def arguments_of(name: str, **given: Any) -> dict[str, Any]:
+    """Return what a module hands on to its work: the defaults of its options, and what is given."""
+    module = importlib.import_module(f"ansible_collections.connectomics.cave.plugins.modules.{name}")
+    return {**{option: how.get("default") for option, how in module.ARGUMENTS["argument_spec"].items()}, **given}
+
+
 def command(name: str) -> list[str]:
     """Return the command that runs a module with the Python of the tests."""
     return [sys.executable, "-m", f"ansible_collections.connectomics.cave.plugins.modules.{name}"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,39 +46,26 @@ def notebook_python() -> Path:
     return caveclient_python("8.2.1", packages=("ipykernel", "nbclient"))
 
 
-def fails_by(user: Mapping[str, Any], more: Iterable[Mapping[str, Any]] = ()) -> bool:
-    """Return whether materialize.get_versions() fails, by what verify found for a user.
-
-    Args:
-        user: of its result, or of a report.
-        more: what it found of services elsewhere.
-    """
-    down = [item for item in [*(user.get("services") or ()), *more] if item["verdict"] != "ok"]
+def fails_by(user: Mapping[str, Any]) -> bool:
+    """Return whether materialize.get_versions() fails, by what verify found for a user."""
+    down = [item for item in user.get("services") or () if item["verdict"] != "ok"]
     return any(item["service"] in NEEDED for item in down) or (user["verdict"] != "ok" and not down)
 
 
-def run_notebook(
-    folder: Path,
-    *cells: str,
-    variables: Mapping[str, str],
-    prefix: tuple[str, ...] = (),
-    ca_path: str | None = None,
-) -> Shown:
+def run_notebook(folder: Path, *cells: str, variables: Mapping[str, str]) -> Shown:
     """Run a notebook of these cells with the kernel CAVE.
 
     Args:
         folder: where the kernel is registered.
         cells: of code.
         variables: of the notebook's server, HOME and PATH among them.
-        prefix: a command that the server is started with.
-        ca_path: ``caveclient_ca_path``.
     """
     python = str(notebook_python())
     file = kernel_file(str(folder))
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(kernel_content(python, "CAVE", ca_path)))
+    file.write_text(json.dumps(kernel_content(python, "CAVE", None)))
     done = subprocess.run(
-        [*prefix, python, "-c", _RUN],
+        [python, "-c", _RUN],
         input=json.dumps(cells),
         env={"LANG": "C.UTF-8", "PATH": os.environ["PATH"], **variables, "JUPYTER_PATH": str(folder)},
         capture_output=True,

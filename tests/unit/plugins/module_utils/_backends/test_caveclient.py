@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 from homes import let_in
+from module_runner import arguments_of
 
 from ansible_collections.connectomics.cave.plugins.module_utils import _trust, _users
 from ansible_collections.connectomics.cave.plugins.module_utils._backends import caveclient as _caveclient
@@ -34,28 +35,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._environment.pro
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 
 NEWEST = "8.2.1"
-DEFAULTS: dict[str, Any] = {
-    "path": "/nonexistent",
-    "interpreter": None,
-    "version": "",
-    "extras": [],
-    "packages": [],
-    "constraints": [],
-    "installer": "auto",
-    "index_url": None,
-    "find_links": [],
-    "remote_src": False,
-    "offline": False,
-    "python": "",
-    "keep": 1,
-    "jupyter_kernel": None,
-    "jupyter_dir": "/nonexistent",
-    "ca_path": None,
-    "doctor": None,
-    "compile": False,
-    "timeout": 60,
-    "_controller": None,
-}
+DEFAULTS = arguments_of("caveclient", path="/nonexistent", timeout=60, _controller=None)
 
 
 class Host:
@@ -161,50 +141,6 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
 # --- present ---
 
 
-def test_a_first_installation_becomes_live(host: Host) -> None:
-    result = host.predicted()
-
-    assert result["changed"]
-    assert (result["previous_version"], result["version"]) == ("", NEWEST)
-    assert result["python"] == f"{host.current}/bin/python"
-    assert result["installer"] == "uv 0.9.5"
-    assert host.version() == NEWEST
-    assert host.builds() == [result["build"]]
-
-
-def test_a_second_run_changes_nothing_and_starts_nothing(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    host(version="8.2.0", extras=["cv"], packages=["scipy"], jupyter_kernel="CAVE")
-    before = snapshot(host.folder)
-    monkeypatch.setattr(_processes, "run", None)
-    monkeypatch.setattr(_pythons, "probe", None)
-
-    result = host(version="8.2.0", extras=["cv"], packages=["scipy"], jupyter_kernel="CAVE")
-
-    assert not result["changed"]
-    assert result["reasons"] == []
-    assert result["diff"]["before"] == result["diff"]["after"]
-    assert snapshot(host.folder) == before
-
-
-def test_any_version_will_do_when_none_is_asked_for(host: Host) -> None:
-    host(version="8.0.0")
-
-    assert not host()["changed"]
-
-
-def test_an_upgrade_and_a_downgrade_say_both_versions(host: Host) -> None:
-    host(version="8.1.0")
-
-    up = host.predicted(version="8.2.0")
-    assert (up["previous_version"], up["version"], host.version()) == ("8.1.0", "8.2.0", "8.2.0")
-    assert "caveclient 8.1.0" in up["diff"]["before"]
-    assert "caveclient 8.2.0" in up["diff"]["after"]
-    assert up["reasons"] == ["caveclient 8.1.0 is installed, 8.2.0 is asked for"]
-
-    down = host.predicted(version="8.0.0")
-    assert (down["previous_version"], down["version"], host.version()) == ("8.2.0", "8.0.0", "8.0.0")
-
-
 def test_a_build_that_was_kept_is_taken_from_the_shelf(host: Host) -> None:
     first = host(version="8.1.0")["build"]
     host(version="8.2.0")
@@ -273,56 +209,6 @@ def test_a_failed_installation_leaves_the_old_one_and_nothing_else(host: Host) -
         path: before[path] for path in before if "builds" not in path
     }
     assert after.keys() == before.keys()
-
-
-def test_check_mode_fails_as_the_run_would(host: Host) -> None:
-    host.fails = "tcp connect error"
-    messages = []
-    for check in (True, False):
-        with pytest.raises(CaveError, match="cannot be reached") as caught:
-            host(check=check)
-        messages.append(caught.value.message)
-
-    assert messages[0] == messages[1]
-
-
-def test_caveclient_that_cannot_be_imported_never_becomes_live(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    host(version="8.1.0")
-    monkeypatch.setattr(_processes, "run", lambda *_a, **_k: Outcome(1, "", "ImportError: libfoo.so.1"))
-
-    with pytest.raises(CaveError, match=r"cannot be imported: ImportError: libfoo\.so\.1"):
-        host(version="8.2.0")
-
-    assert host.version() == "8.1.0"
-    assert len(host.builds()) == 1
-
-
-def test_an_extra_that_does_not_exist_never_becomes_live(host: Host) -> None:
-    with pytest.raises(CaveError, match="has no extra 'vc'"):
-        host(extras=["vc"])
-
-    assert not host.current.exists()
-    assert host.builds() == []
-
-
-def test_root_with_a_strict_umask_makes_what_all_can_read(host: Host) -> None:
-    umask = os.umask(0o077)
-    try:
-        host(jupyter_kernel="CAVE")
-        restored = os.umask(0o077)
-    finally:
-        os.umask(umask)
-
-    assert restored == 0o077
-    made = [host.path, *host.path.rglob("*"), *(host.folder / "jupyter").rglob("*")]
-    assert stat.S_IMODE((host.path / ".lock").stat().st_mode) == 0o600
-    for path in made:
-        if path.name == ".lock":
-            continue
-        mode = path.stat().st_mode
-        assert mode & 0o444 == 0o444, path
-        assert not mode & 0o022, path
-        assert not path.is_dir() or mode & 0o111 == 0o111, path
 
 
 def test_a_place_that_may_not_be_written_names_become(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -415,11 +301,6 @@ def test_without_the_action_plugin_a_folder_of_the_controller_is_refused(host: H
         host(find_links=["/srv/wheels"])
 
 
-def test_a_folder_of_the_host_has_to_be_there(host: Host) -> None:
-    with pytest.raises(CaveError, match="find_links: /nowhere is not on this host"):
-        host(find_links=["/nowhere"], remote_src=True)
-
-
 @pytest.mark.parametrize(
     ("params", "message"),
     [
@@ -466,18 +347,6 @@ def test_a_bundle_that_no_notebook_could_read_is_refused(host: Host, monkeypatch
 # --- rolled_back ---
 
 
-def test_going_back_makes_the_earlier_build_live_and_stays_so(host: Host) -> None:
-    host(version="8.1.0")
-    host(version="8.2.0")
-
-    result = host.predicted("rolled_back")
-    assert (result["previous_version"], result["version"], host.version()) == ("8.2.0", "8.1.0", "8.1.0")
-
-    assert not host.predicted("rolled_back")["changed"]
-    assert host.version() == "8.1.0"
-    assert not host()["changed"]
-
-
 def test_going_back_after_a_downgrade_leads_to_what_was_before_it(host: Host) -> None:
     host(version="8.1.0")
     host(version="8.2.0")
@@ -517,20 +386,6 @@ def test_no_way_leads_back_to_a_build_whose_python_is_gone(host: Host) -> None:
 
 
 # --- absent ---
-
-
-def test_absent_removes_all_and_the_kernel(host: Host) -> None:
-    host(version="8.1.0", jupyter_kernel="CAVE")
-    host(version="8.2.0", jupyter_kernel="CAVE")
-
-    result = host.predicted("absent")
-
-    assert result["changed"]
-    assert (result["previous_version"], result["version"]) == ("8.2.0", "")
-    assert result["python"] == result["environment"] == result["kernel"] == ""
-    assert not host.path.exists()
-    assert not (host.folder / "jupyter" / "kernels" / "cave").exists()
-    assert not host.predicted("absent")["changed"]
 
 
 def test_absent_where_nothing_was_changes_nothing(host: Host) -> None:
@@ -649,35 +504,6 @@ def test_an_upgrade_killed_at_any_instant_leaves_an_installation_that_works(host
     tries = until_it_survives(prepare, lambda: host(version="8.2.0", jupyter_kernel="CAVE", keep=0), judge)
 
     assert tries >= 15
-
-
-def test_after_a_killed_upgrade_the_old_version_can_be_asked_for_as_well(host: Host) -> None:
-    def prepare() -> None:
-        host("absent")
-        host(version="8.1.0")
-
-    def judge(instant: int) -> None:
-        host(version="8.1.0")
-        assert host.version() == "8.1.0", instant
-        assert not host(version="8.1.0")["changed"], instant
-        assert not _builds.Builds(str(host.path)).leftovers()
-
-    until_it_survives(prepare, lambda: host(version="8.2.0"), judge)
-
-
-def test_going_back_killed_at_any_instant_can_be_done_again(host: Host) -> None:
-    def prepare() -> None:
-        host("absent")
-        host(version="8.1.0")
-        host(version="8.2.0")
-
-    def judge(instant: int) -> None:
-        assert host.version() in ("8.1.0", "8.2.0"), instant
-        host("rolled_back")
-        assert host.version() == "8.1.0", instant
-        assert not [path for path in host.path.iterdir() if path.name.startswith(".current")], instant
-
-    assert until_it_survives(prepare, lambda: host("rolled_back"), judge) >= 2
 
 
 def test_a_removal_killed_at_any_instant_can_be_done_again(host: Host) -> None:
@@ -884,26 +710,6 @@ def existing(host: Host) -> Path:
     return prefix / "bin" / "python"
 
 
-def test_an_existing_environment_gets_what_it_lacks(host: Host, existing: Path) -> None:
-    result = host.predicted(interpreter=str(existing))
-
-    assert result["version"] == NEWEST
-    assert result["python"] == str(existing)
-    assert result["environment"] == str(existing.parents[1])
-    assert not host.path.exists()
-
-
-def test_an_existing_environment_that_fits_is_read_without_a_process(
-    host: Host, existing: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    host(interpreter=str(existing), version="8.2.0", extras=["cv"], packages=["scipy"])
-    monkeypatch.setattr(_processes, "run", None)
-    monkeypatch.setattr(_pythons, "probe", None)
-
-    assert not host(interpreter=str(existing), version="8.2.0", extras=["cv"], packages=["scipy"])["changed"]
-    assert not host(interpreter=str(existing))["changed"]
-
-
 def test_a_conda_environment_is_read_without_a_process(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     prefix = host.folder / "conda"
     make_environment(None, str(prefix))
@@ -965,21 +771,6 @@ def test_root_opens_to_all_what_an_installer_took_from_a_closed_cache(
     assert proven == [str(existing)]
 
 
-def test_a_python_of_the_operating_system_is_refused(
-    host: Host, existing: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    python = _pythons.probe(str(existing))
-    assert python is not None
-    managed = python._replace(externally_managed=True, is_venv=False)
-    monkeypatch.setattr(_pythons, "probe", lambda _executable: managed)
-
-    modes: tuple[dict[str, Any], ...] = ({"check": True}, {"plan": True}, {})
-    for mode in modes:
-        with pytest.raises(CaveError, match=r"EXTERNALLY-MANAGED\)\. Leave 'interpreter' out"):
-            host(interpreter=str(existing), **mode)
-    assert host.installed == []
-
-
 def test_an_existing_environment_with_an_old_python_is_refused(
     host: Host, existing: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -989,30 +780,6 @@ def test_an_existing_environment_with_an_old_python_is_refused(
 
     with pytest.raises(CaveError, match=r"is Python 3\.8\.18; caveclient needs 3\.9 or later"):
         host(interpreter=str(existing))
-
-
-def test_removing_from_an_existing_environment_leaves_the_rest(
-    host: Host, existing: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    host(interpreter=str(existing), packages=["scipy"], jupyter_kernel="CAVE")
-    asked = []
-
-    def uninstall(_installer: Installer, python: str, *_arguments: Any) -> Outcome:
-        asked.append(python)
-        for info in site_packages(existing.parents[1]).glob("caveclient-*"):
-            (info / "RECORD").unlink()
-            (info / "METADATA").unlink()
-            info.rmdir()
-        return Outcome(0, "", "")
-
-    monkeypatch.setattr(_installers, "uninstall", uninstall)
-
-    result = host.predicted("absent", interpreter=str(existing))
-
-    assert asked == [str(existing)]
-    assert result["packages"] == {"scipy": "1.0", "ipykernel": "1.0"}
-    assert not (existing.parents[1] / RECORD).exists()
-    assert not host("absent", interpreter=str(existing))["changed"]
 
 
 def test_an_existing_environment_has_no_earlier_build(host: Host, existing: Path) -> None:

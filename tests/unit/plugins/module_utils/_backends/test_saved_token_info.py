@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from homes import DEFAULT_FILE, NEW_TOKEN, OLD_TOKEN, OTHER_TOKEN, fill
+from module_runner import arguments_of
 
 from ansible_collections.connectomics.cave.plugins.module_utils import _users
 from ansible_collections.connectomics.cave.plugins.module_utils._backends import saved_token_info as _saved_token_info
@@ -22,23 +23,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._masking import 
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import directory as _directory
 
 SERVER = "https://global.daf-apis.com"
-DEFAULTS: dict[str, Any] = {
-    "users": None,
-    "homes": None,
-    "expected": None,
-    "server": SERVER,
-    "datastacks": [],
-    "key": "token",
-    "validate": False,
-    "addresses": False,
-    "path": "/nonexistent",
-    "secrets_dir": None,
-    "cloud_volume_dir": "",
-    "mode": "0600",
-    "ca_path": None,
-    "timeout": 5,
-    "retries": 0,
-}
+DEFAULTS = arguments_of("saved_token_info", path="/nonexistent", cloud_volume_dir="", timeout=5, retries=0)
 
 
 def account(name: str, home: Path, uid: int | None = None) -> pwd.struct_passwd:

@@ -4,10 +4,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
+from cave_answers import FORM, INVALID, MISSING_PERMISSION, MISSING_TOS, SERVER, STACK, TOKEN, UNKNOWN, answer, page
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.answers import (
     Account,
@@ -28,11 +28,6 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts i
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
 
-SERVER = "https://global.daf-apis.com"
-STACK = "minnie65_public"
-TOKEN = "0123456789abcdef0123456789abcdef"
-FORM = f"{SERVER}/sticky_auth/api/v1/tos/2/accept"
-
 ALICE: dict[str, Any] = {
     "id": 3,
     "name": "Alice",
@@ -44,32 +39,7 @@ ALICE: dict[str, Any] = {
     "permissions_v2_ignore_tos": {STACK: ["view"]},
 }
 RECORD = {"aligned_volume": {"id": 1, "name": "minnie65_phase3"}, "local_server": "https://minnie.microns-daf.com"}
-MISSING_TOS = {
-    "error": "missing_tos",
-    "message": "Need to accept Terms of Service to access resource.",
-    "data": {"tos_form_url": FORM, "tos_id": 2, "tos_name": "MICrONS Terms"},
-}
-MISSING_PERMISSION = {
-    "error": "missing_permission",
-    "message": "Missing permission: view for dataset minnie65_public",
-    "data": {"auth_dataset": "minnie65", "required_permission": "view"},
-}
-UNKNOWN = {
-    "error": "invalid_table_id",
-    "message": "Invalid table_id for service",
-    "data": {"resource_namespace": "datastack", "table_id": "nosuchstack"},
-}
 REALM = f'Bearer realm="{SERVER}/sticky_auth/api/v1/authorize"'
-INVALID = {"error": "invalid_token", "message": "Unauthorized - Token is Invalid or Expired"}
-
-
-def answer(status: int, content: object, content_type: str = "application/json", **headers: str) -> Answer:
-    body = content if isinstance(content, bytes) else json.dumps(content).encode()
-    return Answer(status, {"content-type": content_type, **headers}, body, SERVER)
-
-
-def page(status: int, text: bytes = b"<html>Log in</html>", **headers: str) -> Answer:
-    return answer(status, text, "text/html; charset=utf-8", **headers)
 
 
 def challenged(challenge: str) -> Answer:

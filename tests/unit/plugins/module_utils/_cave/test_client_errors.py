@@ -7,40 +7,10 @@ from __future__ import annotations
 import json
 
 import pytest
+from cave_answers import INVALID, MISSING_PERMISSION, MISSING_TOS, SERVER, STACK, TOKEN, UNKNOWN, answer, page
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.client_errors import ClientOutcome, client_verdict
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import Answer
-
-SERVER = "https://global.daf-apis.com"
-STACK = "minnie65_public"
-TOKEN = "0123456789abcdef0123456789abcdef"
-FORM = f"{SERVER}/sticky_auth/api/v1/tos/2/accept"
-
-MISSING_TOS = {
-    "error": "missing_tos",
-    "message": "Need to accept Terms of Service to access resource.",
-    "data": {"tos_form_url": FORM, "tos_id": 2, "tos_name": "MICrONS Terms"},
-}
-MISSING_PERMISSION = {
-    "error": "missing_permission",
-    "message": "Missing permission: view for dataset minnie65_public",
-    "data": {"auth_dataset": "minnie65", "required_permission": "view"},
-}
-UNKNOWN = {
-    "error": "invalid_table_id",
-    "message": "Invalid table_id for service",
-    "data": {"resource_namespace": "datastack", "table_id": "nosuchstack"},
-}
-INVALID = {"error": "invalid_token", "message": "Unauthorized - Token is Invalid or Expired"}
-
-
-def answer(status: int, content: object, content_type: str = "application/json", **headers: str) -> Answer:
-    body = content if isinstance(content, bytes) else json.dumps(content).encode()
-    return Answer(status, {"content-type": content_type, **headers}, body, SERVER)
-
-
-def page(status: int, text: bytes = b"<html>Log in</html>", **headers: str) -> Answer:
-    return answer(status, text, "text/html; charset=utf-8", **headers)
 
 
 def outcome(*names: str, text: str = "", given: Answer | None = None, redirected: bool = False) -> ClientOutcome:

@@ -71,27 +71,6 @@ def test_the_proxy_is_the_one_that_requests_takes(
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "proxy"),
-    [
-        ("all_proxy", "http://proxy:3128", "proxy:3128"),
-        ("https_proxy", "http://proxy", "proxy:80"),
-        ("https_proxy", "proxy", "proxy:80"),
-        ("https_proxy", "http://a:b@[fd00::1]:8", "fd00::1:8"),
-    ],
-)
-def test_a_proxy_is_found(variable: str, value: str, proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    set_environment(monkeypatch, **{variable: value})
-    assert proxy_for("https://cave.example.org/") == proxy
-
-
-@pytest.mark.parametrize("excepted", ["10.0.0.0/8", "10.1.2.3", "*", "10.1.2.3/32, x"])
-def test_an_excepted_address_is_asked_directly(excepted: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    set_environment(monkeypatch, https_proxy="http://proxy:3128", no_proxy=excepted)
-    assert proxy_of("https://10.1.2.3/x") is None
-    assert excepted == "*" or proxy_of("https://11.1.2.3/x") is not None
-
-
-@pytest.mark.parametrize(
     ("value", "said"),
     [
         ("socks5h://someone:secret@proxy:1080", "socks5h://proxy:1080 speaks SOCKS"),

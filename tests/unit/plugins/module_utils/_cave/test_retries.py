@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import time
 from email.utils import formatdate
@@ -18,11 +17,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.retries im
 TOKEN = "0123456789abcdef0123456789abcdef"
 
 
-@pytest.fixture(autouse=True)
-def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.lower().endswith("_proxy"):
-            monkeypatch.delenv(name)
+pytestmark = pytest.mark.usefixtures("no_proxies")
 
 
 class Script:

@@ -6,10 +6,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
+from cave_answers import HTML, TOKEN, answer
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -19,31 +19,17 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.http impor
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.services import SERVICES, Asker, Stack
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import Person
 
-TOKEN = "0123456789abcdef0123456789abcdef"
 STACK = Stack("https://global.daf-apis.com", "minnie65_public", "https://minnie.microns-daf.com", "minnie65", "volume")
 ASKER = Asker(TOKEN, Account(Person(3, "Alice", "alice@example.org"), {}, []))
-JSON, HTML = "application/json", "text/html; charset=utf-8"
-
-
-def answer(status: int, content: object, kind: str = JSON, **headers: str) -> Answer:
-    body = content if isinstance(content, bytes) else json.dumps(content).encode()
-    return Answer(status, {"content-type": kind, **headers}, body, "https://minnie.microns-daf.com/x")
+JSON = "application/json"
 
 
 @pytest.mark.parametrize(
     ("name", "said", "verdict"),
     [
-        (
-            "materialize",
-            answer(500, {"code": 500, "message": "429 Too Many Requests: 1 per 1 minute"}),
-            "rate_limited",
-        ),
+        ("materialize", answer(500, {"code": 500, "message": "429 Too Many Requests: 1 per 1 minute"}), "rate_limited"),
         ("skeleton", answer(429, {"message": "100 per 1 minute"}), "rate_limited"),
-        (
-            "materialize",
-            answer(500, {"code": 500, "message": "401 Unauthorized: a private table"}),
-            "service_down",
-        ),
+        ("materialize", answer(500, {"code": 500, "message": "401 Unauthorized: a private table"}), "service_down"),
         ("chunkedgraph", answer(401, {"code": 401, "message": "No edits allowed on virtual tables"}), "service_down"),
         ("materialize", answer(401, {"error": "invalid_token", "message": "Unauthorized"}), "service_down"),
         ("materialize", answer(308, b"", HTML, location="http://minnie.microns-daf.com/materialize/"), "service_down"),
@@ -58,11 +44,7 @@ def answer(status: int, content: object, kind: str = JSON, **headers: str) -> An
         ("materialize", answer(200, b"[" * 100_000), "service_down"),
         ("materialize", answer(200, b"[" + b"1," * 60_000 + b"1]"), "service_down"),
         ("materialize", answer(400, {"error": "invalid_table_id", "data": {"table_id": "x"}}), "service_down"),
-        (
-            "annotation",
-            answer(403, {"error": "missing_permission", "data": {}}),
-            "missing_permission",
-        ),
+        ("annotation", answer(403, {"error": "missing_permission", "data": {}}), "missing_permission"),
         ("annotation", answer(403, {"error": "missing_tos", "data": {"tos_id": 2}}), "missing_tos"),
         ("skeleton", answer(404, b"<html>404", HTML), "ok"),
         ("materialize", answer(200, [1, 2]), "ok"),

@@ -15,16 +15,16 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from module_runner import arguments_of
 
 from ansible_collections.connectomics.cave.plugins.module_utils._backends.verify_access import run
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.client_fit import unfit_packages
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.services import SERVICES
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.modules.verify_access import ARGUMENTS
 from cave_server import CaveServer
 
 STACK = "minnie65_public"
-DEFAULTS = {name: option.get("default") for name, option in ARGUMENTS["argument_spec"].items()}
+DEFAULTS = arguments_of("verify_access")
 PREFIXES = {
     "materialize": "/materialize",
     "chunkedgraph": "/segmentation",

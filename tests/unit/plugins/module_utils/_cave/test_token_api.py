@@ -165,21 +165,6 @@ def test_the_version_of_the_auth_server(given: Answer, version: object) -> None:
 # -- making ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_token_is_made_once(api: TokenApi, server: Server) -> None:
-    first, second = api.ensure("lab"), api.ensure("lab")
-    assert (first.created, second.created) == (True, False)
-    assert first.token == second.token
-    assert first.old_token_alive is True
-    assert len(server.keys) == 2
-    assert server.asked.count("POST token") == 1
-
-
-def test_check_mode_asks_and_makes_nothing(api: TokenApi, server: Server) -> None:
-    made = api.ensure("lab", check=True)
-    assert (made.token, made.created) == (None, True)
-    assert server.asked == ["GET token"]
-
-
 def test_a_description_is_compared_as_it_is(api: TokenApi) -> None:
     assert api.ensure("lab").created
     assert api.ensure("Lab").created
@@ -273,12 +258,6 @@ def test_without_a_connection_nothing_is_in_doubt(api: TokenApi, server: Server)
     assert server.asked == ["GET token", "POST token"]
 
 
-def test_a_server_that_kills_the_old_token_is_noticed(api: TokenApi, server: Server) -> None:
-    server.before = lambda request, world: world.keys.pop(1) and None if request == "GET cache" else None
-    made = api.ensure("lab")
-    assert (made.created, made.old_token_alive) == (True, False)
-
-
 def test_when_the_old_token_died_and_the_answer_got_lost_the_page_is_named(api: TokenApi, server: Server) -> None:
     def after(request: str, world: Server) -> None:
         if request == "POST token":
@@ -360,19 +339,6 @@ def test_a_token_is_revoked_proven_and_stays_revoked(api: TokenApi, server: Serv
     assert sorted(server.keys) == [1]
     assert server.asked[-2:] == ["DELETE token/2", "GET cache"]
     assert api.revoke(selection)[1] == []
-
-
-def test_the_token_that_authenticates_is_revoked_only_when_that_is_said(api: TokenApi, server: Server) -> None:
-    mine = Selection(fingerprint=fingerprint(OWN))
-    for selection in (Selection(id=1), Selection(description="first"), mine):
-        with pytest.raises(CaveError, match="is the one that authenticates"):
-            api.revoke(selection)
-        with pytest.raises(CaveError, match="is the one that authenticates"):
-            api.revoke(selection, check=True)
-    assert sorted(server.keys) == [1]
-    assert [token.id for token in api.revoke(mine, force=True)[1]] == [1]
-    assert server.keys == {}
-    assert api.revoke(mine, force=True)[1] == []
 
 
 def test_several_are_revoked_only_when_that_is_said_the_own_one_last(api: TokenApi, server: Server) -> None:

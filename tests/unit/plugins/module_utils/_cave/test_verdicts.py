@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from cave_answers import FORM, SERVER, STACK, TOKEN
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import (
     SEVERITY,
@@ -19,12 +20,6 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts i
     tos_form_url,
     worst,
 )
-
-SERVER = "https://global.daf-apis.com"
-STACK = "minnie65_public"
-TOKEN = "0123456789abcdef0123456789abcdef"
-FORM = f"{SERVER}/sticky_auth/api/v1/tos/2/accept"
-
 
 # The list ------------------------------------------------------------------------------------------------------------
 

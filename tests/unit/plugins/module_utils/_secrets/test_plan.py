@@ -57,11 +57,6 @@ def test_from_nothing_every_reader_gets_its_file() -> None:
     assert planned({}, request()) == {H_FILE: token, S_FILE: token, DEFAULT: token, MAP: MAPPED}
 
 
-def test_a_stale_server_file_is_updated() -> None:
-    files = {H_FILE: {"token": OTHER}, DEFAULT: {"token": OLD}}
-    assert planned(files, request())[H_FILE] == {"token": NEW}
-
-
 def test_a_legacy_file_with_the_old_token_is_updated_and_with_another_left_alone() -> None:
     assert planned({LEGACY: {"token": OLD}}, request())[LEGACY] == {"token": NEW}
     files = {LEGACY: {"token": OTHER}, DEFAULT: {"token": OLD}}
@@ -107,13 +102,6 @@ def test_another_key_takes_the_token_with_it_into_a_new_server_file() -> None:
     result = planned({DEFAULT: {"token": OLD}}, request(OTHER, key="brain_and_nerve_cord"))
     assert result[H_FILE] == {"token": OLD, "brain_and_nerve_cord": OTHER}
     assert result[DEFAULT] == {"token": OLD, "brain_and_nerve_cord": OTHER}
-
-
-def test_every_directory_in_which_a_reader_looks_gets_the_files() -> None:
-    result = planned({}, request(), directories=(USUAL, ELSEWHERE))
-    assert result[f"{ELSEWHERE}/cave-secret.json"] == {"token": NEW}
-    assert result[f"{ELSEWHERE}/minnie.microns-daf.com-cave-secret.json"] == {"token": NEW}
-    assert f"{ELSEWHERE}/cave_datastack_to_server_map.json" not in result
 
 
 # stale -----------------------------------------------------------------------------------------------------------
@@ -276,12 +264,6 @@ def test_requests_that_exclude_each_other_are_told(one: Request, other: Request,
         ((first, second, what),) = conflicts(pair)
         assert (first, second) == (0, 1)
         assert what.startswith(about)
-
-
-def test_requests_for_one_local_server_with_one_token_go_together() -> None:
-    requests = request(), request(NEW, LAB, datastacks=SHARED), request(OTHER, LAB, key="mine", datastacks=[])
-    assert not list(conflicts(requests))
-    assert planned({}, *requests)[S_FILE]["token"] == NEW
 
 
 # absent ----------------------------------------------------------------------------------------------------------

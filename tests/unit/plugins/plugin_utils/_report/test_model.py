@@ -427,74 +427,22 @@ def hostile_report() -> dict[str, Any]:
     return report_of({HOSTILE: [result(entry)], HOSTILE + "2": [failed]}, notes=[HOSTILE])
 
 
-def test_hostile_text_is_text_in_the_page() -> None:
-    page = Page(to_html(hostile_report()))
-    assert [tag for tag, _attributes in page.elements].count("script") == 1  # the page's own
-    assert not any(name.startswith("on") for _tag, attributes in page.elements for name in attributes)
-    assert "<script>document.title='owned'</script>" in page.data
-    assert "{{ 7 * 7 }}" in page.data
-
-
 def parsed(junit: bytes) -> ElementTree.Element:
     """Return the root of a JUnit file."""
     return ElementTree.fromstring(junit)  # noqa: S314 - it is our own
-
-
-def test_hostile_text_is_text_in_the_junit_file() -> None:
-    root = parsed(to_junit(hostile_report()))
-    assert {element.tag for element in root.iter()} == {
-        "testsuites",
-        "testsuite",
-        "testcase",
-        "failure",
-        "error",
-        "system-out",
-    }
 
 
 def test_a_hostile_report_still_fits_the_schema() -> None:
     check(hostile_report())
 
 
-KEYS = [
-    "users",
-    "results",
-    "failed",
-    "unreachable",
-    "skipped",
-    "changed",
-    "msg",
-    "user",
-    "server",
-    "verdict",
-    "message",
-    "remedy",
-    "url",
-    "access",
-    "problems",
-    "readers",
-    "files",
-    "datastacks",
-    "person",
-    "id",
-    "fingerprint",
-    "previous_fingerprint",
-    "code",
-    "path",
-    "state",
-    "module_stderr",
-    "task",
-]
+KEYS = """
+users results failed unreachable skipped changed msg user server verdict message remedy url access problems readers
+files datastacks person id fingerprint previous_fingerprint code path state module_stderr task
+"""
 SHAPES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30) | st.sampled_from([TOKEN, HOSTILE]),
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.dictionaries(
-            st.sampled_from(KEYS),
-            inner,
-            max_size=8,
-        )
-    ),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(KEYS.split()), inner, max_size=8),
     max_leaves=25,
 )
 
@@ -604,11 +552,6 @@ def test_the_failure_of_a_whole_fleet_stays_short() -> None:
 
 
 # Files ---------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("hosts", "users"), [(3, 3), (300, 84)])
-def test_the_report_fits_its_schema(hosts: int, users: int) -> None:
-    check(report_of(fleet(hosts, users), notes=["A note."]))
 
 
 def test_an_empty_fleet_makes_a_report() -> None:

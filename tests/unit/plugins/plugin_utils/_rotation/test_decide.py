@@ -108,60 +108,10 @@ def test_of_several_successors_every_run_takes_the_oldest() -> None:
 # -- the state after a kill, moment by moment --------------------------------------------------------------------------
 
 
-def test_before_anything_was_done_a_new_token_is_made() -> None:
-    found = one(OLD, OLD_ONE)
-    assert (found.action, found.source, found.new, found.old) == ("make", OLD, "", (OLD_ONE,))
-
-
-@pytest.mark.parametrize("name", ["", "spring", "another name"])
-def test_made_and_not_stored_it_is_taken_up(name: str) -> None:
-    found = one(OLD, NEW_ONE, OLD_ONE, name=name)
-    assert (found.action, found.new, found.old) == ("continue", NEW, (OLD_ONE,))
-    assert bool(found.left) is (name == "another name")
-
-
-def test_stored_and_not_revoked_it_is_taken_up() -> None:
-    found = one(NEW, NEW_ONE, OLD_ONE)
-    assert (found.action, found.new, found.old) == ("continue", NEW, (OLD_ONE,))
-
-
-def test_a_vault_that_was_written_in_part_is_one_rotation() -> None:
-    entries = [entry("ws1", token=NEW), entry("hpc1", token=OLD)]
-    both = account(NEW_ONE, OLD_ONE)
-    (found,) = decided(entries, {NEW: both, OLD: both})
-    assert (found.tokens, found.new, found.old) == ((OLD, NEW), NEW, (OLD_ONE,))
-
-
 def test_somebody_elses_description_takes_no_token_of_mine() -> None:
     entries = [entry("ws1", "alice", NEW), entry("ws1", "mallory", OLD)]
     accounts = {NEW: account(NEW_ONE), OLD: account(OLD_ONE, person=4)}
     assert [item.tokens for item in decided(entries, accounts)] == [(NEW,), (OLD,)]
-
-
-@pytest.mark.parametrize("name", ["", "spring"])
-def test_revoked_it_is_over_and_no_other_one_is_made(name: str) -> None:
-    assert one(NEW, NEW_ONE, name=name).action == "roll_out"
-
-
-def test_the_same_name_makes_no_second_token_however_old_the_first_is() -> None:
-    old = NEW_ONE._replace(created=NOW - 100 * NEW_FOR)
-    assert one(NEW, old, name="spring").action == "roll_out"
-    assert one(NEW, old, name="autumn").action == "make"
-    assert one(NEW, old).action == "make"
-
-
-@pytest.mark.parametrize("stored", [True, False])
-def test_a_rotation_of_another_name_also_ends_what_earlier_ones_have_left(stored: bool) -> None:
-    """Otherwise the oldest token would live for ever, and nobody would be told."""
-    third = listed(THIRD, 3, description("autumn", NEW), age=30)
-    rotation = one(NEW, OLD_ONE, NEW_ONE, name="autumn")
-    assert (rotation.action, [item.token for item in rotation.old]) == ("make", [OLD, NEW])
-    rotation = one(THIRD if stored else NEW, OLD_ONE, NEW_ONE, third, name="autumn")
-    assert (rotation.action, rotation.new) == ("continue", THIRD)
-    assert [item.token for item in rotation.old] == [OLD, NEW]
-    kept = listed(NEW, 2, description("spring", OLD, kept=True), age=60)
-    rotation = one(NEW, OLD_ONE, kept, name="autumn")
-    assert (rotation.action, [item.token for item in rotation.old]) == ("make", [NEW])
 
 
 def test_the_oldest_token_is_revoked_first_as_the_later_ones_lead_to_it() -> None:
@@ -171,18 +121,7 @@ def test_the_oldest_token_is_revoked_first_as_the_later_ones_lead_to_it() -> Non
     assert (found.new, [item.token for item in found.old]) == (THIRD, [OLD, NEW])
 
 
-def test_a_token_that_was_to_be_kept_blocks_no_later_rotation_and_is_not_revoked() -> None:
-    kept = listed(NEW, 2, description("2026", OLD, kept=True))
-    found = one(NEW, kept, OLD_ONE, name="2027")
-    assert (found.action, found.old) == ("make", (kept,))
-
-
 # -- nobody else -------------------------------------------------------------------------------------------------------
-
-
-def test_a_cutover_makes_and_revokes_nothing() -> None:
-    found = one(OLD, NEW_ONE, OLD_ONE, strategy="cutover")
-    assert (found.action, found.new, found.old) == ("roll_out", OLD, ())
 
 
 def test_the_same_value_is_the_same_token_whatever_text_names_the_server() -> None:
@@ -190,14 +129,6 @@ def test_the_same_value_is_the_same_token_whatever_text_names_the_server() -> No
     (found,) = decided(entries, {OLD: account(OLD_ONE)}, seen={"ws1": has(("alice", OLD)), "ws2": "off"})
     assert found.hosts == ("ws1", "ws2")
     assert [blocker.host for blocker in found.blockers if blocker.reason == "off"] == ["ws2"]
-
-
-@pytest.mark.parametrize("two_live", [False, True])
-def test_a_limited_run_makes_no_token_that_others_hold(two_live: bool) -> None:
-    entries = [entry("ws1"), entry("ws2")]
-    (found,) = decided(entries, {OLD: account(OLD_ONE, two_live=two_live)}, hosts=("ws1",))
-    assert found.action == "refuse"
-    assert f"ws2 may hold {OLD} too" in found.reason
 
 
 @pytest.mark.parametrize(
@@ -277,13 +208,6 @@ def test_a_token_that_some_variables_take_from_elsewhere_gets_no_new_one_and_is_
     assert ("ws2", "its variables name aaaaaaa1 for alice, and take it from where none is stored") in found.blockers
 
 
-def test_users_who_share_a_selected_token_are_rotated_together() -> None:
-    entries = [entry("ws1"), entry("ws2", "guest"), entry("ws2", "bob", OTHER)]
-    accounts = {OLD: account(OLD_ONE), OTHER: account(listed(OTHER, 5), person=4)}
-    found = decided(entries, accounts, users=frozenset(["alice"]))
-    assert [(item.action, item.users) for item in found] == [("make", ("alice", "guest")), ("leave", ("bob",))]
-
-
 def test_canaries_are_hosts_on_which_nothing_else_is_wrong() -> None:
     entries = [entry(f"ws{number}") for number in range(5)]
     trouble = [100, 0, 1, 0, 5]
@@ -348,24 +272,6 @@ def test_a_use_after_the_last_host_had_the_new_token_is_told_with_its_time() -> 
 
 
 # -- who may still hold an old token -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("by_hand", ["alive", "dead"])
-@pytest.mark.parametrize("what", ["off", has(failed={"alice": "a malformed file"})])
-def test_what_cannot_be_looked_at_may_have_a_token_that_its_variables_named_before(
-    what: Seen | str, by_hand: str
-) -> None:
-    """One place of the vault was restored, and the other one has a token that its owner made since."""
-    tokens = (OLD_ONE, NEW_ONE, listed(OTHER, 3, age=30))
-    accounts = {OLD: account(*tokens), OTHER: account(*tokens)}
-    if by_hand == "dead":
-        accounts = {OLD: account(*tokens[:2]), OTHER: Account(False, "The server does not accept it.")}
-    entries = [entry("ws1"), entry("ws2", token=OTHER), entry("ws3", user="bob", token="ddddddd4")]
-    accounts["ddddddd4"] = account(listed("ddddddd4", 9), person=4)
-    found = decided(entries, accounts, {"ws1": has(("alice", NEW)), "ws2": what, "ws3": "off"})
-    assert (found[0].action, found[0].new, found[0].old) == ("continue", NEW, (OLD_ONE,))
-    held_up = {blocker.host for blocker in found[0].blockers if blocker.host}
-    assert held_up == {"ws2"}, "bob's host says nothing of alice's token"
 
 
 def test_descriptions_that_lead_in_a_circle_end_the_search_for_older_tokens() -> None:

@@ -106,38 +106,6 @@ def test_a_value_that_looks_like_a_template_is_marked_unsafe() -> None:
     assert edited("a: x\n", "a", scalar=Scalar("{{ lookup('pipe', 'id') }}", vaulted=False)).startswith("a: !unsafe ")
 
 
-def test_the_key_of_a_mapping_is_replaced_inside_of_it() -> None:
-    new = edited(
-        """\
-        tokens:
-          # hers
-          alice: !vault |
-            $ANSIBLE_VAULT;1.1;AES256
-            39
-          bob: !vault |
-            $ANSIBLE_VAULT;1.1;AES256
-            40
-        alice: not this one
-        """,
-        "tokens",
-        "alice",
-    )
-    assert new == expected(
-        """\
-        tokens:
-          # hers
-          alice: !vault |
-            $ANSIBLE_VAULT;1.1;AES256
-            6162636465
-            3031323334
-          bob: !vault |
-            $ANSIBLE_VAULT;1.1;AES256
-            40
-        alice: not this one
-        """
-    )
-
-
 def test_a_value_on_the_line_after_its_key_is_replaced_there() -> None:
     assert loaded(edited("a:  # see below\n  !vault |\n    $ANSIBLE_VAULT;1.1;AES256\n    39\nb: 2\n", "a"))["b"] == 2
 
