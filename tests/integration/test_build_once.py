@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import stub_wheels
 from ansible_run import Run, ansible, command, environment
-from interpreters import find_interpreters, open_copy, open_python
+from interpreters import open_python
 
 pytestmark = pytest.mark.root
 UV = Path(sys.executable).with_name("uv")
@@ -216,26 +216,6 @@ def test_upgrade_check_and_rollback_know_no_difference(fleet: Fleet) -> None:
     assert {result["changed"] for result in again.values()} == {False}
 
 
-def test_with_serial_and_limit_later_hosts_take_what_the_first_built(fleet: Fleet) -> None:
-    words = fleet.write(version="8.0.0")
-    play = json.loads(Path(words[-1]).read_text())
-    play[0]["serial"] = 1
-    Path(words[-1]).write_text(json.dumps(play))
-    done = ansible(fleet.folder, "playbook", *words, "--limit", "ws2,ws3", **fleet.settings)
-
-    assert done.ok, done.output
-    assert not fleet.hosts["ws1"].builds.exists()
-    assert json.loads((fleet.hosts["ws3"].folder / "result.json").read_text())["taken_from"] == "ws2"
-
-
-def test_a_caveclient_that_cannot_be_imported_goes_live_nowhere(fleet: Fleet) -> None:
-    fleet(version="8.0.0")
-    results = fleet(version="8.1.9")
-    assert {result["failed"] for result in results.values()} == {True}
-    assert all("libarrow.so.9" in result["msg"] for result in results.values())
-    assert {host.asks("print(caveclient.__version__)") for host in fleet.hosts.values()} == {"8.0.0"}
-
-
 @pytest.mark.parametrize("fault", ["full", "read-only"])
 def test_a_host_that_cannot_write_fails_with_its_reason_and_stops_no_other(
     tmp_path: Path, wheels: Path, fault: str
@@ -254,14 +234,6 @@ def test_a_host_that_cannot_write_fails_with_its_reason_and_stops_no_other(
     assert fleet.leftovers() == []
 
 
-def test_a_python_that_differs_is_another_kind(fleet: Fleet) -> None:
-    other = str(open_copy(find_interpreters()["3.12"], fleet.folder / "python"))
-    fleet.hosts["ws4"] = Host(fleet.folder / "ws4", fleet.opt, python=other)
-    results = fleet(version="8.0.0")
-    assert "taken_from" not in results.pop("ws4")
-    taken(results)
-
-
 def test_after_the_controller_was_killed_the_next_run_completes(fleet: Fleet) -> None:
     words = command("playbook", *fleet.write(version="8.0.0"))
     settings = environment(fleet.folder, **fleet.settings)
@@ -278,19 +250,3 @@ def test_after_the_controller_was_killed_the_next_run_completes(fleet: Fleet) ->
     assert {result["version"] for result in results.values()} == {"8.0.0"}
     assert {host.asks("print(caveclient.__version__)") for host in fleet.hosts.values()} == {"8.0.0"}
     assert [path for host in fleet.hosts.values() for path in host.builds.glob("*.work")] == []
-
-
-@pytest.mark.network
-def test_the_real_caveclient_is_taken_by_a_host_that_has_no_index(tmp_path: Path) -> None:
-    fleet = Fleet(tmp_path, tmp_path / "none", "ws1", "ws2")
-    results = fleet(version="8.2.1", find_links=None, offline=False, doctor=None)
-
-    assert fleet.last.ok, fleet.last.output
-    builder, takers = taken(results)
-    (taker,) = takers
-    own = contents(fleet.hosts[builder].builds / results[builder]["build"])
-    assert contents(fleet.hosts[taker].builds / results[taker]["build"]) == own
-    assert len(own) > 5000
-    assert fleet.hosts[taker].asks("print(caveclient.__version__)") == "8.2.1"
-    check = [str(fleet.opt / "caveclient/current/bin/python"), "-I", "-m", "ipykernel_launcher", "--version"]
-    subprocess.run(fleet.hosts[taker].inside([*AS_NOBODY, *check]), check=True, capture_output=True, timeout=60)

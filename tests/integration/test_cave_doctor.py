@@ -10,7 +10,6 @@ import json
 import os
 import subprocess
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pexpect
@@ -24,13 +23,6 @@ from ansible_collections.connectomics.cave.plugins.module_utils._doctor import w
 from ansible_collections.connectomics.cave.plugins.plugin_utils._doctor_file import build
 from cave_server import CaveServer
 
-PREFIXES = {
-    "materialize": "/materialize",
-    "chunkedgraph": "/segmentation",
-    "l2cache": "/l2cache",
-    "skeleton": "/skeletoncache",
-    "annotation": "/annotation",
-}
 YOURS, ADMINISTRATORS, CAVES = (words.EXIT_STATUS[whose] for whose in words.EXIT_STATUS)
 
 
@@ -49,62 +41,6 @@ def test_all_is_well_where_the_token_works(desk: Desk, cave: CaveServer) -> None
     assert "alice" in done.stdout
     assert done.stdout.rstrip().endswith("All is well.")
     assert max(map(len, done.stdout.splitlines())) <= 80
-
-
-def server_down(desk: Desk, cave: CaveServer) -> None:
-    """Arrange that nothing answers at the server's address."""
-    desk.save(OLD_TOKEN)
-    cave.set_listening(False)
-
-
-def server_fails(desk: Desk, cave: CaveServer) -> None:
-    """Arrange that the server answers 500 to everything."""
-    desk.save(OLD_TOKEN)
-    cave.set_fault("/", "status", status=500)
-
-
-STORIES: dict[str, tuple[Callable[[Desk, CaveServer], object], int, str]] = {
-    "no token": (lambda desk, cave: None, YOURS, "cave-doctor token"),
-    "a dead token": (lambda desk, cave: desk.save(OLD_TOKEN), YOURS, "/sticky_auth/settings/tokens"),
-    "terms are owed": (
-        lambda desk, cave: desk.save(cave.add_person("bob", permissions=[DATASTACK], accepted_tos=False).token),
-        YOURS,
-        "accept the terms of service: http",
-    ),
-    "no permission": (lambda desk, cave: desk.save(cave.add_person("eve").token), YOURS, "Ask the managers"),
-    "the server is down": (
-        server_down,
-        ADMINISTRATORS,
-        "cave-doctor --ask-admin",
-    ),
-    "the server fails": (
-        server_fails,
-        CAVES,
-        "nothing to do but wait",
-    ),
-    "a file that nobody can read": (
-        lambda desk, cave: desk.save(OLD_TOKEN).write_text("{"),
-        YOURS,
-        "cave-doctor --fix",
-    ),
-}
-
-
-@pytest.mark.parametrize("story", STORIES)
-def test_the_last_lines_say_whose_trouble_it_is_and_what_to_do(story: str, desk: Desk, cave: CaveServer) -> None:
-    arrange, status, words_ = STORIES[story]
-    arrange(desk, cave)
-
-    try:
-        done = desk.ask()
-    finally:
-        cave.set_listening(True)
-
-    whose = next(name for name, number in words.EXIT_STATUS.items() if number == status)
-    assert done.returncode == status, done.stdout + done.stderr
-    last = done.stdout[done.stdout.index(f"\n{whose}: ") :]
-    assert words_ in " ".join(last.split())
-    assert len(done.stdout.splitlines()) <= 24
 
 
 MODES = {
@@ -344,20 +280,6 @@ def test_the_program_holds_nothing_of_ansible_and_no_installer(tmp_path: Path) -
     assert "_doctor/cli.py" in listed
     assert not any(name in listed for name in ("_environment", "_module.py", "_basic.py"))
     assert os.access(program, os.R_OK)
-
-
-@pytest.mark.parametrize("service", ["materialize", "chunkedgraph", "l2cache", "skeleton", "annotation"])
-def test_an_outage_of_a_service_is_caves_trouble(service: str, desk: Desk, cave: CaveServer) -> None:
-    cave.serve(DATASTACK)
-    desk.save(cave.add_person("alice", permissions=[DATASTACK]).token)
-    assert desk.ask().returncode == 0
-    cave.set_fault(PREFIXES[service], "status", status=503)
-
-    done = desk.ask()
-
-    assert done.returncode == CAVES, done.stdout
-    assert "nothing to do but wait" in " ".join(done.stdout.split())
-    assert service in done.stdout
 
 
 def test_provisioning_brings_the_doctor_with_the_labs_datastacks_and_once(tmp_path: Path, cave: CaveServer) -> None:

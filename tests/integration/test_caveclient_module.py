@@ -12,17 +12,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import stub_wheels
-from ansible_run import ROOT, Run, command, environment, run_tasks
+from ansible_run import ROOT, Run, run_tasks
 from bare_python import bare_python
 from interpreters import find_interpreters, open_copy, open_python
 from jupyter_client.kernelspec import KernelSpecManager
@@ -386,67 +384,6 @@ def test_the_kernel_sees_what_was_proven_whatever_the_notebook_server_says(
 # --- Interrupted ---
 
 
-def wait_for(condition: Any, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.005)
-
-
-@pytest.mark.parametrize(
-    ("moment", "installer"),
-    [
-        ("the build begins", "uv"),
-        ("packages arrive", "uv"),
-        ("it is imported", "uv"),
-        pytest.param("the build begins", "pip", marks=pytest.mark.long),
-        ("packages arrive", "pip"),
-        pytest.param("it is imported", "pip", marks=pytest.mark.long),
-    ],
-)
-def test_an_upgrade_killed_in_the_middle_is_completed_by_the_next_run(
-    workstation: Workstation, tmp_path: Path, installer: str, moment: str
-) -> None:
-    slow = tmp_path / "slow"
-    says_so = f"with contextlib.suppress(PermissionError): open({str(tmp_path / 'imported')!r}, 'w')"
-    stub_wheels.caveclient(slow, "8.3.0", f"import contextlib, time\n{says_so}\ntime.sleep(1.5)")
-    stub_wheels.repack(slow, "packaging")
-    workstation(version="8.1.0")
-    first = workstation.builds()
-    workstation.watch()
-    options = {"version": "8.3.0", "installer": installer, "find_links": [str(slow)]}
-    reached = {
-        "the build begins": lambda: workstation.builds() != first,
-        # The live build has it too: what counts is the second.
-        "packages arrive": lambda: len(list(workstation.path.glob("builds/*/lib/*/site-packages/packaging"))) > 1,
-        "it is imported": (tmp_path / "imported").exists,
-    }[moment]
-    playbook = tmp_path / "killed.yml"
-    variables = {"ansible_connection": "local", "ansible_python_interpreter": workstation.interpreter}
-    task = workstation.task(**options)
-    playbook.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "vars": variables, "tasks": [task]}]))
-    running = subprocess.Popen(
-        command("playbook", str(playbook)),
-        env=environment(tmp_path, **workstation.environment),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    wait_for(reached)
-    module = [line.split()[1] for line in workstation.watched() if line.startswith("run")][-1]
-    os.kill(int(module), signal.SIGKILL)
-    running.communicate(timeout=60)
-
-    assert running.returncode != 0
-    assert workstation.asks() == "8.1.0"
-
-    result = workstation(**options)
-    assert result["version"] == "8.3.0"
-    assert workstation.asks() == "8.3.0"
-    assert workstation.builds() == sorted([*first, result["build"]])
-    assert not [path for path in workstation.path.iterdir() if path.name.startswith(".current")]
-    assert not workstation(**options)["changed"]
-
-
 # --- What a host may lack ---
 
 
@@ -469,54 +406,6 @@ def test_a_host_with_nothing_but_python_is_served_by_the_controller(
     assert workstation.asks("import cloudvolume; print('yes')") == "yes"
     assert not list(Path(workstation.interpreter).parents[1].glob("lib/*/site-packages/*"))
     assert list((tmp_path / "remote-tmp").iterdir()) == [], "what was brought is gone"
-
-
-@no_uv_here
-def test_a_uv_of_the_host_that_does_not_run_is_replaced_by_the_controllers(
-    workstation: Workstation, tmp_path: Path
-) -> None:
-    workstation.interpreter = str(bare_python(tmp_path / "bare"))
-    broken = tmp_path / "broken" / "uv"
-    broken.parent.mkdir()
-    broken.write_text("#!/bin/sh\necho GLIBC_2.99 not found >&2; exit 1\n")
-    broken.chmod(0o755)
-    workstation.environment["PATH"] = f"{broken.parent}:{SYSTEM_PATH}"
-
-    assert workstation()["installer"].startswith("uv ")
-
-
-@no_uv_here
-def test_without_its_action_plugin_the_module_says_what_is_missing(workstation: Workstation, tmp_path: Path) -> None:
-    python = bare_python(tmp_path / "bare")
-    arguments = workstation.task(find_links=None)["connectomics.cave.caveclient"]
-    (tmp_path / "arguments.json").write_text(json.dumps({"ANSIBLE_MODULE_ARGS": arguments}))
-    site = Path(
-        subprocess.check_output([sys.executable, "-c", "import ansible; print(ansible.__path__[0])"], text=True).strip()
-    )
-    done = subprocess.run(
-        [python, ROOT / "plugins" / "modules" / "caveclient.py", tmp_path / "arguments.json"],
-        env={"PATH": SYSTEM_PATH, "HOME": str(tmp_path), "PYTHONPATH": f"{ROOT / '.tree'}:{site.parent}"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    answer = json.loads(done.stdout)
-
-    assert answer["failed"]
-    assert answer["msg"].startswith("This host has neither uv nor pip. Install one here")
-    assert answer["needs"]["tools"] == ["uv", "pip"]
-    assert not (workstation.path / "current").exists()
-
-
-def test_a_mirror_that_is_configured_for_pip_serves_uv_too(workstation: Workstation, tmp_path: Path) -> None:
-    (tmp_path / ".config" / "pip").mkdir(parents=True)
-    (tmp_path / ".config" / "pip" / "pip.conf").write_text(
-        f"[global]\nno-index = true\nfind-links =\n    {workstation.wheels}\n    /nowhere\n"
-    )
-
-    for number, installer in enumerate(INSTALLERS):
-        result = workstation(find_links=None, offline=None, installer=installer, path=str(tmp_path / f"env-{number}"))
-        assert result["version"] == "8.2.0"
 
 
 def test_a_folder_on_the_host_is_used_where_it_is(workstation: Workstation) -> None:
@@ -547,19 +436,6 @@ def test_a_host_whose_own_python_is_too_old_uses_a_newer_one(workstation: Workst
     (programs / f"python{newest}").unlink()
     said = workstation.fails(python="3.8", version="8.1.0")
     assert "caveclient 8.1.0 needs Python 3.9 or later" in said
-
-
-@pytest.mark.parametrize("version", ["3.9", "3.13"])
-def test_other_pythons_serve_as_well(workstation: Workstation, tmp_path: Path, version: str) -> None:
-    pythons = find_interpreters()
-    if version not in pythons:
-        pytest.skip(f"this machine has no Python {version}")
-    workstation.interpreter = str(open_copy(pythons[version], tmp_path / "python"))
-
-    for installer in INSTALLERS:
-        result = workstation(installer=installer, path=str(workstation.path / installer))
-        assert result["python_version"].startswith(f"{version}.")
-        assert workstation.asks(python=Path(result["python"])) == "8.2.0"
 
 
 # --- Somebody's environment ---

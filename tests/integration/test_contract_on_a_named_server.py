@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -42,26 +41,6 @@ def contract(cave: CaveServer, **variables: str) -> subprocess.CompletedProcess[
         check=False,
         timeout=300,
     )
-
-
-def test_it_holds_and_changes_nothing(people: CaveServer) -> None:
-    done = contract(people)
-    assert done.returncode == 0, done.stdout
-    counts = re.search(r"(\d+) passed, (\d+) skipped", done.stdout)
-    assert counts
-    assert int(counts[1]) > 60
-    assert "which only the stand-in server offers" in done.stdout
-    for name in TOKENS.values():
-        assert len(people.tokens(name)) == 1
-        assert people.hidden_tokens(name) == []
-    assert {entry["method"] for entry in people.requests()} <= {"GET", "POST", "DELETE"}
-    assert [entry["path"] for entry in people.requests() if "create_token" in entry["path"]] == []
-
-
-def test_what_is_not_given_is_skipped_with_the_reason(people: CaveServer) -> None:
-    done = contract(people, CAVE_TEST_TOKEN_NO_TOS="")
-    assert done.returncode == 0, done.stdout
-    assert "CAVE_TEST_TOKEN_NO_TOS is not set" in done.stdout
 
 
 @pytest.mark.parametrize("trouble", ["tokens", "connection"])

@@ -136,9 +136,3 @@ def test_a_large_fleet_is_told_how_far_it_is(tmp_path: Path) -> None:
     assert said[0] == "Look: 6 of 51 hosts"
     assert said[-1] == "Look: 51 of 51 hosts"
     assert len(said) == 9
-
-
-def test_a_small_fleet_is_left_in_peace(tmp_path: Path) -> None:
-    run = pretend_fleet(tmp_path, 2, [{"name": "Look", "connectomics.cave.saved_token_info": {"users": [USER]}}])
-    assert run.ok, run.output
-    assert "of 2 hosts" not in run.output

@@ -6,13 +6,10 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
-from ansible_run import ROOT
 from doctor_desk import DATASTACK, Desk
 from homes import OLD_TOKEN
 from notebook import Shown, notebook_python, run_notebook
@@ -20,7 +17,6 @@ from notebook import Shown, notebook_python, run_notebook
 from cave_server import CaveServer
 
 pytestmark = pytest.mark.slow
-Do = Callable[[Desk, CaveServer, CaveServer], object]
 LINES = 24
 """Of a screen."""
 
@@ -45,89 +41,35 @@ VERSIONS = f"from caveclient import CAVEclient\nprint(CAVEclient({DATASTACK!r}, 
 )
 
 
-class Story(NamedTuple):
-    """What goes wrong, how the next cell fails (empty: it does not), and how the doctor's last lines begin."""
-
-    begin: Do
-    error: str
-    last: str
-
-
-def fault(prefix: str, kind: str, **parameters: Any) -> Do:
-    """Let the server answer so below a prefix."""
-    return lambda desk, cave, other: cave.set_fault(prefix, kind, **parameters)
-
-
-def owing(desk: Desk, cave: CaveServer, other: CaveServer) -> None:
-    """Let the person owe terms of service."""
-    desk.save(cave.add_person("bob", permissions=[DATASTACK], accepted_tos=False).token)
-
-
-def without_token(desk: Desk, cave: CaveServer, other: CaveServer) -> None:
-    """Take all secrets files away."""
-    shutil.rmtree(desk.secrets)
-
-
-STORIES = {
-    "all is well": Story(lambda desk, cave, other: None, "", "All is well."),
-    "a dead token": Story(lambda desk, cave, other: desk.save(OLD_TOKEN), "401", "Yours: copy the token from"),
-    "an outage": Story(fault("/materialize", "status", status=503), "503", "CAVE's: nothing to do but wait"),
-    "no permission": Story(
-        lambda desk, cave, other: cave.set_permissions("alice", []), "403", "Yours: Ask the managers"
+Do = Callable[[Desk, CaveServer], object]
+STORIES: dict[str, tuple[Do, str, str]] = {
+    "all is well": (lambda desk, cave: None, "", "All is well."),
+    "a dead token": (lambda desk, cave: desk.save(OLD_TOKEN), "401", "Yours: copy the token from"),
+    "an outage": (
+        lambda desk, cave: cave.set_fault("/materialize", "status", status=503),
+        "503",
+        "CAVE's: nothing to do but wait",
     ),
-    "no token": Story(without_token, "You have not setup a token", "Yours: copy the token from"),
-    "terms are owed": Story(owing, "403", "Yours: log in and accept the terms of service: http"),
-    "a cut file": Story(
-        lambda desk, cave, other: [path.write_text("{") for path in desk.secrets.glob("*-secret.json")],
-        "JSONDecodeError",
-        "Yours: run: cave-doctor --fix",
-    ),
-    "a netrc file": Story(
-        lambda desk, cave, other: (desk.home / ".netrc").write_text("default login anonymous password x\n"),
-        "400",
-        "Yours: run: cave-doctor --fix",
-    ),
-    "no such name": Story(
-        lambda desk, cave, other: cave.serve(DATASTACK, "http://local.invalid"),
-        "ConnectionError",
-        "Your administrator's: a firewall may be in the way",
-    ),
-    "a proxy with a certificate of its own": Story(
-        lambda desk, cave, other: cave.serve(DATASTACK, other.url),
-        "SSLError",
-        "Your administrator's: this computer does not trust",
-    ),
-    "the limit is reached": Story(fault("/materialize/api/v", "status", status=429), "429", "CAVE's: wait a minute"),
-    "everything is down": Story(fault("/", "status", status=502), "502", "CAVE's: nothing to do but wait"),
+    "no permission": (lambda desk, cave: cave.set_permissions("alice", []), "403", "Yours: Ask the managers"),
 }
-FIRST = ("all is well", "a dead token", "an outage", "no permission")
+"""What goes wrong, how the next cell fails (empty: it does not), and how the doctor's last lines begin."""
 
 
-@pytest.mark.parametrize(
-    "story", [pytest.param(name, marks=[] if name in FIRST else pytest.mark.long) for name in STORIES]
-)
+@pytest.mark.parametrize("story", STORIES)
 def test_the_doctor_in_a_cell_says_on_one_screen_why_the_next_cell_fails(
-    story: str, desk: Desk, cave: CaveServer, cave_tls: CaveServer
+    story: str, desk: Desk, cave: CaveServer
 ) -> None:
     begin, error, last = STORIES[story]
-    begin(desk, cave, cave_tls)
+    begin(desk, cave)
 
     shown = notebook(desk, "!cave-doctor", VERSIONS.replace("SERVER", cave.url))
 
-    keep(story, shown)
     assert last in " ".join(shown.text.split()), shown
     assert bool(shown.error) is bool(error), shown
     assert error in shown.error
     assert len(shown.text.splitlines()) <= LINES
     assert "This notebook's kernel" not in shown.text
     assert OLD_TOKEN not in str(shown)
-
-
-def keep(story: str, shown: Shown) -> None:
-    """Keep what was shown with the reports of the tests."""
-    folder = ROOT / ".cache" / "reports" / "doctor"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{story}.txt").write_text(f"{shown.text}\n{shown.error}\n")
 
 
 def test_a_kernel_of_another_environment_is_named(desk: Desk) -> None:

@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import pexpect
 import pytest
-from ansible_run import ROOT
 from doctor_desk import DATASTACK, PERSON, Desk
 from homes import NEW_TOKEN, OLD_TOKEN
 
@@ -347,7 +346,6 @@ def test_each_story_is_answered_on_one_screen(story: str, desk: Desk, cave: Cave
     finally:
         cave.set_listening(True)
     shown = str(terminal.before)
-    keep_cast(story, shown)
 
     rows = re.sub(r"\x1b\[[0-9;]*m", "", shown).replace("\r\n", "\n").rstrip().split("\n")
     asking, cleared, rows[0] = rows[0].split("\r")
@@ -358,12 +356,3 @@ def test_each_story_is_answered_on_one_screen(story: str, desk: Desk, cave: Cave
     assert max(map(len, (row for row in rows if "://" not in row))) <= COLUMNS, shown
     assert [row for row in rows if row.startswith(f"{TEN[story].whose}: ")], shown
     assert rows[-1].startswith("More: "), shown
-
-
-def keep_cast(name: str, shown: str) -> None:
-    """Keep what a terminal showed, as a recording that asciinema plays."""
-    folder = ROOT / ".cache" / "reports" / "doctor"
-    folder.mkdir(parents=True, exist_ok=True)
-    head = {"version": 2, "width": COLUMNS, "height": 24, "title": f"cave-doctor: {name}"}
-    lines = [head, [0.0, "o", "$ cave-doctor\r\n"], [0.5, "o", shown]]
-    (folder / f"{name.replace(' ', '-')}.cast").write_text("".join(f"{json.dumps(line)}\n" for line in lines))

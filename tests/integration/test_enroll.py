@@ -179,13 +179,6 @@ def test_the_datastacks_of_profiles_are_proven_as_well(desk: Desk) -> None:
     assert desk.stored() == person.token
 
 
-def test_a_profile_that_there_is_not_is_refused_before_anything_is_asked(desk: Desk) -> None:
-    terminal = desk.start("-e", '{"caveclient_profiles": ["bnac"]}')
-    terminal.expect("There is no profile 'bnac'. Did you mean banc?")
-    assert desk.finish(terminal) == 2
-    assert "Token" not in desk.screen
-
-
 def test_a_wrong_token_is_asked_for_again(desk: Desk) -> None:
     person = desk.cave.add_person("alice", [STACK])
     terminal = desk.start("-e", "caveclient_enroll_new=false")
@@ -251,15 +244,6 @@ def test_ctrl_c_leaves_everything_as_it_was(desk: Desk, when: str) -> None:
     assert sorted(path.name for path in desk.folder.glob("*.yml")) == ["hosts.yml", "vault.yml"]
 
 
-def test_a_working_token_in_the_vault_stays_and_nothing_is_asked(desk: Desk) -> None:
-    test_a_token_that_a_person_has_comes_into_the_vault(desk)
-    before = desk.vault.read_bytes()
-    terminal = desk.start()
-    terminal.expect("alice's token [0-9a-f]{8} .*is in the vault, and works. Nothing was changed")
-    assert desk.finish(terminal) == 0, desk.screen
-    assert desk.vault.read_bytes() == before
-
-
 def test_a_dead_token_in_the_vault_is_replaced(desk: Desk) -> None:
     test_a_token_that_a_person_has_comes_into_the_vault(desk)
     old = desk.stored()
@@ -297,17 +281,6 @@ def test_without_permission_it_is_stored_only_when_told(desk: Desk) -> None:
         answer(terminal, "Store it for alice all the same", reply)
         assert desk.finish(terminal) == status, desk.screen
         assert desk.vault.exists() is (status == 0)
-
-
-def test_a_server_that_cannot_be_reached_can_be_tried_again(desk: Desk) -> None:
-    person = desk.cave.add_person("alice", [STACK])
-    desk.cave.set_fault("/auth", "status", status=503, times=1)
-    terminal = desk.start("-e", "caveclient_enroll_new=false", "-e", "caveclient_retries=0")
-    hand_over(desk, terminal, person.token)
-    terminal.expect("status 503")
-    answer(terminal, "Try again")
-    answer(terminal, "Store it")
-    assert desk.finish(terminal) == 0, desk.screen
 
 
 @pytest.fixture
@@ -354,19 +327,6 @@ def test_what_cannot_work_is_said_before_anything_is_asked(desk: Desk, arguments
     assert says in " ".join(done.output.split())
     assert "Traceback" not in done.output
     assert not desk.vault.exists()
-
-
-def test_without_a_vault_password_it_says_how_to_give_one(desk: Desk) -> None:
-    arguments = [item for item in desk.arguments() if "vault-password" not in item]
-    done = ansible(desk.folder, "playbook", *arguments, stdin="")
-    assert done.status == 2
-    assert "--ask-vault-pass" in done.output
-
-
-def test_without_the_names_it_says_which(desk: Desk) -> None:
-    done = ansible(desk.folder, "playbook", "-i", "hosts.yml", "connectomics.cave.enroll", stdin="")
-    assert done.status == 2
-    assert "-e caveclient_enroll_user=alice" in " ".join(done.output.split())
 
 
 def test_check_mode_asks_nothing(desk: Desk) -> None:

@@ -9,11 +9,9 @@ from __future__ import annotations
 import json
 import os
 import stat
-import sys
 import time
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import pytest
 from ansible_run import Run, ansible
@@ -108,19 +106,6 @@ def test_a_failed_host_is_an_error_also_when_pending_ones_are_allowed(site: Site
     assert site.run(results, fail=False).status == 0
 
 
-def test_a_check_of_nobody_proves_nothing(site: Site) -> None:
-    run = site.run({"ws1": [{"changed": False, "users": []}]}, require_users=True)
-    assert run.status == 2
-    assert "Nothing is proven: no host has a user" in run.output
-    assert site.run({"ws1": [{"changed": False, "users": []}]}).status == 0
-
-
-def test_hosts_that_registered_nothing_are_pending(site: Site) -> None:
-    run = site.run({"ws1": [result(ok("alice"))], "ws2": []})
-    assert run.status == 2
-    assert "PENDING  not_run: ws2" in run.output
-
-
 def test_the_report_is_printed_once_without_run_once(site: Site) -> None:
     results = {f"ws{number}": [result(ok("alice"))] for number in range(5)}
     site.run(results)
@@ -129,13 +114,6 @@ def test_the_report_is_printed_once_without_run_once(site: Site) -> None:
     (site.folder / "report.yml").write_text(json.dumps(playbook))
     run = ansible(site.folder, "playbook", "-i", "inventory.json", "report.yml")
     assert run.output.count("5 workstations ok; 1 user") == 1
-
-
-def test_a_limit_leaves_hosts_out_and_the_report_in(site: Site) -> None:
-    results = {"ws1": [result(ok("alice"))], "ws2": [result(ok("alice"))], "ws3": [result(refused("alice"))]}
-    run = site.run(results, "--limit", "ws1,ws2", dest="reports")
-    assert run.status == 0, run.output
-    assert [host["name"] for host in site.report()["hosts"]] == ["ws1", "ws2"]
 
 
 def test_colours_are_for_terminals_alone(site: Site) -> None:
@@ -225,25 +203,12 @@ def test_a_planted_link_is_replaced_and_its_target_stays(site: Site) -> None:
     assert not list((site.folder / "reports").glob(".*"))
 
 
-def test_a_folder_that_cannot_be_made_is_told(site: Site) -> None:
-    (site.folder / "reports").write_text("a file")
-    run = site.run({"ws1": [result(ok("alice"))]}, dest="reports")
-    assert run.status == 2
-    assert "The folder reports cannot be made: File exists." in printed(run)
-
-
 def test_a_place_that_cannot_be_written_is_told_and_left_clean(site: Site) -> None:
     (site.folder / "reports" / "report.json").mkdir(parents=True)
     run = site.run({"ws1": [result(ok("alice"))]}, dest="reports")
     assert run.status == 2
     assert "The file reports/report.json cannot be written: Is a directory." in printed(run)
     assert [path.name for path in (site.folder / "reports").iterdir()] == ["report.json"]
-
-
-def test_junit_tells_a_ci_system_the_same(site: Site) -> None:
-    site.run({"ws1": [result(ok("alice"), refused("bob"))], "ws2": [unreachable("ws2")]}, junit="junit.xml")
-    root = ElementTree.parse(site.folder / "junit.xml").getroot()  # noqa: S314 - it is our own
-    assert (root.get("tests"), root.get("failures"), root.get("errors")) == ("3", "1", "1")
 
 
 def test_check_mode_prints_and_writes_nothing(site: Site) -> None:
@@ -390,54 +355,3 @@ def test_what_cannot_be_merged_is_named(site: Site, content: bytes | None, messa
 
 
 # The pattern of the playbooks ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("strategy", ["linear", "free"])
-def test_verify_reports_though_every_host_fails_or_is_switched_off(site: Site, strategy: str) -> None:
-    user = {"user": "no-such-user-here"}
-    absent = {
-        "ansible_connection": "ssh",
-        "ansible_host": "127.0.0.1",
-        "ansible_port": 1,
-        "ansible_ssh_common_args": "-o ConnectTimeout=3",
-    }
-    inventory = {
-        "all": {
-            "hosts": {"ws1": {}, "ws2": {}, "ws3": absent},
-            "vars": {
-                "ansible_connection": "local",
-                "ansible_python_interpreter": sys.executable,
-                "caveclient_become": False,
-                "caveclient_server": "http://127.0.0.1:9",
-                "caveclient_datastacks": ["minnie65_public"],
-                "caveclient_tokens": [{**user, "token": TOKEN}],
-                "caveclient_report": "reports",
-                "caveclient_junit": "reports/junit.xml",
-            },
-        }
-    }
-    run = site.play(inventory=inventory, playbook="connectomics.cave.verify", ANSIBLE_STRATEGY=strategy)
-    assert run.status == 2, run.output
-    states = {host["name"]: host["state"] for host in site.report()["hosts"]}
-    assert states == {"ws1": "failed", "ws2": "failed", "ws3": "pending"}, run.output
-    assert "FAILED   client_error: ws1 (no-such-user-here), ws2 (no-such-user-here)" in run.output
-    assert "PENDING  host_unreachable: ws3" in run.output
-    assert (site.folder / "reports" / "pending").read_text() == "ws1\nws2\nws3\n"
-    assert TOKEN not in run.output
-    again = site.play(
-        "--limit",
-        "@reports/pending",
-        inventory=inventory,
-        playbook="connectomics.cave.verify",
-        ANSIBLE_STRATEGY=strategy,
-    )
-    assert again.status == 2
-    assert len(site.report()["hosts"]) == 3
-
-
-def test_the_documented_example_is_a_valid_playbook(site: Site) -> None:
-    listed = ansible(site.folder, "doc", "-t", "module", "--json", REPORT)
-    documentation = json.loads(listed.output)[REPORT]
-    (site.folder / "example.yml").write_text(documentation["examples"])
-    run = ansible(site.folder, "playbook", "-i", "workstations,", "--syntax-check", "example.yml")
-    assert run.status == 0, run.output

@@ -122,12 +122,6 @@ def test_a_file_in_the_way_is_refused(tmp_path: Path) -> None:
     assert (tmp_path / "lab").read_text() == "precious"
 
 
-def test_without_a_folder_it_says_what_it_wants(tmp_path: Path) -> None:
-    run = ansible(tmp_path, "playbook", "connectomics.cave.init")
-    assert run.status == 2
-    assert "Name the folder to make: -e dest=lab" in run.output
-
-
 def test_an_empty_password_makes_nothing(tmp_path: Path) -> None:
     run = init(tmp_path, "", "")
     assert run.status == 2, run.output

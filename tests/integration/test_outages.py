@@ -12,16 +12,16 @@ from typing import Any, NamedTuple
 
 import pytest
 from doctor_desk import DATASTACK, Desk
+from module_runner import arguments_of
 from notebook import fails_by, notebook_python, run_notebook
 
 from ansible_collections.connectomics.cave.plugins.module_utils._backends.verify_access import run
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.modules.verify_access import ARGUMENTS
 from cave_server import CaveServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
-DEFAULTS = {name: option.get("default") for name, option in ARGUMENTS["argument_spec"].items()}
+DEFAULTS = arguments_of("verify_access")
 QUERY = f"""
 from caveclient import CAVEclient
 print(CAVEclient({DATASTACK!r}).materialize.get_versions())

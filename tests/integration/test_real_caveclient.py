@@ -95,32 +95,6 @@ def ask(python: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     return run
 
 
-def test_a_good_token_gets_a_client(cave: CaveServer, ask: Callable[..., dict[str, Any]]) -> None:
-    person = cave.add_person("alice", ["minnie65_public"])
-    assert ask(cave.url, person.token) == {
-        "opened": [],
-        "local_server": cave.url,
-        "datastacks": ["minnie65_public"],
-        "tokens": 1,
-    }
-
-
-def test_over_tls_it_trusts_the_bundle_that_the_environment_names(
-    cave_tls: CaveServer, ask: Callable[..., dict[str, Any]]
-) -> None:
-    person = cave_tls.add_person("alice", ["minnie65_public"])
-    assert cave_tls.ca
-    told = ask(cave_tls.url, person.token, REQUESTS_CA_BUNDLE=cave_tls.ca)
-    assert told["local_server"] == cave_tls.url
-
-
-def test_over_tls_it_refuses_an_authority_that_it_does_not_know(
-    cave_tls: CaveServer, ask: Callable[..., dict[str, Any]]
-) -> None:
-    person = cave_tls.add_person("alice", ["minnie65_public"])
-    assert ask(cave_tls.url, person.token)["raised"] == "requests.exceptions.SSLError"
-
-
 def test_it_asks_for_the_version_and_the_record_and_nothing_else(
     cave: CaveServer, ask: Callable[..., dict[str, Any]]
 ) -> None:
@@ -129,61 +103,6 @@ def test_it_asks_for_the_version_and_the_record_and_nothing_else(
     paths = [entry["path"] for entry in cave.requests()]
     assert paths[:2] == ["/info/version", "/info/api/v2/datastack/full/minnie65_public"]
     assert [entry for entry in paths[2:] if entry not in ("/info/api/v2/datastacks", "/auth/api/v1/user/token")] == []
-
-
-def test_without_a_token_it_says_that_none_is_set_up(cave: CaveServer, ask: Callable[..., dict[str, Any]]) -> None:
-    told = ask(cave.url, None)
-    assert told["raised"] == "caveclient.base.AuthException"
-    assert "You have not setup a token to access" in told["message"]
-
-
-def test_an_unknown_token_is_an_http_error_401(cave: CaveServer, ask: Callable[..., dict[str, Any]]) -> None:
-    told = ask(cave.url, "0123456789abcdef0123456789abcdef")
-    assert told["raised"] == "requests.exceptions.HTTPError"
-    url = f"{cave.url}/info/api/v2/datastack/full/minnie65_public"
-    assert told["message"].startswith(f"401 Client Error: UNAUTHORIZED for url: {url} content: b'{{")
-
-
-def test_terms_of_service_owed_open_a_browser_and_are_an_http_error_403(
-    cave: CaveServer, ask: Callable[..., dict[str, Any]]
-) -> None:
-    person = cave.add_person("alice", ["minnie65_public"], accepted_tos=False)
-    told = ask(cave.url, person.token)
-    assert told["raised"] == "requests.exceptions.HTTPError"
-    assert told["message"].startswith("403 Client Error: FORBIDDEN")
-    assert told["opened"] == [f"{cave.url}/sticky_auth/api/v1/tos/2/accept"]
-
-
-def test_no_permission_is_an_http_error_403_without_a_browser(
-    cave: CaveServer, ask: Callable[..., dict[str, Any]]
-) -> None:
-    told = ask(cave.url, cave.add_person("alice").token)
-    assert told["raised"] == "requests.exceptions.HTTPError"
-    assert "Missing permission: view for dataset minnie65_public" in told["message"]
-    assert told["opened"] == []
-
-
-def test_an_unknown_datastack_is_an_http_error_400(cave: CaveServer, ask: Callable[..., dict[str, Any]]) -> None:
-    told = ask(cave.url, cave.add_person("alice").token, datastack="nosuchstack")
-    assert told["raised"] == "requests.exceptions.HTTPError"
-    assert told["message"].startswith("400 Client Error: BAD REQUEST")
-
-
-def test_a_refused_connection_is_a_connection_error(cave: CaveServer, ask: Callable[..., dict[str, Any]]) -> None:
-    person = cave.add_person("alice", ["minnie65_public"])
-    cave.set_listening(False)
-    assert ask(cave.url, person.token)["raised"] == "requests.exceptions.ConnectionError"
-
-
-@pytest.mark.parametrize(("retry_after", "requests"), [(None, 1), (0, 4)])
-def test_429_is_asked_again_only_when_the_server_says_after_how_long(
-    cave: CaveServer, ask: Callable[..., dict[str, Any]], retry_after: int | None, requests: int
-) -> None:
-    person = cave.add_person("alice", ["minnie65_public"])
-    cave.set_fault("/info/api/v2/datastack", "status", status=429, retry_after=retry_after)
-    told = ask(cave.url, person.token)
-    assert told["message"].startswith("429 Client Error")
-    assert len(cave.requests("/info/api/v2/datastack/full")) == requests
 
 
 def test_the_services_of_a_datastack_serve_it(cave: CaveServer, ask: Callable[..., dict[str, Any]]) -> None:

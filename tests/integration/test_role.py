@@ -71,14 +71,6 @@ def test_a_token_that_an_entry_saves_without_asking_is_verified_afterwards(own: 
     assert "does not accept the token" in " ".join(run.output.split())
 
 
-def test_a_wrong_variable_is_refused_before_anything_is_installed(lab: Lab) -> None:
-    run = lab.play("provision", caveclient_verify="clint")
-    assert not run.ok
-    assert "value of caveclient_verify must be one of: api, client, none, got: clint" in " ".join(run.output.split())
-    assert not (lab.folder / "ws1" / "opt").exists()
-    assert lab.saved("ws1") is None
-
-
 def test_tags_choose_what_provision_does(lab: Lab) -> None:
     run = lab.play("provision", "--tags", "verify")
     assert "no_token" in run.output

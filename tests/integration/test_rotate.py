@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -80,27 +80,6 @@ def test_overlap_makes_stores_rolls_out_proves_and_revokes_and_then_nothing_is_l
     assert lab.tokens() == [new]
 
 
-def test_a_prober_on_every_host_sees_no_refusal_during_an_overlap(lab: Lab) -> None:
-    answers: list[int] = []
-    stop = threading.Event()
-
-    def probe(host: str) -> None:
-        while not stop.wait(0.2):
-            answers.append(ask(lab, str(lab.saved(host))))
-
-    threads = [threading.Thread(target=probe, args=(host,)) for host in lab.hosts]
-    for thread in threads:
-        thread.start()
-    run = lab.rotate(strategy="overlap", grace=2)
-    stop.set()
-    for thread in threads:
-        thread.join()
-    assert run.ok, run.output
-    assert_rotated(lab, lab.persons["alice"].token)
-    assert len(answers) > 30
-    assert set(answers) == {200}
-
-
 def test_check_mode_predicts_and_changes_nothing(lab: Lab) -> None:
     old = lab.persons["alice"].token
     before = lab.vault.read_bytes()
@@ -112,25 +91,6 @@ def test_check_mode_predicts_and_changes_nothing(lab: Lab) -> None:
     assert (lab.tokens(), lab.vault.read_bytes()) == ([old], before)
     assert_untouched(lab, old)
     assert not lab.report.exists()
-
-
-def test_a_switched_off_host_keeps_the_old_token_alive_until_it_has_the_new_one(lab: Lab) -> None:
-    old = lab.persons["alice"].token
-    lab.switch_off("ws2")
-    run = lab.rotate(strategy="overlap", name="spring")
-    assert not run.ok
-    assert (lab.report / "pending").read_text() == "ws2\n"
-    assert "is not revoked, as it may still be needed: ws2" in said(run.output)
-    new = lab.stored()
-    assert new is not None
-    assert lab.tokens() == [new, old]
-    assert [lab.saved(host) for host in lab.hosts] == [new, old, new]
-
-    lab.switch_on("ws2")
-    finished = lab.rotate("--limit", f"@{lab.report / 'pending'}", strategy="overlap", name="spring")
-    assert finished.ok, finished.output
-    assert assert_rotated(lab, old) == new
-    assert not (lab.report / "pending").exists()
 
 
 def test_a_host_outside_of_the_limit_that_cannot_be_looked_at_keeps_the_old_token_alive(lab: Lab) -> None:
@@ -223,17 +183,6 @@ def test_two_people_are_rotated_in_one_run_and_one_ones_trouble_is_not_the_other
     assert [lab.saved(host) for host in ("ws2", "ws3")] == [old["bob"]] * 2
     assert lab.stored("bob") == old["bob"]
     assert "does not accept the token" in said(run.output)
-
-
-def test_without_a_place_for_a_new_token_none_is_made(lab: Lab) -> None:
-    old = lab.persons["alice"].token
-    other = lab.vault.with_name("main.yml")
-    other.write_text("{}\n")
-    run = lab.rotate(strategy="overlap", vault_file=str(other))
-    assert not run.ok
-    assert f"vault_cave_token_alice in {lab.vault} holds {fingerprint(old)} too" in said(run.output)
-    assert lab.tokens() == [old]
-    assert_untouched(lab, old)
 
 
 STORE = """
@@ -454,39 +403,6 @@ def test_without_a_vault_password_nothing_is_made(lab: Lab) -> None:
 
 
 # -- killed, and together ----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def killed_at(lab: Lab) -> Callable[[str], None]:
-    """Start a rotation, and kill all of it when a task has ended on some host."""
-
-    def kill(task: str) -> None:
-        process = lab.start(strategy="overlap", name="spring")
-        assert process.stdout
-        seen = False
-        for line in process.stdout:
-            seen = seen or task in line
-            if seen and line.startswith(("ok:", "changed:", "failed:")):
-                break
-        lab.kill(process)
-
-    return kill
-
-
-# Killed at all else that it does: tests/slow/fleet/test_rotate_killed.py.
-@pytest.mark.parametrize("task", ["Decide for every token", "Save the tokens and prove them", "Revoke the old"])
-def test_killed_anywhere_the_next_run_ends_with_one_new_token_everywhere(
-    lab: Lab, killed_at: Callable[[str], None], task: str
-) -> None:
-    old = lab.persons["alice"].token
-    killed_at(task)
-    alive = lab.tokens()
-    assert [lab.saved(host) in alive for host in lab.hosts] == [True] * 3
-    run = lab.rotate(strategy="overlap", name="spring")
-    assert run.ok, run.output
-    new = assert_rotated(lab, old)
-    if len(alive) == 2 or alive != [old]:
-        assert new in alive  # the one that the killed run made
 
 
 @pytest.mark.parametrize("of_it", ["all of it", "the main process alone"])

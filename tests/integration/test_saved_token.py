@@ -9,10 +9,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import stat
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -30,7 +28,6 @@ from homes import (
     OTHER_TOKEN,
     SERVER,
     SERVER_FILE,
-    SERVER_MAP,
     User,
     fill,
     picture,
@@ -219,24 +216,6 @@ def test_a_new_token_replaces_the_old_one_and_keeps_the_rest_byte_for_byte(host:
     assert (host.directory / "google-secret.json").read_text() == "not ours"
 
 
-@pytest.mark.parametrize(("stale", "left"), [("update", NEW_TOKEN), ("report", OLD_TOKEN), ("ignore", OLD_TOKEN)])
-def test_stale_files_are_updated_reported_or_ignored(stale: str, left: str, host: Host) -> None:
-    name = "prod.flywire-daf.com-cave-secret.json"
-    host.fill({DEFAULT_FILE: {"token": OLD_TOKEN}, name: {"token": OLD_TOKEN}})
-    result = host.save(token=NEW_TOKEN, stale=stale)
-    assert token_in(host.directory / name) == left
-    assert actions(result).get(name) == {"update": "updated", "report": "stale", "ignore": None}[stale]
-
-
-def test_loose_modes_are_repaired_and_reported(host: Host) -> None:
-    host.save(token=NEW_TOKEN)
-    (host.directory / DEFAULT_FILE).chmod(0o644)
-    host.directory.chmod(0o755)
-    result = host.save(token=NEW_TOKEN)
-    assert (actions(result)[DEFAULT_FILE], actions(result)["secrets"]) == ("repaired", "repaired")
-    assert stat.S_IMODE((host.directory / DEFAULT_FILE).stat().st_mode) == 0o600
-
-
 @root
 def test_files_that_root_left_in_a_home_are_given_back(add_user: Callable[[str], User]) -> None:
     alice = add_user("alice")
@@ -258,33 +237,6 @@ def test_a_file_that_is_only_roots_is_named_and_left(add_user: Callable[[str], U
     assert f"Give the file to {alice.name}" in message
 
 
-def test_a_malformed_file_is_replaced_when_asked_for(host: Host) -> None:
-    host.fill({DEFAULT_FILE: f'{{"token": "{OLD_TOKEN}'})
-    host.save(token=NEW_TOKEN, on_malformed="replace")
-    kept = host.directory / f"{DEFAULT_FILE}.malformed-1"
-    assert kept.read_text() == f'{{"token": "{OLD_TOKEN}'
-    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
-    assert token_in(host.directory / DEFAULT_FILE) == NEW_TOKEN
-
-
-def test_absent_leaves_the_token_nowhere(host: Host) -> None:
-    host.fill({DEFAULT_FILE: {"token": OLD_TOKEN, "mine": OTHER_TOKEN}, f"{DEFAULT_FILE}~": OLD_TOKEN})
-    host.save(token=OLD_TOKEN)
-    (host.directory / SERVER_FILE).unlink()
-    host.fill({SERVER_FILE: {"token": OLD_TOKEN}})
-    result = host.save(state="absent")
-    assert (result["previous_fingerprint"], result["fingerprint"]) == (fingerprint(OLD_TOKEN), None)
-    for path, (*_rest, content) in picture(host.home).items():
-        assert OLD_TOKEN.encode() not in content, path
-    assert token_in(host.directory / DEFAULT_FILE, "mine") == OTHER_TOKEN
-    assert not (host.directory / SERVER_FILE).exists()
-
-
-def test_absent_where_nothing_is_changes_nothing(host: Host) -> None:
-    assert not host.save(state="absent")["changed"]
-    assert picture(host.home, besides=()) == {}
-
-
 @pytest.mark.parametrize("way", ["option", "startup-file", "environment"])
 def test_cloud_volume_dir_is_served_however_it_is_set(way: str, host: Host) -> None:
     elsewhere = host.home / "data"
@@ -300,12 +252,6 @@ def test_cloud_volume_dir_is_served_however_it_is_set(way: str, host: Host) -> N
     host.save(token=NEW_TOKEN, **options)
     assert token_in(elsewhere / "secrets" / LOCAL_FILE) == NEW_TOKEN
     assert token_in(host.directory / SERVER_FILE) == NEW_TOKEN
-
-
-def test_a_directory_of_ones_own_choice_is_served(host: Host) -> None:
-    host.save(token=NEW_TOKEN, secrets_dir="~/mine", cloud_volume_dir="")
-    assert token_in(host.home / "mine" / SERVER_FILE) == NEW_TOKEN
-    assert not host.directory.exists()
 
 
 @root
@@ -379,41 +325,6 @@ BAD_TOKENS = {
     "control-character": (f"{NEW_TOKEN}\x00", "character"),
     "template": ("{{ vault_cave_token_alice }}", "template"),
 }
-
-
-@pytest.mark.parametrize(("token", "reason"), BAD_TOKENS.values(), ids=BAD_TOKENS)
-def test_what_cannot_be_a_token_is_refused(token: object, reason: str, host: Host) -> None:
-    host.fill({DEFAULT_FILE: {"token": OLD_TOKEN}})
-    message = host.refuse(token=token)
-    assert reason in message
-    assert NEW_TOKEN[:16] not in message
-
-
-def test_an_unknown_user_is_refused(folder: Path) -> None:
-    (folder / "home").mkdir()
-    message = Host(folder / "home", None, 0o022).refuse(token=NEW_TOKEN, user="nobody-of-that-name")
-    assert "no user 'nobody-of-that-name'. Create the account first, or correct the name." in message
-
-
-@root
-def test_a_missing_home_is_named(add_user: Callable[[str], User]) -> None:
-    alice = add_user("alice")
-    alice.home.rmdir()
-    message = Host(alice.home, alice, 0o022).refuse(token=NEW_TOKEN)
-    alice.home.mkdir()
-    assert (
-        f"The home directory of {alice.name}, {alice.home}, does not exist on this host. Create or mount it" in message
-    )
-
-
-@pytest.mark.parametrize("name", [".cloudvolume", ".cloudvolume/secrets"])
-def test_a_file_in_the_place_of_a_directory_is_named(name: str, host: Host) -> None:
-    path = host.home / name
-    if path.parent != host.home:
-        path.parent.mkdir()
-        host.own(path.parent)
-    path.write_text("precious")
-    assert f"{path} is not a directory, where a directory was expected. Move it away" in host.refuse(token=NEW_TOKEN)
 
 
 @root
@@ -490,36 +401,6 @@ def test_a_directory_that_the_user_may_not_write_is_named(
     assert "chmod u+rwx" in message
 
 
-def _huge(path: Path) -> None:
-    with path.open("wb") as file:
-        file.truncate(2**30)
-
-
-BAD_FILES: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "empty": (lambda path: path.write_bytes(b""), "is empty"),
-    "cut": (lambda path: path.write_text(f'{{"token": "{OLD_TOKEN}'), "is not JSON (at line 1 column 11)"),
-    "bom": (lambda path: path.write_text(f'\ufeff{{"token": "{OLD_TOKEN}"}}'), "begins with a byte order mark"),
-    "not-utf-8": (lambda path: path.write_bytes(b'{"token": "\xe9"}'), "is not UTF-8 text (at byte 11)"),
-    "list": (lambda path: path.write_text(f'["{OLD_TOKEN}"]'), "is JSON, but not an object"),
-    "directory": (Path.mkdir, "is a directory"),
-    "fifo": (os.mkfifo, "is not a regular file"),
-    "1-GB": (_huge, "is larger than 64 KiB"),
-}
-
-
-@pytest.mark.parametrize(("make", "reason"), BAD_FILES.values(), ids=BAD_FILES)
-@pytest.mark.parametrize("name", [DEFAULT_FILE, SERVER_MAP])
-def test_a_malformed_file_is_refused_and_left(name: str, make: Callable[[Path], Any], reason: str, host: Host) -> None:
-    host.fill({SERVER_FILE: {"token": OLD_TOKEN}})
-    make(host.directory / name)
-    host.own(host.directory / name)
-    started = time.monotonic()
-    message = host.refuse(token=NEW_TOKEN)
-    assert time.monotonic() - started < 20
-    assert f"{host.directory / name} {reason}" in message
-    assert "Nothing was written. Fix it by hand, or set on_malformed: replace" in message
-
-
 # Proof first ---------------------------------------------------------------------------------------------------------
 
 
@@ -549,52 +430,6 @@ def test_a_token_that_the_server_refuses_leaves_the_file_untouched(host: Host, c
     assert cave.url in message
     cave.revoke(alice.token)
     assert "Nothing was written." in host.refuse(token=alice.token, server=cave.url, validate=True)
-
-
-def test_terms_that_are_owed_are_named_with_their_page(host: Host, cave: CaveServer) -> None:
-    alice = cave.add_person("alice", permissions=["minnie65_public"], accepted_tos=False)
-    host.secrets.append(alice.token)
-    message = host.refuse(token=alice.token, server=cave.url, validate=True)
-    assert f"{cave.url}/sticky_auth/api/v1/tos/" in message
-    assert "/accept" in message
-
-
-def test_a_server_that_is_not_reached_is_said_with_the_way_around(host: Host) -> None:
-    message = host.refuse(token=NEW_TOKEN, server="http://127.0.0.1:1", validate=True, retries=0)
-    assert "http://127.0.0.1:1" in message
-    assert "set validate: false" in message
-    host.save(token=NEW_TOKEN, server="http://127.0.0.1:1", validate=False)
-
-
-def test_a_certificate_that_is_not_trusted_is_said(host: Host, cave_tls: CaveServer) -> None:
-    alice = cave_tls.add_person("alice", permissions=["minnie65_public"], accepted_tos=True)
-    host.secrets.append(alice.token)
-    message = host.refuse(token=alice.token, server=cave_tls.url, validate=True, retries=0)
-    assert "ca_path" in message
-    assert cave_tls.requests() == []
-    host.save(token=alice.token, server=cave_tls.url, validate=True, ca_path=str(cave_tls.ca))
-
-
-def test_a_login_page_is_no_proof(host: Host, cave: CaveServer) -> None:
-    cave.set_fault("/auth/api/v1/user/cache", "html")
-    message = host.refuse(token=NEW_TOKEN, server=cave.url, validate=True, retries=0)
-    assert "Nothing was written." in message
-    assert cave.url in message
-
-
-def test_one_rejected_token_stops_no_other(folder: Path, cave: CaveServer) -> None:
-    alice = cave.add_person("alice", permissions=["minnie65_public"], accepted_tos=True)
-    (folder / "home").mkdir()
-    host = Host(folder / "home", None, 0o022, secrets=[*TOKENS, alice.token])
-    entries = [
-        {"token": alice.token, "server": cave.url, "datastacks": ["minnie65_public"]},
-        {"token": NEW_TOKEN, "server": cave.url, "key": "other"},
-    ]
-    outcome = host.run(tokens=entries, validate=True)
-    assert not outcome.ok
-    assert outcome.message.startswith("1 of 2 tokens are not in place. ")
-    assert [user["access"]["verdict"] for user in outcome.result["users"]] == ["ok", "invalid_token"]
-    assert json.loads((host.directory / DEFAULT_FILE).read_text()) == {"token": alice.token}
 
 
 # With the real ansible-playbook --------------------------------------------------------------------------------------

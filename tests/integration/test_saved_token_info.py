@@ -247,11 +247,6 @@ def a_cut_file(place: Place) -> None:
 
 
 @case("malformed")
-def a_list(place: Place) -> None:
-    place.write(place.server_file, [place.token])
-
-
-@case("malformed")
 def something_else_than_a_token(place: Place) -> None:
     place.write(place.server_file, {"token": "two words"})
 
@@ -378,20 +373,6 @@ def a_cloud_volume_dir_that_a_command_makes(place: Place) -> None:
 def two_startup_files_that_say_different_things(place: Place) -> None:
     (place.home / ".profile").write_text("export CLOUD_VOLUME_DIR=/nowhere\n")
     (place.home / ".bashrc").write_text("export CLOUD_VOLUME_DIR=~/.cloudvolume\n")
-    place.give_back()
-
-
-@case("cloud_volume_dir_unclear")
-def a_condition_in_fish(place: Place) -> None:
-    folder = place.home / ".config" / "fish"
-    folder.mkdir(parents=True)
-    (folder / "config.fish").write_text("test -d /scratch; and set -gx CLOUD_VOLUME_DIR /scratch\n")
-    place.give_back()
-
-
-@case("cloud_volume_dir_unclear")
-def a_variable_that_only_a_session_knows(place: Place) -> None:
-    (place.home / ".Renviron").write_text("CLOUD_VOLUME_DIR=${TMPDIR}/cv\n")
     place.give_back()
 
 
@@ -743,14 +724,6 @@ def test_each_of_a_users_servers_is_an_entry_and_files_are_complained_about_once
 
 
 @one_half
-def test_without_the_token_an_entry_still_names_the_server(place: Place) -> None:
-    [user] = place.look(expected=[{"user": place.name}])["users"]
-    assert user["server"] == place.cave.url
-    assert "expected" not in user
-    assert user["problems"] == []
-
-
-@one_half
 def test_a_token_that_should_be_gone_is_a_problem(place: Place) -> None:
     entry = {"user": place.name, "state": "absent"}
     [user] = place.look(expected=[entry])["users"]
@@ -760,31 +733,6 @@ def test_a_token_that_should_be_gone_is_a_problem(place: Place) -> None:
     [user] = place.look(expected=[entry])["users"]
     assert user["expected"] == {"fingerprint": None, "matches": True}
     assert user["problems"] == []
-
-
-def test_an_unknown_user_is_named_and_stops_no_other(place: Place) -> None:
-    expected = [{"user": "nobody-of-that-name", "token": OLD}, {"user": place.name, "token": place.token}]
-    unknown, known = place.look(users=["nobody-of-that-name", place.name], expected=expected)["users"]
-    assert unknown["has_account"] is False
-    assert "failed" not in unknown
-    assert "no user 'nobody-of-that-name'" in unknown["msg"]
-    assert known["agree"] is True
-
-
-def test_users_are_found_when_none_is_named(place: Place) -> None:
-    place.is_managed = False
-    found = {user["user"]: user for user in place.look(users=None)["users"]}
-    assert place.name in found
-    assert found[place.name]["fingerprint"] == fingerprint(place.token)
-    assert "nobody" not in found
-
-
-@one_half
-def test_a_shared_account_may_let_its_group_read(place: Place) -> None:
-    for path in (place.secrets, *place.secrets.glob("*-secret.json")):
-        path.chmod(0o750 if path.is_dir() else 0o640)
-    assert {problem["code"] for problem in place.problems()} == {"loose_mode"}
-    assert place.problems(mode="0640") == []
 
 
 @pytest.mark.root

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from ansible_run import run_tasks
+from module_runner import arguments_of
 
 from ansible_collections.connectomics.cave.plugins.module_utils._backends import server_token as _server_token
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
@@ -20,17 +21,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._masking import 
 from cave_server import CaveServer, Person
 
 TOKENS = "/auth/api/v1/user/token"
-DEFAULTS: dict[str, Any] = {
-    "state": "present",
-    "description": None,
-    "id": None,
-    "fingerprint": None,
-    "all": False,
-    "force": False,
-    "ca_path": None,
-    "timeout": 20,
-    "retries": 2,
-}
+DEFAULTS = arguments_of("server_token", timeout=20)
 
 
 @pytest.fixture
@@ -122,25 +113,6 @@ def test_another_persons_token_is_out_of_reach(cave: CaveServer, alice: Person) 
     assert alice.token
 
 
-def test_several_of_one_description_are_named_by_their_ids(cave: CaveServer, alice: Person) -> None:
-    cave.make_token("alice", "lab")
-    cave.make_token("alice", "lab")
-    refused = run(cave, alice.token, state="absent", description="lab")
-    for item in cave.tokens("alice")[:2]:
-        assert str(item["id"]) in refused["msg"]
-    assert len(run(cave, alice.token, state="absent", description="lab", all=True)["revoked"]) == 2
-    assert descriptions(cave) == ["first"]
-
-
-def test_too_long_a_description_never_reaches_the_server(cave: CaveServer, alice: Person) -> None:
-    cave.clear_requests()
-    refused = run(cave, alice.token, description="x" * 121)
-    assert "121 characters" in refused["msg"]
-    assert cave.requests() == []
-    assert run(cave, alice.token, description="y" * 120)["changed"]
-    assert cave.hidden_tokens("alice") == []
-
-
 @pytest.mark.parametrize("count", [2, 4])
 def test_several_runs_at_the_same_time_make_one_token(cave: CaveServer, alice: Person, count: int) -> None:
     # Every run has asked for the list before the first one makes its token.
@@ -165,25 +137,6 @@ def test_several_runs_at_the_same_time_make_one_token(cave: CaveServer, alice: P
 # -- faults ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_busy_server_is_asked_again_when_it_says(cave: CaveServer, alice: Person) -> None:
-    cave.set_fault(TOKENS, "status", status=429, retry_after=1, times=1, method="POST")
-    cave.set_fault(TOKENS, "status", status=503, times=1, method="GET")
-    assert run(cave, alice.token, description="lab")["changed"]
-    assert descriptions(cave) == ["first", "lab"]
-
-
-@pytest.mark.parametrize("kind", ["cut_after", "cut_body", "cut_json", "content_type"])
-def test_a_token_whose_answer_was_lost_is_used_and_no_second_one_made(
-    cave: CaveServer, alice: Person, kind: str
-) -> None:
-    cave.set_fault(TOKENS, kind, method="POST", times=1)
-    made = run(cave, alice.token, description="lab")
-    assert made["fingerprint"] == fingerprint(cave.tokens("alice")[0]["token"]), made
-    cave.clear_faults()
-    assert run(cave, alice.token, description="lab")["id"] == made["id"]
-    assert descriptions(cave) == ["first", "lab"]
-
-
 def test_a_run_that_fails_after_the_token_was_made_is_finished_by_the_next_one(cave: CaveServer, alice: Person) -> None:
     cave.set_fault(TOKENS, "cut_after", method="POST")
     cave.set_fault(TOKENS, "status", status=500, method="GET", skip=1)
@@ -193,47 +146,6 @@ def test_a_run_that_fails_after_the_token_was_made_is_finished_by_the_next_one(c
     second = run(cave, alice.token, description="lab")
     assert not second["changed"]
     assert descriptions(cave) == ["first", "lab"]
-
-
-@pytest.mark.parametrize(
-    ("kind", "options", "verdict"),
-    [
-        ("status", {"status": 500}, "server_error"),
-        ("html", {}, "not_a_cave_server"),
-        ("redirect", {}, "not_a_cave_server"),
-        ("cut", {}, "unreachable"),
-        ("not_http", {}, "not_a_cave_server"),
-        ("endless", {}, "not_a_cave_server"),
-        ("gzip_bomb", {}, "not_a_cave_server"),
-        ("header_injection", {}, "not_a_cave_server"),
-        ("hang", {}, "unreachable"),
-        ("status", {"status": 429, "retry_after": 3600}, "rate_limited"),
-    ],
-)
-@pytest.mark.parametrize("method", ["GET", "POST"])
-def test_a_bad_answer_is_told_as_what_it_is_and_nothing_is_made(
-    cave: CaveServer, alice: Person, method: str, kind: str, options: dict[str, Any], verdict: str
-) -> None:
-    cave.set_fault(TOKENS, kind, method=method, **options)
-    result = run(cave, alice.token, description="lab", timeout=3, retries=1)
-    assert result["access"]["verdict"] == verdict, result
-    assert descriptions(cave) == ["first"]
-
-
-@pytest.mark.parametrize("status", [404, 405])
-def test_an_older_server_is_recognised_and_the_way_round_it_told(cave: CaveServer, alice: Person, status: int) -> None:
-    cave.set_fault(TOKENS, "status", status=status, method="POST", body="no")
-    result = run(cave, alice.token, description="lab")
-    assert "cannot make tokens for programs" in result["msg"]
-    assert f"{cave.url}/sticky_auth/settings/tokens" in result["msg"]
-
-
-@pytest.mark.parametrize("token", ["", "YOUR_TOKEN_HERE", 12345678, "two words"])
-def test_what_is_no_token_is_refused_before_the_server_is_asked(cave: CaveServer, token: object) -> None:
-    cave.clear_requests()
-    with pytest.raises(CaveError):
-        _server_token.run({**DEFAULTS, "server": cave.url, "token": token, "description": "lab"}, False)
-    assert cave.requests() == []
 
 
 # -- whole runs --------------------------------------------------------------------------------------------------------

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import getpass
 import json
-import os
 import shlex
-import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -21,16 +19,15 @@ import pytest
 import stub_wheels
 import yaml
 from ansible_run import Run, ansible
-from homes import DEFAULT_FILE, SERVER_MAP, fill, real_group, real_user, secrets_of, token_in
+from homes import DEFAULT_FILE, real_group, real_user, secrets_of, token_in
 from interpreters import open_python
-from module_runner import command, module_input, run_module
+from module_runner import run_module
 
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
 from cave_server import CaveServer
 
 STACK = "minnie65_public"
 PEOPLE = 50
-WRITERS = 20
 
 
 @pytest.mark.root
@@ -123,51 +120,6 @@ def test_one_token_of_two_people_is_a_warning_of_a_task_that_no_report_follows(t
     run = ansible(tmp_path, "playbook", "-i", "localhost,", "-c", "local", "-e", python, "site.yml")
     warning = f"[WARNING]: {getpass.getuser()} and no-such-user have one token for"
     assert " ".join(run.output.split()).count(warning) == 1, run.output
-
-
-def test_twenty_hosts_that_write_one_home_at_once_lose_no_key(tmp_path: Path) -> None:
-    """Each a process of its own, as on hosts of their own; each with another key and a datastack of its own."""
-    fill(tmp_path, {DEFAULT_FILE: {"mine": "kept"}, SERVER_MAP: {"mine": "https://cave.example.org"}})
-    keys = [f"key{number}" for number in range(WRITERS)]
-    variables = {**os.environ, "HOME": str(tmp_path)}
-    writers = []
-    for number, key in enumerate(keys):
-        arguments = {
-            "token": f"{number:032x}a",
-            "key": key,
-            "server": "https://global.daf-apis.com",
-            "datastacks": [{"name": f"stack{number}"}],
-            "validate": False,
-            "cloud_volume_dir": "",
-        }
-        writer = subprocess.Popen(
-            command("saved_token"),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=variables,
-            text=True,
-        )
-        assert writer.stdin
-        writer.stdin.write(module_input(arguments))
-        writers.append(writer)
-    for writer in writers:  # all at once: a module begins when it has read all of its input
-        assert writer.stdin
-        writer.stdin.close()
-        writer.stdin = None
-    for writer in writers:
-        output, _nothing = writer.communicate(timeout=120)
-        assert writer.returncode == 0, output
-    for name in (DEFAULT_FILE, "global.daf-apis.com-cave-secret.json"):
-        content = json.loads((secrets_of(tmp_path) / name).read_text())
-        assert {key: content[key] for key in keys} == {key: f"{number:032x}a" for number, key in enumerate(keys)}
-    assert json.loads((secrets_of(tmp_path) / DEFAULT_FILE).read_text())["mine"] == "kept"
-    mapped = json.loads((secrets_of(tmp_path) / SERVER_MAP).read_text())
-    assert mapped == {
-        "mine": "https://cave.example.org",
-        **{f"stack{number}": "https://global.daf-apis.com" for number in range(WRITERS)},
-    }
-    assert not [path for path in secrets_of(tmp_path).iterdir() if path.name.endswith(".tmp")]
 
 
 # Images ---------------------------------------------------------------------------------------------------------------

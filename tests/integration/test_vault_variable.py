@@ -6,19 +6,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 import stat
-import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible.parsing.vault import VaultLib, VaultSecret
-from ansible_run import ansible, command, environment, run_tasks
+from ansible_run import ansible, run_tasks
 
 from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.file import read_variable
 
@@ -97,56 +92,6 @@ def test_a_value_that_comes_out_of_a_vault_can_be_stored(folder: Path) -> None:
     assert decrypted(folder / "vault.yml") == NEW
 
 
-@pytest.mark.parametrize("new_format", ["inline", "file"])
-def test_a_new_file_opens_with_the_password_of_the_run(folder: Path, new_format: str) -> None:
-    run = run_tasks(
-        folder,
-        [store(name="tokens", key="alice", value=NEW, format=new_format), store(name="tokens", key="bob", value=OLD)],
-        *with_vault("lab"),
-    )
-    assert run.ok, run.output
-    assert [result["created"] for result in run.results] == [True, False]
-    assert run.results[0]["vault_id"] == "lab"
-    assert decrypted(folder / "vault.yml", "tokens", "alice", vault_id="lab") == NEW
-    assert decrypted(folder / "vault.yml", "tokens", "bob", vault_id="lab") == OLD
-
-
-def test_with_several_vault_ids_each_variable_keeps_its_own(folder: Path) -> None:
-    path = folder / "vault.yml"
-    path.write_text(f"of_default: {block(OLD)}of_lab: {block(OLD, 'lab')}")
-    run = run_tasks(
-        folder,
-        [
-            store(name="of_lab", value=NEW),
-            store(name="of_default", value=NEW),
-            store(name="new", value=NEW, vault_id="lab"),
-        ],
-        *with_vault("default", "lab"),
-    )
-    assert run.ok, run.output
-    assert [result["vault_id"] for result in run.results] == ["lab", "default", "lab"]
-    assert decrypted(path, "of_lab", vault_id="lab") == NEW
-    assert decrypted(path, "new", vault_id="lab") == NEW
-    assert decrypted(path, "of_default") == NEW
-
-
-def test_without_a_vault_password_it_fails_and_says_how_to_give_one(folder: Path, vault: Path) -> None:
-    before = vault.read_bytes()
-    run = run_tasks(folder, [store(value=NEW)])
-    assert not run.ok
-    assert "has no vault secret" in run.output
-    assert "--ask-vault-pass" in run.output
-    assert vault.read_bytes() == before
-
-
-def test_with_the_wrong_password_nothing_is_written(folder: Path, vault: Path) -> None:
-    before = vault.read_bytes()
-    run = run_tasks(folder, [store(value=NEW)], *with_vault("wrong"))
-    assert not run.ok
-    assert "cannot be decrypted with the vault secrets of this run (vault ids: wrong)" in " ".join(run.output.split())
-    assert vault.read_bytes() == before
-
-
 def test_check_mode_says_what_the_run_then_does(folder: Path, vault: Path) -> None:
     before = vault.read_bytes()
     predicted = run_tasks(folder, [store(value=NEW)], "--check", "--diff", *with_vault("default"))
@@ -184,112 +129,3 @@ def test_bad_input_is_refused_with_the_reason_and_without_the_value(
     assert path.read_text() == "none: [1]\n"
     assert NEW not in run.output
     assert "12345678901234567890123456789012" not in run.output
-
-
-LOUD: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "debug": {"ANSIBLE_DEBUG": "1"},
-    "log": {"ANSIBLE_LOG_PATH": "ansible.log"},
-    "args": {"ANSIBLE_DISPLAY_ARGS_TO_STDOUT": "1"},
-}
-
-
-@pytest.mark.parametrize("loud", LOUD)
-@pytest.mark.usefixtures("vault")
-def test_no_value_is_printed_or_logged_at_any_verbosity(folder: Path, loud: str) -> None:
-    (folder / "token.yml").write_text(f"token: {NEW}\n")
-    tasks = [
-        store(value="{{ token }}"),
-        store(value="{{ token }}", name="vault_cave_tokens", key="alice"),
-        store(state="absent"),
-    ]
-    run = run_tasks(folder, tasks, "-e", "@token.yml", "-vvvvv", "--diff", *with_vault("default"), **LOUD[loud])
-    assert run.ok, run.output
-    failing = run_tasks(
-        folder,
-        [store(value="{{ token }}", path="/")],
-        "-e",
-        "@token.yml",
-        "-vvvvv",
-        *with_vault("default"),
-        **LOUD[loud],
-    )
-    assert not failing.ok
-    (folder / "token.yml").unlink()
-    said = run.output + failing.output
-    said += "".join(file.read_text(errors="replace") for file in folder.rglob("*") if file.is_file())
-    for value in (OLD, NEW):
-        assert value not in said
-
-
-def _processes(folder: Path, names: list[str]) -> list[subprocess.Popen[str]]:
-    """Start a run of its own for each variable, all at once."""
-    started = []
-    for name in names:
-        place = folder / name
-        place.mkdir()
-        playbook = place / "playbook.yml"
-        playbook.write_text(
-            "- hosts: localhost\n  gather_facts: false\n  tasks:\n    - connectomics.cave.vault_variable:\n"
-            f"        path: {folder / 'vault.yml'}\n        name: {name}\n        value: {name}-{NEW}\n"
-        )
-        started.append(
-            subprocess.Popen(
-                command("playbook", "--vault-id", f"default@{folder / 'default.password'}", str(playbook)),
-                cwd=place,
-                env=environment(place),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                start_new_session=True,
-            )
-        )
-    return started
-
-
-def test_two_runs_at_the_same_time_keep_each_others_variables(folder: Path, vault: Path) -> None:
-    names = ["first", "second", "third"]
-    for process in _processes(folder, names):
-        output, _nothing = process.communicate(timeout=120)
-        assert process.returncode == 0, output
-    for name in names:
-        assert decrypted(vault, name) == f"{name}-{NEW}"
-    assert decrypted(vault) == OLD
-
-
-@pytest.mark.slow
-def test_a_run_that_is_killed_leaves_a_whole_file_and_the_next_one_finishes(folder: Path, vault: Path) -> None:
-    before = vault.read_bytes()
-    delays = [0.5 + 0.2 * step for step in range(5)]
-    for number, delay in enumerate(delays):
-        (process,) = _processes(folder, [f"killed{number}"])
-        time.sleep(delay)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        assert decrypted(vault) == OLD
-        assert decrypted(vault, "other") == "kept"
-    vault.write_bytes(before)
-    run = run_tasks(folder, [store(value=NEW)], *with_vault("default"))
-    assert run.ok, run.output
-    assert decrypted(vault) == NEW
-    assert not [name for name in folder.iterdir() if name.suffix == ".tmp"]
-
-
-@pytest.fixture
-def make_link(folder: Path, vault: Path) -> Callable[[], Path]:
-    def make() -> Path:
-        (folder / "group_vars").mkdir()
-        link = folder / "group_vars" / "all.yml"
-        link.symlink_to(vault)
-        return link
-
-    return make
-
-
-def test_a_linked_group_vars_file_stays_linked(folder: Path, vault: Path, make_link: Callable[[], Path]) -> None:
-    link = make_link()
-    run = run_tasks(folder, [store(path=str(link), value=NEW)], *with_vault("default"))
-    assert run.ok, run.output
-    assert run.results[0]["path"] == str(vault)
-    assert link.is_symlink()
-    assert decrypted(link) == NEW

@@ -13,13 +13,13 @@ import resource
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_run import run_tasks
-from raw_server import RawServer, http_answer, say
+from module_runner import arguments_of
 
 from ansible_collections.connectomics.cave.plugins.module_utils import _users
 from ansible_collections.connectomics.cave.plugins.module_utils._backends import verify_access as _verify_access
@@ -31,22 +31,8 @@ from ansible_collections.connectomics.cave.plugins.module_utils._masking import 
 from cave_server import CaveServer
 
 STACK = "minnie65_public"
-DEFAULTS: dict[str, Any] = {
-    "users": None,
-    "token": None,
-    "method": "api",
-    "server": "https://global.daf-apis.com",
-    "datastacks": [STACK],
-    "key": "token",
-    "path": "/nonexistent",
-    "interpreter": None,
-    "secrets_dir": None,
-    "cloud_volume_dir": "",
-    "ca_path": None,
-    "timeout": 20,
-    "retries": 0,
-    "services": ["none"],
-}
+OURS = {"datastacks": [STACK], "path": "/nonexistent", "cloud_volume_dir": "", "timeout": 20, "retries": 0}
+DEFAULTS = arguments_of("verify_access", **OURS)
 METHODS = ["api", pytest.param("client", marks=pytest.mark.network)]
 
 
@@ -286,27 +272,6 @@ def test_what_is_told_of_working_access(method: str, cave: CaveServer, place: Wo
         assert user["client_version"] == "8.2.1"
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_terms_of_service_come_with_their_form(method: str, cave: CaveServer, place: Workstation) -> None:
-    owing_terms(cave, place)
-    user = the_user(place.verify(method=method))
-    assert user["url"].startswith(f"{cave.url}/sticky_auth/api/v1/tos/")
-    assert user["url"].endswith("/accept")
-    assert user["url"] in user["remedy"]
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_the_worst_of_several_datastacks_is_told_and_the_others_too(
-    method: str, cave: CaveServer, place: Workstation
-) -> None:
-    good(cave, place)
-    result = place.verify(method=method, datastacks=[STACK, "nosuchstack"])
-    user = the_user(result)
-    assert (user["verdict"], user["datastack"]) == ("unknown_datastack", "nosuchstack")
-    assert [item["verdict"] for item in user["datastacks"]] == ["ok", "unknown_datastack"]
-    assert result["msg"].count("unknown_datastack") == 1
-
-
 @pytest.mark.network
 def test_the_client_is_not_believed_about_a_token_that_is_dead_since(cave: CaveServer, place: Workstation) -> None:
     person = cave.add_person("alice", [STACK])
@@ -318,50 +283,7 @@ def test_the_client_is_not_believed_about_a_token_that_is_dead_since(cave: CaveS
     assert "the info service remembers" in user["message"]
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_another_key_is_another_token(method: str, cave: CaveServer, place: Workstation) -> None:
-    folder = place.add_user()
-    person = cave.add_person("alice", [STACK])
-    place.secrets.add(person.token)
-    (folder / "cave-secret.json").write_text(json.dumps({"token": "f" * 32, "banc": person.token}))
-    assert place.verify(method=method)["verdict"] == "invalid_token"
-    assert the_user(place.verify(method=method, key="banc"))["fingerprint"] == fingerprint(person.token)
-
-
 # Secrets files -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"\xef\xbb\xbf{}", b'{"token": "caf\xe9"}', b"[]", b"null", b'{"token": true}', b'{"token": "a b"}'],
-    ids=["empty", "bom", "not-utf-8", "list", "null", "boolean", "white-space"],
-)
-def test_a_file_that_cannot_be_used_is_named(method: str, content: bytes, place: Workstation) -> None:
-    path = place.add_user() / "cave-secret.json"
-    path.write_bytes(content)
-    user = the_user(place.verify(method=method))
-    assert user["verdict"] == "malformed_file"
-    assert str(path) in user["message"]
-    assert str(path) in user["remedy"]
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_a_fifo_in_the_place_of_a_file_holds_nobody_up(method: str, place: Workstation) -> None:
-    path = place.add_user() / "cave-secret.json"
-    os.mkfifo(path)
-    started = time.monotonic()
-    user = the_user(place.verify(method=method))
-    assert time.monotonic() - started < 10
-    assert user["verdict"] in ("malformed_file", "no_token")
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_an_empty_token_is_none(method: str, place: Workstation) -> None:
-    path = place.save("")
-    user = the_user(place.verify(method=method))
-    assert user["verdict"] == "no_token"
-    assert str(path) in user["message"]
 
 
 def test_readers_that_send_other_tokens_are_told(cave: CaveServer, place: Workstation) -> None:
@@ -507,32 +429,6 @@ def test_one_reason_for_many_users_is_told_once(place: Workstation, cave: CaveSe
     assert "user07 and 12 more: server_error." in message
 
 
-def test_fifty_users_take_about_as_long_as_one(cave: CaveServer, place: Workstation) -> None:
-    names = [f"user{number:02}" for number in range(50)]
-    for name in names:
-        place.save(cave.add_person(name, [STACK]).token, name)
-    cave.configure(latency=0.3)
-    cave.clear_requests()
-
-    def timed(users: list[str]) -> float:
-        started = time.monotonic()
-        assert place.verify(users=users)["verdict"] == "ok"
-        return time.monotonic() - started
-
-    one, fifty = timed(names[:1]), timed(names)
-    # 16 at a time, 2 requests of 0.3 s each: 4 rounds. In series it would be 30 s.
-    assert fifty < one + 10
-    assert len(cave.requests("/auth/api/v1/user/cache")) == 51
-
-
-@pytest.mark.network
-def test_several_users_are_checked_by_the_client(cave: CaveServer, place: Workstation) -> None:
-    for name in ("alice", "bob", "carol"):
-        place.save(cave.add_person(name, [STACK] if name != "bob" else []).token, name)
-    result = place.verify(users=["alice", "bob", "carol"], method="client", timeout=60)
-    assert [user["verdict"] for user in result["users"]] == ["ok", "missing_permission", "ok"]
-
-
 # Browsers, time, and hostile servers ---------------------------------------------------------------------------------
 
 
@@ -549,20 +445,6 @@ def test_the_client_never_opens_a_browser(
     user = the_user(place.verify(method="client"))
     assert user["verdict"] == "missing_tos"
     assert not browser.exists()
-
-
-@pytest.mark.network
-def test_without_the_precaution_caveclient_does_open_a_browser(
-    browser: Path, cave: CaveServer, place: Workstation, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    owing_terms(cave, place)
-    clean = _client.environment
-    monkeypatch.setattr(
-        _client, "environment", lambda *given: {**os.environ, **clean(*given), "PATH": os.environ["PATH"]}
-    )
-    monkeypatch.setattr(_client, "_SCRIPT", _client._SCRIPT.replace("    _forbid_browsers()\n", ""))
-    place.verify(method="client", timeout=8)
-    assert browser.read_text().startswith(f"{cave.url}/sticky_auth/api/v1/tos/")
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -625,58 +507,6 @@ def test_an_environment_that_does_not_work_is_a_client_error(
     assert "\x1b" not in user["message"]
 
 
-FAULTS: list[tuple[str, dict[str, Any], set[str]]] = [
-    ("redirect", {}, {"not_a_cave_server"}),
-    ("cut", {}, {"unreachable"}),
-    ("cut_after", {}, {"unreachable"}),
-    ("cut_body", {}, {"unreachable", "server_error"}),
-    ("cut_json", {}, {"server_error"}),
-    ("endless", {}, {"not_a_cave_server"}),
-    ("endless_headers", {}, {"not_a_cave_server", "unreachable"}),
-    ("gzip_bomb", {}, {"not_a_cave_server"}),
-    ("header_injection", {}, {"client_error", "not_a_cave_server"}),
-    ("not_http", {}, {"not_a_cave_server"}),
-    ("content_type", {"type": "text/plain"}, {"not_a_cave_server"}),
-    ("content_type", {"type": "text/html"}, {"not_a_cave_server"}),
-    ("pipelined", {}, {"ok"}),
-    ("latency", {"seconds": 0.5}, {"ok"}),
-    ("status", {"status": 401}, {"not_a_cave_server"}),
-    ("status", {"status": 403}, {"not_a_cave_server", "client_error"}),
-    ("status", {"status": 404}, {"not_a_cave_server", "unknown_datastack"}),
-    ("status", {"status": 502}, {"server_error"}),
-]
-
-
-@pytest.mark.parametrize(("kind", "parameters", "verdicts"), FAULTS)
-def test_every_fault_has_its_verdict_in_time(
-    kind: str, parameters: dict[str, Any], verdicts: set[str], cave: CaveServer, place: Workstation
-) -> None:
-    good(cave, place)
-    cave.set_fault("/", kind, **parameters)
-    user = the_user(place.verify(timeout=3))
-    assert user["verdict"] in verdicts, user
-    assert "\x1b" not in json.dumps(user).encode().decode("unicode_escape")
-
-
-def test_a_busy_server_is_asked_again(cave: CaveServer, place: Workstation) -> None:
-    good(cave, place)
-    cave.set_fault("/auth/api/v1/user/cache", "status", status=429, retry_after=1, times=1)
-    started = time.monotonic()
-    assert place.verify(retries=2)["verdict"] == "ok"
-    assert time.monotonic() - started >= 1
-    assert len(cave.requests("/auth/api/v1/user/cache")) == 2
-
-
-def test_a_redirect_takes_the_token_to_no_other_host(cave: CaveServer, place: Workstation) -> None:
-    good(cave, place)
-    with RawServer(say(http_answer(b"{}"))) as elsewhere:
-        cave.set_fault("/", "redirect", location=f"{elsewhere.url}/auth/api/v1/user/cache")
-        user = the_user(place.verify())
-    assert user["verdict"] == "not_a_cave_server"
-    assert elsewhere.url in user["message"]
-    assert elsewhere.connections == 0
-
-
 @pytest.mark.network
 @pytest.mark.parametrize("kind", ["endless", "gzip_bomb"])
 def test_a_huge_answer_does_not_fill_the_memory_of_the_host(kind: str, cave: CaveServer, place: Workstation) -> None:
@@ -700,21 +530,6 @@ def test_a_private_authority_is_trusted_when_it_is_named(method: str, cave_tls: 
     untrusted = the_user(place.verify(method=method))
     assert untrusted["verdict"] == "tls_error"
     assert "ca_path" in untrusted["remedy"]
-
-
-@pytest.fixture(scope="module", params=["wrong_host", "expired", "untrusted", "1.0"])
-def untrusted_server(request: pytest.FixtureRequest) -> Iterator[CaveServer]:
-    options = {"tls_version": request.param} if request.param == "1.0" else {"certificate": request.param}
-    with CaveServer(tls=True, **options) as server:
-        yield server
-
-
-def test_a_server_that_is_not_to_be_trusted_gets_no_token(untrusted_server: CaveServer, place: Workstation) -> None:
-    place.server = untrusted_server.url
-    place.save("0123456789abcdef0123456789abcdef")
-    user = the_user(place.verify(ca_path=untrusted_server.ca))
-    assert user["verdict"] == "tls_error", user
-    assert untrusted_server.requests() == []
 
 
 # Other versions of caveclient, and Ansible itself --------------------------------------------------------------------
@@ -774,13 +589,6 @@ def test_a_netrc_file_that_replaces_the_token_is_found(
     assert user["verdict"] == "client_error"
     assert f"{netrc} has an entry for {cave.url.partition('//')[2]}" in user["message"]
     assert str(netrc) in user["remedy"]
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_a_netrc_file_for_other_hosts_is_no_trouble(method: str, cave: CaveServer, place: Workstation) -> None:
-    good(cave, place)
-    (place.folder / "alice" / ".netrc").write_text("machine elsewhere.example.org login me password secret")
-    assert place.verify(method=method)["verdict"] == "ok"
 
 
 # Who and what is there to ask

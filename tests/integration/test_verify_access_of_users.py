@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -145,17 +144,6 @@ def test_a_user_cannot_check_another_one(cave: CaveServer, users: tuple[User, Us
     done = run_module("verify_access", arguments, alice.home, user=alice)
     assert done.result["verdict"] == "client_error"
     assert "become: true" in done.message
-
-
-def test_the_process_ends_when_its_threads_hang(cave: CaveServer, tmp_path: Path) -> None:
-    person = cave.add_person("alice", [STACK])
-    cave.set_fault("/", "hang")
-    started = time.monotonic()
-    arguments = {"token": person.token, "server": cave.url, "timeout": 2, "retries": 0}
-    done = run_module("verify_access", arguments, tmp_path)
-    assert done.result["verdict"] == "unreachable"
-    assert time.monotonic() - started < 2 + 30  # Python's start comes on top; the server would be silent for minutes
-    assert person.token not in json.dumps(done.result)
 
 
 def test_without_users_it_is_the_one_who_runs_it(cave: CaveServer, tmp_path: Path) -> None:

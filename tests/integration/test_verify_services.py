@@ -63,14 +63,6 @@ def test_every_person_is_asked_for(lab: Lab) -> None:
     assert len(askers) == len(set(askers)) == 2
 
 
-def test_an_outage_of_one_service_is_said_once_for_all_hosts(lab: Lab) -> None:
-    lab.cave.set_fault("/materialize", "status", status=503)
-    run = lab.play("verify")
-    assert run.status == 2
-    said = "CAVE: materialize of minnie65_public answers 503 from all 4 hosts: tokens and network work."
-    assert squeezed(run).count(said) == 1, run.output
-
-
 def test_the_second_report_of_an_outage_says_since_when_it_lasts(lab: Lab) -> None:
     lab.cave.set_fault("/materialize", "status", status=503)
     report = str(lab.report)
@@ -83,11 +75,3 @@ def test_the_second_report_of_an_outage_says_since_when_it_lasts(lab: Lab) -> No
     assert lab.play("verify", caveclient_report=report).ok
     lab.cave.set_fault("/materialize", "status", status=503)
     assert "hosts since" not in squeezed(lab.play("verify", caveclient_report=report))
-
-
-def test_what_a_person_may_not_use_is_said(lab: Lab) -> None:
-    lab.cave.map_name("pychunkedgraph", "minnie65_public", "the_graph")
-    run = lab.play("verify")
-    assert run.status == 2
-    assert "missing_permission" in run.output
-    assert "needed by chunkedgraph, l2cache" in squeezed(run)
