@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The report's page in a real browser. Screenshots stay in tests/output/report, to be looked at."""
+"""The report's page in a real browser."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from report_samples import HOSTILE, fleet, ok, owes_terms, refused, report_of, r
 
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.html import to_html
 
-SCREENSHOTS = Path(__file__).resolve().parents[2] / "output" / "report"
 WIDTHS = {"phone": 390, "desktop": 1280}
 STATES = ["failed", "pending", "warning", "ok"]
 
@@ -49,12 +48,6 @@ def opened(browser: Browser, tmp_path: Path) -> Iterator[Opener]:
     for context in contexts:
         context.close()
     assert said == [], "the page printed an error, or asked for something from elsewhere"
-
-
-def shot(page: Page, name: str, **options: Any) -> None:
-    """Keep a screenshot."""
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=SCREENSHOTS / f"{name}.png", **options)
 
 
 def sideways(page: Page) -> list[str]:
@@ -103,15 +96,11 @@ def everything(hosts: int) -> dict[str, Any]:
 @pytest.mark.parametrize("device", list(WIDTHS))
 def test_the_page_fits_the_screen_and_is_accessible(opened: Opener, device: str, scheme: str, hosts: int) -> None:
     page = opened(everything(hosts), WIDTHS[device], scheme)
-    shot(page, f"{hosts}-{device}-{scheme}", full_page=hosts == 3)
     assert sideways(page) == []
     for number, summary in enumerate(page.locator("summary:visible").all()[:6]):
         if number % 2:
             summary.click()
     assert sideways(page) == []
-    page.locator("#fleet").scroll_into_view_if_needed()
-    page.evaluate("document.getElementById('fleet').scrollIntoView()")
-    shot(page, f"{hosts}-{device}-{scheme}-fleet")
     check_accessible(page)
 
 
@@ -122,7 +111,6 @@ def test_a_wide_matrix_and_long_names_fit_a_phone(opened: Opener) -> None:
     for width in (320, 360, 760, 1280):
         page = opened(report_of(results), width)
         assert sideways(page) == [], width
-    shot(page, "long-names")
 
 
 @pytest.mark.parametrize(("hosts", "script"), [(3, True), (30, True), (300, False)])
@@ -170,7 +158,6 @@ def test_hostile_text_is_shown_and_does_nothing(opened: Opener) -> None:
     assert "owned" not in page.title()
     assert page.locator("script").count() == 1  # the page's own
     assert page.get_by_text("<script>document.title='owned'</script>").count() >= 5
-    shot(page, "hostile")
 
 
 def test_should_markup_ever_get_through_the_page_runs_no_script(browser: Browser, tmp_path: Path) -> None:
@@ -204,9 +191,6 @@ def test_print_has_what_is_wrong_with_its_links_and_no_controls(opened: Opener) 
     assert page.locator("tbody[data-state]").count() == 30
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.locator(".card p a").first.inner_text() == page.locator(".card p a").first.get_attribute("href")
-    shot(page, "print")
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    page.pdf(path=SCREENSHOTS / "print.pdf", format="A4")
 
 
 def test_all_well_says_so(opened: Opener) -> None:
@@ -214,7 +198,6 @@ def test_all_well_says_so(opened: Opener) -> None:
     assert page.locator(".headline").inner_text() == "Everything works: 1 workstation ok; 1 user"
     assert page.get_by_role("heading", level=2).count() == 0
     check_accessible(page)
-    shot(page, "all-well")
 
 
 def made(hosts: int) -> dict[str, Any]:

@@ -21,7 +21,6 @@ import yaml
 from ansible_run import ROOT
 from caveclient_environments import caveclient_python
 from doctor_desk import Desk
-from homes import OLD_TOKEN
 from images import containers, rootfs
 from interpreters import find_interpreters
 
@@ -111,20 +110,6 @@ def test_an_image_is_built_with_a_token_and_holds_none(
         assert "[1, 2]" in podman("run", "--network=host", *words)
     finally:
         podman("image", "rm", "--force", "--ignore", IMAGE)
-
-
-@pytest.mark.parametrize(
-    "line", ["COPY token /token", "COPY token /token\nCOPY empty /token", "ENV TOKEN=VALUE", "LABEL token=VALUE"]
-)
-def test_a_token_that_was_copied_into_an_image_would_be_found(line: str, tmp_path: Path) -> None:
-    (tmp_path / "token").write_text(OLD_TOKEN)
-    (tmp_path / "empty").touch()
-    try:
-        text = f"FROM scratch\n{line.replace('VALUE', OLD_TOKEN)}\n"
-        podman("build", "--file=-", "--tag=careless", str(tmp_path), text=text)
-        assert is_in_image(OLD_TOKEN, "careless")
-    finally:
-        podman("image", "rm", "--force", "--ignore", "careless")
 
 
 # SLURM ----------------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from lab import CA_FILE, Lab, recap
+from lab import CA_FILE, Lab
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import request
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
@@ -138,21 +138,6 @@ def test_no_program_is_refused_during_an_overlap_and_the_old_tokens_are_dead_aft
     assert holds_everywhere(lab, new)
     assert [accepts(lab, token) for token in old.values()] == [False] * len(USERS)
     assert [[item["token"] for item in lab.cave.tokens(user)] for user in USERS] == [[new[user]] for user in USERS]
-
-
-def test_run_again_at_once_changes_makes_and_revokes_nothing(lab: Lab) -> None:
-    before = {user: lab.cave.tokens(user) for user in USERS}, lab.vault.read_bytes()
-    lab.cave.clear_requests()
-    run = lab.play("rotate")
-    assert run.ok, run.output
-    changed = {host: counts["changed"] for host, counts in recap(run.output).items()}
-    assert changed == dict.fromkeys(["localhost", *lab.hosts], 0)
-    after = {user: lab.cave.tokens(user) for user in USERS}
-    assert [item["id"] for user in USERS for item in after[user]] == [
-        item["id"] for user in USERS for item in before[0][user]
-    ]
-    assert lab.vault.read_bytes() == before[1]
-    assert not [item for item in lab.cave.requests() if item["method"] != "GET"]
 
 
 def test_a_bad_fleet_gets_as_far_as_it_can_and_finishes_when_it_is_repaired(lab: Lab) -> None:

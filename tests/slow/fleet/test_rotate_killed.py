@@ -2,16 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""An overlap on real SSH hosts that is killed at everything it does, and run again.
-
-ROTATION_KILLS says how often it is killed; 100 take about ten minutes.
-"""
+"""An overlap on real SSH hosts that is killed where most is at stake, and run again."""
 
 from __future__ import annotations
 
-import collections
 import os
-import random
 import re
 import time
 from collections.abc import Iterator
@@ -28,9 +23,6 @@ pytestmark = [pytest.mark.root, pytest.mark.slow]
 
 HOSTS = 6
 USER = "alice"
-KILLS = int(os.environ.get("ROTATION_KILLS", "0"))
-FIRST = int(os.environ.get("ROTATION_KILLS_FIRST", "0"))
-WHAT = ("all", "main", "worker", "connection")
 
 
 class Strike(NamedTuple):
@@ -162,31 +154,7 @@ def cycle(lab: Lab, name: str, strikes: list[Strike]) -> list[str]:
     return struck
 
 
-def strikes_of(number: int, count: int) -> list[Strike]:
-    """Return the strikes of a cycle of the long run: the next moment in turn, and then some that are drawn."""
-    draw = random.Random(number)  # noqa: S311 (a draw, no secret)
-    places = [1 + number % count, *(draw.randint(1, count) for _again in range(number % 4))]
-    return [Strike(WHAT[(number + turn) % 4], "", place, draw.uniform(0, 0.8)) for turn, place in enumerate(places)]
-
-
 @pytest.mark.parametrize("strikes", SAMPLE, ids=lambda strikes: f"{strikes[0].what} at {strikes[0].on}")
 def test_killed_where_most_is_at_stake_the_same_command_finishes(lab: Lab, strikes: list[Strike]) -> None:
     struck = cycle(lab, f"sample {strikes[0].what}", strikes)
     assert len(struck) == len(strikes)
-
-
-@pytest.mark.skipif(not KILLS, reason="takes minutes: ROTATION_KILLS says how many kills")
-def test_killed_at_everything_it_does_the_same_command_finishes(lab: Lab) -> None:
-    status, output = rotate(lab, "counted")
-    assert status == 0, output
-    count = len(effects(lab))
-    kills, number = collections.Counter[str](), FIRST
-    while kills.total() < KILLS:
-        strikes = strikes_of(number, count)
-        struck = cycle(lab, f"kill {number}", strikes)
-        kills.update(struck)
-        number += 1
-        print(f"{number:4} {kills.total():4} {', '.join(struck)}", flush=True)
-    print(f"\n{kills.total()} kills in {number - FIRST} rotations of {count} effects; the next one is {number}")
-    for what, often in sorted(kills.items()):
-        print(f"{often:4} {what}")

@@ -121,7 +121,7 @@ def main(arguments: Sequence[str]) -> int:
             result.save(results, REPORT)
             print(f"ansible-core {version}: {time.monotonic() - start:.0f} s", flush=True)
     faults = [*errors, *result.faults(results)]
-    print(result.text_table(results))
+    print(result.markdown_table(results))
     if not faults:
         result.save(results, result.KEPT)
         result.write_readme(results)

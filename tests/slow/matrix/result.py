@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What came of the matrix: kept as JSON, shown as tables."""
+"""What came of the matrix: kept as JSON, shown as a table."""
 
 from __future__ import annotations
 
@@ -85,25 +85,6 @@ def faults(results: Results) -> Iterator[str]:
             wanted = PASSED if support_matrix.supported(cell) else UNSUPPORTED
             if (found := result.cells.get(cell.host, "not run")) != wanted:
                 yield f"ansible-core {core.version}, {cell.debian}, Python {cell.python}: {found}"
-
-
-def text_table(results: Results) -> str:
-    """Return a table for a terminal, with a cell for each controller, Debian and Python."""
-    lines = [" ".join([f"{'ansible-core':<14}{'Debian':<10}", *(f"{python:>5}" for python in PYTHONS), "   sanity"])]
-    for core in CORES.values():
-        result = results.get(core.version, CoreResult("", ""))
-        for debian in DEBIAN:
-            words = [_word(result.cells.get(Cell(core.version, debian, python).host, "")) for python in PYTHONS]
-            first = debian == next(iter(DEBIAN))
-            sanity = (result.sanity if result.sanity in ("", PASSED) else "FAILED") if first else ""
-            name = result.version or core.version
-            row = [f"{name if first else '':<14}{debian:<10}", *(f"{word:>5}" for word in words), f"   {sanity}"]
-            lines.append(" ".join(row).rstrip())
-    return "\n".join([*lines, "ok: passed   -: not supported by that ansible-core   ?: not run   FAIL: failed"])
-
-
-def _word(outcome: str) -> str:
-    return {PASSED: "ok", UNSUPPORTED: "-", NO_PYTHON: "?", "": "?"}.get(outcome, "FAIL")
 
 
 def markdown_table(results: Results) -> str:

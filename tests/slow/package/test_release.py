@@ -17,10 +17,8 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible_run import ROOT, Run
-from lab import Lab
 
-from cave_server import CaveServer
-from package.conftest import PATH, Installed, release
+from package.conftest import Installed, release
 
 PLAYBOOKS = sorted(path.stem for path in (ROOT / "playbooks").glob("*.yml"))
 TOKEN_OR_KEY = re.compile(rb"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])|PRIVATE KEY-----\s+[A-Za-z0-9+/]{16}")
@@ -60,11 +58,6 @@ def member(tar: tarfile.TarFile, name: str) -> bytes:
     """Return the content of a file in a tarball; of a folder, none."""
     file = tar.extractfile(name)
     return file.read() if file else b""
-
-
-def test_the_search_for_tokens_and_keys_finds_what_there_is_to_find() -> None:
-    assert TOKEN_OR_KEY.search(b"token: 0123456789abcdef0123456789abcdef\n")
-    assert TOKEN_OR_KEY.search(b"-----BEGIN PRIVATE KEY-----\nMIIEvgIBADANBgkqhkiG9w0B\n")
 
 
 def test_it_holds_what_users_need_and_nothing_that_only_developers_do(tarball: Path) -> None:
@@ -120,29 +113,6 @@ def test_it_installs_into_an_empty_environment_and_every_playbook_can_be_run_by_
     assert run.ok, run.output
     # A group that rotate makes when it runs.
     assert set(re.findall(r"WARNING.*: (\S+)$", run.output, re.MULTILINE)) <= {"__caveclient_first"}, run.output
-
-
-def test_provision_and_verify_run_from_the_installed_collection(
-    installed: Installed, cave: CaveServer, tmp_path: Path
-) -> None:
-    lab = Lab(tmp_path, cave, ["ws1"])
-    lab.offer_caveclient()
-
-    def play(playbook: str) -> Run:
-        return installed.run(tmp_path, "playbook", *lab.arguments(playbook), PATH=PATH)
-
-    first = play("provision")
-    assert first.ok, first.output
-    assert "1 workstation ok (1 updated); 1 user" in first.output
-    again = play("provision")
-    assert again.ok, again.output
-    assert "changed=0" in again.output
-    assert play("verify").ok
-    cave.revoke(lab.token)
-    locked_out = play("verify")
-    assert not locked_out.ok
-    assert "FAILED   invalid_token: ws1" in locked_out.output
-    assert lab.token not in first.output + again.output + locked_out.output
 
 
 # Signed ---------------------------------------------------------------------------------------------------------------

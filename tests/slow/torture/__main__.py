@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Run the attacks on the collection's promises, print a table of them, and write it as JSON.
+"""Run the attacks on the collection's promises, say what came of them, and write it as JSON.
 
     python -m torture [--scale 0.1] [--report FILE] [ATTACK ...]
     python -m torture --page    # the table in the guide on security, from the report
@@ -17,12 +17,10 @@ import argparse
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import textwrap
 import time
 from dataclasses import fields
 from pathlib import Path
@@ -69,30 +67,10 @@ def end(process: subprocess.Popen[str]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def table(reports: list[Report]) -> str:
-    """Return reports as a table that fits a terminal: promise, attack, tries, failures and seconds."""
-    width = max(80, min(140, shutil.get_terminal_size().columns))
-    text = (width - 32) // 2
-    lines = [f"{'promise':<{text}}  {'attack':<{text}} {'tries':>8} {'failures':>8} {'s':>7}", "-" * width]
-    for report in reports:
-        cells = [textwrap.wrap(report.promise, text), textwrap.wrap(report.attack, text)]
-        figures = f"{report.tries:>8} {report.failures:>8} {report.seconds:>7.1f}"
-        for number in range(max(map(len, cells))):
-            left, right = (cell[number] if number < len(cell) else "" for cell in cells)
-            line = f"{left:<{text}}  {right:<{text}} {'' if number else report.left_out or figures}"
-            lines.append(line.rstrip())
-        lines += [f"    {note}" for note in report.notes]
-    return "\n".join(lines)
-
-
-def summary(reports: list[Report]) -> str:
-    """Return what all reports come to, in a line."""
-    left_out = [report.name for report in reports if report.left_out]
-    told = (
-        f"{sum(bool(report.tries) for report in reports)} attacks, {sum(report.tries for report in reports)} tries, "
-        f"{sum(report.failures for report in reports)} failures, {sum(report.seconds for report in reports):.0f} s"
-    )
-    return f"{told}; left out: {', '.join(left_out)}" if left_out else told
+def told(report: Report) -> str:
+    """Return a report as text: what came of it, and what did not hold."""
+    figures = f"{report.tries} tries, {report.failures} failures, {report.seconds:.0f} s"
+    return "\n    ".join([f"{report.name}: {report.left_out or figures}", *report.notes])
 
 
 def read_reports(path: Path) -> dict[str, Report]:
@@ -142,8 +120,7 @@ def main() -> int:
         print(f"{name}: {known[name].about} ...", file=sys.stderr, flush=True)
         reports.append(run_apart(known[name], chosen.scale))
         write_reports(chosen.report, reports, known)
-    print(table(reports))
-    print(f"\n{summary(reports)}\n{chosen.report}")
+    print(*map(told, reports), f"\n{chosen.report}", sep="\n")
     return int(any(report.failures or report.left_out for report in reports))
 
 

@@ -22,6 +22,7 @@ from typing import Any
 
 import stub_wheels
 from interpreters import open_python
+from module_runner import arguments_of
 from torture.attacks import Report, Short, attack
 from torture.tracing import Point, points, traced
 from torture.write_path import scratch, thinned
@@ -74,31 +75,19 @@ class Site:
 
     def ask(self, state: str, **options: Any) -> dict[str, Any]:
         """Do what the module does."""
-        params: dict[str, Any] = {
+        given = {
             "path": str(self.path),
-            "interpreter": None,
-            "version": "",
-            "extras": [],
-            "packages": [],
-            "constraints": [],
             "installer": "uv",
-            "index_url": None,
             "find_links": [str(self.wheels)],
             "remote_src": True,
             "offline": True,
             "python": open_python(),
-            "keep": 1,
-            "jupyter_kernel": None,
             "jupyter_dir": str(self.folder / "jupyter"),
-            "compile": False,
             "timeout": 60,
-            "ca_path": None,
-            "doctor": None,
             "_controller": None,
             "state": state,
-            **options,
         }
-        return run(params, False, str(self.folder))
+        return run(arguments_of("caveclient", **given, **options), False, str(self.folder))
 
     def prepare(self, job: Job) -> None:
         """Make it as it was before a job. It is made once, and copied after that."""

@@ -142,18 +142,20 @@ def _all_cases(url: str) -> list[Case]:
     saved, info = "connectomics.cave.saved_token", "connectomics.cave.saved_token_info"
     verify, vault = "connectomics.cave.verify_access", "connectomics.cave.vault_variable"
     made, listed = "connectomics.cave.server_token", "connectomics.cave.server_token_info"
+    new, old, other, wrong = map(_token, ("alice_new", "alice_old", "alice_other", "wrong"))
     where = {"server": url, "datastacks": [STACK], "timeout": 5, "retries": 0}
     alone = {"server": url, "timeout": 5, "retries": 0}
-    alice = {"user": "alice", "token": _token("alice_new"), **where}
+    alice = {"user": "alice", "token": new, **where}
     three = [{"user": user, "token": _token(f"{user}_new")} for user in ("alice", "bob", "carol")]
     kept = {"path": "kept.yml", "name": "kept"}
+    lookup = "{{ lookup('connectomics.cave.server_token', '%s', token=%s, server='" + url + "') }}"
     return [
         Case("many, some fail", {saved: {"tokens": three, **where}}, r"bob: .*JSON.*carol: .*\.cloudvolume"),
         Case("out of reach", {saved: alice}, "(?i)connection refused", host=OUT_OF_REACH),
         Case("one, unchanged", {saved: alice}),
-        Case("replaced", {saved: {**alice, "token": _token("alice_other"), "validate": False}}),
+        Case("replaced", {saved: {**alice, "token": other, "validate": False}}),
         Case("malformed, replaced", {saved: {**alice, "user": "bob", "on_malformed": "replace"}}),
-        Case("wrong token", {saved: {**alice, "token": _token("wrong")}}, NOT_ACCEPTED),
+        Case("wrong token", {saved: {**alice, "token": wrong}}, NOT_ACCEPTED),
         Case("refused write", {saved: {**alice, "user": "carol"}}, r"carol: .*\.cloudvolume"),
         Case("no such user", {saved: {**alice, "user": "nobody-here"}}, "no user 'nobody-here'"),
         Case(
@@ -169,20 +171,12 @@ def _all_cases(url: str) -> list[Case]:
             "carol: ",
         ),
         Case("background", {saved: alice, "async": 60, "poll": 1}, "async is set"),
-        Case("misspelt option", {saved: {**where, "user": "alice", "tokn": _token("alice_new")}}, "Unsupported param"),
-        Case(
-            "misspelt key",
-            {saved: {**where, "tokens": [{"user": "alice", "tokn": _token("alice_new")}]}},
-            "has the wrong form",
-        ),
-        Case("in the wrong place", {saved: {**where, "user": _token("alice_new"), "token": "x1"}}, "looks like a tok"),
-        Case("not a list", {saved: {**where, "tokens": _token("alice_new")}}, "tokens has the wrong form"),
-        Case(
-            "two in one",
-            {saved: {**alice, "token": f"{_token('alice_new')} {_token('alice_old')}"}},
-            "white space inside",
-        ),
-        Case("a list", {saved: {**alice, "token": [_token("alice_new")]}}, "is a list, not a string"),
+        Case("misspelt option", {saved: {**where, "user": "alice", "tokn": new}}, "Unsupported param"),
+        Case("misspelt key", {saved: {**where, "tokens": [{"user": "alice", "tokn": new}]}}, "has the wrong form"),
+        Case("in the wrong place", {saved: {**where, "user": new, "token": "x1"}}, "looks like a tok"),
+        Case("not a list", {saved: {**where, "tokens": new}}, "tokens has the wrong form"),
+        Case("two in one", {saved: {**alice, "token": f"{new} {old}"}}, "white space inside"),
+        Case("a list", {saved: {**alice, "token": [new]}}, "is a list, not a string"),
         Case("no server", {saved: {**alice, "server": "http://127.0.0.1:1"}}, "refused"),
         Case(
             "no such filter",
@@ -208,20 +202,16 @@ def _all_cases(url: str) -> list[Case]:
                     **where,
                     "users": ["alice", "bob", "carol"],
                     "validate": True,
-                    "expected": [{"user": "alice", "token": _token("alice_new")}],
+                    "expected": [{"user": "alice", "token": new}],
                 }
             },
         ),
-        Case(
-            "info, misspelt",
-            {info: {**where, "expected": [{"user": "alice", "tokn": _token("alice_new")}]}},
-            "has the wrong form",
-        ),
-        Case("info, a string", {info: {**where, "expected": _token("alice_new")}}, "expected has the wrong form"),
-        Case("verify", {verify: {**where, "token": _token("alice_new")}}),
-        Case("verify, wrong", {verify: {**where, "token": _token("wrong")}}, NOT_ACCEPTED),
+        Case("info, misspelt", {info: {**where, "expected": [{"user": "alice", "tokn": new}]}}, "has the wrong form"),
+        Case("info, a string", {info: {**where, "expected": new}}, "expected has the wrong form"),
+        Case("verify", {verify: {**where, "token": new}}),
+        Case("verify, wrong", {verify: {**where, "token": wrong}}, NOT_ACCEPTED),
         Case("verify, of users", {verify: {**where, "users": ["alice", "carol"]}}, "carol.*(token|readable|closed)"),
-        Case("verify, misspelt", {verify: {**where, "tokn": _token("alice_new")}}, "Unsupported param"),
+        Case("verify, misspelt", {verify: {**where, "tokn": new}}, "Unsupported param"),
         Case("remove", {saved: {**where, "user": "alice", "state": "absent"}}),
         Case(
             "index",
@@ -234,88 +224,48 @@ def _all_cases(url: str) -> list[Case]:
             },
             "(?i)connect|retries|refused|not reach|index",
         ),
-        Case("make", {made: {**alone, "token": _token("alice_new"), "description": "hunt"}}, local=True),
-        Case(
-            "make, wrong", {made: {**alone, "token": _token("wrong"), "description": "hunt"}}, NOT_ACCEPTED, local=True
-        ),
+        Case("make", {made: {**alone, "token": new, "description": "hunt"}}, local=True),
+        Case("make, wrong", {made: {**alone, "token": wrong, "description": "hunt"}}, NOT_ACCEPTED, local=True),
         Case(
             "make, misspelt",
-            {made: {**alone, "tokn": _token("alice_new"), "description": "hunt"}},
+            {made: {**alone, "tokn": new, "description": "hunt"}},
             "missing required arguments: token|Unsupported param",
             local=True,
         ),
         Case(
             "make, no server",
-            {
-                made: {
-                    "token": _token("alice_new"),
-                    "description": "hunt",
-                    "timeout": 3,
-                    "retries": 0,
-                    "server": "http://127.0.0.1:1",
-                }
-            },
+            {made: {"token": new, "description": "hunt", "timeout": 3, "retries": 0, "server": "http://127.0.0.1:1"}},
             "refused",
             local=True,
         ),
-        Case("list", {listed: {**alone, "token": _token("alice_new")}}, local=True),
-        Case("list, wrong", {listed: {**alone, "token": _token("wrong")}}, NOT_ACCEPTED, local=True),
+        Case("list", {listed: {**alone, "token": new}}, local=True),
+        Case("list, wrong", {listed: {**alone, "token": wrong}}, NOT_ACCEPTED, local=True),
         Case(
             "store",
-            {
-                vault: {
-                    **kept,
-                    "value": f"{{{{ lookup('connectomics.cave.server_token', 'hunt',"
-                    f" token=vault_cave_token_alice_new, server='{url}') }}}}",
-                }
-            },
+            {vault: {**kept, "value": lookup % ("hunt", "vault_cave_token_alice_new")}},
             local=True,
             in_check="hunt",
         ),
-        Case("store, changed", {vault: {**kept, "value": _token("alice_new")}}, local=True),
-        Case(
-            "store, in clear", {vault: {"path": "plain.yml", "name": "kept", "value": _token("alice_new")}}, local=True
-        ),
-        Case(
-            "store, no folder",
-            {vault: {**kept, "path": "no/such/folder.yml", "value": _token("alice_new")}},
-            "no/such",
-            local=True,
-        ),
+        Case("store, changed", {vault: {**kept, "value": new}}, local=True),
+        Case("store, in clear", {vault: {"path": "plain.yml", "name": "kept", "value": new}}, local=True),
+        Case("store, no folder", {vault: {**kept, "path": "no/such/folder.yml", "value": new}}, "no/such", local=True),
         Case(
             "store, wrong vault id",
-            {vault: {**kept, "path": "other.yml", "vault_id": "other", "value": _token("alice_new")}},
+            {vault: {**kept, "path": "other.yml", "vault_id": "other", "value": new}},
             "other",
             local=True,
         ),
-        Case(
-            "store, misspelt",
-            {vault: {**kept, "secret": _token("alice_new")}},
-            "(?i)unsupported param|value",
-            local=True,
-        ),
-        Case("store, a list", {vault: {**kept, "value": [_token("alice_new")]}}, "not a string", local=True),
+        Case("store, misspelt", {vault: {**kept, "secret": new}}, "(?i)unsupported param|value", local=True),
+        Case("store, a list", {vault: {**kept, "value": [new]}}, "not a string", local=True),
         Case(
             "look up, wrong",
-            {
-                vault: {
-                    **kept,
-                    "value": f"{{{{ lookup('connectomics.cave.server_token', 'hunt',"
-                    f" token=vault_cave_token_wrong, server='{url}') }}}}",
-                }
-            },
+            {vault: {**kept, "value": lookup % ("hunt", "vault_cave_token_wrong")}},
             NOT_ACCEPTED,
             local=True,
         ),
         Case(
             "look up, nothing",
-            {
-                vault: {
-                    **kept,
-                    "value": f"{{{{ lookup('connectomics.cave.server_token', 'none',"
-                    f" token=vault_cave_token_alice_new, server='{url}') }}}}",
-                }
-            },
+            {vault: {**kept, "value": lookup % ("none", "vault_cave_token_alice_new")}},
             "none",
             local=True,
         ),
@@ -331,17 +281,13 @@ def _all_cases(url: str) -> list[Case]:
             "token_holders takes a list",
             local=True,
         ),
-        Case(
-            "revoke",
-            {made: {**alone, "token": _token("alice_new"), "description": "hunt", "state": "absent"}},
-            local=True,
-        ),
+        Case("revoke", {made: {**alone, "token": new, "description": "hunt", "state": "absent"}}, local=True),
         Case(
             "revoke, own",
             {
                 made: {
                     **alone,
-                    "token": _token("alice_new"),
+                    "token": new,
                     "state": "absent",
                     "fingerprint": "{{ (vault_cave_token_alice_new | hash('sha256'))[:8] }}",
                 }
