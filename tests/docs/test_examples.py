@@ -37,26 +37,10 @@ ANSIBLE = {
 # Top keys of files that are neither inventories nor variables: of ansible-galaxy, antsibull-changelog.
 OTHER_FILES = {"collections", "bugfixes"}
 # Programs of others that the guides name, not all of which are here.
-OTHERS = (
-    *(
-        "age-keygen",
-        "ansible-builder",
-        "ansible-navigator",
-        "ansible-runner",
-        "antsibull-changelog",
-        "apt-get",
-        "cat",
-        "cave-doctor",
-        "cd",
-        "cp",
-        "curl",
-        "echo",
-        "export",
-        "git",
-    ),
-    *("apptainer", "aws", "gpg", "install", "mkdir", "pass", "pip", "podman", "python", "python3", "sbatch", "set"),
-    *("ssh", "sudo", "tar", "umask", "vault"),
-)
+OTHERS = """
+age-keygen ansible-builder ansible-navigator ansible-runner antsibull-changelog apt-get cat cave-doctor cd cp curl
+echo export git apptainer aws gpg install mkdir pass pip podman python python3 sbatch set ssh sudo tar umask vault
+"""
 
 
 def of_language(*languages: str) -> list[Any]:
@@ -87,11 +71,6 @@ def options_of(module_docs: dict[str, Any], module: str) -> dict[str, Any]:
     """Return the options that a module documents."""
     own: dict[str, Any] = module_docs[f"connectomics.cave.{module}"]["doc"]["options"]
     return own
-
-
-def test_there_are_examples_of_each_kind() -> None:
-    assert {block.language for block in BLOCKS} >= {"bash", "yaml", "python", "text"}
-    assert len(BLOCKS) > 50
 
 
 def test_every_block_says_what_language_it_is() -> None:
@@ -211,7 +190,7 @@ def test_every_command_is_one_that_there_is(words: list[str], block: Block, vari
     elif program in ANSIBLE:
         check_ansible(program, words, variables)
     else:
-        assert program in OTHERS, f"{program} is unknown"
+        assert program in OTHERS.split(), f"{program} is unknown"
     for word in words:
         if file := re.fullmatch(r"(?:tests|docs|requirements|tools|plugins|playbooks)/[\w./-]+", word):
             assert (ROOT / file[0]).exists(), f"{word} does not exist"

@@ -86,23 +86,3 @@ def test_the_deployments_in_the_facts_are_those_that_the_collection_knows() -> N
     }
     rows = [re.findall(r"``([^`]+)``", row) for row in table.split("* - ")[2:]]
     assert {(row[0], stack, row[-1]) for row in rows for stack in row[1:-1]} == known
-
-
-def test_one_command_is_said_everywhere_for_a_dead_token() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    rotate = (RST / "rotate.rst").read_text(encoding="utf-8")
-    terminal = (ROOT / "docs" / "pictures" / "terminal.svg").read_text(encoding="utf-8")
-    enroll = (ROOT / "plugins" / "action" / "enroll.py").read_text(encoding="utf-8")
-    said = {
-        "the verdict": " ".join(item.remedy for item in verdict_samples.samples() if item.verdict == "invalid_token"),
-        "its section": sections("Verdicts")["invalid_token"],
-        "a notebook says 401": GUIDE.partition("\nA notebook says 401\n")[2]
-        .partition("\n2. ")[2]
-        .partition("\n3. ")[0],
-        "the README's table": next(line for line in readme.splitlines() if line.startswith("| `invalid_token`")),
-        "the README's picture": terminal.partition("FAILED   invalid_token")[2].partition("no_token")[0],
-        "the guide": rotate.partition("For a dead token")[2].partition("It makes no token")[0],
-        "enroll, where there was another one": enroll.partition('goes_out = "')[2].partition(" if before")[0],
-    }
-    wrong = {place: text for place, text in said.items() if "rotate" not in text or "cave.provision" in text}
-    assert wrong == {}

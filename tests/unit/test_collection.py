@@ -71,19 +71,6 @@ def test_a_module_that_takes_the_shared_options_is_in_the_action_group(module: s
         assert "connectomics.cave.cave.action_group" in fragments
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_a_module_is_documented_under_its_own_name_and_version(module: str) -> None:
-    docs = documentation(module)
-
-    assert docs["module"] == module
-    assert Version(docs["version_added"]) <= Version(load("galaxy.yml")["version"])
-
-
-@pytest.mark.parametrize("action", sorted(path.stem for path in (ROOT / "plugins" / "action").glob("[!_]*.py")))
-def test_an_action_plugin_has_the_module_that_documents_it(action: str) -> None:
-    assert action in MODULES
-
-
 def test_what_runs_on_the_host_imports_the_standard_library_and_the_collection_alone() -> None:
     """A managed host has Python and nothing else; modules also get Ansible's own module_utils."""
     foreign = [
