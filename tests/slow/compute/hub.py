@@ -17,8 +17,7 @@ import requests
 from ansible_run import ROOT
 from homes import copy_of_etc
 from package.conftest import python_with
-
-from compute.ports import free_port
+from token_stores import free_port
 
 FIRST_ID = 61_500
 TOKEN = "c" * 32

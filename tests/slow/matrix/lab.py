@@ -19,12 +19,11 @@ from typing import Any
 import ansible_run
 import stub_wheels
 import support_matrix
-import yaml
 from fleet import Fleet
 from images import pythons
 from images.rootfs import KNOWN
 from interpreters import find_interpreters
-from lab import recap
+from lab import STACK, Lab, recap
 from support_matrix import ROOT, Cell
 
 from cave_server import CaveServer
@@ -32,9 +31,6 @@ from cave_server import CaveServer
 from .controllers import Controller
 
 USERS = ("alice", "bob", "carol")
-CA_FILE = "/etc/ssl/cave-ca.pem"
-PASSWORD = "correct horse"
-DATASTACK = "minnie65_public"
 NEWEST, FOR_OLD_PYTHON = "8.2.1", "7.3.1"
 PATIENCE = 600.0
 """Seconds that one playbook may take on all hosts."""
@@ -132,9 +128,6 @@ def run_cells(
         Fleet(len(cells), name=name, pythons=releases, users=USERS, layers=[pythons.provide(carried)]) as fleet,
         CaveServer(tls=True, address=fleet.server_address) as cave,
     ):
-        for host in fleet:
-            host.write_file(CA_FILE, Path(str(cave.ca)).read_text())
-            host.run(["chmod", "644", CA_FILE])
         _write_lab(log, fleet, cave, cells)
         return _run_steps(controller, cells, log, steps)
 
@@ -144,10 +137,9 @@ def _write_lab(folder: Path, fleet: Fleet, cave: CaveServer, cells: Iterable[Cel
     wheels = folder / "wheels"
     stub_wheels.lab(wheels, FOR_OLD_PYTHON)
     stub_wheels.caveclient(wheels, NEWEST, requires_python=">=3.9")
-    allowed = [DATASTACK]
-    own = dict(fleet.hosts)
+    lab = Lab.of_fleet(fleet, cave, folder, USERS[:2])
     hosts = {}
-    for cell, host in zip(cells, own.values(), strict=True):
+    for cell, host in zip(cells, fleet, strict=True):
         too_old = tuple(int(part) for part in cell.python.split(".")) < (3, 9)
         hosts[cell.host] = {
             "ansible_host": host.address,
@@ -156,27 +148,16 @@ def _write_lab(folder: Path, fleet: Fleet, cave: CaveServer, cells: Iterable[Cel
             ),
             "caveclient_version": FOR_OLD_PYTHON if too_old else NEWEST,
             "cell_too_old": too_old,
-            "cell_token": cave.add_person(cell.host.replace(".", "-"), permissions=allowed).token,
+            "cell_token": cave.add_person(cell.host.replace(".", "-"), permissions=[STACK]).token,
         }
-    variables = {
-        "ansible_user": "lab",
-        "ansible_ssh_common_args": f"-F {fleet.ssh_config}",
-        "caveclient_server": cave.url,
-        "caveclient_ca_path": CA_FILE,
-        "caveclient_rotate_ca_path": str(cave.ca),
-        "caveclient_datastacks": [DATASTACK],
-        "caveclient_tokens": [{"user": user, "token": f"{{{{ vault_cave_token_{user} }}}}"} for user in USERS[:2]],
+    lab.hosts = hosts
+    lab.variables |= {
         "caveclient_find_links": [str(wheels)],
         "caveclient_offline": True,
         "cell_user": USERS[2],
         "cell_ca_path": str(cave.ca),
     }
-    (folder / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": hosts, "vars": variables}}, sort_keys=False))
-    (folder / "password").write_text(PASSWORD)
-    vault = folder / "group_vars" / "all" / "vault.yml"
-    vault.parent.mkdir(parents=True)
-    tokens = {user: cave.add_person(user, permissions=allowed).token for user in USERS[:2]}
-    vault.write_text("".join(f'vault_cave_token_{user}: "{token}"\n' for user, token in tokens.items()))
+    lab.write_inventory()
 
 
 def _run_steps(
@@ -185,9 +166,6 @@ def _run_steps(
     environment = ansible_run.environment(
         folder, PATH=f"{controller.python.parent}:{os.environ['PATH']}", ANSIBLE_VAULT_PASSWORD_FILE="password"
     )
-    vault = folder / "group_vars" / "all" / "vault.yml"
-    encrypt = [*controller.program("vault"), "encrypt", str(vault)]
-    subprocess.run(encrypt, cwd=folder, env=environment, check=True, capture_output=True)
     found: dict[Cell, dict[str, str]] = {cell: {} for cell in cells}
     for step in steps:
         command = [*controller.program("playbook"), "-i", "hosts.yml", "--forks", "8", step.playbook, *step.arguments]
