@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,8 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._profiles import
 
 display = Display()
 
+_LARGE = 1 << 23
+"""Bytes from which on a connection of its own costs less than compression."""
 _PATIENCE = 300.0
 """Seconds for which a host waits for another one's build."""
 
@@ -145,8 +149,9 @@ class ActionModule(HostAction):
             packed = self._run_module({**arguments, "_controller": {"pack": remote}}, task_vars)
             if packed.get("failed"):
                 raise CaveError(packed["msg"])
-            fetch = partial(self._connection.fetch_file, remote)
-            shared.keep(fetch, task_vars["inventory_hostname"], packed["build"], packed["digest"])
+            fetch = self._connection.fetch_file
+            bring = lambda place: self._as_it_is(partial(fetch, remote, place))  # noqa: E731
+            shared.keep(bring, task_vars["inventory_hostname"], packed["build"], packed["digest"])
         except (CaveError, AnsibleError, OSError) as error:
             shared.failed()
             return str(error)
@@ -218,10 +223,33 @@ class ActionModule(HostAction):
         if not self._connection._shell.tmpdir:
             self._make_tmp_path()
 
+    def _as_it_is(self, move: Callable[[], object]) -> None:
+        """Move a large file, over a connection that does not compress: the usual one, which does, is the way out.
+
+        Ansible's default for SSH is -C. That takes seconds for what is packed already, and holds for all that shares a
+        connection. Where only a connection that is there already lets somebody in, a new one fails.
+        """
+        arguments = str(self.get_connection_option("ssh_args") or "")
+        plain = re.sub(r"(?<!\S)-C(?!\S)", "-o ControlPath=none", arguments)
+        if plain != arguments:
+            try:
+                self._connection.set_option("ssh_args", plain)
+                move()
+                return
+            except AnsibleError as error:
+                display.vv(f"not moved without compression: {error}")
+            finally:
+                self._connection.set_option("ssh_args", arguments)
+        move()
+
     def _transfer(self, file: Path, executable: bool = False) -> str:
         shell = self._connection._shell
         path: str = shell.join_path(shell.tmpdir, file.name)
-        self._transfer_file(str(file), path)
+        move = partial(self._transfer_file, str(file), path)
+        if file.stat().st_size < _LARGE:
+            move()
+        else:
+            self._as_it_is(move)
         self._fixup_perms2((shell.tmpdir, path), execute=executable)
         return path
 

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ansible.errors import AnsibleActionFail
+from ansible.errors import AnsibleActionFail, AnsibleError
 
 from ansible_collections.connectomics.cave.plugins.action.caveclient import ActionModule, _as_list
 from ansible_collections.connectomics.cave.plugins.module_utils._environment.doctor import digest
@@ -198,3 +198,56 @@ def test_an_unchanged_doctor_costs_no_second_run() -> None:
 
     assert played.go() == {"changed": False}
     assert set(played.asked[0]["_controller"]) == {"plan", "doctor_digest"}
+
+
+class Moving(ActionModule):
+    """The action plugin with a connection that notes how files are moved, and may refuse a new one."""
+
+    def __init__(self, ssh_args: str | None, refuses: bool = False) -> None:
+        self.ssh_args, self.refuses = ssh_args, refuses
+        self.moved: list[str | None] = []
+        shell = SimpleNamespace(tmpdir="/tmp/x", join_path=lambda *parts: "/".join(parts))
+        self._connection: Any = SimpleNamespace(_shell=shell, set_option=self.set_option)
+
+    def set_option(self, name: str, value: str) -> None:
+        assert name == "ssh_args"
+        self.ssh_args = value
+
+    def get_connection_option(self, _name: str, _default: Any = None) -> Any:
+        return self.ssh_args
+
+    def _transfer_file(self, _file: str, path: str) -> str:
+        self.moved.append(self.ssh_args)
+        if self.refuses and "ControlPath=none" in str(self.ssh_args):
+            raise AnsibleError("Permission denied")
+        return path
+
+    def _fixup_perms2(self, *_arguments: Any, **_more: Any) -> None:
+        pass
+
+
+DEFAULT = "-C -o ControlMaster=auto -o ControlPersist=60s"
+PLAIN = "-o ControlPath=none -o ControlMaster=auto -o ControlPersist=60s"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "refuses", "size", "moved"),
+    [
+        (DEFAULT, False, 9_000_000, [PLAIN]),
+        (DEFAULT, True, 9_000_000, [PLAIN, DEFAULT]),  # such as one that asks for a second factor
+        (DEFAULT, False, 1_000, [DEFAULT]),
+        ("-o Ciphers=-Cx", False, 9_000_000, ["-o Ciphers=-Cx"]),
+        (None, False, 9_000_000, [None]),  # no SSH
+    ],
+)
+def test_a_large_file_is_not_compressed_on_its_way(
+    arguments: str | None, refuses: bool, size: int, moved: list[str | None], tmp_path: Path
+) -> None:
+    file = tmp_path / "uv"
+    with file.open("wb") as stream:
+        stream.truncate(size)
+    moving = Moving(arguments, refuses)
+
+    assert moving._transfer(file) == "/tmp/x/uv"
+    assert moving.moved == moved
+    assert moving.ssh_args == arguments
