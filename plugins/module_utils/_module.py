@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import json
 import sys
 from typing import Any, Callable, Mapping, NoReturn, Protocol
@@ -61,6 +63,7 @@ def run_module(arguments: Mapping[str, Any], work: Callable[[Module], Mapping[st
         arguments: what is checked of the arguments, as ``AnsibleModule`` takes it.
         work: returns the result, or raises a CaveError.
     """
+    atexit.register(gc.freeze)  # else Python searches all that was imported for garbage once more before it ends
     module: Module = CaveModule(**arguments, supports_check_mode=True)
     failed = True
     try:

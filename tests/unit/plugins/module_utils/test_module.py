@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import sys
 from collections.abc import Callable
 from typing import Any, cast
@@ -51,6 +53,14 @@ def _raise(error: Exception) -> Callable[[], dict[str, Any]]:
 
 def test_a_result_ends_a_module_well() -> None:
     assert _answered(lambda: {"changed": True}) == ("well", {"changed": True}, None)
+
+
+def test_at_its_end_python_does_not_search_what_a_module_has_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That takes a tenth of a module's time."""
+    registered: list[object] = []
+    monkeypatch.setattr(atexit, "register", registered.append)
+    _answered(dict)
+    assert registered == [gc.freeze]
 
 
 def test_a_failure_has_its_reason_and_its_details() -> None:
