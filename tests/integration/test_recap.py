@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible_run import Run, ansible
-from lab import OFF, Lab, squeezed
+from lab import OFF, WITH_PASSWORD, Lab, squeezed
 
 from cave_server import CaveServer
 
@@ -247,3 +247,28 @@ def test_a_list_of_hosts_does_not_need_a_run(lab: Lab) -> None:
     run = lab.play("verify", "--list-hosts")
     assert run.status == 0, run.output
     assert "ws1" in run.output
+
+
+@pytest.mark.parametrize("playbook", ["verify", "rotate"])
+def test_hosts_are_worked_on_whatever_characters_are_in_their_names(lab: Lab, playbook: str) -> None:
+    names = {"ws1": "lab pc 1", "ws4": "ws[4],x"}
+    everybodys = {**lab.variables, **lab.hosts["ws1"]}
+    hosts = {
+        odd: {**everybodys, "ansible_python_interpreter": str(lab.python(name)), "caveclient_path": f"{lab.folder}/opt"}
+        for name, odd in names.items()
+    }
+    (lab.folder / "hosts.json").write_text(json.dumps({"all": {"hosts": [*hosts]}, "_meta": {"hostvars": hosts}}))
+    (lab.folder / "hosts.sh").write_text('#!/bin/sh\ncat "$(dirname "$0")/hosts.json"\n')
+    (lab.folder / "hosts.sh").chmod(0o755)
+    if playbook == "rotate":
+        lab.store(alice=lab.cave.make_token("alice"))
+    words = ["-i", "hosts.sh", *WITH_PASSWORD, f"connectomics.cave.{playbook}", "-e", "caveclient_report=reports"]
+    run = ansible(lab.folder, "playbook", *words, "--limit", "lab*")
+    assert run.ok == (playbook == "verify"), run.output
+    if playbook == "rotate":
+        assert (lab.report / "pending").read_text() == "ws[4],x\n"
+        assert re.search(r"^ws\[4\],x +: ok=1 .* failed=1 ", run.output, re.M), run.output
+    whole = ansible(lab.folder, "playbook", *words)
+    assert whole.ok, whole.output
+    assert "2 workstations ok" in whole.output
+    assert [lab.saved(name) for name in names] == [lab.stored()] * 2

@@ -73,7 +73,6 @@ MEANWHILE = (
     "protect",
     "switch",
     "damage",
-    "close",
     "use_elsewhere",
 )
 BETWEEN = (*MEANWHILE, "renew", *2 * ("renew_a_place_and_switch_off", "lose_a_file", "let_time_pass"))
@@ -246,7 +245,7 @@ class Rotations(RuleBasedStateMachine):
             finish(run)
 
     def _repair(self) -> None:
-        self.lab.off, self.lab.broken, self.lab.closed, self.lab.fixed = set(), set(), set(), set()
+        self.lab.off, self.lab.broken, self.lab.fixed = set(), set(), set()
 
     @precondition(lambda self: self.runs)
     @rule(which=st.integers(0, 1), steps=st.integers(1, 6))
@@ -279,15 +278,8 @@ class Rotations(RuleBasedStateMachine):
 
     def damage(self, which: int) -> None:
         """Break somebody's files, or repair them."""
-        self.lab.broken ^= self._account(which)
-
-    def close(self, which: int) -> None:
-        """Mount somebody's files read-only, or writable again."""
-        self.lab.closed ^= self._account(which)
-
-    def _account(self, which: int) -> set[tuple[str, str]]:
         accounts = sorted({(holder.host, holder.user) for holder in self.lab.holders})
-        return {accounts[which % len(accounts)]} if accounts else set()
+        self.lab.broken ^= {accounts[which % len(accounts)]} if accounts else set()
 
     def protect(self, which: int) -> None:
         """Make a place of the vault one that cannot be written, or that can again."""

@@ -71,8 +71,7 @@ class Lab:
         fixed: variables that the run may not write.
         files: tokens on hosts, by host, user, path and key.
         off: hosts that are switched off.
-        broken: hosts and users whose files cannot be read or written.
-        closed: those whose files can be read, and not written.
+        broken: hosts and users whose files cannot be written.
         before: what was in the vault before, by variable.
         faults: what a run did that it must never do.
     """
@@ -87,7 +86,6 @@ class Lab:
     files: dict[tuple[str, str, str, str], str] = field(default_factory=dict)
     off: set[str] = field(default_factory=set)
     broken: set[tuple[str, str]] = field(default_factory=set)
-    closed: set[tuple[str, str]] = field(default_factory=set)
     clock: float = 1_800_000_000.0
     before: dict[str, str] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
@@ -128,22 +126,6 @@ class Lab:
             ]
             failed = {user: "malformed" for name, user in self.broken if name == host}
             found[host] = "off" if host in self.off else Seen(tuple(places), failed, trouble=len(failed))
-        return found
-
-    def rehearsed(
-        self,
-        seen: Mapping[str, Seen | str],
-        entries: Iterable[Entry],
-        accounts: Mapping[str, Account],
-        request: Request,
-    ) -> dict[str, Seen | str]:
-        """Return what an inspection found, with what hosts predict where a new token may kill the old one."""
-        found = dict(seen)
-        for entry in () if request.anyway or request.strategy == "cutover" else entries:
-            what, account = found[entry.host], accounts[entry.token]
-            is_tried = entry.host in request.hosts and account.accepted and not account.two_live
-            if is_tried and isinstance(what, Seen) and (entry.host, entry.user) in self.closed:
-                found[entry.host] = what._replace(failed={entry.user: "closed", **what.failed})
         return found
 
     def account(self, token: str) -> Account:
@@ -194,11 +176,8 @@ class Lab:
         self.tokens[name] = Token(name, server, person, number, self.clock - age, description)
         return name
 
-    def make(self, source: str, description: str, request: Request, off: set[str], closed: set[tuple[str, str]]) -> str:
-        """Make the token that replaces another one, once.
-
-        ``off`` were the hosts that could not be looked at before, and ``closed`` the accounts that could not save one.
-        """
+    def make(self, source: str, description: str, request: Request, off: set[str]) -> str:
+        """Make the token that replaces another one, once; ``off`` were the hosts that could not be looked at before."""
         old = self.tokens[source]
         mine = [item for item in self.tokens.values() if item.alive and self._same_person(item, old)]
         found = [item for item in mine if replaces(item.description) == source]
@@ -209,12 +188,11 @@ class Lab:
             for item in mine:
                 item.alive = False
                 if not request.anyway and item.name == source:
-                    without = [
+                    unreachable = [
                         place for place in self.may_need(item.name, request.give_up)
                         if place.split()[0] in off or place.split()[0] not in request.hosts
-                        or tuple(place.split()[:2]) in closed
                     ]  # fmt: skip
-                    self.faults += [f"making {name} killed {item.name}: {place}" for place in without]
+                    self.faults += [f"making {name} killed {item.name}: {place}" for place in unreachable]
         return name
 
     def use(self, token: str) -> bool:
@@ -226,7 +204,7 @@ class Lab:
 
     def save(self, entry: Entry, token: str) -> bool:
         """Write a token on a host, in the place of the one before in all of the account's files."""
-        if entry.host in self.off or not self.use(token) or (entry.host, entry.user) in self.broken | self.closed:
+        if entry.host in self.off or not self.use(token) or (entry.host, entry.user) in self.broken:
             return False
         mine = self.place(entry)
         before = self.files.get(mine)
@@ -275,7 +253,7 @@ def rotate(lab: Lab, request: Request) -> Generator[str, None, Outcome]:
     accounts = _asked_about(lab, entries)
     inventory = lab.inventory(entries)
     _decide.decide(Known(inventory, {}, accounts, request))
-    seen, closed = lab.rehearsed(lab.look(lab.hosts), entries, accounts, request), set(lab.closed)
+    seen = lab.look(lab.hosts)
     off = {host for host, found in seen.items() if isinstance(found, str)}
     rotations = list(_decide.decide(Known(inventory, seen, accounts, request)))
     failed = False
@@ -295,7 +273,7 @@ def rotate(lab: Lab, request: Request) -> Generator[str, None, Outcome]:
                 rotations[index] = replace(rotation, action="refuse")
                 continue
             kept = request.revoke == "never"
-            name = lab.make(rotation.source, description(request.name, rotation.source, kept), request, off, closed)
+            name = lab.make(rotation.source, description(request.name, rotation.source, kept), request, off)
             effects.append(f"made {name}")
             rotations[index] = replace(rotation, new=name)
         if rotation.action in ("make", "continue"):
@@ -373,7 +351,7 @@ def take_off(lab: Lab, request: Request) -> Generator[str, None, Outcome]:
     for entry in entries:
         if entry.host not in request.hosts or (request.users and entry.user not in request.users):
             continue
-        if entry.host in lab.off or (entry.host, entry.user) in lab.broken | lab.closed:
+        if entry.host in lab.off or (entry.host, entry.user) in lab.broken:
             failed = True
             continue
         yield f"take {entry.key} of {entry.user} off {entry.host}"

@@ -70,9 +70,6 @@ DEFECTS = {
     "make where a holder is off, on a server that kills the old one": Defect(
         '    if not gone:\n        return ""\n', '    if True:\n        return ""\n'
     ),
-    "make where a holder could not save it, on a server that kills the old one": Defect(
-        "for entry in rotation.entries if entry.user in found.failed\n         and", "for entry in ()\n         if"
-    ),
     "do not ask whether two tokens can live": Defect("    if account.two_live:\n", "    if True:\n"),
     "make another one where one was made and not stored": Defect("    if made is not None:\n", "    if False:\n"),
     "make another one when the old one is still alive": Defect("    if before and same:\n", "    if False:\n"),
