@@ -17,7 +17,7 @@ from ansible import constants
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleError
 from ansible.utils.display import Display
 
-from ansible_collections.connectomics.cave.plugins.module_utils._environment.doctor import digest, digest_of_file
+from ansible_collections.connectomics.cave.plugins.module_utils._environment.doctor import digest
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.modules import caveclient
 from ansible_collections.connectomics.cave.plugins.plugin_utils import _doctor_file, _host_tools
@@ -187,12 +187,8 @@ class ActionModule(HostAction):
         with tempfile.TemporaryDirectory(prefix="caveclient-", dir=constants.DEFAULT_LOCAL_TMP) as folder:
             if needs["tools"]:
                 kind, file = _host_tools.find_tool(needs["tools"], needs["host"], Path(folder))
-                kept = needs.get("kept_uv")
-                if kind == "uv" and kept and kept[1] == digest_of_file(str(file)):
-                    provided["uv"] = kept[0]
-                else:
-                    display.vv(f"bringing {file.name} for the installation", host=host)
-                    provided[kind] = self._transfer(file, executable=kind == "uv")
+                display.vv(f"bringing {file.name} for the installation", host=host)
+                provided[kind] = self._transfer(file, executable=kind == "uv")
             if needs["wheels"]:
                 folders = [
                     self._find_folder(place) for place in _as_list(arguments["find_links"]) if "://" not in place

@@ -20,7 +20,7 @@ description:
     once caveclient has been imported from it. So an upgrade that fails or is interrupted leaves the old one working,
     and running programs keep the build that they started with.
   - The host needs only Python. If it has neither uv nor pip, the controller's uv is copied there for the installation,
-    and stays in uv's own cache for the next one; or else a pip from the controller, of which nothing stays.
+    or else a pip from the controller; nothing of it stays on the host.
   - With nothing to do, it reads a few small files and starts no process.
   - Both uv and pip follow the host's pip configuration, and trust the certificates that the host trusts.
 extends_documentation_fragment:

@@ -145,13 +145,8 @@ class Environment:
 
     def needs(self, python: Python) -> dict[str, Any]:
         """Return what an installation needs from the controller."""
-        tools = _installers.missing_tools(self.options.installer, python, self.environ)
-        # Where a user's process works, root takes nothing that the user says to be uv.
-        keeps = "uv" in tools and not self.options.interpreter
-        kept = _installers.digest_of_kept_uv(self.environ) if keeps else ""
         return {
-            "tools": tools,
-            "kept_uv": [_installers.kept_uv(self.environ), kept] if kept else [],
+            "tools": _installers.missing_tools(self.options.installer, python, self.environ),
             "wheels": self.wants_wheels(),
             "host": _installers.host_facts(python),
         }
@@ -222,9 +217,6 @@ class Environment:
         outcome = _installers.install(job, self.environ, work, held=(held,))
         if outcome.returncode != 0:
             raise self.failed(outcome, job)
-        brought = self.options.from_controller.uv
-        if brought and job.installer.program == (brought,) and not self.options.interpreter:
-            _installers.keep_uv(brought, self.environ)
         self.installed_with = " ".join(job.installer[:2])
         self.output = mask_credentials(outcome.output + outcome.error)
 

@@ -17,7 +17,6 @@ from typing import Any, Mapping, NamedTuple, Sequence
 
 from ansible_collections.connectomics.cave.plugins.module_utils import _trust
 from ansible_collections.connectomics.cave.plugins.module_utils._environment import pip_config as _pip_config
-from ansible_collections.connectomics.cave.plugins.module_utils._environment.doctor import digest_of_file
 from ansible_collections.connectomics.cave.plugins.module_utils._environment.installer_errors import last_line
 from ansible_collections.connectomics.cave.plugins.module_utils._environment.processes import Outcome, run
 from ansible_collections.connectomics.cave.plugins.module_utils._environment.pythons import (
@@ -61,35 +60,6 @@ def find_uv(environ: Mapping[str, str]) -> str:
     folders = [environ["PATH"], str(Path(environ["HOME"], ".local", "bin"))]
     found = shutil.which("uv", path=":".join(folder for folder in folders if folder)) or ""
     return "" if found and _trust.changeable_by_others(os.path.abspath(found)) else found
-
-
-def kept_uv(environ: Mapping[str, str]) -> str:
-    """Return where a uv that was brought stays for the next time: in uv's own cache, and gone when that is cleaned."""
-    cache = environ.get("UV_CACHE_DIR") or os.path.join(
-        environ.get("XDG_CACHE_HOME") or os.path.join(environ["HOME"], ".cache"), "uv"
-    )
-    return os.path.join(cache, "connectomics.cave", "uv")
-
-
-def digest_of_kept_uv(environ: Mapping[str, str]) -> str:
-    """Return the digest of the uv that is kept, which the controller compares with its own; empty: there is none."""
-    path = kept_uv(environ)
-    with contextlib.suppress(OSError):
-        if not _trust.changeable_by_others(path):
-            return digest_of_file(path)
-    return ""
-
-
-def keep_uv(brought: str, environ: Mapping[str, str]) -> None:
-    """Keep a uv that was brought, unless that is the one or there is no cache that nobody else can write."""
-    path = kept_uv(environ)
-    folder = os.path.dirname(path)
-    if brought == path or not os.path.isdir(os.path.dirname(folder)) or _trust.changeable_by_others(path):
-        return
-    with contextlib.suppress(OSError):  # it is brought again then
-        os.makedirs(folder, exist_ok=True)
-        shutil.copy(brought, path + ".new")
-        os.replace(path + ".new", path)
 
 
 def missing_tools(kind: str, python: Python, environ: Mapping[str, str]) -> list[str]:

@@ -14,7 +14,6 @@ import pytest
 from ansible.errors import AnsibleActionFail, AnsibleError
 
 from ansible_collections.connectomics.cave.plugins.action.caveclient import ActionModule, _as_list
-from ansible_collections.connectomics.cave.plugins.module_utils._environment.doctor import digest
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.plugin_utils import _host_tools
 
@@ -90,19 +89,6 @@ def test_uv_is_brought_first_and_may_be_run() -> None:
     assert played.go() == DONE
     assert played.asked[1] == {"_controller": {"from_controller": {"uv": "/tmp/x/uv"}}}
     assert played.transferred == ["uv (executable)"]
-
-
-@pytest.mark.parametrize("is_same", [True, False])
-def test_a_uv_that_is_there_from_last_time_is_used_when_it_is_the_controllers(tmp_path: Path, is_same: bool) -> None:
-    (tmp_path / "uv").write_bytes(b"uv 2" if is_same else b"uv 3")
-    planned = plan("uv", "pip")
-    planned["plan"]["needs"]["kept_uv"] = ["/root/.cache/uv/connectomics.cave/uv", digest(b"uv 2")]
-    played = Played({}, planned, DONE)
-
-    assert played.go() == DONE
-    assert played.transferred == ([] if is_same else ["uv (executable)"])
-    used = "/root/.cache/uv/connectomics.cave/uv" if is_same else "/tmp/x/uv"
-    assert played.asked[1] == {"_controller": {"from_controller": {"uv": used}}}
 
 
 def test_pip_is_brought_when_uv_turns_out_not_to_run() -> None:

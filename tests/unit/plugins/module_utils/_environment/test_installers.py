@@ -10,16 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.connectomics.cave.plugins.module_utils._environment.doctor import digest
 from ansible_collections.connectomics.cave.plugins.module_utils._environment.installers import (
     Installer,
     check_sources,
     choose_installer,
-    digest_of_kept_uv,
     find_uv,
     installer_environment,
-    keep_uv,
-    kept_uv,
     missing_tools,
     needs_no_index,
 )
@@ -98,37 +94,6 @@ def test_uv_is_found_where_its_own_installer_puts_it(tmp_path: Path, environ: di
     assert find_uv(environ) == ""
     own = program(tmp_path / "home" / ".local" / "bin" / "uv", "")
     assert find_uv(environ) == str(own)
-
-
-def test_a_uv_that_was_brought_is_kept_in_uvs_cache(tmp_path: Path, environ: dict[str, str]) -> None:
-    brought = program(tmp_path / "brought" / "uv", "echo uv 0.9.5")
-    keep_uv(str(brought), environ)
-    assert digest_of_kept_uv(environ) == ""  # where uv keeps nothing, nothing is kept
-
-    cache = Path(environ["HOME"], ".cache", "uv")
-    cache.mkdir(parents=True)
-    for content in ("echo uv 0.9.5", "echo uv 0.9.6"):
-        program(brought, content)
-        keep_uv(str(brought), environ)
-        assert os.access(kept_uv(environ), os.X_OK)
-        assert digest_of_kept_uv(environ) == digest(brought.read_bytes())
-        keep_uv(kept_uv(environ), environ)
-    assert [path.name for path in cache.rglob("*")] == ["connectomics.cave", "uv"]
-
-
-@pytest.mark.root
-@pytest.mark.parametrize("name", [".", "connectomics.cave", "connectomics.cave/uv"])
-def test_root_keeps_no_uv_where_others_can_write_and_uses_none_from_there(
-    tmp_path: Path, environ: dict[str, str], name: str
-) -> None:
-    brought = program(tmp_path / "brought" / "uv", "echo uv 0.9.5")
-    cache = Path(environ["HOME"], ".cache", "uv")
-    planted = program(cache / "connectomics.cave" / "uv", "echo planted")
-    os.chown(cache / name, 65534, 65534)
-    keep_uv(str(brought), environ)
-
-    assert planted.read_text() == "#!/bin/sh\necho planted\n"
-    assert digest_of_kept_uv(environ) == ""
 
 
 def test_uv_comes_before_pip_and_the_hosts_before_the_controllers(tmp_path: Path, environ: dict[str, str]) -> None:
