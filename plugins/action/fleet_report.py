@@ -306,6 +306,8 @@ def _nothing_done(
             return [tags]
     counts = report["counts"]
     if options["require_users"] and not counts["users"]["total"] and not counts["hosts"]["failed"]:
+        if counts["hosts"]["pending"]:
+            return ["Nothing is proven: no host with users was reached."] if options["pending_ok"] else []
         return ["Nothing is proven: no host has a user with a token. Name users and tokens in caveclient_tokens."]
     return []
 

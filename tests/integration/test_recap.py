@@ -81,6 +81,16 @@ def test_a_limit_changes_nothing_about_whom_the_recap_blames(lab: Lab, playbook:
     assert "ws1" not in blamed(run) or playbook == "audit"
 
 
+@pytest.mark.parametrize("pending_ok", [False, True])
+def test_where_all_hosts_are_off_nothing_is_proven_and_nobody_is_said_to_lack_tokens(
+    lab: Lab, pending_ok: bool
+) -> None:
+    run = lab.play("verify", "--limit", "ws3", "-e", f"caveclient_pending_ok={pending_ok}")
+    assert run.status == 2, run.output
+    assert blamed(run) == (["localhost"] if pending_ok else ["ws3"])
+    assert "Name users and tokens" not in run.output
+
+
 def test_a_host_that_may_be_pending_is_not_blamed(lab: Lab) -> None:
     run = lab.play("verify", "--limit", "ws1,ws3", "-e", "caveclient_pending_ok=true")
     assert run.status == 0, run.output
