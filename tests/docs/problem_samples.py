@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.netrc_entries import NetrcFile
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import parse_datastacks
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import problems as _problems
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import readers as _readers
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.env_tokens import EnvToken
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.env_values import EnvValue
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.environment import CloudVolumeDir, Doubt
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.inspect import Place, TokenQuery, UserFiles
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.problems import Problem
@@ -84,10 +86,15 @@ def samples() -> list[Problem]:
         problems(found({OWN: entry(TOKEN), ALL: entry(OLD), "minnie.microns-daf.com-cave-secret.json": entry(TOKEN)})),
         problems(found({ALL: entry(TOKEN), f"{elsewhere}/secrets/{ALL}": entry(OLD)}, cloud_volume_dir=elsewhere)),
         problems(found({ALL: entry(TOKEN)}, doubts=(Doubt(f"{HOME}/.bashrc", 12, SHELL),))),
-        problems(found({ALL: entry(TOKEN)})._replace(netrc={"global.daf-apis.com": f"{HOME}/.netrc"})),
+        problems(found({ALL: entry(TOKEN)})._replace(netrc={"global.daf-apis.com": NetrcFile(f"{HOME}/.netrc")})),
         problems(
             found({ALL: entry(TOKEN)})._replace(
                 env_tokens=(EnvToken(f"{HOME}/.Renviron", 3, "CHUNKEDGRAPH_SECRET", OLD, is_alone=True),)
+            )
+        ),
+        problems(
+            found({ALL: entry(TOKEN)})._replace(
+                env_keys=(EnvValue("BANC_AUTH_TOKEN_KEY", "my_key", f"{HOME}/.bashrc", 3),)
             )
         ),
         problems(found({OWN: entry(TOKEN), ALL: entry({"token": TOKEN, "banc": OTHER})})),

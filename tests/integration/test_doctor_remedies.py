@@ -47,7 +47,7 @@ def write(path: Path, content: object) -> None:
 
 def fix(desk: Desk, _cave: CaveServer) -> None:
     """Run --fix, and say yes to all."""
-    desk.ask("--fix", answers="y\n" * 9)
+    desk.ask(*desk.usual, "--fix", answers="y\n" * 9)
 
 
 def save_anew(desk: Desk, cave: CaveServer) -> None:
@@ -82,6 +82,14 @@ def left_behind(desk: Desk, cave: CaveServer) -> None:
     """Let every program find the good token, and leave another one where nobody looks any more."""
     write(desk.secrets / f"{desk.local_server[7:]}-cave-secret.json", {"token": good(cave)})
     write(desk.secrets / "cave-secret.json", {"token": OLD_TOKEN})
+
+
+def with_another_key(desk: Desk, cave: CaveServer) -> None:
+    """Let a package look for the token under a key that no file has."""
+    cave.serve("brain_and_nerve_cord")
+    cave.set_permissions("alice", [DATASTACK, "brain_and_nerve_cord"])
+    desk.usual += [DATASTACK, "brain_and_nerve_cord"]
+    write(desk.home / ".bashrc", "export BANC_AUTH_TOKEN_KEY=lab\n")
 
 
 def given_away(desk: Desk, _cave: CaveServer) -> None:
@@ -138,6 +146,7 @@ PROBLEM_STORIES: dict[str, Story] = {
         "run: cave-doctor --fix",
         fix,
     ),
+    "env_token_key": Story(with_another_key, YOURS, "run: cave-doctor --fix", fix),
     "shadowed": Story(left_behind, YOURS, "run: cave-doctor --fix", fix),
     "cloud_volume_dir_split": Story(elsewhere, YOURS, "run: cave-doctor --fix", fix),
     "cloud_volume_dir_unclear": Story(

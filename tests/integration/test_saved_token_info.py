@@ -426,6 +426,14 @@ def a_netrc_with_the_servers_entry(place: Place) -> None:
 
 
 @case("netrc_overrides_token")
+def a_netrc_in_latin_1(place: Place) -> None:
+    (place.home / ".netrc").write_bytes(
+        "machine ftp.example.org login alice password gr\u00fc\u00dfe\n".encode("latin-1")
+    )
+    place.give_back()
+
+
+@case("netrc_overrides_token")
 def a_netrc_that_a_startup_file_names(place: Place) -> None:
     put_below_home(place, ".config/lab.netrc", "default login anonymous password x\n")
     put_below_home(place, ".bashrc", 'if [ -n "$PS1" ]; then export NETRC="$HOME/.config/lab.netrc"; fi\n')
@@ -449,6 +457,14 @@ def a_dead_token_in_renviron(place: Place) -> None:
 def a_dead_token_among_other_variables(place: Place) -> None:
     (place.home / ".bashrc").write_text(f"export EDITOR=vi FLYWIRE_TOKEN={OLD}; alias ll='ls -l'\n")
     place.give_back()
+
+
+@case("env_token_key")
+def a_package_is_told_of_a_key_that_is_not_there(place: Place) -> None:
+    banc = {"name": "brain_and_nerve_cord", "local_server": STACKS[0]["local_server"]}
+    place.options["datastacks"] = [*STACKS, banc]
+    place.cave.set_permissions("alice", [STACK, "brain_and_nerve_cord"])
+    put_below_home(place, ".bashrc", "export BANC_AUTH_TOKEN_KEY=lab\n")
 
 
 @case("shadowed_key")

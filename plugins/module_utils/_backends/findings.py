@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Iterable, NamedTuple
 
 from ansible_collections.connectomics.cave.plugins.module_utils._backends.services_check import Looked, Proof
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.netrc_entries import NetrcFile
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import (
     SEVERITY,
     Verdict,
@@ -61,9 +62,9 @@ class Finding(NamedTuple):
         return result
 
 
-def by_netrc(verdict: Verdict, server: str, host: str, path: str) -> Verdict:
-    """Return the verdict in the place of another one, where a netrc file replaces the token."""
-    return netrc_verdict(server, clean_text(path), host)._replace(
+def by_netrc(verdict: Verdict, server: str, host: str, netrc: NetrcFile) -> Verdict:
+    """Return the verdict in the place of another one, where a netrc file keeps the token from being sent."""
+    return netrc_verdict(server, clean_text(netrc.path), host if netrc.is_text else "")._replace(
         person=verdict.person, fingerprint=verdict.fingerprint
     )
 

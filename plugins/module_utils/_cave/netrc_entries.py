@@ -8,13 +8,21 @@ from __future__ import annotations
 
 import netrc
 import os.path
-from typing import Iterable, Mapping
+from typing import Iterable, Iterator, Mapping, NamedTuple
+
+
+class NetrcFile(NamedTuple):
+    """A netrc file that keeps a token from being sent."""
+
+    path: str
+    is_text: bool = True
+    """Whether it has an entry for the host; else it is not UTF-8, and requests fails on it whatever the host is."""
 
 
 def replacing_netrc(
     home: str, hosts: Iterable[str], environment: Mapping[str, str], named: Iterable[str] = ()
-) -> dict[str, str]:
-    """Return, by host, the netrc file whose entry is sent in the place of a token; to be called as the file's user.
+) -> dict[str, NetrcFile]:
+    """Return, by host, the netrc file that keeps a token from being sent there; to be called as the file's user.
 
     Args:
         home: the user's home directory.
@@ -25,22 +33,26 @@ def replacing_netrc(
     in_task = environment.get("NETRC")
     usual = [in_task] if in_task else [os.path.join(home, ".netrc"), os.path.join(home, "_netrc")]
     # The first one that is there counts, as in requests.utils.get_netrc_auth.
-    paths = [*named, next((place for place in usual if os.path.isfile(place)), "")]
-    found = [(path, entries) for path, entries in ((path, _entries(path)) for path in paths) if entries is not None]
+    paths = [*named, next((place for place in usual if os.path.exists(place)), "")]
+    found = [(path, entries) for path in paths for entries in _entries(path)]
     if not found:
         return {}
     from urllib.parse import urlsplit  # few users have such a file, and this takes as long as to compile this module
 
-    taken = {
-        host: [path for path, entries in found if entries.authenticators(urlsplit(f"//{host}").hostname or "")]
-        for host in hosts
-    }
-    return {host: places[0] for host, places in taken.items() if places}
+    taken: dict[str, NetrcFile] = {}
+    for host in hosts:
+        for path, entries in found:
+            if entries is None or entries.authenticators(urlsplit(f"//{host}").hostname or ""):
+                taken.setdefault(host, NetrcFile(path, is_text=entries is not None))
+    return taken
 
 
-def _entries(path: str) -> netrc.netrc | None:
-    """Return what is in a netrc file; one that cannot be read has no entries."""
+def _entries(path: str) -> Iterator[netrc.netrc | None]:
+    """Yield what is in a netrc file, if it can be read; None where it is not UTF-8."""
     try:
-        return netrc.netrc(path) if os.path.isfile(path) else None
-    except (netrc.NetrcParseError, OSError, UnicodeDecodeError):
-        return None
+        if os.path.isfile(path):
+            yield netrc.netrc(path)
+    except UnicodeDecodeError:
+        yield None
+    except (netrc.NetrcParseError, OSError):
+        return

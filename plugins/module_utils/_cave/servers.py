@@ -17,7 +17,7 @@ DEFAULT_SERVER = "https://global.daf-apis.com"
 
 # At most 200 characters, so that the name of the server's secrets file is one that every file system takes.
 _HOST_AND_PORT = re.compile(
-    r"([A-Za-z0-9]([A-Za-z0-9._-]{0,198}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(:(?P<port>[0-9]{1,5}))?"
+    r"(?P<host>[A-Za-z0-9]([A-Za-z0-9._-]{0,198}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(:(?P<port>[0-9]{1,5}))?"
 )
 _DATASTACK_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
@@ -106,8 +106,9 @@ def server_address(value: object) -> str:
             f"The server address {shown} is not of the form https://HOST or https://HOST:PORT "
             f"(no path, user name, question mark or white space).{hint}"
         )
-    if scheme == "http" and f"https://{rest.lower()}" in _PUBLIC:
-        raise CaveError(f"The server address {shown} would send the token unencrypted. Use https://{rest}.")
+    name = rest[: match.end("host")]
+    if scheme == "http" and f"https://{name.lower()}" in _PUBLIC:
+        raise CaveError(f"The server address {shown} would send the token unencrypted. Use https://{name}.")
     return f"{scheme}://{rest}"
 
 
@@ -133,6 +134,14 @@ def host_and_port(address: str) -> str:
     return f"{parts.hostname}:{parts.port or (80 if parts.scheme == 'http' else 443)}"
 
 
+def known_local_servers(server: str) -> dict[str, str]:
+    """Return datastack -> local server, as far as is known of an auth server.
+
+    Its letter case does not matter, nor does the port that https has anyway.
+    """
+    return KNOWN_LOCAL_SERVERS.get(re.sub(r":443$", "", server.lower()), {})
+
+
 def parse_datastacks(value: Iterable[Any], server: str) -> list[Datastack]:
     """Return the datastacks of ``server`` that the user named.
 
@@ -155,12 +164,12 @@ def parse_datastacks(value: Iterable[Any], server: str) -> list[Datastack]:
         name = entry["name"].strip()
         if not _DATASTACK_NAME.fullmatch(name):
             raise CaveError(f"{entry['name']!r} is not the name of a datastack (letters, digits and _ . - only).")
-        local_server = entry.get("local_server") or KNOWN_LOCAL_SERVERS.get(server, {}).get(name, "")
+        local_server = entry.get("local_server") or known_local_servers(server).get(name, "")
         datastacks.append(Datastack(name, server_address(local_server) if local_server else ""))
     return datastacks
 
 
 def is_unconfirmed(server: str, datastack: Datastack) -> bool:
     """Return whether nothing but the datastack's record can tell its local server for sure."""
-    known = KNOWN_LOCAL_SERVERS.get(server, {}).get(datastack.name)
+    known = known_local_servers(server).get(datastack.name)
     return not datastack.local_server or (datastack.local_server == known and datastack.name in UNCONFIRMED)

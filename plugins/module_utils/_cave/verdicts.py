@@ -330,14 +330,18 @@ def malformed_file_verdict(server: str, path: str, reason: str) -> Verdict:
 
 
 def netrc_verdict(server: str, path: str, host: str) -> Verdict:
-    """Return the verdict on a user whose netrc file makes caveclient send something else than the token."""
-    return Verdict(
-        "client_error",
-        f"{path} has an entry for {host}: caveclient sends its user name and password in the place of the token, and "
-        "the server answers 400. The token is good.",
-        f"Take the entry out of {path} (a line 'default' is one for every host), or name the hosts that it is for.",
-        server,
-    )
+    """Return the verdict on a user whose netrc file keeps the token from being sent; no ``host``: it is not UTF-8."""
+    what = "is not UTF-8 text: caveclient fails on it (UnicodeDecodeError) before it asks"
+    remedy = f"Save {path} as UTF-8, or move it away."
+    if host:
+        what = (
+            f"has an entry for {host}: caveclient sends its user name and password in the place of the token, and the "
+            "server answers 400"
+        )
+        remedy = (
+            f"Take the entry out of {path} (a line 'default' is one for every host), or name the hosts that it is for."
+        )
+    return Verdict("client_error", f"{path} {what}. The token is good.", remedy, server)
 
 
 def client_error_verdict(error: CaveError, server: str) -> Verdict:

@@ -11,7 +11,10 @@ import os.path
 from typing import Iterator, Mapping
 from urllib.parse import urlsplit
 
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import clean_text
+from ansible_collections.connectomics.cave.plugins.module_utils._masking import looks_like_a_token
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.env_tokens import NAMES
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.env_values import TOKEN_KEYS
 
 _GENERATIONS = 4
 """A kernel, the shell that it starts for a line with !, and the program."""
@@ -58,19 +61,23 @@ def kernel_python(process: int) -> str:
 def _notes(environment: Mapping[str, str], home: str) -> Iterator[str]:
     here = environment.get("HOME", "")
     if here and here.rstrip("/") != home.rstrip("/"):
-        yield f"HOME is {here}, not {home}: programs of this session look for the token there."
+        yield f"HOME is {clean_text(here)}, not {home}: programs of this session look for the token there."
     folder = environment.get("CLOUD_VOLUME_DIR")
     if folder:
-        yield f"CLOUD_VOLUME_DIR is {folder}: cloud-volume and cloud-files look there; caveclient does not."
+        yield f"CLOUD_VOLUME_DIR is {clean_text(folder)}: cloud-volume and cloud-files look there; caveclient does not."
     for name in sorted(filter(NAMES.fullmatch, environment)):
-        if environment[name]:
+        value = environment[name]
+        if name in TOKEN_KEYS and value and not looks_like_a_token(value):
+            package, usual = TOKEN_KEYS[name]
+            yield f"{name} is {clean_text(value, limit=60)}: the package {package} takes that key, not {usual}."
+        elif value:
             yield f"{name} holds a token: programs such as natverse take it before the secrets files."
     for name in _PROXIES:
         if environment.get(name):
             yield f"{name} sends requests through {_without_password(environment[name])}."
     for name in _CERTIFICATES:
         if environment.get(name):
-            yield f"{name} is {environment[name]}: certificates are checked with it."
+            yield f"{name} is {clean_text(environment[name])}: certificates are checked with it."
     if environment.get("PYTHONPATH"):
         yield "PYTHONPATH is set: Python may load another caveclient or numpy than the environment's own."
 
@@ -81,4 +88,4 @@ def _without_password(address: str) -> str:
         port = f":{parts.port}" if parts.port else ""
     except ValueError:
         return "an address that cannot be read"
-    return f"{parts.scheme}://{parts.hostname or '?'}{port}"
+    return clean_text(f"{parts.scheme}://{parts.hostname or '?'}{port}")

@@ -16,7 +16,7 @@ import os
 import re
 import stat
 import time
-from typing import Container, NamedTuple
+from typing import Container, Mapping, NamedTuple
 
 from ansible_collections.connectomics.cave.plugins.module_utils import _atomic
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
@@ -26,6 +26,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets.lock im
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.obstacles import (
     SECRET_VOLUME_LINK,
     failure,
+    is_of_the_kernel,
     not_permitted,
     obstructed,
     real_path,
@@ -61,6 +62,8 @@ class Directory:
 
     def __init__(self, path: str, descriptor: int) -> None:
         self.path = path
+        self.asked: Mapping[str, str] = {}
+        """Names in lower case -> as programs ask for them: some file systems keep other letters, and don't mind."""
         self._descriptor = descriptor
         self._lock_descriptor: int | None = None
 
@@ -89,9 +92,18 @@ class Directory:
         return ""
 
     def names(self) -> list[str]:
-        """Return the names in the directory, sorted."""
+        """Return the names in the directory, sorted, and spelt as programs ask for them where that is the same file."""
         with reporting(self.path, "list"):
-            return sorted(os.listdir(self._descriptor))
+            listed = os.listdir(self._descriptor)
+        return sorted({self._as_asked(name, listed) for name in listed})
+
+    def _as_asked(self, name: str, listed: list[str]) -> str:
+        other = self.asked.get(name.lower(), name)
+        if other != name and other not in listed:
+            with contextlib.suppress(OSError):
+                os.stat(other, dir_fd=self._descriptor, follow_symlinks=False)
+                return other
+        return name
 
     def read(self, name: str) -> _files.Entry | None:
         """Return what stands under ``name``, None when nothing does. A link is not followed."""
@@ -124,10 +136,16 @@ class Directory:
             CaveError: it would.
         """
         path = os.path.join(self.path, LOCK_FILE)
-        with reporting(path, "lock"), contextlib.suppress(FileNotFoundError):
-            if not stat.S_ISREG(os.stat(LOCK_FILE, dir_fd=self._descriptor, follow_symlinks=False).st_mode):
-                raise CaveError(f"{path} is in the way: it is not a regular file. Remove it.")
-            if not os.access(LOCK_FILE, os.R_OK | os.W_OK, dir_fd=self._descriptor):
+        with reporting(path, "lock"):
+            try:
+                mode = os.stat(LOCK_FILE, dir_fd=self._descriptor, follow_symlinks=False).st_mode
+            except FileNotFoundError:
+                is_lockable = self.is_writable()
+            else:
+                if not stat.S_ISREG(mode):
+                    raise CaveError(f"{path} is in the way: it is not a regular file. Remove it.")
+                is_lockable = os.access(LOCK_FILE, os.R_OK | os.W_OK, dir_fd=self._descriptor)
+            if not is_lockable:
                 raise not_permitted(path, "lock")
 
     def repair(self, access: Access) -> None:
@@ -188,6 +206,13 @@ class Directory:
                 f"The file system of {self.path} keeps no modes: a file for its user alone (0600) has {mode:04o} "
                 "there, so others could read the token. Move the home to one that does (on WSL: /home, not /mnt/c)."
             )
+
+    def is_removable(self, name: str) -> bool:
+        """Return whether what stands under ``name`` is no directory."""
+        try:
+            return not stat.S_ISDIR(os.stat(name, dir_fd=self._descriptor, follow_symlinks=False).st_mode)
+        except OSError:
+            return False
 
     def remove(self, name: str) -> None:
         """Remove a file."""
@@ -285,6 +310,10 @@ def listing(where: _readers.Places, known: Container[str] = ()) -> dict[str, _fi
             entry = read_entry(path)
             if entry is not None:
                 found[path] = entry
+                # Where the file system does not mind letter case, programs find it by the usual name as well.
+                usual = os.path.join(directory, name.lower())
+                if usual != path and name.lower() not in read and os.path.exists(usual):
+                    found[usual] = entry
     return found
 
 
@@ -343,7 +372,7 @@ def open_directory(
         return None, missing
     if missing and not os.path.isdir(above):
         raise obstructed(above)
-    if missing and not os.access(above, os.W_OK | os.X_OK):
+    if missing and (not os.access(above, os.W_OK | os.X_OK) or is_of_the_kernel(above)):
         raise not_permitted(above, f"make {missing[0]}")
     if create is None and missing:
         return None, missing

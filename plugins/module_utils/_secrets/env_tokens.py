@@ -13,6 +13,7 @@ from typing import Iterator, NamedTuple
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import clean_token
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._masking import looks_like_a_token
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_texts import (
     texts_of_host,
     texts_of_user,
@@ -20,12 +21,12 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup
 
 CHUNKEDGRAPH_SECRET = "CHUNKEDGRAPH_SECRET"  # noqa: S105 (the name of a variable)
 """natverse's, which saves its value into the secrets files."""
-NAMES = re.compile(r"(CAVE|CAVECLIENT|CHUNKEDGRAPH|FLYWIRE|MICRONS)(_[A-Z0-9]+)*_(TOKEN|SECRET|KEY)")
+NAMES = re.compile(r"(CAVE|CAVECLIENT|CHUNKEDGRAPH|FLYWIRE|MICRONS|BANC|FANC)(_[A-Z0-9]+)*_(TOKEN|SECRET|KEY)")
 """People's own programs know the others."""
 _SHORTEST = 16
 _ASSIGNMENT = re.compile(
     rf"""^(?P<before>[^#\n]*?)\b(?P<name>{NAMES.pattern})\b(?P<item>["']\]?)?[ \t]*(?:=|[ \t]|,|:(?![-=+?]))[ \t]*"""
-    r"""(?:(?:DEFAULT|OVERRIDE)=)?(?P<quote>["']?)(?P<token>[A-Za-z0-9+/=_.-]+)(?P=quote)(?P<after>[^\n]*)$""",
+    r"""(?:(?:DEFAULT|OVERRIDE)=)?(?:\$(?='))?(?P<quote>["']?)(?P<token>[A-Za-z0-9+/=_.-]+)(?P=quote)(?P<after>[^\n]*)$""",
     re.MULTILINE,
 )
 _ALONE = re.compile(r"\s*((export|setenv|set\s+(-\S+\s+)+|Sys\.setenv\()\s*)?")
@@ -55,7 +56,7 @@ def env_tokens(path: str, text: str) -> Iterator[EnvToken]:
             token = clean_token(match["token"])
         except CaveError:
             continue  # a placeholder, or the name of another variable
-        if len(token) >= _SHORTEST:
+        if len(token) >= _SHORTEST and (not match["name"].endswith("_AUTH_TOKEN_KEY") or looks_like_a_token(token)):
             is_alone = bool(_ALONE.fullmatch(match["before"])) and match["after"].strip() in ("", ")", ";")
             line = text.count("\n", 0, match.start("name")) + 1
             yield EnvToken(path, line, match["name"], token, is_alone, bool(match["item"]))

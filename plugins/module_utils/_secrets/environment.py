@@ -7,27 +7,24 @@
 from __future__ import annotations
 
 import os
-from typing import Iterable, Mapping, NamedTuple
+from typing import TYPE_CHECKING, Iterable, Mapping, NamedTuple
 
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.env_paths import (
-    CLOUD_FILES_DIR,
-    NETRC,
-    EnvPath,
-    env_paths,
-)
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_texts import (
-    FISH_VARIABLES,
-    PAM,
-    PLAIN,
     SHELL,
-    UNIT,
     VARIABLE,
-    R,
     StartupText,
     texts_of_host,
     texts_of_user,
 )
 
+if TYPE_CHECKING:
+    from ansible_collections.connectomics.cave.plugins.module_utils._secrets.env_values import EnvValue
+
+CLOUD_FILES_DIR = "CLOUD_FILES_DIR"
+"""Where cloud-files looks for secrets files last."""
+NETRC = "NETRC"
+"""The file that requests takes in the place of ``~/.netrc``."""
+_OTHERS = (CLOUD_FILES_DIR, NETRC, "_AUTH_TOKEN_KEY")
 _LONGEST_PATH = 4000
 """Bytes: with what comes below it, no more than systems take."""
 
@@ -62,6 +59,8 @@ class Environment(NamedTuple):
     """Empty: not set."""
     netrc: dict[str, str]
     """Netrc file -> the startup file that names it with NETRC."""
+    token_keys: tuple[EnvValue, ...] = ()
+    """What startup files give to ``TOKEN_KEYS``."""
 
 
 def environment_of(home: str, user: str, inherited: Mapping[str, str]) -> Environment:
@@ -69,12 +68,12 @@ def environment_of(home: str, user: str, inherited: Mapping[str, str]) -> Enviro
 
     The user's startup files win over what this process has ``inherited``, and that over ``/etc``.
     """
-    paths: list[EnvPath] = []
+    values: list[EnvValue] = []
 
     def settings(texts: Iterable[StartupText]) -> list[tuple[str | None, Doubt]]:
         found = []
         for one in texts:
-            paths.extend(env_paths(one.path, one.text, home, user))
+            values.extend(_values(one, home, user))
             if VARIABLE in one.text:
                 found += _settings(one, known)
         return found
@@ -87,12 +86,22 @@ def environment_of(home: str, user: str, inherited: Mapping[str, str]) -> Enviro
     if system:
         known[VARIABLE] = system[-1][0] or ""
     own = settings(texts_of_user(home))
-    files_dirs = [found.path for found in paths if found.name == CLOUD_FILES_DIR]
+    files_dirs = [found.path for found in values if found.name == CLOUD_FILES_DIR and found.path]
     return Environment(
         _decided(own or system, known[VARIABLE]),
         files_dirs[-1] if files_dirs else inherited.get(CLOUD_FILES_DIR, ""),
-        {found.path: found.startup_file for found in paths if found.name == NETRC},
+        {found.path: found.startup_file for found in values if found.name == NETRC and found.path},
+        tuple(found for found in values if found.name not in (CLOUD_FILES_DIR, NETRC)),
     )
+
+
+def _values(file: StartupText, home: str, user: str) -> Iterable[EnvValue]:
+    """Return what a startup file gives to further variables."""
+    if not any(name in file.text for name in _OTHERS):
+        return ()
+    from ansible_collections.connectomics.cave.plugins.module_utils._secrets.env_values import env_values
+
+    return env_values(file.path, file.language, file.text, home, user)
 
 
 def _decided(found: list[tuple[str | None, Doubt]], otherwise: str) -> CloudVolumeDir:
@@ -118,5 +127,4 @@ def _settings(file: StartupText, known: Mapping[str, str]) -> list[tuple[str | N
     value = result.value if file.is_certain else None
     if value and not (value.startswith("/") and value.isprintable() and len(os.fsencode(value)) < _LONGEST_PATH):
         value = None
-    kind = PLAIN if file.language in (R, FISH_VARIABLES, PAM, UNIT) else file.language
-    return [(value, Doubt(file.path, result.line, kind))]
+    return [(value, Doubt(file.path, result.line, file.language))]

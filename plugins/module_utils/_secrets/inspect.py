@@ -13,16 +13,16 @@ import pwd
 import re
 import stat
 from functools import partial
-from typing import Any, Callable, Iterator, Mapping, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Iterator, Mapping, NamedTuple, Sequence
 
 from ansible_collections.connectomics.cave.plugins.module_utils import _users
 from ansible_collections.connectomics.cave.plugins.module_utils._atomic import has_access_list
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.netrc_entries import replacing_netrc
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.netrc_entries import NetrcFile, replacing_netrc
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import (
     DEFAULT_SERVER,
-    KNOWN_LOCAL_SERVERS,
     Datastack,
     host_of,
+    known_local_servers,
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import clean_token
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import (
@@ -42,6 +42,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets.env_tok
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.environment import CloudVolumeDir
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import Home, installed_clients
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.obstacles import (
+    is_of_the_kernel,
     is_read_only,
     is_secret_volume,
     owner_name,
@@ -49,6 +50,9 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets.obstacl
     require_home,
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.readers import Reading
+
+if TYPE_CHECKING:
+    from ansible_collections.connectomics.cave.plugins.module_utils._secrets.env_values import EnvValue
 
 _MOST_COPIES = 200
 
@@ -93,7 +97,7 @@ class TokenQuery(NamedTuple):
 
     @property
     def _known_hosts(self) -> list[str]:
-        return list(dict.fromkeys(host_of(address) for address in KNOWN_LOCAL_SERVERS.get(self.server, {}).values()))
+        return list(dict.fromkeys(host_of(address) for address in known_local_servers(self.server).values()))
 
 
 class Place(NamedTuple):
@@ -138,14 +142,16 @@ class UserFiles(NamedTuple):
     """Whose CLOUD_VOLUME_DIR is, where the user can save nothing there."""
     closed: tuple[str, ...] = ()
     """Directories of secrets files that the user may not list."""
-    netrc: Mapping[str, str] = {}
-    """Host -> the netrc file whose entry programs send there in the place of a token."""
+    netrc: Mapping[str, NetrcFile] = {}
+    """Host -> the netrc file that keeps programs from sending a token there."""
     named_netrc: Mapping[str, str] = {}
     """Netrc file -> the startup file that names it with NETRC."""
     read_only: Mapping[str, bool] = {}
     """Directory of secrets files that is mounted read-only -> whether Kubernetes fills it from a Secret."""
     env_tokens: tuple[EnvToken, ...] = ()
     """What the user's startup files put into the environment."""
+    env_keys: tuple[EnvValue, ...] = ()
+    """What they give to ``TOKEN_KEYS``."""
     copies: Mapping[str, _files.Entry] = {}
     """Further files in these directories that hold tokens, though no program takes them by itself."""
 
@@ -239,6 +245,7 @@ def inspect(home: Home, by_root: bool, managed: str) -> UserFiles:
         },
         named_netrc=environment.netrc,
         env_tokens=tuple(tokens_in_environment(home.path)),
+        env_keys=environment.token_keys,
         copies=_copies(home, directories),
         closed=tuple(path for path in directories if os.path.isdir(path) and not os.access(path, os.R_OK | os.X_OK)),
     )
@@ -249,6 +256,8 @@ def _other_owner(directory: str, uid: int) -> str:
     with contextlib.suppress(OSError):
         while not os.path.lexists(directory):
             directory = os.path.dirname(directory)
+        if is_of_the_kernel(directory):
+            return "the kernel"
         status = os.stat(directory)
         is_own = status.st_uid == uid or os.path.basename(directory) != "secrets"
         if stat.S_ISDIR(status.st_mode) and is_own and os.access(directory, os.R_OK | os.W_OK | os.X_OK):
@@ -335,8 +344,8 @@ class HostUser(NamedTuple):
     """Datastack -> server address, as it stands in the user's server map."""
     trouble: Verdict | None = None
     """Why nothing could be read."""
-    netrc: Mapping[str, str] = {}
-    """Host -> the netrc file whose entry caveclient sends there in the place of a token."""
+    netrc: Mapping[str, NetrcFile] = {}
+    """Host -> the netrc file that keeps caveclient from sending a token there."""
 
     def server_of(self, datastack: str) -> str:
         """Return the server that caveclient takes for a datastack, when none is named to it."""
@@ -344,7 +353,7 @@ class HostUser(NamedTuple):
 
     def reading_for(self, datastack: str) -> Reading:
         """Return what caveclient sends, when it is asked for a datastack and no server is named to it."""
-        return self.readings[_host_named(self.server_of(datastack))][0]
+        return self.readings[host_named(self.server_of(datastack))][0]
 
 
 def read_users(
@@ -376,7 +385,8 @@ def _host_user(
         return user._replace(trouble=client_error_verdict(found, query.server))
     mine = found[number]
     readings = {host: [Reading(*item) for item in items] for host, items in mine["readings"].items()}
-    return user._replace(readings=readings, server_map=mine["server_map"], netrc=mine["netrc"])
+    netrc = {host: NetrcFile(*item) for host, item in mine["netrc"].items()}
+    return user._replace(readings=readings, server_map=mine["server_map"], netrc=netrc)
 
 
 def _readings(queries: Sequence[TokenQuery], files: UserFiles) -> list[dict[str, Any]]:
@@ -385,7 +395,7 @@ def _readings(queries: Sequence[TokenQuery], files: UserFiles) -> list[dict[str,
     found = []
     for query in queries:
         own = host_of(query.server)
-        hosts = [own, *(_host_named(server_map.get(name) or DEFAULT_SERVER) for name in query.names)]
+        hosts = [own, *(host_named(server_map.get(name) or DEFAULT_SERVER) for name in query.names)]
         readings = {
             host: _readers.read_by_all(
                 files.listing, files.where, host, query.local_hosts if host == own else [], query.key
@@ -413,7 +423,7 @@ def verdict_without_asking(reading: Reading, server: str, user: str, key: str) -
     return malformed_file_verdict(server, reading.path or "", reason) if reason else None
 
 
-def _host_named(address: str) -> str:
+def host_named(address: str) -> str:
     """Return the host as caveclient makes it from an address of the server map, which may have no scheme."""
     usual = re.fullmatch(r"https?://([A-Za-z0-9.:-]+)/?", address)
     if usual is not None:

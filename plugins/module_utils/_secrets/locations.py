@@ -16,8 +16,8 @@ from typing import Any, Iterator, NamedTuple
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import readers as _readers
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.directory import Access
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.env_paths import CLOUD_FILES_DIR
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.environment import (
+    CLOUD_FILES_DIR,
     CloudVolumeDir,
     Environment,
     environment_of,

@@ -47,6 +47,7 @@ _MOUNTED = r"\\([0-7]{3})"
 """How the kernel writes white space in the path of a mount."""
 _LEAST_DEPTH = 2
 """/home/alice has it; /home and /srv are never one user's."""
+_KERNELS = r"/(proc|sys)(/|$)"
 _SYSTEM = r"(/private)?/(s?bin|boot|dev|etc|lib\w*|proc|run|sys|usr|var/(?!(home|lib)/)\w+)(/|$)"
 """Folders of the system: many of its own accounts have one for a home, as daemon has /usr/sbin."""
 SECRET_VOLUME_LINK = "..data"  # noqa: S105 (the name of a link)
@@ -85,6 +86,8 @@ def not_permitted(path: str, doing: str) -> CaveError:
         return _read_only(path, what)
     if is_immutable(culprit):
         return immutable(culprit, what)
+    if is_of_the_kernel(culprit):
+        return CaveError(f"Cannot {what}: {culprit} is the kernel's, and keeps no files.", denied=culprit)
     try:
         status = os.lstat(culprit)
         state = f"belongs to {owner_name(status.st_uid)} with mode {stat.S_IMODE(status.st_mode):04o}"
@@ -173,8 +176,9 @@ def advice(culprit: str, home: str, uid: int, cloud_volume_dir: str, set_in: str
     if cloud_volume_dir and (_is_below(cloud_volume_dir, culprit) or _is_below(culprit, cloud_volume_dir)):
         relation = "which belongs" if culprit == cloud_volume_dir else f"and {culprit} belongs"
         place = set_in or "the file that sets it (such as ~/.profile)"
+        keeper = "the kernel" if is_of_the_kernel(culprit) else owner_name(owner)
         return (
-            f"CLOUD_VOLUME_DIR is {cloud_volume_dir}, {relation} to {owner_name(owner)}: "
+            f"CLOUD_VOLUME_DIR is {cloud_volume_dir}, {relation} to {keeper}: "
             f"change it in {place}, then run this again."
         )
     return "Remove the link that leads there, or choose another place: others may use this one as it is."
@@ -210,6 +214,11 @@ def is_read_only(path: str) -> bool:
     with contextlib.suppress(OSError):
         return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
     return False
+
+
+def is_of_the_kernel(path: str) -> bool:
+    """Return whether a path is in a file system in which the kernel shows itself, whatever its modes allow."""
+    return bool(re.match(_KERNELS, real_path(path)))
 
 
 def is_mounted(path: str) -> bool:

@@ -13,27 +13,23 @@ from __future__ import annotations
 import os.path
 import re
 import stat
-from typing import Iterable
+from typing import Any, Iterable
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import clean_token
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.env_tokens import CHUNKEDGRAPH_SECRET
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.inspect import Place, TokenQuery, UserFiles
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.plan import hidden_keys
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.readers import Reading
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.readers import Reading, in_words
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.remedies import (
     PROVISION,
     Problem,
     as_user,
     beside,
-    decide,
     discard,
     own_copy,
     remove,
-    rename_netrc_entry,
-    take_from_environment,
     unset_cloud_volume_dir,
     upgrade,
 )
@@ -52,6 +48,7 @@ PROBLEMS = {
     "cloud_volume_dir_unclear": "a startup file of which it is not certain what it sets CLOUD_VOLUME_DIR to",
     "netrc_overrides_token": "a netrc file has a name and password that programs send in the place of the token",
     "env_token": "a startup file puts a token into the environment, from where it comes back when it is dead",
+    "env_token_key": "a startup file names a key for the token of a package, under which another one is, or none",
     "shadowed_key": "a key that programs do not find, because a file without it is taken before the one that has it",
     "legacy_name": "a token in chunkedgraph-secret.json, which only some programs still take",
     "poisoned_server_map": "a datastack that caveclient would look for on a wrong server",
@@ -81,8 +78,7 @@ def token_problems(files: UserFiles, query: TokenQuery, readings: list[Reading])
         *_disagreeing(files, query, readings),
         *_left_behind(files, query, readings),
         *_shadowed_keys(files, query, readings[0]),
-        *_replaced_by_netrc(files),
-        *_in_environment(files, query, readings[0]),
+        *_of_startup_files(files, query, readings[0]),
     ]
     return [problem for number, problem in enumerate(problems) if problem.path not in _paths(problems[:number])]
 
@@ -90,12 +86,24 @@ def token_problems(files: UserFiles, query: TokenQuery, readings: list[Reading])
 def file_problems(files: UserFiles, queries: list[TokenQuery]) -> list[Problem]:
     """Return what is wrong with the user's files and programs, whatever server they are for."""
     return [
-        *_undecided(files),
+        *_of_startup_files(files, queries, None),
         *_broken_files(files, queries),
         *server_map_problems(files, queries),
         *_misplaced(files),
         *_installed(files),
     ]
+
+
+def _of_startup_files(files: UserFiles, asked: Any, reading: Reading | None) -> Iterable[Problem]:
+    """Return what is wrong with startup files: for one query with its reading, or for all queries."""
+    if not (files.netrc or files.env_tokens or files.env_keys or files.cloud_volume_dir.doubts):
+        return ()
+    # Few homes have anything of the kind.
+    from ansible_collections.connectomics.cave.plugins.module_utils._secrets import startup_problems as _startup
+
+    if reading is None:
+        return _startup.startup_problems_of_user(files, asked)
+    return _startup.startup_problems_of_token(files, asked, reading)
 
 
 def on_read_only_mounts(files: UserFiles, problems: Iterable[Problem]) -> list[Problem]:
@@ -137,7 +145,7 @@ def _undue(files: UserFiles, query: TokenQuery, readings: list[Reading]) -> Iter
     """Look for tokens that should be gone."""
     for reading in readings if query.is_absent else ():
         if reading.path and reading.token is not None and not _is_claimed(files, query, reading.token):
-            message = f"{reading.reader} sends {_sent(reading.token)} to {reading.host}; none should be there."
+            message = f"{reading.reader} sends {in_words(reading.token)} to {reading.host}; none should be there."
             remedy = PROVISION if _is_written(reading.path, files, query) else remove(reading.path, files, query.key)
             yield Problem("unexpected_token", reading.path, message, remedy)
 
@@ -152,7 +160,7 @@ def _unexpected(files: UserFiles, query: TokenQuery, reading: Reading) -> Iterab
         yield Problem("malformed", path, message, PROVISION)
     elif query.expected and reading.token != query.expected:
         message = (
-            f"caveclient sends {_sent(reading.token)} to {query.server}; expected is {fingerprint(query.expected)}."
+            f"caveclient sends {in_words(reading.token)} to {query.server}; expected is {fingerprint(query.expected)}."
         )
         yield Problem("unexpected_token", path, message, PROVISION)
 
@@ -175,7 +183,7 @@ def _disagreeing(files: UserFiles, query: TokenQuery, readings: list[Reading]) -
     for path, others in by_path.items():
         who = " and ".join(dict.fromkeys(f"{other.reader} (to {other.host})" for other in others))
         verb = "sends" if len(others) == 1 else "send"
-        message = f"{who} {verb} {_sent(others[0].token)} from {path}, and caveclient {_sent(current)}."
+        message = f"{who} {verb} {in_words(others[0].token)} from {path}, and caveclient {in_words(current)}."
         remedy = PROVISION if _is_written(path, files, query) else discard(path, files)
         if split and os.path.dirname(path) == elsewhere:
             if files.owner_there:
@@ -212,11 +220,11 @@ def _left_behind(files: UserFiles, query: TokenQuery, readings: list[Reading]) -
         if name == _files.LEGACY_FILE:
             remedy = PROVISION if path in taken else discard(path, files)
             yield Problem(
-                "legacy_name", path, f"{path} holds {_sent(token)}; only some programs take that file.", remedy
+                "legacy_name", path, f"{path} holds {in_words(token)}; only some programs take that file.", remedy
             )
         elif path not in taken and token != current and not _is_claimed(files, query, token):
             taken_before = f"{readings[0].path} is taken before it" if readings[0].path else "no program takes it"
-            yield Problem("shadowed", path, f"{path} holds {_sent(token)}, but {taken_before}.", PROVISION)
+            yield Problem("shadowed", path, f"{path} holds {in_words(token)}, but {taken_before}.", PROVISION)
 
 
 def _is_claimed(files: UserFiles, query: TokenQuery, token: object) -> bool:
@@ -253,36 +261,6 @@ def _shadowed_keys(files: UserFiles, query: TokenQuery, reading: Reading) -> Ite
         yield Problem("shadowed_key", everybodys, message, discard(own, files) if is_copy else PROVISION)
 
 
-def _replaced_by_netrc(files: UserFiles) -> Iterable[Problem]:
-    for host, path in files.netrc.items():
-        name = host.rpartition(":")[0] or host
-        message = (
-            f"{path} has an entry for {name}: programs send its name and password to {host} in the place of the token."
-        )
-        if path in files.named_netrc:
-            message += f" {files.named_netrc[path]} names it with NETRC."
-        yield Problem("netrc_overrides_token", path, message, rename_netrc_entry(files, path, name))
-        return  # one entry, one problem
-
-
-def _in_environment(files: UserFiles, query: TokenQuery, reading: Reading) -> Iterable[Problem]:
-    """Look for tokens in startup files. One that a rotation made dead comes back into the secrets files from there."""
-    current = query.expected or reading.token
-    for found in files.env_tokens:
-        known = [query.expected, reading.token, *(entry.get(query.key) for entry in files.listing.values())]
-        if query.key != "token" and found.token not in known:
-            continue  # told with the usual key
-        same = "which caveclient sends as well: the next rotation leaves it behind"
-        other = f"and caveclient sends {_sent(current)}"
-        is_natverse = found.name == CHUNKEDGRAPH_SECRET
-        taken = "R's natverse takes it from there" if is_natverse else "Programs that know the variable send it"
-        message = (
-            f"{found.path} sets {found.name} in line {found.line} to {_sent(found.token)}, "
-            f"{same if found.token == current else other}. {taken}{', and saves it again' if is_natverse else ''}."
-        )
-        yield Problem("env_token", found.path, message, take_from_environment(files, found))
-
-
 def good_token_kept(problem: Problem, files: UserFiles, query: TokenQuery, reading: Reading) -> Problem:
     """Return a problem with another token's file as it is when the server accepts that token, and not the one sent."""
     winner = reading.path or ""
@@ -292,21 +270,6 @@ def good_token_kept(problem: Problem, files: UserFiles, query: TokenQuery, readi
         command = f"install -m {files.mode:o} {quoted(problem.path)} {quoted(winner)}"
         return problem._replace(message=message, remedy=as_user(files, command))
     return problem._replace(message=message, remedy=discard(winner, files))
-
-
-def _undecided(files: UserFiles) -> Iterable[Problem]:
-    """Look for startup files of which it is not certain what they make of CLOUD_VOLUME_DIR."""
-    for doubt in files.cloud_volume_dir.doubts:
-        if doubt.other:
-            message = (
-                f"{doubt.path} sets CLOUD_VOLUME_DIR in line {doubt.line}, and {doubt.other} sets it to something else."
-            )
-        else:
-            message = (
-                f"{doubt.path} sets CLOUD_VOLUME_DIR in line {doubt.line}, and only running it tells to what. "
-                "So it is not known where cloud-volume and cloud-files look."
-            )
-        yield Problem("cloud_volume_dir_unclear", doubt.path, message, decide(files, doubt))
 
 
 # Files ----------------------------------------------------------------------------------------------------------------
@@ -410,12 +373,6 @@ def _installed(files: UserFiles) -> Iterable[Problem]:
 
 
 # Words ----------------------------------------------------------------------------------------------------------------
-
-
-def _sent(token: object) -> str:
-    if token is None or token == "":
-        return "no token"
-    return f"the token {fingerprint(token)}" if isinstance(token, str) else "something that is no token"
 
 
 def _is_sound(token: object) -> bool:

@@ -59,6 +59,13 @@ class Reading(NamedTuple):
         return f"the token {self.fingerprint}" if self.fingerprint else "no token"
 
 
+def in_words(token: object) -> str:
+    """Return how a message names what is under the key of a token: by its fingerprint."""
+    if token is None or token == "":
+        return "no token"
+    return f"the token {fingerprint(token)}" if isinstance(token, str) else "something that is no token"
+
+
 def places(home: str, cloud_volume_dir: str = "", cloud_files_dir: str = "", secrets_dir: str = "") -> Places:
     """Return where the readers look for a user.
 

@@ -10,7 +10,8 @@ Commands that follow links run as the user (sudo -u), so that no link of the use
 from __future__ import annotations
 
 import os.path
-from typing import NamedTuple
+import re
+from typing import TYPE_CHECKING, NamedTuple
 
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.env_tokens import EnvToken
@@ -20,12 +21,15 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup
     CSH,
     FISH,
     JSON,
-    PLAIN,
     PYTHON,
     SHELL,
+    XONSH,
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._systems import this_system
 from ansible_collections.connectomics.cave.plugins.module_utils._text import quoted
+
+if TYPE_CHECKING:
+    from ansible_collections.connectomics.cave.plugins.module_utils._secrets.env_values import EnvValue
 
 _TAKE_AWAY = {
     SHELL: "unset CLOUD_VOLUME_DIR",
@@ -33,10 +37,8 @@ _TAKE_AWAY = {
     CSH: "unsetenv CLOUD_VOLUME_DIR",
 }
 
-_SYSTEMS = ("/etc/", "/usr/", "/Library/")
-"""Where the host's own startup files are."""
 
-
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_.-]+")
 PROVISION = "ansible-playbook connectomics.cave.provision --tags token"
 
 
@@ -76,7 +78,11 @@ def own_copy(files: UserFiles, place: Place) -> str:
 
 def in_startup_file(files: UserFiles, path: str, command: str) -> str:
     """Return a command that changes a startup file: to be run as the user, but for the host's own."""
-    return f"sudo {command}" if path.startswith(_SYSTEMS) else as_user(files, command)
+    return as_user(files, command) if _is_own(files, path) else f"sudo {command}"
+
+
+def _is_own(files: UserFiles, path: str) -> bool:
+    return path.startswith(os.path.join(files.home, ""))
 
 
 def discard(path: str, files: UserFiles) -> str:
@@ -97,29 +103,40 @@ def unset_cloud_volume_dir(files: UserFiles) -> str:
     found = files.cloud_volume_dir
     if not found.path:
         return "unset CLOUD_VOLUME_DIR"
-    if found.path.startswith(_SYSTEMS) or found.language not in _TAKE_AWAY:
+    if not _is_own(files, found.path) or found.language not in _TAKE_AWAY:
         return _comment_out(files, found.path, found.language)
     line = _TAKE_AWAY[found.language]
     return as_user(files, f"sh -c {quoted(f'echo {line} >> {quoted(found.path)}')}")
 
 
 def _comment_out(files: UserFiles, path: str, language: str) -> str:
-    nothing = "#" if language == PLAIN else ": #"  # in a shell, a command has to stay where one was
+    nothing = ": #" if language in _TAKE_AWAY else "#"  # in a shell, a command has to stay where one was
     script = f"s/^[^#]*CLOUD_VOLUME_DIR/{nothing} &/"
-    if language in (JSON, PYTHON):  # where nothing may be missing, the variable gets a name that no program has
+    if language in (JSON, PYTHON, XONSH):  # where nothing may be missing, the variable gets a name that no program has
         script = "s/CLOUD_VOLUME_DIR/CLOUD_VOLUME_UNUSED/g"
-    command = f"{this_system().edit()} -e '{script}' {quoted(path)}"
-    return in_startup_file(files, path, command)
+    return _edited(files, path, f"-e '{script}'")
 
 
 def take_from_environment(files: UserFiles, found: EnvToken) -> str:
     """Return the command that takes a token out of a startup file; a line with more than that becomes a comment."""
     script = f"/^[[:alpha:][:space:].(-]*{found.name}[^;&|]*$/d" if found.is_alone else f"s/^[^#]*{found.name}/# &/"
     if found.is_item:  # of JSON or Python, where nothing may be missing
-        script = f"s/({found.name}[\"'][]]*[[:space:]]*[:=][[:space:]]*)([\"'])[^\"']*([\"'])/\\1\\2\\3/"
-        return in_startup_file(files, found.path, f"{this_system().edit()} -E -e {quoted(script)} {quoted(found.path)}")
-    command = f"{this_system().edit()} -e {quoted(script)} {quoted(found.path)}"
-    return in_startup_file(files, found.path, command)
+        script = f"s/({found.name}[\"'][]]*[[:space:]]*[:=,][[:space:]]*)([\"'])[^\"']*([\"'])/\\1\\2\\3/"
+        return _edited(files, found.path, f"-E -e {quoted(script)}")
+    return _edited(files, found.path, f"-e {quoted(script)}")
+
+
+def name_other_key(files: UserFiles, found: EnvValue, key: str) -> str:
+    """Return the command that lets a variable name another key; where that is not to be typed, its line goes."""
+    script = f"s/^[^#]*{found.name}/# &/"
+    if _PLAIN_KEY.fullmatch(found.value or "") and _PLAIN_KEY.fullmatch(key):
+        value = str(found.value).replace(".", "[.]")
+        script = f"s/^([^#]*{found.name}[^#]*[^[:alnum:]_.-]){value}($|[^[:alnum:]_.-])/\\1{key}\\2/"
+    return _edited(files, found.startup_file, f"-E -e {quoted(script)}")
+
+
+def _edited(files: UserFiles, path: str, script: str) -> str:
+    return in_startup_file(files, path, f"{this_system().edit()} {script} {quoted(path)}")
 
 
 def rename_netrc_entry(files: UserFiles, path: str, name: str) -> str:
@@ -127,14 +144,24 @@ def rename_netrc_entry(files: UserFiles, path: str, name: str) -> str:
     machine = f"s/(machine[[:space:]]+{name.replace('.', '[.]')})([[:space:]]|$)/\\1.unused\\2/"
     default = "s/(^[[:space:]]*|[[:space:]])default([[:space:]]+login|[[:space:]]*$)/\\1machine default.unused\\2/"
     command = f"{this_system().edit()} -E -e {quoted(machine)} -e {quoted(default)} {quoted(path)}"
-    is_own = path not in files.named_netrc or path.startswith(os.path.join(files.home, ""))
-    return as_user(files, command) if is_own else f"sudo {command}"
+    return _of_netrc(files, path, command)
+
+
+def recode_netrc(files: UserFiles, path: str) -> str:
+    """Return the command that writes a netrc file anew as UTF-8; it keeps its mode and whatever else is in it."""
+    word = quoted(path)
+    script = f'text=$(iconv -f ISO-8859-1 -t UTF-8 {word}) && printf "%s\\n" "$text" > {word}'
+    return _of_netrc(files, path, f"sh -c {quoted(script)}")
+
+
+def _of_netrc(files: UserFiles, path: str, command: str) -> str:
+    return as_user(files, command) if path not in files.named_netrc else in_startup_file(files, path, command)
 
 
 def decide(files: UserFiles, doubt: Doubt) -> str:
     """Return the command that makes it certain what a startup file sets, by a last line of its own."""
     path = quoted(doubt.path)
-    if doubt.path.startswith(_SYSTEMS) or doubt.language not in _TAKE_AWAY:
+    if not _is_own(files, doubt.path) or doubt.language not in _TAKE_AWAY:
         return _comment_out(files, doubt.path, doubt.language)
     value = files.cloud_volume_dir.value
     if doubt.language == SHELL:

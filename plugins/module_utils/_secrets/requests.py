@@ -10,9 +10,9 @@ from itertools import combinations
 from typing import Any, Iterable, Iterator, Mapping, NamedTuple, Sequence
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import (
-    KNOWN_LOCAL_SERVERS,
     Datastack,
     host_of,
+    known_local_servers,
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
@@ -46,7 +46,7 @@ class Request(NamedTuple):
 
     def family(self) -> set[str]:
         """Return the (canonical) names of the files that hold tokens of this auth server, as far as is known."""
-        known = KNOWN_LOCAL_SERVERS.get(self.server, {}).values()
+        known = known_local_servers(self.server).values()
         names = [*self.own_names(), *(_files.server_file(host_of(address)) for address in known)]
         return set(map(_files.canonical, names))
 

@@ -21,15 +21,19 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_texts import (
     CSH,
+    ELVISH,
     FISH,
     FISH_VARIABLES,
     JSON,
+    NUSHELL,
     PAM,
     PLAIN,
+    POWERSHELL,
     PYTHON,
     SHELL,
     UNIT,
     VARIABLE,
+    XONSH,
     R,
 )
 
@@ -65,12 +69,14 @@ def setting(text: str, language: str, known: Mapping[str, str]) -> Setting | Non
         return _literal(text, _LITERAL[language])
     reader = _Reader(language, known)
     for command in commands_in(text, language):
-        if language == SHELL and command.is_certain and command.words[0] in ("return", "exit"):
+        if language != PLAIN and command.is_certain and command.words[0] in ("return", "exit"):
             break
         reader.take(command)
     return reader.result()
 
 
+_END = r"[ \t]*(?:#[^\n]*)?$"
+"""A pattern: the rest of a line in which nothing follows."""
 _LITERAL = {
     R: re.compile(
         rf"""^[^#\n]*?\bSys\.setenv\([^#\n]*?\b{VARIABLE}\s*=\s*(["'])(?P<value>[^"'\\\n]*)\1""", re.MULTILINE
@@ -89,6 +95,19 @@ _LITERAL = {
         rf"""^[ \t]*(Default)?Environment=(.*[ \t])?(["']?){VARIABLE}=(?P<value>[^"'\s%$\\]*)\3([ \t].*)?$""",
         re.MULTILINE,
     ),
+    # What is not indented runs in any case.
+    NUSHELL: re.compile(rf"""^\$env\.{VARIABLE}[ \t]*=[ \t]*(["'])(?P<value>[^"'\\\n]*)\1{_END}""", re.MULTILINE),
+    XONSH: re.compile(rf"""^\${VARIABLE}[ \t]*=[ \t]*(["'])(?P<value>[^"'\\$\n]*)\1{_END}""", re.MULTILINE),
+    POWERSHELL: re.compile(
+        rf"""^(?:\$(?i:env):{VARIABLE}[ \t]*="""
+        rf"""|\[(?:System\.)?Environment\]::SetEnvironmentVariable\((["']){VARIABLE}\1,)"""
+        rf"""[ \t]*(["'])(?P<value>[^"'`$\n]*)\2\)?;?{_END}""",
+        re.MULTILINE,
+    ),
+    ELVISH: re.compile(
+        rf"""^(?:set-env[ \t]+{VARIABLE}[ \t]|set[ \t]+E:{VARIABLE}[ \t]+=)[ \t]*(["']?)(?P<value>[\w/.-]*)\1{_END}""",
+        re.MULTILINE,
+    ),
 }
 
 
@@ -105,7 +124,8 @@ def _literal(text: str, assignment: re.Pattern[str]) -> Setting | None:
     matches = list(assignment.finditer(text))
     if not lines:
         return None
-    return Setting(matches[-1]["value"] if len(matches) == len(lines) else None, lines[-1])
+    # Empty: the programs take the current folder.
+    return Setting(matches[-1]["value"] or None if len(matches) == len(lines) else None, lines[-1])
 
 
 # From commands to the value -------------------------------------------------------------------------------------------
@@ -291,11 +311,14 @@ class _Reader:
     def _inner(self, raw: str, quoted: bool) -> str:
         """Return what a piece without quotation marks becomes."""
         doubtful = "\\`" + ("@" if self.language == PLAIN else "" if quoted else "~*?[]{}()<>;&|")
+        doubtful += "#" if self.language == CSH and not quoted else ""  # a comment, also within a word
         result, position = "", 0
         while position < len(raw):
             match = _REFERENCE.match(raw, position)
             if match:
                 value = self._reference(match)
+                if match["name"] and self.language in (SHELL, CSH) and _MODIFIER.match(raw, match.end()):
+                    raise _Unclear  # the head of a path in csh and zsh, and itself in others
                 if not quoted and re.search(r"[\s*?\[\]]", value):
                     raise _Unclear  # some shells split it up
                 result, position = result + value, match.end()
@@ -325,6 +348,7 @@ class _Reader:
         return value
 
 
+_MODIFIER = re.compile(r":[A-Za-z&]")
 _SETS_BY_THE_WAY = re.compile(rf"\$\{{{VARIABLE}:?=")
 _REFERENCE = re.compile(
     r"""\$(?P<name>[A-Za-z_][A-Za-z0-9_]*) (?!\[)

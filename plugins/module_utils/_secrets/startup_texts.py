@@ -19,6 +19,7 @@ VARIABLE = "CLOUD_VOLUME_DIR"
 SHELL, FISH, CSH, PLAIN = "sh", "fish", "csh", "plain"
 """The languages of startup files; plain: lines of ``NAME=value``."""
 R, FISH_VARIABLES, PAM, JSON, PYTHON, UNIT = "R", "fish_variables", "pam", "json", "python", "unit"
+NUSHELL, XONSH, POWERSHELL, ELVISH = "nushell", "xonsh", "powershell", "elvish"
 """Languages of which a literal assignment alone is understood."""
 
 _CONDAS = ("miniconda3", "anaconda3", "miniforge3", "mambaforge", "micromamba", "conda", ".conda")
@@ -59,6 +60,7 @@ _STARTUP_FILES = {
     ".zshrc": SHELL,
     ".zlogin": SHELL,
     ".config/zsh/.z*": SHELL,
+    ".zsh/.z*": SHELL,
     ".xprofile": SHELL,
     ".xsessionrc": SHELL,
     ".config/plasma-workspace/env/*.sh": SHELL,
@@ -68,6 +70,14 @@ _STARTUP_FILES = {
     ".config/fish/conf.d/*.fish": FISH,
     ".config/fish/config.fish": FISH,
     ".config/fish/fish_variables": FISH_VARIABLES,
+    ".config/nushell/*.nu": NUSHELL,
+    ".config/nushell/autoload/*.nu": NUSHELL,
+    "Library/Application Support/nushell/*.nu": NUSHELL,
+    ".xonshrc": XONSH,
+    ".config/xonsh/rc.xsh": XONSH,
+    ".config/xonsh/rc.d/*.xsh": XONSH,
+    ".config/powershell/*profile.ps1": POWERSHELL,
+    ".config/elvish/rc.elv": ELVISH,
     ".Renviron": PLAIN,
     ".Rprofile": R,
 }
@@ -99,6 +109,9 @@ _SYSTEM_FILES = {
     "/etc/csh.login": CSH,
     "/etc/fish/conf.d/*.fish": FISH,
     "/etc/fish/config.fish": FISH,
+    "/etc/xonsh/xonshrc": XONSH,
+    "/etc/xonsh/rc.d/*.xsh": XONSH,
+    "/opt/microsoft/powershell/*/*profile.ps1": POWERSHELL,
     "/etc/profile.d/*.sh": SHELL,
     "/etc/profile.d/*.csh": CSH,
     "/etc/R/Renviron.site": PLAIN,
@@ -109,10 +122,10 @@ _SYSTEM_FILES = {
 """The same for everybody's: of Debian, of Enterprise Linux, of macOS, and of R where it is installed."""
 _MAX_BYTES = 262144
 _MOST_SOURCED = 20
-_SOURCE = (
-    r"""(?m)^(?P<before>[^#\n]*?[;&|({ \t]|)(?:\.|source)[ \t]+["']?"""
-    r"""(?P<path>(?:~|\$HOME|\$\{HOME\}|/)[^\s;"'&|)$*?`]*)"""
-)
+WORD = r"""(?:\$'(?:[^'\\\n]|\\.)*'|'[^'\n]*'|"[^"\n]*"|\\[^\n]|[^\s"'`;&|(){}<>,\\]|\{[A-Z]+\})+"""
+"""A pattern: one word with its quotation marks; substitutions of commands are none."""
+_SOURCE = rf"(?m)^(?P<before>[^#\n]*?[;&|({{ \t]|)(?:\.|source)[ \t]+(?P<path>{WORD})"
+_SOURCING = (SHELL, FISH, CSH, NUSHELL, XONSH, POWERSHELL)
 
 
 class StartupText(NamedTuple):
@@ -144,10 +157,10 @@ def _texts(folder: str, names: Mapping[str, str], home: str) -> Iterator[Startup
         text = _text_of(path)
         if text:
             yield StartupText(path, language, is_certain, text)
-        if language == SHELL and folder != "/":
-            others = [(other, sure) for other, sure in _sourced_in(text, home) if other not in paths][:_MOST_SOURCED]
-            paths.update((other, language) for other, _sure in others)
-            files[:0] = [(other, language, is_certain and sure) for other, sure in others]
+        sourced = _sourced_in(text, language, home) if language in _SOURCING else []
+        others = [(other, sure) for other, sure in sourced if other not in paths][:_MOST_SOURCED]
+        paths.update((other, language) for other, _sure in others)
+        files[:0] = [(other, language, is_certain and sure) for other, sure in others]
 
 
 def _paths(folder: str, name: str) -> list[str]:
@@ -175,11 +188,16 @@ def _text_of(path: str) -> str:
     return content.decode("utf-8", "surrogateescape")
 
 
-def _sourced_in(text: str, home: str) -> list[tuple[str, bool]]:
-    """Return the files that a shell's startup file reads, and whether that is certain: nothing is in front of it."""
+def _sourced_in(text: str, language: str, home: str) -> list[tuple[str, bool]]:
+    """Return the files that a startup file reads, and whether that is certain: nothing is in front of it."""
     found = []
     for match in re.finditer(_SOURCE, text) if "source" in text or ". " in text else ():
-        path = re.sub(r"^(~|\$HOME|\$\{HOME\})(?=/)", lambda _match: home, match["path"])
-        if path.startswith("/"):
+        path = match["path"]
+        if not re.fullmatch(r"[\w./-]+", path) and any(mark in path for mark in ("~", "HOME", "/", "x2f")):
+            # Few files source others in such words.
+            from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_words import plain_value
+
+            path = plain_value(path, language, home) or ""
+        if path.startswith("/") and "\0" not in path:
             found.append((path, not match["before"]))
     return found

@@ -81,6 +81,9 @@ class _Session:
         self.paths = list(dict.fromkeys((self.where.caveclient, self.where.cloud_volume[0])))
         self.directories: dict[str, _directory.Directory] = {}
         self.missing: list[str] = []
+        names = [_files.DEFAULT_FILE, _files.LEGACY_FILE, _files.SERVER_MAP]
+        names += [name for request in requests for name in request.own_names()]
+        self.asked = {name.lower(): name for name in names}
 
     def open(self, is_needed: bool, create: bool = False) -> None:
         """Open the directories that exist, and make the others if ``create`` says so.
@@ -101,6 +104,7 @@ class _Session:
                     continue  # no program of the user's reads there
                 self.missing += [item for item in missing if item not in self.missing]
                 if directory is not None:
+                    directory.asked = self.asked
                     self.directories[path] = directory
 
     def lock(self) -> None:
@@ -252,12 +256,13 @@ class _Session:
                     f"Cannot write {path}: it is a mount of its own, as with a subPath of Kubernetes or -v of Docker, "
                     "and cannot be replaced. Change what is mounted there, or take the mount away, then run this again."
                 )
-            directory.require_lockable()
             if not directory.is_writable():
                 raise CaveError(
                     f"{directory.path} is not writable for {self.home.name}: its mode, its owner or a read-only mount "
                     "forbids it. Make it writable (chmod u+rwx, mount read-write), then run this again."
                 )
+        for directory in self.directories.values() if self.differs() else ():
+            directory.require_lockable()
 
     def _malformed(self, index: int) -> list[str]:
         """Return the malformed files that a request needs, or that hold a token which it removes."""
@@ -311,7 +316,7 @@ class _Session:
         for folder, directory in self.directories.items():
             for name in directory.names():
                 path = os.path.join(folder, name)
-                if _directory.TEMPORARY.fullmatch(name):
+                if _directory.TEMPORARY.fullmatch(name) and directory.is_removable(name):
                     self.unwanted[path] = "left by a run that was killed"
                 elif name != _directory.LOCK_FILE and self._may_be_copy(path):
                     for index in tokens:
@@ -344,7 +349,8 @@ class _Session:
                 self.told[path] = f"{flaw}; it is outside of the home, so its mode is left alone"
         usual = os.path.join(self.home.path, ".cloudvolume", "secrets")
         above = os.path.dirname(usual)
-        if usual in self.directories and _directory.is_open_to_others(above):
+        is_to_be_made = usual in self.missing and above not in self.missing and self.is_writing()
+        if (usual in self.directories or is_to_be_made) and _directory.is_open_to_others(above):
             self.repairs[above] = (
                 "others could replace what is in it",
                 partial(_directory.close_to_others, above),

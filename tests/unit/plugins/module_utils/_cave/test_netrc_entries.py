@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from requests.utils import get_netrc_auth
 
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.netrc_entries import replacing_netrc
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.netrc_entries import NetrcFile, replacing_netrc
 
 HOSTS = ("cave.example.org", "cave.example.org:8443", "other.example.org")
 
@@ -27,6 +27,12 @@ HOSTS = ("cave.example.org", "cave.example.org:8443", "other.example.org")
         "machine\n",
         "what is this?",
         "\x00\xff",
+        "machine other.example.org login me password gr\xfc\xdfe",
+        "\xef\xbb\xbfdefault login a password b\n",
+        "default login a password b\r\n",
+        "machine CAVE.example.org login a password b\n",
+        "machine cave.example.org. login a password b\n",
+        "macdef init\ncd /pub\n\nmachine cave.example.org login a password b\n",
         None,
     ],
 )
@@ -42,10 +48,20 @@ def test_an_entry_counts_where_requests_takes_it(
         monkeypatch.setenv(variable, value)
     found = replacing_netrc(str(tmp_path), HOSTS, environment)
 
-    def is_taken(host: str) -> bool:
+    def taken(host: str) -> list[NetrcFile]:
         try:
-            return get_netrc_auth(f"https://{host}/info/version") is not None
+            is_sent = get_netrc_auth(f"https://{host}/info/version") is not None
         except UnicodeDecodeError:  # then caveclient does not get so far as to send anything
-            return False
+            return [NetrcFile(str(tmp_path / name), is_text=False)]
+        return [NetrcFile(str(tmp_path / name))] if is_sent else []
 
-    assert found == {host: str(tmp_path / name) for host in HOSTS if is_taken(host)}
+    assert found == {host: netrc for host in HOSTS for netrc in taken(host)}
+
+
+def test_the_first_file_that_is_there_counts_whatever_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".netrc").mkdir()
+    (tmp_path / "_netrc").write_text("default login a password b\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("NETRC", raising=False)
+    assert get_netrc_auth(f"https://{HOSTS[0]}/info/version") is None
+    assert replacing_netrc(str(tmp_path), HOSTS, {}) == {}

@@ -19,6 +19,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers im
     server_address,
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.requests import Request
 
 
 @pytest.mark.parametrize(
@@ -53,6 +54,8 @@ def test_an_address_has_one_form_and_keeps_its_letter_case(value: str, address: 
         ("https://global.daf-apis.com:0", "not of the form"),
         ("http://global.daf-apis.com", "send the token unencrypted. Use https://global.daf-apis.com."),
         ("http://Minnie.microns-daf.com/", "Use https://Minnie.microns-daf.com."),
+        ("http://global.daf-apis.com:80", "Use https://global.daf-apis.com."),
+        ("http://GLOBAL.daf-apis.com:8080", "Use https://GLOBAL.daf-apis.com."),
         ("https://global.daf-apis.com:65536", "not of the form"),
         ("https://..", "not of the form"),
         ("https://../../etc", "not of the form"),
@@ -115,6 +118,15 @@ def test_datastacks_are_names_or_mappings() -> None:
 def test_a_local_server_that_is_named_overrides_the_known_one() -> None:
     value = [{"name": "minnie65_public", "local_server": "https://elsewhere.example.org"}]
     assert parse_datastacks(value, DEFAULT_SERVER) == [Datastack("minnie65_public", "https://elsewhere.example.org")]
+
+
+@pytest.mark.parametrize("server", ["https://GLOBAL.daf-apis.com", "https://global.daf-apis.com:443"])
+def test_local_servers_are_known_however_their_auth_server_is_typed(server: str) -> None:
+    assert parse_datastacks(["minnie65_public"], server) == [
+        Datastack("minnie65_public", "https://minnie.microns-daf.com")
+    ]
+    request = Request(server, [], "token", "t")
+    assert "minnie.microns-daf.com-cave-secret.json" in request.family()
 
 
 def test_local_servers_are_known_for_their_own_auth_server_alone() -> None:

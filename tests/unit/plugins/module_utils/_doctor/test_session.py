@@ -34,6 +34,19 @@ def test_a_token_in_a_variable_is_noticed_and_not_shown() -> None:
     assert TOKEN not in note
 
 
+def test_a_key_that_a_variable_names_is_told_with_its_package() -> None:
+    (note,) = notes({"BANC_AUTH_TOKEN_KEY": "lab"}, HOME)
+    assert note == "BANC_AUTH_TOKEN_KEY is lab: the package banc takes that key, not brain_and_nerve_cord."
+    (note,) = notes({"BANC_AUTH_TOKEN_KEY": TOKEN}, HOME)
+    assert "holds a token" in note
+    assert TOKEN not in note
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_variable_commands_the_terminal(name: str) -> None:
+    assert all(note.isprintable() for note in notes({name: "/x\x1b[2J\x9b31m\u202e\n/y"}, HOME))
+
+
 @given(st.text(max_size=20), st.text(min_size=6, max_size=20))
 def test_the_password_of_a_proxy_is_never_shown(user: str, password: str) -> None:
     said = " ".join(notes({"https_proxy": f"http://{user}:{password}@proxy.example.org:3128"}, HOME))

@@ -52,6 +52,26 @@ def mode_of(path: Path) -> int:
     return stat.S_IMODE(path.lstat().st_mode)
 
 
+KEPT, USUAL = "CAVE.example.org-cave-secret.json", "cave.example.org-cave-secret.json"
+
+
+@pytest.fixture
+def any_case(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """`any_case(folder)`: a file is listed under the name KEPT, and found under USUAL as well, as on disks of macOS."""
+    listdir = os.listdir
+
+    def listed(folder: Any = ".") -> list[str]:
+        names = listdir(folder)
+        return [name for name in names if name != USUAL or KEPT not in names]
+
+    def both(folder: Path) -> None:
+        (folder / KEPT).write_text(TEXT)
+        (folder / USUAL).hardlink_to(folder / KEPT)
+
+    monkeypatch.setattr(os, "listdir", listed)
+    return both
+
+
 # Opening ---------------------------------------------------------------------------------------------------------
 
 
@@ -262,6 +282,29 @@ def test_a_listing_follows_links_as_the_readers_do(tmp_path: Path) -> None:
 
 
 # Writing ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_goes_by_the_name_that_is_asked_for_where_letter_case_does_not_matter(
+    directory: Directory, any_case: Callable[[Path], None]
+) -> None:
+    any_case(Path(directory.path))
+    assert directory.names() == [KEPT]
+    directory.asked = {USUAL: USUAL}
+    assert directory.names() == [USUAL]
+    (Path(directory.path) / USUAL).unlink()
+    assert directory.names() == [KEPT]  # on other disks that is another file
+
+
+def test_readers_find_a_file_by_the_usual_name_where_letter_case_does_not_matter(
+    tmp_path: Path, any_case: Callable[[Path], None]
+) -> None:
+    secrets = tmp_path / ".cloudvolume" / "secrets"
+    secrets.mkdir(parents=True)
+    any_case(secrets)
+    where = _readers.places(str(tmp_path))
+    assert _readers.read_by_caveclient(_directory.listing(where), where, "cave.example.org").token == "0123456789abcdef"
+    (secrets / USUAL).unlink()
+    assert _readers.read_by_caveclient(_directory.listing(where), where, "cave.example.org").token is None
 
 
 def test_a_file_is_written_whole_and_0600_under_any_umask(directory: Directory) -> None:

@@ -40,6 +40,13 @@ TOKEN = "0123456789abcdef0123456789abcdef"
         (f"export CAVE_AUTH_TOKEN={TOKEN}", True),
         (f"CAVECLIENT_API_KEY={TOKEN}", True),
         (f"MICRONS_TOKEN={TOKEN}", True),
+        (f"export CAVE_TOKEN=$'{TOKEN}'", True),
+        (f"export BANC_AUTH_TOKEN_KEY={TOKEN}", True),
+        (f"FANC_TOKEN={TOKEN}", True),
+        (f'$env.CAVE_TOKEN = "{TOKEN}"', False),
+        (f'$env:CAVE_TOKEN = "{TOKEN}"', False),
+        (f"$CAVE_TOKEN = '{TOKEN}'", False),
+        (f"set-env CAVE_TOKEN {TOKEN}", False),
     ],
 )
 def test_a_token_is_found_in_the_languages_of_startup_files(text: str, is_alone: bool) -> None:
@@ -56,6 +63,8 @@ def test_a_token_is_found_in_the_languages_of_startup_files(text: str, is_alone:
         f'os.environ["CAVE_SECRET"] = "{TOKEN}"',
         f"os.environ['CAVE_SECRET']='{TOKEN}'  # mine",
         f'env = {{"CAVE_TOKEN": "{TOKEN}"}}',
+        f'os.environ.setdefault("CAVE_TOKEN", "{TOKEN}")',
+        f'[Environment]::SetEnvironmentVariable("CAVE_TOKEN", "{TOKEN}")',
     ],
 )
 def test_a_token_among_items_of_json_or_python_is_emptied_and_all_else_stays(text: str, tmp_path: Path) -> None:
@@ -81,6 +90,8 @@ def test_a_token_among_items_of_json_or_python_is_emptied_and_all_else_stays(tex
         f"echo ${{CHUNKEDGRAPH_SECRET:-{TOKEN}}}",
         f"MY_CHUNKEDGRAPH_SECRET={TOKEN}",
         f"CHUNKEDGRAPH_SECRETS={TOKEN}",
+        "BANC_AUTH_TOKEN_KEY=brain_and_nerve_cord",
+        "CAVE_TOKEN=$ANOTHER_VARIABLE_OF_MINE",
     ],
 )
 def test_what_holds_no_token_is_no_finding(text: str) -> None:

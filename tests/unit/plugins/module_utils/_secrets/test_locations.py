@@ -70,6 +70,12 @@ def test_every_startup_file_is_read_in_its_language(tmp_path: Path) -> None:
         ".config/fish/fish_variables": "SETUVAR --export CLOUD_VOLUME_DIR:/a",
         ".config/zsh/.zshrc": "export CLOUD_VOLUME_DIR=/a",
         ".bashrc.d/cave": "export CLOUD_VOLUME_DIR=/a",
+        ".config/nushell/env.nu": '$env.CLOUD_VOLUME_DIR = "/a"',
+        ".config/nushell/autoload/cave.nu": '$env.CLOUD_VOLUME_DIR = "/a"',
+        ".xonshrc": "$CLOUD_VOLUME_DIR = '/a'",
+        ".config/xonsh/rc.d/cave.xsh": "$CLOUD_VOLUME_DIR = '/a'",
+        ".config/powershell/Microsoft.PowerShell_profile.ps1": '$env:CLOUD_VOLUME_DIR = "/a"',
+        ".config/elvish/rc.elv": "set-env CLOUD_VOLUME_DIR /a",
         ".Rprofile": "Sys.setenv(LANG = 'C', CLOUD_VOLUME_DIR = '/a')",
         ".Renviron": "CLOUD_VOLUME_DIR=/a",
         ".envrc": "export CLOUD_VOLUME_DIR=/a",
@@ -105,6 +111,12 @@ def test_every_startup_file_is_read_in_its_language(tmp_path: Path) -> None:
         (".config/systemd/user/lab.service", "Environment=CLOUD_VOLUME_DIR=%h/cv"),
         (".config/systemd/user/lab.service", "PassEnvironment=CLOUD_VOLUME_DIR"),
         (".bashrc", "export CLOUD_VOLUME_DIR=/a\r"),
+        (".bashrc", "export CLOUD_VOLUME_DIR=$'/a'"),
+        (".config/fish/config.fish", "set -gx CLOUD_VOLUME_DIR \\x2fa"),
+        (".config/nushell/config.nu", "$env.CLOUD_VOLUME_DIR = ($env.HOME | path join cv)"),
+        (".xonshrc", "$CLOUD_VOLUME_DIR = $HOME + '/cv'"),
+        (".config/powershell/profile.ps1", "$env:CLOUD_VOLUME_DIR = Join-Path $HOME cv"),
+        (".vscode-server/data/Machine/settings.json", '{"CLOUD_VOLUME_DIR": ""}'),
         (".bashrc", f"export CLOUD_VOLUME_DIR=/{'a/' * 2500}"),
         (".bashrc", "if true; then\r\n  true\r\nfi\r\nexport CLOUD_VOLUME_DIR=/a"),
     ],
@@ -177,13 +189,43 @@ def test_what_is_not_certain_is_told_and_what_is_certain_is_taken(tmp_path: Path
     assert found(tmp_path) == ("/b", ".bashrc", [(".profile", ".bashrc")])
 
 
-@pytest.mark.parametrize("sourced", [".cave", ".config/lab/cave.sh"])
-@pytest.mark.parametrize("command", [". ~/{}", "source $HOME/{}", 'source "${{HOME}}/{}"', "EDITOR=vi\n. {home}/{}\n"])
+@pytest.mark.parametrize("sourced", [".cave", ".config/my lab/cave.sh"])
+@pytest.mark.parametrize(
+    "command",
+    ['. ~/"{}"', "source $HOME/'{}'", 'source "${{HOME}}/{}"', 'EDITOR=vi\n. "{home}"/"{}"\n', ". $'{home}/{}'"],
+)
 def test_what_a_startup_file_sources_counts_as_its_own(command: str, sourced: str, tmp_path: Path) -> None:
     (tmp_path / sourced).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / ".bashrc").write_text(command.format(sourced, home=tmp_path))
     (tmp_path / sourced).write_text("export CLOUD_VOLUME_DIR=/a\n")
     assert found(tmp_path) == ("/a", Path(sourced).name, [])
+
+
+@pytest.mark.parametrize(
+    ("name", "command", "sourced"),
+    [
+        (".config/fish/config.fish", "source ~/.cave", "set -gx CLOUD_VOLUME_DIR /a"),
+        (".config/fish/config.fish", "source ~\\x2f.cave", "set -gx CLOUD_VOLUME_DIR /a"),
+        (".cshrc", "source ~/.cave", "setenv CLOUD_VOLUME_DIR /a"),
+        (".xonshrc", "source ~/.cave", "$CLOUD_VOLUME_DIR = '/a'"),
+        (".config/powershell/profile.ps1", ". $HOME/.cave", '$env:CLOUD_VOLUME_DIR = "/a"'),
+        (".config/nushell/config.nu", "source ~/.cave", '$env.CLOUD_VOLUME_DIR = "/a"'),
+    ],
+)
+def test_what_other_shells_source_is_read_in_their_language(
+    name: str, command: str, sourced: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text(f"{command}\n")
+    (tmp_path / ".cave").write_text(f"{sourced}\n")
+    assert found(tmp_path) == ("/a", ".cave", [])
+
+
+def test_what_a_file_of_the_host_sources_is_the_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lab.sh").write_text("export CLOUD_VOLUME_DIR=/a\n")
+    (tmp_path / "profile").write_text(f". {tmp_path}/lab.sh\n")
+    monkeypatch.setattr(_startup_texts, "_SYSTEM_FILES", {f"{tmp_path}/profile": SHELL})
+    assert found(tmp_path / "home") == ("/a", "lab.sh", [])
 
 
 @pytest.mark.parametrize(

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import json
 import shlex
+import subprocess
 from collections.abc import Mapping
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.netrc_entries import NetrcFile
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import host_of, parse_datastacks
+from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import problems as _problems
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import readers as _readers
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.env_tokens import EnvToken
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.env_values import EnvValue
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.inspect import Place, TokenQuery, UserFiles
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.problems import Problem
 
@@ -341,6 +345,84 @@ def test_a_token_in_a_file_of_the_host_takes_root(path: str, by_root: bool) -> N
     assert (problem.code, problem.remedy.split()[:2]) == ("env_token", ["sudo", "sed"])
 
 
+BANC = "brain_and_nerve_cord"
+
+
+def named_key(value: str | None, *, name: str = "BANC_AUTH_TOKEN_KEY") -> dict[str, Any]:
+    return {"env_keys": (EnvValue(name, value, f"{HOME}/.bashrc", 3),)}
+
+
+@pytest.mark.parametrize(
+    ("content", "key", "said"),
+    [
+        ({"token": NEW}, "token", ""),
+        ({"token": NEW, BANC: NEW}, BANC, ""),
+        ({"token": NEW, "mine": NEW}, "mine", ""),
+        ({"token": NEW}, "mine", "finds no token. It should be"),
+        ({"token": NEW, "mine": OLD}, "mine", "finds the token 4d1dd"),
+        ({"token": NEW, "mine": None}, "mine", "finds no token"),
+        ({"token": NEW, "mine": [OLD]}, "mine", "finds something that is no token"),
+        ({"token": NEW}, "", ""),  # as if it was not set
+        ({"token": NEW}, "a b;c", "finds no token"),
+        ({"token": NEW}, None, "only running it tells"),
+        ({"token": NEW}, OLD, ""),  # told as a token in the environment
+    ],
+)
+def test_a_key_that_a_startup_file_names_leads_to_the_token_or_is_told(
+    content: dict[str, object], key: str | None, said: str
+) -> None:
+    state = found({**ALL_NEW, SERVER_FILE: content, "cave-secret.json": content}, **named_key(key))
+    told = problems(state, asked(expected=NEW))
+    assert [problem.code for problem in told] == (["env_token_key"] if said else [])
+    for problem in told:
+        assert said.replace("4d1dd", fingerprint(OLD)) in problem.message
+        assert problem.remedy.startswith("sudo -u alice sed ")
+        assert OLD not in str(problem)
+        assert NEW not in str(problem)
+
+
+def test_a_key_of_a_package_is_looked_at_for_the_server_of_its_datastack_alone() -> None:
+    elsewhere = "https://cave.example.org"
+    files = {"cave.example.org-cave-secret.json": {"token": NEW}, "cave-secret.json": {"token": NEW}}
+    state = found(files, **named_key("mine"))
+    assert problems(state, asked("labstack", expected=NEW, server=elsewhere)) == []
+    assert codes(state, asked(BANC, expected=NEW, server=elsewhere)) == [("env_token_key", ".bashrc")]
+    state = found({**files, _files.SERVER_MAP: {"fanc_production_mar2021": elsewhere}}, **named_key("mine"))
+    assert "env_token_key" not in dict(codes(state, asked("labstack", expected=NEW, server=elsewhere)))
+    state = state._replace(**named_key("mine", name="FANC_AUTH_TOKEN_KEY"))
+    assert "env_token_key" in dict(codes(state, asked("labstack", expected=NEW, server=elsewhere)))
+
+
+def test_without_a_token_that_is_due_a_key_is_no_problem() -> None:
+    assert problems(found({}, **named_key("mine")), asked()) == []
+    assert "env_token_key" not in dict(codes(found(ALL_NEW, **named_key("mine")), asked(is_absent=True)))
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "after"),
+    [
+        ("export BANC_AUTH_TOKEN_KEY=mine", "mine", "export BANC_AUTH_TOKEN_KEY=token"),
+        ("A=mine BANC_AUTH_TOKEN_KEY='mine'; b", "mine", "A=mine BANC_AUTH_TOKEN_KEY='token'; b"),
+        ("setenv BANC_AUTH_TOKEN_KEY mine # mine", "mine", "setenv BANC_AUTH_TOKEN_KEY token # mine"),
+        ("BANC_AUTH_TOKEN_KEY DEFAULT=a.b-c", "a.b-c", "BANC_AUTH_TOKEN_KEY DEFAULT=token"),
+        ('{"BANC_AUTH_TOKEN_KEY": "mine", "X": "y"}', "mine", '{"BANC_AUTH_TOKEN_KEY": "token", "X": "y"}'),
+        ("# BANC_AUTH_TOKEN_KEY=mine", "mine", "# BANC_AUTH_TOKEN_KEY=mine"),
+        ("export BANC_AUTH_TOKEN_KEY=$(cat x)", None, "# export BANC_AUTH_TOKEN_KEY=$(cat x)"),
+        ("export BANC_AUTH_TOKEN_KEY='a b;c'", "a b;c", "# export BANC_AUTH_TOKEN_KEY='a b;c'"),
+    ],
+)
+def test_the_remedy_lets_the_variable_name_a_key_with_the_token(
+    line: str, key: str | None, after: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "startup"
+    path.write_text(f"first\n{line}\nlast\n")
+    value = EnvValue("BANC_AUTH_TOKEN_KEY", key, str(path), 2)
+    state = found(ALL_NEW, by_root=False, env_keys=(value,))._replace(home=str(tmp_path))
+    [problem] = problems(state, asked(expected=NEW))
+    subprocess.run(["sh", "-c", problem.remedy], check=True)
+    assert path.read_text() == f"first\n{after}\nlast\n"
+
+
 def test_no_message_and_no_remedy_holds_a_token() -> None:
     files = {SERVER_FILE: {"token": OLD}, LOCAL_FILE: {"token": NEW}, "chunkedgraph-secret.json": {"token": f"{OLD}x"}}
     said = json.dumps(problems(found({**files, "cave-secret.json": {"token": f"{NEW}y"}}), asked(expected=NEW)))
@@ -354,7 +436,7 @@ def test_no_message_and_no_remedy_holds_a_token() -> None:
 def test_a_netrc_file_that_a_startup_file_names_is_changed_by_root_where_it_is_not_the_users(
     path: str, beginning: str
 ) -> None:
-    state = found(ALL_NEW, netrc={"global.daf-apis.com": path}, named_netrc={path: "/etc/profile.d/lab.sh"})
+    state = found(ALL_NEW, netrc={"global.daf-apis.com": NetrcFile(path)}, named_netrc={path: "/etc/profile.d/lab.sh"})
     [problem] = problems(state, asked(expected=NEW))
     assert problem.code == "netrc_overrides_token"
     assert problem.message.endswith(" /etc/profile.d/lab.sh names it with NETRC.")

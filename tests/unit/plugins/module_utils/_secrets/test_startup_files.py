@@ -18,9 +18,13 @@ from hypothesis import strategies as st
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_files import setting
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_texts import (
     CSH,
+    ELVISH,
     FISH,
+    NUSHELL,
     PLAIN,
+    POWERSHELL,
     SHELL,
+    XONSH,
 )
 
 KNOWN = {"HOME": "/home/alice", "USER": "alice", "LOGNAME": "alice", "CLOUD_VOLUME_DIR": ""}
@@ -77,6 +81,7 @@ def value(text: str, language: str, known: dict[str, str] | None = None) -> str:
         ("export CLOUD_VOLUME_DIR=/data/{a,b}", UNCLEAR),
         ("export CLOUD_VOLUME_DIR=~bob/cv", UNCLEAR),
         ("export CLOUD_VOLUME_DIR=/a\\ b", UNCLEAR),
+        ("export CLOUD_VOLUME_DIR=$HOME:h/cv", UNCLEAR),  # zsh takes the head of the path
         ("if [ -d /scratch ]; then export CLOUD_VOLUME_DIR=/scratch; fi", UNCLEAR),
         ("[ -d /scratch ] && export CLOUD_VOLUME_DIR=/scratch", UNCLEAR),
         ("f() { export CLOUD_VOLUME_DIR=/a; }", UNCLEAR),
@@ -127,6 +132,40 @@ def test_shells(line: str, expected: str) -> None:
         (CSH, "if ($?prompt) then\n  setenv CLOUD_VOLUME_DIR /a\nendif", UNCLEAR),
         (CSH, "if ($?prompt) then\n  echo\nendif\nsetenv CLOUD_VOLUME_DIR /a", "/a"),
         (CSH, "setenv CLOUD_VOLUME_DIR `pwd`", UNCLEAR),
+        (CSH, "setenv CLOUD_VOLUME_DIR $HOME:h/cv", UNCLEAR),
+        (CSH, "set CLOUD_VOLUME_DIR = /data/cv", UNCLEAR),
+        (CSH, "setenv CLOUD_VOLUME_DIR /data#1", UNCLEAR),
+        (CSH, "exit\nsetenv CLOUD_VOLUME_DIR /data", LEFT_ALONE),
+        (FISH, "return\nset -gx CLOUD_VOLUME_DIR /data", LEFT_ALONE),
+        (FISH, "set -gx CLOUD_VOLUME_DIR \\x2fdata\\x2fcv", UNCLEAR),
+        (NUSHELL, '$env.CLOUD_VOLUME_DIR = "/data/cv"', "/data/cv"),
+        (NUSHELL, "$env.CLOUD_VOLUME_DIR = '/data/my cv'  # mine", "/data/my cv"),
+        (NUSHELL, '$env.CLOUD_VOLUME_DIR = "\\u{2f}data"', UNCLEAR),
+        (NUSHELL, '$env.CLOUD_VOLUME_DIR = $"($env.HOME)/cv"', UNCLEAR),
+        (NUSHELL, '$env.CLOUD_VOLUME_DIR = "/data" + "/cv"', UNCLEAR),
+        (NUSHELL, 'if true {\n  $env.CLOUD_VOLUME_DIR = "/data"\n}', UNCLEAR),
+        (NUSHELL, 'load-env {CLOUD_VOLUME_DIR: "/data"}', UNCLEAR),
+        (NUSHELL, "hide-env CLOUD_VOLUME_DIR", UNCLEAR),
+        (NUSHELL, '# $env.CLOUD_VOLUME_DIR = "/data/cv"', LEFT_ALONE),
+        (XONSH, "$CLOUD_VOLUME_DIR = '/data/cv'", "/data/cv"),
+        (XONSH, "$CLOUD_VOLUME_DIR = f'{$HOME}/cv'", UNCLEAR),
+        (XONSH, "$CLOUD_VOLUME_DIR = $HOME + '/cv'", UNCLEAR),
+        (XONSH, "if True:\n    $CLOUD_VOLUME_DIR = '/data'", UNCLEAR),
+        (XONSH, "del $CLOUD_VOLUME_DIR", UNCLEAR),
+        (XONSH, "$CLOUD_VOLUME_DIR = ''", UNCLEAR),
+        (POWERSHELL, '$env:CLOUD_VOLUME_DIR = "/data/cv"', "/data/cv"),
+        (POWERSHELL, "$Env:CLOUD_VOLUME_DIR='/data/my cv';", "/data/my cv"),
+        (POWERSHELL, '[Environment]::SetEnvironmentVariable("CLOUD_VOLUME_DIR", "/data/cv")', "/data/cv"),
+        (POWERSHELL, '[Environment]::SetEnvironmentVariable("CLOUD_VOLUME_DIR", "/data/cv", "User")', UNCLEAR),
+        (POWERSHELL, '$env:CLOUD_VOLUME_DIR = "$HOME/cv"', UNCLEAR),
+        (POWERSHELL, '$env:CLOUD_VOLUME_DIR = "/data`tcv"', UNCLEAR),
+        (POWERSHELL, 'if ($true) {\n  $env:CLOUD_VOLUME_DIR = "/data"\n}', UNCLEAR),
+        (POWERSHELL, "Set-Item Env:CLOUD_VOLUME_DIR /data", UNCLEAR),
+        (ELVISH, "set-env CLOUD_VOLUME_DIR /data/cv", "/data/cv"),
+        (ELVISH, "set E:CLOUD_VOLUME_DIR = '/data/cv'", "/data/cv"),
+        (ELVISH, "set-env CLOUD_VOLUME_DIR ~/cv", UNCLEAR),
+        (ELVISH, "set-env CLOUD_VOLUME_DIR /data/$E:USER", UNCLEAR),
+        (ELVISH, "unset-env CLOUD_VOLUME_DIR", UNCLEAR),
         (PLAIN, "CLOUD_VOLUME_DIR=/data/cv", "/data/cv"),
         (PLAIN, 'CLOUD_VOLUME_DIR="/data/my cv"', "/data/my cv"),
         (PLAIN, "CLOUD_VOLUME_DIR=${HOME}/cv", "/home/alice/cv"),
@@ -203,7 +242,7 @@ def test_what_is_said_of_a_script_is_what_bash_makes_of_it(script: str) -> None:
 
 @given(
     st.text(alphabet="CLOUD_VOLUME_DIR=/$\"'`\\(){}<>;&|#~ \n\tax") | st.text(),
-    st.sampled_from([SHELL, FISH, CSH, PLAIN]),
+    st.sampled_from([SHELL, FISH, CSH, PLAIN, NUSHELL, XONSH, POWERSHELL, ELVISH]),
 )
 def test_no_text_breaks_the_reader(text: str, language: str) -> None:
     setting(f"{text}CLOUD_VOLUME_DIR{text}", language, KNOWN)

@@ -501,6 +501,38 @@ def test_a_place_whose_link_is_not_for_everybody_is_told(tmp_path: Path, monkeyp
     assert saved(home, request(token=None), cloud_volume_dir=str(closed))["changed"] is False
 
 
+@pytest.mark.parametrize("place", ["/proc/self/fd", "/proc/self", "/proc/self/task", "/sys"])
+def test_a_place_of_the_kernels_is_told_before_anything_is_made(place: str, tmp_path: Path) -> None:
+    """Its owner may write there, by its mode."""
+    for check_mode in (True, False):
+        with pytest.raises(CaveError, match=f"CLOUD_VOLUME_DIR is {place}, .*the kernel: change it in"):
+            save(home_of(tmp_path, cloud_volume_dir=place), [request()], "update", check_mode)
+        assert list(tmp_path.iterdir()) == []
+    assert saved(tmp_path, request(token=None), cloud_volume_dir=place)["changed"] is False
+
+
+def test_a_directory_that_others_may_change_is_closed_before_the_first_file_is_in_it(tmp_path: Path) -> None:
+    (tmp_path / ".cloudvolume").mkdir()
+    (tmp_path / ".cloudvolume").chmod(0o777)
+    assert actions(saved(tmp_path))[".cloudvolume"] == "repaired"
+
+
+def test_a_directory_with_the_name_of_what_a_killed_run_leaves_is_in_nobodys_way(tmp_path: Path) -> None:
+    (fill(tmp_path, {}) / f".connectomics-cave-{'0' * 16}.tmp").mkdir()
+    assert "removed" not in actions(saved(tmp_path)).values()
+
+
+@not_root
+def test_a_check_says_that_nothing_can_be_locked_where_nothing_can_be_written(tmp_path: Path) -> None:
+    saved(tmp_path)
+    (secrets_of(tmp_path) / ".connectomics-cave.lock").unlink()
+    (tmp_path / ".cloudvolume").chmod(0o777)
+    secrets_of(tmp_path).chmod(0o500)
+    for check_mode in (True, False):
+        with pytest.raises(CaveError, match="No permission to lock"):
+            save(home_of(tmp_path), [request()], "update", check_mode)
+
+
 @pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/etc/passwd")])
 def test_a_check_says_what_is_in_the_place_of_the_lock(make: Callable[[Path], object], tmp_path: Path) -> None:
     make(fill(tmp_path, {DEFAULT_FILE: {"token": OLD_TOKEN}}) / ".connectomics-cave.lock")

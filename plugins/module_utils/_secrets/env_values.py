@@ -1,0 +1,68 @@
+# Copyright (c) 2026 connectomics.cave contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Values that startup files give to further variables, under whichever condition: read and never run."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Iterator, NamedTuple
+
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_texts import WORD
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_words import plain_value
+
+PATHS = ("CLOUD_FILES_DIR", "NETRC")
+"""Variables that name places."""
+TOKEN_KEYS = {
+    "BANC_AUTH_TOKEN_KEY": ("banc", "brain_and_nerve_cord"),
+    "FANC_AUTH_TOKEN_KEY": ("fanc", "fanc_production_mar2021"),
+}
+"""Variable that names the key under which a package looks for the token in the secrets files -> the package, and its
+datastack, which is the key without the variable (auth.py of banc 0.6.1 and fanc-fly 3.2.3)."""
+_LONGEST = 4000
+"""Bytes: with what comes below it, no more than systems take."""
+_NAME = "|".join((*PATHS, *TOKEN_KEYS))
+_ASSIGNMENT = re.compile(
+    # Whole between quotation marks, as in a unit's "NAME=value", or as it stands.
+    rf"""(?P<mark>["'])(?P<inside>{_NAME})=(?P<whole>[^"'\n]*)(?P=mark)
+       | (?<!\w)(?P<name>{_NAME})(?!\w)["']?\]?[ \t]*(?P<sign>=(?!=)|[ \t]|,|:(?![-=+?]))[ \t]*
+         (?P<pam>(?:DEFAULT|OVERRIDE)=)?(?P<value>{WORD})""",
+    re.VERBOSE,
+)
+_SETTING = r"(?:\bsetenv|\bset-env|\bset(?:[ \t]+-\S+)*)[ \t]+$"
+"""Commands that take a name and, behind white space, a value."""
+_READING = ("$", "${", 'get("', "get('")
+"""What stands before the name of a variable whose value is asked for."""
+
+
+class EnvValue(NamedTuple):
+    """A value that a startup file gives to a variable."""
+
+    name: str
+    value: str | None
+    """None: only running the file tells."""
+    startup_file: str
+    line: int
+
+    @property
+    def path(self) -> str:
+        """The value where it is an absolute path; empty otherwise."""
+        path = self.value or ""
+        is_path = path.startswith("/") and path.isprintable() and len(os.fsencode(path)) < _LONGEST
+        return (path.rstrip("/") or "/") if is_path else ""
+
+
+def env_values(startup_file: str, language: str, text: str, home: str, user: str) -> Iterator[EnvValue]:
+    """Yield what a startup file's lines give to ``CLOUD_FILES_DIR``, ``NETRC`` and the like; comments don't count."""
+    for number, line in enumerate(text.split("\n"), 1):
+        for match in _ASSIGNMENT.finditer(line):
+            before = line[: match.start()]
+            is_xonsh = before.strip() == "$" and match["sign"] == "="
+            is_bare = (match["sign"] or "=").isspace() and not match["pam"] and not re.search(_SETTING, before)
+            if "#" in before or is_bare or (before.endswith(_READING) and not is_xonsh):
+                continue
+            word = match["value"] if match["name"] else f'"{match["whole"]}"'
+            value = plain_value(word, language, home, user)
+            yield EnvValue(match["name"] or match["inside"], value, startup_file, number)
