@@ -591,6 +591,17 @@ def test_a_netrc_file_that_replaces_the_token_is_found(
     assert str(netrc) in user["remedy"]
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_netrc_file_on_which_caveclient_fails_is_named(method: str, cave: CaveServer, place: Workstation) -> None:
+    good(cave, place)
+    netrc = place.folder / "alice" / ".netrc"
+    netrc.write_bytes("machine ftp.example.org login me password gr\u00fc\u00dfe".encode("latin-1"))
+    user = the_user(place.verify(method=method))
+    assert user["verdict"] == "client_error"
+    assert f"{netrc} is not UTF-8 text" in user["message"]
+    assert str(netrc) in user["remedy"]
+
+
 # Who and what is there to ask
 
 
@@ -600,6 +611,11 @@ def test_without_an_environment_caveclient_is_said_not_to_be_installed(cave: Cav
     assert user["verdict"] == "client_error"
     assert "caveclient is not installed on this host" in user["message"]
     assert "connectomics.cave.provision" in user["remedy"]
+
+
+def test_a_user_who_is_named_twice_is_one(cave: CaveServer, place: Workstation) -> None:
+    good(cave, place)
+    the_user(place.verify(users=["alice", {"user": "alice"}, "alice"]))
 
 
 def test_an_empty_list_of_users_is_nobody(cave: CaveServer, place: Workstation) -> None:

@@ -78,7 +78,7 @@ def proof_of(server: str, token: str, account: Account | None, verdicts: Iterabl
     """Return the proof that an account and the verdicts on its datastacks amount to; None without an account."""
     if account is None:
         return None
-    return Proof(server, token, account, tuple(item for item in verdicts if item.ok and item.local_server))
+    return Proof(server, token, account, tuple(item for item in verdicts if item.ok))
 
 
 def proof_in(access: Access, token: str) -> Proof | None:

@@ -127,7 +127,7 @@ def _holders(params: Mapping[str, Any]) -> list[tuple[TokenQuery, list[str]]]:
         names = next((names for known, names in holders if known == query), None)
         if names is None:
             holders.append((query, [holder["user"]]))
-        else:
+        elif holder["user"] not in names:
             names.append(holder["user"])
     return holders
 

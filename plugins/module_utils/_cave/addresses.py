@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Iterable, Mapping
+from typing import Any, Iterable, Iterator, Mapping
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import HttpError, request
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import host_and_port
@@ -17,6 +17,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts i
 _BUCKETS = {"gs": "https://storage.googleapis.com", "s3": "https://{}.s3.amazonaws.com"}
 """Where the buckets of a scheme are served."""
 _PLACE = re.compile(r"(gs|s3|https?)://([A-Za-z0-9.:\[\]-]+)")
+_POSSIBLE = re.compile(r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:(?P<port>[0-9]{1,5}))?")
 _AT_ONCE = 8
 
 
@@ -30,12 +31,18 @@ def addresses_in(record: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         "images": volume.get("image_source") if isinstance(volume, dict) else None,
         "skeletons": record.get("skeleton_source"),
     }
-    found = {purpose: _PLACE.search(value) for purpose, value in named.items() if isinstance(value, str)}
-    return tuple(
-        (purpose, _BUCKETS[place[1]].format(place[2]) if place[1] in _BUCKETS else f"{place[1]}://{place[2]}")
-        for purpose, place in found.items()
-        if place is not None
-    )
+    return tuple((purpose, address) for purpose, value in named.items() for address in _address_in(value))
+
+
+def _address_in(value: object) -> Iterator[str]:
+    """Yield the address in a value of a record, where it has a possible one."""
+    place = _PLACE.search(value) if isinstance(value, str) else None
+    if place is not None:
+        scheme, host = place.groups()
+        address = _BUCKETS[scheme].format(host) if scheme in _BUCKETS else f"{scheme}://{host}"
+        possible = _POSSIBLE.fullmatch(address)
+        if possible and 0 < int(possible["port"] or 1) < 65536:
+            yield address
 
 
 def reached(wanted: Iterable[tuple[str, str]], timeout: float, ca_path: str | None) -> list[dict[str, Any]]:

@@ -126,6 +126,7 @@ def _client_failure(
 
 
 _REASONS = (
+    (r"(UNEXPECTED_EOF)", "the connection broke off while TLS was agreed on"),
     (r"certificate verify failed: ([^()]*[^() ])", "the server's certificate is not trusted: {}"),
     (r"\[SSL: (\w+)\]", "no TLS connection: {}"),
     (r"(Failed to resolve|Name or service not known|name resolution)", "the name cannot be resolved"),

@@ -18,6 +18,9 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.proxies im
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.trust import trust_bundle
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.wire import CutError, NotHttpError, TooLargeError
 
+_WHO_ARE_YOU = 407
+"""Status of a proxy that wants to know who asks."""
+
 
 def failure(
     error: BaseException, url: str, stage: str, timeout: float, max_bytes: int, ca_path: str | None
@@ -36,6 +39,8 @@ def _kind_and_reason(
         return "ca", f"the CA certificates in {trust_bundle(ca_path)} cannot be used: {_os_text(error.args[0])}"
     if isinstance(error, ssl.SSLCertVerificationError):
         return "tls", f"the server's certificate is not trusted: {error.verify_message}"
+    if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+        return "tls", f"the connection broke off while TLS was agreed on{through}"
     if isinstance(error, ssl.SSLError):
         return "tls", f"no TLS connection: {error.reason or 'the server broke off the handshake'}"
     if isinstance(error, socket.timeout):
@@ -57,7 +62,9 @@ def _kind_and_reason(
     if isinstance(error, ProxyError):
         return "proxy", str(error)
     if isinstance(error, NoTunnelError):
-        return "proxy", f"the proxy {proxy} does not let the connection through"
+        if error.args[0] == _WHO_ARE_YOU:
+            return "proxy", f"the proxy {proxy} wants a user name and password"
+        return "proxy", f"the proxy {proxy} does not let the connection through (status {error.args[0]})"
     if isinstance(error, OSError):
         return "unreachable", f"{_os_text(error)}{through}"
     return "bad_request", f"the request cannot be sent ({type(error).__name__})"

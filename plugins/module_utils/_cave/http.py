@@ -244,7 +244,7 @@ class _Exchange:
         headers = {"Host": f"{host}:{address.port}", **_proxy_headers(proxy)}
         answered = wire.ask("CONNECT", headers["Host"], headers, None, most=0, remaining=lambda: timeout)
         if answered.status != 200:
-            raise NoTunnelError
+            raise NoTunnelError(answered.status)
 
     def _trust(self) -> ssl.SSLContext:
         try:
@@ -274,7 +274,7 @@ class BundleError(Exception):
 
 
 class NoTunnelError(Exception):
-    """The proxy does not let the connection through."""
+    """The proxy does not let the connection through; its argument is the status."""
 
 
 def request(

@@ -15,7 +15,12 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.answers im
     permitted_verdict,
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import Answer, HttpError
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import KNOWN_LOCAL_SERVERS, host_of
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.retries import retry_after
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import (
+    KNOWN_LOCAL_SERVERS,
+    host_of,
+    known_local_servers,
+)
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import (
     Verdict,
     clean_text,
@@ -63,11 +68,24 @@ def _tls_remedy(reason: str) -> str:
         clock = this_system().check_clock()
         return f"Check this host's clock; if it is right, the server's certificate has to be renewed: {clock}"
     if "mismatch" in text or "not valid for" in text:
-        return "The certificate is for another name: check the server address."
+        return (
+            "The certificate is for another name: check the server address, and whether a login page of the network "
+            "answers in its place."
+        )
     if "wrong_version_number" in text or "record_layer" in text:
         return "The server does not speak TLS on this port: check the server address, its port and http:// or https://."
     if "unsupported_protocol" in text or "protocol_version" in text:
         return "The server offers only a TLS version older than 1.2: it has to be updated."
+    if "broke off" in text:
+        return (
+            "Try again; if the error persists, ask the network's administrator whether a firewall or proxy cuts the "
+            "connection, and the server's operator whether it offers TLS 1.2 or later."
+        )
+    if "certificate_required" in text or "handshake_failure" in text:
+        return (
+            "What answers there wants a certificate of this host, or a kind of TLS that it has not: check the server "
+            "address, and ask the network's administrator."
+        )
     if "cannot be used" in text:
         return "Give ca_path a readable PEM file with the CA certificates that signed the server's certificate."
     return (
@@ -77,8 +95,8 @@ def _tls_remedy(reason: str) -> str:
 
 
 def not_cave_remedy(server: str) -> str:
-    auth = next((auth for auth, stacks in KNOWN_LOCAL_SERVERS.items() if server in stacks.values()), "")
-    if auth and server not in KNOWN_LOCAL_SERVERS:
+    auth = next((auth for auth, stacks in KNOWN_LOCAL_SERVERS.items() if server.lower() in stacks.values()), "")
+    if auth and not known_local_servers(server):
         return f"{server} has the services of datastacks alone: use their auth server, {auth}, as the server address."
     return (
         f"Check the server address: {server}/auth/version has to answer with a version. "
@@ -89,6 +107,8 @@ def not_cave_remedy(server: str) -> str:
 # Answers -------------------------------------------------------------------------------------------------------------
 
 
+_TOO_SLOW, _LOG_IN_FIRST = 408, 511
+"""A server gave up waiting for the request; a network wants a log-in before it lets anything through."""
 _CHALLENGE = re.compile(r'Bearer realm="[^"]*/(sticky_)?auth/')
 """How CAVE's WWW-Authenticate begins: older services say no more than this in a form that programs can read."""
 
@@ -149,12 +169,12 @@ def _common_verdict(answer: Answer, server: str, token: str) -> Verdict | None:
             "unreachable", message, "Check http_proxy and https_proxy in the environment of the task.", server
         )
     if status == 429:
-        wait = clean_text(answer.headers.get("retry-after", ""), limit=40)
-        message = f"{server}: rate limit reached" + (f"; retry in {wait} s." if wait.isdigit() else ".")
+        wait = retry_after(answer.headers.get("retry-after", ""))
+        message = f"{server}: rate limit reached" + (f"; retry in {wait:.0f} s." if wait is not None else ".")
         return Verdict(
             "rate_limited", message, "Run it again later, or with fewer hosts at a time (serial, forks).", server
         )
-    if status >= 500:
+    if (status >= 500 and status != _LOG_IN_FIRST) or status == _TOO_SLOW:
         message = f"{server} has an internal problem: status {status}{_says(found)}."
         return Verdict(
             "server_error", message, "Run it again later; if the error persists, tell the server's operator.", server
@@ -165,7 +185,7 @@ def _common_verdict(answer: Answer, server: str, token: str) -> Verdict | None:
         )
     if found.error == "missing_permission":
         return permission_verdict(server, "", found.data.get("auth_dataset"), found.data.get("required_permission"))
-    if status in (400, 401, 403) and answer.claims_json:
+    if status in (400, 401, 403) and answer.claims_json and not _is_of_a_gateway(answer):
         message = f"{server} refuses the request: status {status} {found.error}{_says(found)}."
         return Verdict("client_error", message, report_remedy(), server)
     return None
@@ -176,12 +196,20 @@ def _refusal_of(answer: Answer, found: Found) -> str:
 
     A proxy or a login page of the network answers 401 as well, and knows nothing of tokens.
     """
+    if _is_of_a_gateway(answer):
+        return ""
     if found.error in ("no_token", "invalid_token"):
         return found.error
     challenge = answer.headers.get("www-authenticate", "")
-    if not _CHALLENGE.match(challenge):
+    if not challenge:
         return ""
     return "invalid_token" if 'error="invalid_token"' in challenge else "no_token"
+
+
+def _is_of_a_gateway(answer: Answer) -> bool:
+    """Return whether an answer asks for a log-in that is not CAVE's; OAuth gateways use the same words as CAVE."""
+    challenge = answer.headers.get("www-authenticate", "")
+    return bool(challenge) and not _CHALLENGE.search(challenge)
 
 
 def report_remedy() -> str:
@@ -229,7 +257,7 @@ def no_record_verdict(answer: Answer, server: str, datastack: str, token: str) -
         where = "knows no datastack" if answer.status != 404 else "has no record of a datastack"
         message = f"{server} {where} {datastack}{_says(found)}."
         remedy = "Check the spelling of the datastack's name, and that this is the server of that datastack."
-        remedy = f"{did_you_mean(datastack, KNOWN_LOCAL_SERVERS.get(server, ()))} {remedy}".strip()
+        remedy = f"{did_you_mean(datastack, known_local_servers(server))} {remedy}".strip()
         return Verdict("unknown_datastack", message, remedy, server, datastack)
     if found.error == "missing_tos":
         data = found.data

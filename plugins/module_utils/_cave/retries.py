@@ -11,7 +11,7 @@ from typing import Any, Callable
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import MAX_BYTES, Answer, HttpError, request
 
-RETRY_STATUSES = frozenset((429, 502, 503, 504))
+RETRY_STATUSES = frozenset((408, 429, 502, 503, 504))
 REFUSED_BEFORE_WORK = frozenset((429, 503))
 """Statuses after which the server has certainly not acted, so that even a POST may be sent again."""
 NOT_CONNECTED = frozenset(("dns", "refused", "unreachable"))

@@ -11,6 +11,7 @@ side effect, and no redirect is followed.
 
 from __future__ import annotations
 
+import re
 import time
 from functools import partial
 from typing import Any, Iterable, NamedTuple
@@ -26,6 +27,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.refusals i
     failure_verdict,
     mapped_dataset,
 )
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import host_of
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.side_by_side import side_by_side
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import (
     Verdict,
@@ -69,6 +71,7 @@ SERVICES = {
 }
 """Services by the names that caveclient gives them."""
 
+_LOOPBACK = re.compile(r"http://(localhost|127\.0\.0\.1|\[::1\])(?=[:/]|$)")
 _NOT_REACHED = frozenset(("dns", "refused", "unreachable", "cut", "proxy", "timeout"))
 """Failures of HTTP that come from the way to the server, when all requests end so."""
 
@@ -113,13 +116,21 @@ def reach(stacks: Iterable[Stack], names: Iterable[str], limits: Limits) -> dict
     """Return a verdict on each service of each datastack as far as it takes no token, each server asked once."""
     chosen = [name for name in SERVICES if name in names]
     stacks = list(dict.fromkeys(stacks))
-    found = side_by_side([stack.local_server for stack in stacks], partial(_knock, chosen, limits))
+    servers = [stack.local_server for stack in stacks if stack.local_server]
+    found = side_by_side(servers, partial(_knock, chosen, limits))
     return {
         stack: judged(
             stack, {name: _open_verdict(stack, name, said) for name, said in found[stack.local_server].items()}
         )
+        if stack.local_server
+        else [_without_address(stack)]
         for stack in stacks
     }
+
+
+def _without_address(stack: Stack) -> Verdict:
+    reason = "has no address: the datastack's record names no local server"
+    return service_down_verdict(stack.server, stack.datastack, "all", reason)
 
 
 def _knock(names: list[str], limits: Limits, local_server: str) -> dict[str, Answer | HttpError]:
@@ -182,12 +193,27 @@ def _wrong_answer(stack: Stack, name: str, answer: Answer, token: str) -> Verdic
     if answer.status == 407:
         reason = "the proxy wants a user name and password"
         return down(f"is not reached: {reason}")._replace(blocked=reason)
-    if 300 <= answer.status < 400:
-        return down(f"answers {answer.status} and sends programs elsewhere")
-    if answer.status == 200:
-        return down("answers with a web page" if answer.content_type == "text/html" else "answers what it should not")
+    is_page = answer.content_type == "text/html"
     said = f" ({found.message})" if found.message else ""
-    return down(f"answers {answer.status}{said}")
+    if 300 <= answer.status < 400:
+        verdict = down(f"answers {answer.status} and sends programs elsewhere")
+    elif answer.status == 200:
+        verdict = down("answers with a web page" if is_page else "answers what it should not")
+    else:
+        verdict = down(f"answers {answer.status}{said}")
+    # One service may do so by itself; where all do, a filter or the log-in page of the network is in their place.
+    if _leads_elsewhere(answer, stack) or (is_page and answer.status in _OF_FILTERS):
+        return verdict._replace(blocked=f"a web page that is not CAVE's comes in its place (status {answer.status})")
+    return verdict
+
+
+_OF_FILTERS = (200, 403, 451, 511)
+"""Statuses with which networks answer by a page of their own."""
+
+
+def _leads_elsewhere(answer: Answer, stack: Stack) -> bool:
+    place = answer.headers.get("location", "")
+    return 300 <= answer.status < 400 and "//" in place and f"//{host_of(stack.local_server)}/" not in f"{place}/"
 
 
 def judged(stack: Stack, verdicts: dict[str, Verdict]) -> list[Verdict]:
@@ -224,6 +250,13 @@ def serve(asked: list[tuple[Asker, Stack, tuple[str, ...]]], limits: Limits) -> 
 
 def _serve_one(asked: tuple[Asker, Stack, tuple[str, ...]], limits: Limits) -> list[Verdict]:
     asker, stack, wanted = asked
+    if not stack.local_server:
+        return [_without_address(stack)]
+    if _is_downgrade(stack):
+        reason = (
+            "is named with http:// in the datastack's record: the token would go there unencrypted, and was not sent"
+        )
+        return [service_down_verdict(stack.local_server, stack.datastack, "all", reason)]
     names = [name for name in SERVICES if name in wanted]
     deadline = time.monotonic() + limits.timeout
     verdicts = _permissions(asker, stack, names, limits)
@@ -236,6 +269,12 @@ def _serve_one(asked: tuple[Asker, Stack, tuple[str, ...]], limits: Limits) -> l
         verdicts = _after_second_look(asker, stack, verdicts, left)
     found = {name: owed_by_parent(verdicts[name], asker.account.person) for name in names}
     return [verdict._replace(with_token=True) for verdict in judged(stack, found)]
+
+
+def _is_downgrade(stack: Stack) -> bool:
+    """Return whether a token that the auth server gets by TLS would go over the network without."""
+    is_plain = stack.server.startswith("https:") and stack.local_server.startswith("http:")
+    return is_plain and not _LOOPBACK.match(stack.local_server)
 
 
 def _question(asker: Asker, stack: Stack, name: str) -> tuple[str, str | None]:

@@ -21,6 +21,8 @@ LONGEST_DESCRIPTION = 120
 """Characters. A longer one gives 500 and leaves a token behind that no list shows (middle_auth 2.30.3)."""
 MOST_LISTED = 1000
 """Tokens. Nobody has as many; what is done with each of them takes time for each of the others."""
+_FAR_FUTURE = 32503680000.0
+"""Seconds since the epoch: the year 3000. Dates beyond it are no dates of tokens, and some cannot be shown."""
 _FINGERPRINT = re.compile(r"[0-9a-f]{8}")
 
 
@@ -148,9 +150,10 @@ def _moment(text: object) -> float | None:
     if not isinstance(text, str):
         return None
     try:
-        return email.utils.parsedate_to_datetime(text).timestamp()
+        moment = email.utils.parsedate_to_datetime(text).timestamp()
     except (TypeError, ValueError, IndexError, OverflowError):
         return None
+    return moment if 0 <= moment < _FAR_FUTURE else None
 
 
 def _token(item: object) -> ServerToken:

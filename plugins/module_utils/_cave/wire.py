@@ -92,7 +92,10 @@ class Wire:
         status, minor, found = self._head()
         while status < 200:  # an interim answer, such as 100 Continue
             status, minor, found = self._head()
-        options, length = found.get("connection", "").lower(), found.get("content-length", "")
+        options, length = (
+            found.get("connection", "").lower(),
+            found.get("content-length", "").rpartition(",")[2].strip(),
+        )
         keeps = "close" not in options and (minor > 0 or "keep-alive" in options)
         if method in ("HEAD", "CONNECT") or status in _NO_BODY:
             content = b""
@@ -120,7 +123,9 @@ class Wire:
                 return headers
             name, colon, value = line.partition(":")
             if colon and not name[:1].isspace():  # an indented line goes on with the one before, which nobody needs
-                headers[name.strip().lower()] = value.strip()
+                name, value = name.strip().lower(), value.strip()
+                # What comes several times is one list, as it means the same.
+                headers[name] = f"{headers[name]}, {value}" if name in headers else value
         raise NotHttpError(f"it has more than {MOST_LINES} headers")
 
     def _chunks(self, most: int) -> bytes:

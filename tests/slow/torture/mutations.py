@@ -343,8 +343,8 @@ DEFECTS = {
     "anybodys-401": Defect(
         "a 401 of a proxy is taken for CAVE's word on a token",
         "_cave/refusals.py",
-        "    if not _CHALLENGE.match(challenge):\n",
-        "    if not _CHALLENGE.match(challenge):\n        return 'invalid_token'\n    if not challenge:\n",
+        '    if _is_of_a_gateway(answer):\n        return ""\n',
+        "    if _is_of_a_gateway(answer):\n        return 'invalid_token'\n",
         ("_cave/test_answers.py",),
     ),
     "a-services-word": Defect(

@@ -50,6 +50,14 @@ def test_a_whole_record_names_what_each_address_is_for() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "place",
+    ["https://h:99999/x", "https://h:0", "https://h:a", "https://[::1", "https://a]b", "https://[x]", "https://:1"],
+)
+def test_an_address_that_none_can_be_is_left_out(place: str) -> None:
+    assert [host_and_port(address) for _purpose, address in addresses_in({"viewer_site": place})] == []
+
+
 _KEYS = ("local_server", "segmentation_source", "viewer_site", "aligned_volume", "skeleton_source")
 
 
@@ -57,3 +65,4 @@ _KEYS = ("local_server", "segmentation_source", "viewer_site", "aligned_volume",
 def test_a_record_with_anything_in_it_is_no_reason_to_fail(record: dict[str, Any]) -> None:
     for _purpose, address in addresses_in(record):
         assert "://" in address
+        assert host_and_port(address)

@@ -133,6 +133,13 @@ def test_terms_of_other_datasets_or_of_a_wrong_type_decide_nothing(owed: object)
         (challenged('Basic realm="proxy"'), "not_a_cave_server"),
         (challenged(REALM), "no_token"),
         (challenged(f'{REALM}, error="invalid_token"'), "invalid_token"),
+        (challenged(f'Negotiate, {REALM}, error="invalid_token"'), "invalid_token"),
+        (answer(401, INVALID, **{"www-authenticate": f"{REALM}, Negotiate"}), "invalid_token"),
+        (
+            answer(401, INVALID, **{"www-authenticate": 'Bearer realm="sso", error="invalid_token"'}),
+            "not_a_cave_server",
+        ),
+        (challenged('Bearer realm="sso", error="invalid_token"'), "not_a_cave_server"),
         (answer(401, {"code": 401, "message": "[x]: No edits allowed on virtual tables"}), "client_error"),
         (answer(401, ["invalid_token"]), "client_error"),
         (answer(401, {"error": "no_token", "message": "Unauthorized - No Token Provided"}), "no_token"),
@@ -155,6 +162,14 @@ def test_terms_of_other_datasets_or_of_a_wrong_type_decide_nothing(owed: object)
         (page(502), "server_error"),
         (page(503), "server_error"),
         (page(407), "unreachable"),
+        (page(408), "server_error"),
+        (page(421), "not_a_cave_server"),
+        (page(451), "not_a_cave_server"),
+        (page(511), "not_a_cave_server"),
+        (page(520), "server_error"),
+        (answer(204, b""), "not_a_cave_server"),
+        (page(304), "not_a_cave_server"),
+        (answer(103, b""), "not_a_cave_server"),
     ],
 )
 def test_other_answers_of_user_cache(given: Answer, verdict: str) -> None:
@@ -217,9 +232,20 @@ def test_a_redirect_to_https_says_so() -> None:
     assert verdict.remedy == "Use https://cave.example as the server address."
 
 
-def test_too_many_requests_says_how_long_to_wait() -> None:
-    assert "retry in 30 s" in on_datastack(answer(429, {}, **{"retry-after": "30"})).message
-    assert "\x1b" not in on_datastack(answer(429, {}, **{"retry-after": "\x1b[31m"})).message
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("30", "rate limit reached; retry in 30 s."),
+        (" 30 ", "retry in 30 s."),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", "retry in 0 s."),
+        ("9" * 40, "retry in 999999999 s."),
+        *((value, "rate limit reached.") for value in ("", "\x1b[31m", "-5", "1.5", "soon", "\xb2", "30, 60")),
+    ],
+)
+def test_too_many_requests_says_how_long_to_wait(header: str, said: str) -> None:
+    message = on_datastack(answer(429, {}, **{"retry-after": header})).message
+    assert message.endswith(said)
+    assert "\x1b" not in message
 
 
 def test_what_the_server_says_is_passed_on_in_brief() -> None:
@@ -275,6 +301,9 @@ def test_a_failure_without_an_answer(kind: str, verdict: str) -> None:
         ("the server's certificate is not trusted: unable to get local issuer certificate", "ca_path"),
         ("no TLS connection: WRONG_VERSION_NUMBER", "http:// or https://"),
         ("no TLS connection: TLSV1_ALERT_PROTOCOL_VERSION", "older than 1.2"),
+        ("the connection broke off while TLS was agreed on", "whether a firewall or proxy cuts the connection"),
+        ("no TLS connection: TLSV13_ALERT_CERTIFICATE_REQUIRED", "wants a certificate of this host"),
+        ("no TLS connection: SSLV3_ALERT_HANDSHAKE_FAILURE", "wants a certificate of this host"),
         ("the CA certificates in /x cannot be used: No such file or directory", "PEM file"),
     ],
 )

@@ -108,6 +108,11 @@ def test_an_outcome_of_the_real_client(given: ClientOutcome, verdict: str) -> No
             "the server's certificate is not trusted: unable to get local issuer certificate",
         ),
         (SSL, "(Caused by SSLError(SSLError(1, '[SSL: WRONG_VERSION_NUMBER] wrong (_ssl.c:1)')))", "WRONG_VERSION"),
+        (
+            SSL,
+            "(Caused by SSLError(SSLEOFError(8, '[SSL: UNEXPECTED_EOF_WHILE_READING] EOF occurred in violation of')))",
+            "broke off while TLS was agreed on",
+        ),
         (("requests.exceptions.ReadTimeout",), "HTTPConnectionPool(...): Read timed out. (read timeout=5)", "in time"),
         (("builtins.OverflowError",), "the answer is larger than 16 bytes", "larger than 16 bytes"),
         (("subprocess.TimeoutExpired",), "CAVEclient had not ended after 4 s", "had not ended after 4 s"),

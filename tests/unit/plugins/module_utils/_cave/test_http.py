@@ -8,6 +8,7 @@ import base64
 import gzip
 import json
 import os
+import re
 import socket
 import ssl
 import threading
@@ -32,6 +33,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.trust impo
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 TIMEOUT = 1.0
+OK_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 
 
 pytestmark = pytest.mark.usefixtures("no_proxies")
@@ -198,9 +200,6 @@ def drip(head: bytes, drop: bytes) -> Conversation:
     return conversation
 
 
-OK_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
-
-
 @pytest.mark.parametrize(
     ("conversation", "kind"),
     [
@@ -240,6 +239,28 @@ def test_the_connection_is_cut_at_the_deadline() -> None:
     with RawServer(drip_until_cut) as server:
         failure_of(server.url)
         assert gone.wait(1)
+
+
+def test_what_a_header_says_in_several_lines_is_joined() -> None:
+    answer = http_answer(b"{}", "WWW-Authenticate: Bearer realm=x", "www-authenticate: Negotiate", status="401 X")
+    with RawServer(say(answer)) as server:
+        assert request("GET", server.url, timeout=5).headers["www-authenticate"] == "Bearer realm=x, Negotiate"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n{}",
+        b"HTTP/1.1 200\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/1.1 100 Continue\r\n\r\n" + OK_HEAD + b"Content-Length: 2\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\nContent-Type: application/json\nContent-Length: 2\n\n{}",
+    ],
+    ids=["http-1.0", "no-reason", "continue", "bare-line-feeds"],
+)
+def test_an_old_or_odd_form_of_http_is_read_as_other_programs_do(answer: bytes) -> None:
+    with RawServer(say(answer)) as server:
+        found = request("GET", server.url, TOKEN, timeout=5)
+    assert (found.status, found.claims_json, found.body) == (200, True, b"{}")
 
 
 def test_an_answer_after_the_answer_is_not_read() -> None:
@@ -321,6 +342,7 @@ def test_a_proxy_that_refuses_a_tunnel_never_sees_the_token(monkeypatch: pytest.
         monkeypatch.setenv("https_proxy", f"127.0.0.1:{proxy.port}")
         failure = failure_of("https://cave.example/x")
     assert failure.kind == "proxy"
+    assert "does not let the connection through (status 403)" in failure.reason
     assert proxy.requests[0].startswith(b"CONNECT cave.example:443 ")
     assert TOKEN.encode() not in proxy.requests[0]
 
@@ -334,7 +356,11 @@ def test_a_proxy_is_told_who_asks_and_the_server_is_not(monkeypatch: pytest.Monk
     assert expected in proxy.requests[0]
     with RawServer(say(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")) as proxy:
         monkeypatch.setenv("https_proxy", f"http://some%20one:p%40ss@127.0.0.1:{proxy.port}")
-        assert failure_of("https://cave.example/x").kind == "proxy"
+        failure = failure_of("https://cave.example/x")
+    assert (failure.kind, failure.reason) == (
+        "proxy",
+        f"the proxy 127.0.0.1:{proxy.port} wants a user name and password",
+    )
     assert expected in proxy.requests[0]
 
 
@@ -498,6 +524,28 @@ def test_a_server_that_cannot_be_trusted_never_sees_the_token(
     assert failure.kind == "tls"
     assert hint in failure.reason.lower()
     assert server.requests == []
+
+
+def test_a_connection_that_ends_within_the_handshake_is_told_apart() -> None:
+    def hang_up(connection: socket.socket) -> None:
+        connection.recv(65536)
+
+    with RawServer(hang_up, read_request=False) as server:
+        failure = failure_of(server.url.replace("http:", "https:"))
+    assert "the connection broke off" in failure.reason
+
+
+def test_a_server_that_wants_a_certificate_of_the_host_is_a_tls_failure_of_its_own(
+    authority: trustme.CA, bundle: str
+) -> None:
+    context = tls_server(authority)
+    context.verify_mode = ssl.CERT_REQUIRED
+    authority.configure_trust(context)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2  # in 1.3 the handshake is over before the server looks
+    with RawServer(say(http_answer(b"{}")), context=context) as server:
+        failure = failure_of(server.url, ca_path=bundle)
+    assert failure.kind == "tls"
+    assert re.search("CERTIFICATE_REQUIRED|HANDSHAKE_FAILURE", failure.reason)
 
 
 def test_tls_to_a_port_without_tls_says_so() -> None:

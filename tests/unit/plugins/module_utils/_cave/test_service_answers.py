@@ -83,6 +83,75 @@ def test_whatever_a_service_says_no_token_is_dead_by_it_and_none_is_shown(name: 
         assert verdict.ok or verdict.remedy
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        answer(403, b"<html>blocked by policy</html>", HTML),
+        answer(451, b"<html>", HTML),
+        answer(511, b"<html>", HTML),
+        answer(200, b"<html>log in</html>", HTML),
+        answer(302, b"", HTML, location="https://login.example.org/?to=minnie.microns-daf.com"),
+        answer(307, b"", HTML, location="//login.example.org/"),
+    ],
+)
+def test_a_page_of_the_network_in_the_place_of_all_services_is_not_caves_outage(said: Answer) -> None:
+    (verdict,) = _services.judged(STACK, {name: _services._open_verdict(STACK, name, said) for name in SERVICES})
+    assert verdict.verdict == "service_blocked"
+    assert f"a web page that is not CAVE's comes in its place (status {said.status})" in verdict.message
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        answer(503, b"<html>", HTML),
+        answer(403, {"message": "no"}),
+        answer(308, b"", HTML, location="http://minnie.microns-daf.com/materialize/"),
+        answer(302, b"", HTML, location="/maintenance"),
+    ],
+)
+def test_what_caves_own_gateway_says_is_an_outage(said: Answer) -> None:
+    (verdict,) = _services.judged(STACK, {name: _services._open_verdict(STACK, name, said) for name in SERVICES})
+    assert verdict.verdict == "service_down"
+
+
+def test_a_record_without_an_address_of_its_services_is_not_all_well() -> None:
+    stack = STACK._replace(local_server="")
+    limits = _services.Limits(5, None)
+    [[openly]] = _services.reach([stack], SERVICES, limits).values()
+    [[personally]] = _services.serve([(ASKER, stack, tuple(SERVICES))], limits)
+    for verdict in (openly, personally):
+        assert (verdict.verdict, verdict.service) == ("service_down", "all")
+        assert "the datastack's record names no local server" in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("auth", "local", "is_refused"),
+    [
+        ("https://cave.example.org", "http://local.example.org", True),
+        ("https://cave.example.org", "http://localhost.example.org", True),
+        ("https://cave.example.org", "http://[bad", True),
+        ("https://cave.example.org", "http://localhost:1", False),
+        ("https://cave.example.org", "http://127.0.0.1:1", False),
+        ("http://cave.example.org", "http://local.example.org", False),
+    ],
+)
+def test_a_token_does_not_go_unencrypted_where_a_record_says_so(
+    auth: str, local: str, is_refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def get(questions: list[tuple[str, str | None]], _limits: Any) -> list[Answer]:
+        asked.extend(url for url, token in questions if token and url.startswith(local))
+        return [answer(503, b"", HTML)] * len(questions)
+
+    monkeypatch.setattr(_services, "_get", get)
+    stack = STACK._replace(server=auth, local_server=local)
+    [found] = _services.serve([(ASKER, stack, tuple(SERVICES))], _services.Limits(5, None))
+    assert {verdict.verdict for verdict in found} == {"service_down"}
+    assert bool(asked) is not is_refused
+    assert ("unencrypted" in found[0].message) is is_refused
+
+
 def test_a_proxy_that_wants_a_password_keeps_all_services_out_of_reach() -> None:
     said = answer(407, b"", HTML)
     (verdict,) = _services.judged(STACK, {name: _services._open_verdict(STACK, name, said) for name in SERVICES})

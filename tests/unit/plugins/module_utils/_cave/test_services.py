@@ -124,6 +124,17 @@ def test_a_name_that_is_no_service_is_refused(ask: Ask) -> None:
 
 
 @pytest.mark.parametrize("way", ["reach", "person", "full"])
+@pytest.mark.parametrize("address", ["minnie.microns-daf.com", "https://h:99999", "https://[::1"])
+def test_a_record_with_an_impossible_address_of_its_services_is_not_all_well(
+    address: str, way: str, ask: Ask, cave: CaveServer
+) -> None:
+    cave.serve(STACK, address)
+    user = ask(way)
+    assert by_service(user) == {"all": "service_down"}
+    assert f"Every service of {STACK}" in user["message"]
+
+
+@pytest.mark.parametrize("way", ["reach", "person", "full"])
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_service_that_is_down_is_named_with_its_status(way: str, service: str, ask: Ask, cave: CaveServer) -> None:
     cave.set_fault(PREFIXES[service], "status", status=503)

@@ -31,6 +31,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_list
     clean_fingerprint,
     describe,
     iso,
+    listing_of,
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
@@ -110,6 +111,23 @@ def server() -> Server:
 @pytest.fixture
 def api(server: Server) -> TokenApi:
     return TokenApi(SERVER, OWN, send=server.send)
+
+
+@pytest.mark.parametrize(
+    "date",
+    [
+        "Fri, 31 Dec 9999 23:59:59 -2359",
+        "Thu, 01 Jan 1969 00:00:00 GMT",
+        "soon",
+        5,
+        None,
+    ],
+)
+def test_a_date_that_no_token_has_is_none(date: object) -> None:
+    entry = {"id": 1, "token": OWN, "description": "lab", "created": date, "updated": date, "last_used": date}
+    listing = listing_of([entry], answer(200, [entry]))
+    told = describe(listing.tokens[0], listing, OWN)
+    assert (told["created"], told["last_used"], told["age"]) == (None, None, None)
 
 
 # -- kinds -------------------------------------------------------------------------------------------------------------
