@@ -20,7 +20,18 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._report.scope im
 MODULE_UTILS = Path(__file__).parent.parent / "module_utils"
 _PACKAGE = "ansible_collections/connectomics/cave/plugins/module_utils"
 _ROOMS = ("_cave", "_doctor", "_secrets", "_backends")
-_NOT_FOR_IT = ("_module.py", "_basic.py")
+_NOT_FOR_IT = (
+    "_module.py",
+    "_basic.py",
+    "_trust.py",
+    # It installs nothing, makes no token, and asks without caveclient.
+    "_backends/caveclient.py",
+    "_backends/client_check.py",
+    "_backends/server_token.py",
+    "_cave/client.py",
+    "_cave/client_errors.py",
+    "_cave/client_script.py",
+)
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 SHEBANG = b"#!/usr/bin/env python3\n"
 
@@ -63,7 +74,7 @@ def _files(lab: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "/".join([*parts[:depth], "__init__.py"]), ""
     for path in MODULE_UTILS.rglob("*.py"):
         inside = path.relative_to(MODULE_UTILS)
-        is_wanted = inside.parts[0] in _ROOMS if len(inside.parts) > 1 else inside.name not in _NOT_FOR_IT
+        is_wanted = inside.as_posix() not in _NOT_FOR_IT and (len(inside.parts) == 1 or inside.parts[0] in _ROOMS)
         if is_wanted and inside.name != "__init__.py":
             yield f"{_PACKAGE}/{inside.as_posix()}", path.read_text(encoding="utf-8")
         elif is_wanted and len(inside.parts) > 1:

@@ -40,8 +40,9 @@ def main(arguments: Sequence[str], lab: Mapping[str, Any]) -> int:
         arguments: of the command line.
         lab: ``version``, and what the lab provisions: ``server``, ``datastacks``, ``path``.
     """
-    nowhere = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
-    sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere  # closed ones are None
+    if sys.stdout is None or sys.stderr is None:  # closed ones
+        nowhere = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+        sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a person's name, on a terminal of an old locale
@@ -92,7 +93,8 @@ def _examine(options: argparse.Namespace, question: Question, version: str) -> i
     if progress:
         _say(" " * len(progress), sys.stderr, end="\r")
     while options.wait and _may_pass(found):
-        _say(f"{time.strftime('%H:%M')}  not yet: {found.access['message'] if found.access else ''}")
+        waiting = f"{time.strftime('%H:%M')}  not yet: {found.access['message'] if found.access else ''}"
+        _say(waiting, sys.stderr if options.json or options.ask_admin else None)  # what is kept holds the answer alone
         time.sleep(_PAUSE)
         found = examine(question, offline=False)
     if options.fix:

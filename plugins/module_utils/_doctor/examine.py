@@ -69,7 +69,7 @@ def examine(question: Question, offline: bool) -> Examination:
     managed = os.path.join(question.path, "current")
     managed = managed if os.path.isdir(managed) else ""
     notes = session.notes(os.environ, me.pw_dir, session.kernel_python(os.getppid()), managed)
-    home = me.pw_dir.rstrip("/")
+    home = f"/{me.pw_dir.strip('/')}"
     return Examination(socket.gethostname(), me.pw_name, home, question.server, files, access, notes)
 
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from typing import Any, Iterator, Mapping, NamedTuple
 
@@ -70,13 +71,13 @@ def as_text(found: Examination, version: str, colours: bool, guide: str) -> str:
     lines = [f"cave-doctor {version} on {found.host} for {found.user}", ""]
     for line in findings(found):
         state = f"\x1b[{_COLOURS[line.state]}m{line.state:<5}\x1b[0m" if colours else f"{line.state:<5}"
-        text = f"{line.about}: {line.text}".replace(f"{found.home}/", "~/")
+        text = _with_tilde(f"{line.about}: {line.text}", found.home)
         first, *more = textwrap.wrap(text, _COLUMNS - 7, break_on_hyphens=False) or [""]
         lines += [f"{state}  {first}", *(f"{'':7}{rest}" for rest in more)]
     lines.append("")
     for item in advice(found):
         lines += textwrap.wrap(
-            f"{item.whose}: {item.text}".replace(f"{found.home}/", "~/"),
+            _with_tilde(f"{item.whose}: {item.text}", found.home),
             _COLUMNS,
             subsequent_indent="  ",
             break_on_hyphens=False,
@@ -89,6 +90,11 @@ def as_text(found: Examination, version: str, colours: bool, guide: str) -> str:
     else:
         lines.append(f"More: {guide}")
     return "\n".join(lines)
+
+
+def _with_tilde(text: str, home: str) -> str:
+    """Return text with the paths below a home as people write them."""
+    return re.sub(rf"(?<![\w./~-]){re.escape(home)}/", "~/", text) if home != "/" else text
 
 
 def for_administrator(found: Examination, version: str) -> str:

@@ -96,7 +96,7 @@ def _issues(report: Mapping[str, Any]) -> Iterable[tuple[str, str, str, Mapping[
 def _without(text: str, names: Iterable[str]) -> str:
     """Return text without what differs from place to place: host, user and fingerprints."""
     for name in sorted(names, key=len, reverse=True):
-        text = text.replace(name, "*")
+        text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "*", text)
     return re.sub(r"\b[0-9a-f]{8}\b", "*", text)
 
 

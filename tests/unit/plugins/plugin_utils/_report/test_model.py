@@ -499,9 +499,10 @@ def test_three_hundred_hosts_are_read_in_a_screenful() -> None:
     assert "22 more" in "".join(text)
 
 
-def test_hosts_with_the_same_trouble_are_one_group_though_their_names_differ() -> None:
+@pytest.mark.parametrize("people", [("alice", "bob"), ("a", "e"), ("ann", "anna")])
+def test_hosts_with_the_same_trouble_are_one_group_though_their_names_differ(people: tuple[str, str]) -> None:
     results = {name: [unreachable(name)] for name in ("ws1", "ws2", "ws3")}
-    results |= {f"u{user}": [result(refused(user, "81b0e7aa"))] for user in ("alice", "bob")}
+    results |= {f"u{user}": [result(refused(user, "81b0e7aa"))] for user in people}
     groups = problem_groups(report_of(results))
     assert [(group["verdict"], len(group["places"])) for group in groups] == [
         ("invalid_token", 2),
