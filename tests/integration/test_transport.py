@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_run import ROOT, run_tasks
-from homes import NEW_TOKEN, OLD_TOKEN, picture
-from module_runner import run_module
+from ansible_run import ROOT, Run, environment, run_tasks
+from homes import NEW_TOKEN, OLD_TOKEN, User, copy_of_etc, picture, real_group, real_user
+from module_runner import python_for_all, run_module
 
 from cave_server import CaveServer
 
@@ -233,3 +238,108 @@ def test_a_module_without_its_action_refuses_a_token_in_the_wrong_place(
     assert not done.ok
     assert says in done.message
     assert NEW_TOKEN not in done.output
+
+
+# Becoming root with a password ----------------------------------------------------------------------------------------
+
+
+class Desk:
+    """An ordinary user of this machine who becomes root with a password, and nobody else sees that."""
+
+    def __init__(self, user: User, folder: Path) -> None:
+        self.user = user
+        self.folder = folder
+        self.settings = copy_of_etc(folder)
+        self.allow()
+        shadow = self.settings / "shadow"
+        hashed = subprocess.run(
+            ["openssl", "passwd", "-6", "-stdin"], input=PASSWORD, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        own = [
+            f"{name}:{hashed}:{line.split(':', 2)[2]}"
+            for line in shadow.read_text().splitlines()
+            if (name := line.split(":")[0]) in ("root", user.name)
+        ]
+        shadow.write_text("\n".join(own) + "\n")
+        shadow.chmod(0o600)
+
+    def allow(self, *lines: str) -> None:
+        """Let the user use sudo, with further lines in sudoers."""
+        text = "\n".join(["root ALL=(ALL:ALL) ALL", f"{self.user.name} ALL=(ALL:ALL) ALL", *lines])
+        sudoers = self.settings / "sudoers"
+        sudoers.unlink(missing_ok=True)
+        sudoers.write_text(f"{text}\n")
+        sudoers.chmod(0o440)
+
+    def play(self, tasks: list[dict[str, Any]], *arguments: str, **variables: Any) -> Run:
+        """Run tasks by ``connection: local`` as the user: a run that hangs is ended."""
+        python = python_for_all()
+        playbook = self.user.home / "playbook.yml"
+        told = {"ansible_python_interpreter": "/usr/bin/python3", "ansible_become_password": PASSWORD, **variables}
+        play = {
+            "hosts": "localhost",
+            "connection": "local",
+            "gather_facts": False,
+            "become": True,
+            "vars": told,
+            "tasks": tasks,
+        }
+        playbook.write_text(json.dumps([play]))
+        packages = os.pathsep.join(path for path in sys.path if "site-packages" in path)
+        own = environment(self.user.home, PYTHONPATH=packages, ANSIBLE_TIMEOUT="60")  # su is slow on a busy machine
+        script = (
+            f"mount --bind {self.settings} /etc && "
+            f'exec setpriv --reuid {self.user.uid} --regid {self.user.gid} --clear-groups timeout 170 "$@"'
+        )
+        words = ["unshare", "--mount", "sh", "-c", script, "sh", str(python), "-m", "ansible", "playbook", *arguments]
+        done = subprocess.run(
+            [*words, str(playbook)], cwd=self.user.home, env=own, capture_output=True, text=True, check=False
+        )
+        return Run(done.returncode, done.stdout + done.stderr, [])
+
+
+@pytest.fixture
+def desk() -> Iterator[Desk]:
+    """A desk, for as long as a test takes."""
+    folder = Path(tempfile.mkdtemp(prefix="desk-"))
+    folder.chmod(0o755)
+    with real_group() as group, real_user(group, folder, "admin") as user:
+        yield Desk(user, folder)
+    shutil.rmtree(folder)
+
+
+COMMAND = {"ansible.builtin.command": "id -un"}
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("nopasswd", [False, True])
+def test_sudo_with_a_password_works_as_for_any_module(nopasswd: bool, desk: Desk) -> None:
+    if nopasswd:
+        desk.allow(f"{desk.user.name} ALL=(ALL:ALL) NOPASSWD: ALL")
+    done = desk.play([COMMAND, AUDIT, SAVE], place=str(desk.folder / "secrets"))
+    assert done.ok, done.output
+    assert list((desk.folder / "secrets").glob("*.json"))
+    assert files_with(NEW_TOKEN, desk.user.home / ".ansible") == []
+
+
+@pytest.mark.root
+def test_su_works_as_for_any_module_and_takes_a_token_where_files_are_allowed(desk: Desk) -> None:
+    place = str(desk.folder / "secrets")
+    done = desk.play([COMMAND, AUDIT, SAVE], place=place, ansible_become_method="su")
+    assert "ok=2" in done.output, done.output
+    assert "become_method su has no pipelining. Use another one, such as sudo." in done.output
+    assert not Path(place).exists()
+
+    done = desk.play([COMMAND, SAVE], place=place, ansible_become_method="su", caveclient_allow_remote_files=True)
+    assert done.ok, done.output
+    assert files_with(NEW_TOKEN, desk.user.home / ".ansible") == []
+
+
+@pytest.mark.root
+def test_where_sudo_wants_a_terminal_that_is_named(desk: Desk) -> None:
+    desk.allow("Defaults requiretty", f"{desk.user.name} ALL=(ALL:ALL) NOPASSWD: ALL")
+    place = str(desk.folder / "secrets")
+    done = desk.play([SAVE], place=place)
+    assert not done.ok
+    assert "sudo wants a terminal (requiretty). Remove requiretty" in done.output
+    assert not Path(place).exists()
