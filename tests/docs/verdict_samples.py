@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import socket
 import ssl
@@ -20,7 +21,6 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave import ref
 from ansible_collections.connectomics.cave.plugins.module_utils._cave import verdicts as _verdicts
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import Answer
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import Verdict
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.wire import CutError
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 
 LOCAL = "https://minnie.microns-daf.com"
@@ -103,7 +103,7 @@ def samples() -> list[Verdict]:
         to_token(200, "<html>"),
         to_failure(socket.gaierror(-2, "Name or service not known")),
         to_failure(ConnectionRefusedError()),
-        to_failure(CutError()),
+        to_failure(http.client.IncompleteRead(b"")),
         to_token(407, ""),
         to_failure(untrusted("unable to get local issuer certificate")),
         to_failure(untrusted("certificate has expired")),

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import http.client
+import re
 import socket
 import ssl
 
@@ -12,20 +14,21 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave import htt
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import (
     BundleError,
     HttpError,
-    NoTunnelError,
+    TooLargeError,
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.proxies import ProxyError, proxy_for
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.trust import trust_bundle
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.wire import CutError, NotHttpError, TooLargeError
 
-_WHO_ARE_YOU = 407
+_NO_TUNNEL = re.compile(r"Tunnel connection failed: (\d+)")
+"""What http.client says when a proxy does not let a connection through, with the proxy's status."""
+_WHO_ARE_YOU = "407"
 """Status of a proxy that wants to know who asks."""
 
 
 def failure(
     error: BaseException, url: str, stage: str, timeout: float, max_bytes: int, ca_path: str | None
 ) -> HttpError:
-    """Sort an exception into a kind with a reason."""
+    """Sort an exception of urllib, http.client, ssl or the socket into a kind with a reason."""
     kind, reason = _kind_and_reason(error, url, stage, timeout, max_bytes, ca_path)
     return HttpError(kind, url, reason)
 
@@ -53,19 +56,21 @@ def _kind_and_reason(
         return "bad_url", "the host name is not a valid one"
     if isinstance(error, ConnectionRefusedError):
         return "refused", f"connection refused{through}"
+    if isinstance(error, http.client.InvalidURL):
+        return "bad_url", "this is not a valid address"
     if isinstance(error, TooLargeError):
         return "too_large", f"the answer is larger than {max_bytes} bytes"
-    if isinstance(error, (CutError, ConnectionError)):
+    if isinstance(error, (http.client.IncompleteRead, http.client.RemoteDisconnected, ConnectionError)):
         return "cut", f"the connection broke off before the answer was complete{through}"
-    if isinstance(error, NotHttpError):
-        return "bad_answer", f"the answer is not HTTP: {error}{through}"
+    if isinstance(error, http.client.HTTPException):
+        return "bad_answer", f"the answer is not HTTP ({type(error).__name__}){through}"
     if isinstance(error, ProxyError):
         return "proxy", str(error)
-    if isinstance(error, NoTunnelError):
-        if error.args[0] == _WHO_ARE_YOU:
-            return "proxy", f"the proxy {proxy} wants a user name and password"
-        return "proxy", f"the proxy {proxy} does not let the connection through (status {error.args[0]})"
     if isinstance(error, OSError):
+        if proxy and (refused := _NO_TUNNEL.match(str(error))):
+            if refused[1] == _WHO_ARE_YOU:
+                return "proxy", f"the proxy {proxy} wants a user name and password"
+            return "proxy", f"the proxy {proxy} does not let the connection through (status {refused[1]})"
         return "unreachable", f"{_os_text(error)}{through}"
     return "bad_request", f"the request cannot be sent ({type(error).__name__})"
 

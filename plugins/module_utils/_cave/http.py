@@ -17,22 +17,20 @@ Proxies and certificate bundles are taken from the environment, as other HTTP pr
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
-import re
+import select
 import socket
 import ssl
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple, Sequence
+import urllib.parse
+from typing import Any, Callable, NamedTuple, Sequence
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.trust import tls_context
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.wire import CutError, Wire
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-
-if TYPE_CHECKING:
-    from urllib.parse import SplitResult
 
 USER_AGENT = "connectomics.cave (Ansible collection)"
 MAX_BYTES = 1 << 20
@@ -41,8 +39,6 @@ MOST_PARTS = 50_000
 """Commas and opening brackets of a JSON body. Python makes an object of each, which takes a hundred times the room."""
 LONGEST_NUMBER = 400
 """Digits. Longer JSON numbers take quadratic time to convert and mean nothing here."""
-_URL = re.compile(r"(https?)://((?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::([0-9]{0,5}))?)((?:[/?][!-\"$-~]*)?)")
-_PORTS = {"http": 80, "https": 443}
 
 
 class HttpError(CaveError):
@@ -106,37 +102,11 @@ def _no_constant(name: str) -> Any:
 # One request
 
 
-class _Address(NamedTuple):
-    """The parts of a URL."""
-
-    scheme: str
-    authority: str
-    """Host and port as they stand."""
-    host: str
-    port: int
-    target: str
-
-    @classmethod
-    def of(cls, url: str) -> _Address:
-        """Return the parts of a URL. Raises HttpError."""
-        match = _URL.fullmatch(url)
-        if match is None:
-            is_shown = url.isascii() and url.isprintable() and not {*url} & {" ", "@"}
-            reason = "this is not an address like https://global.daf-apis.com"
-            raise HttpError("bad_url", url if is_shown else "(address not shown)", reason)
-        scheme, authority, literal, name, port, target = match.groups()
-        if port and int(port) not in range(1, 65536):
-            raise HttpError("bad_url", url, f"{port} is not a port")
-        target = target if target.startswith("/") else f"/{target}"
-        return cls(scheme, authority.rstrip(":"), literal or name, int(port or _PORTS[scheme]), target)
-
-
 class _Message(NamedTuple):
     """What is sent, and where to."""
 
     method: str
     url: str
-    address: _Address
     headers: dict[str, str]
     body: bytes | None
 
@@ -157,7 +127,7 @@ class _Exchange:
         self.stage = "connect"
         self.outcomes: list[Answer | BaseException] = []
         self.shares: list[float] = []
-        self._wire: Wire | None = None
+        self._connection: _PlainConnection | _TlsConnection | None = None
         self._socket: socket.socket | None = None
 
     def run(self) -> None:
@@ -168,7 +138,14 @@ class _Exchange:
             self.shares.append((self.deadline - now) / (len(self.messages) - number))
             self._own_deadline = now + self.shares[-1]
             try:
-                outcome = self._exchange(message)
+                is_reused = self._connection is not None
+                try:
+                    outcome = self._exchange(message)
+                except (http.client.RemoteDisconnected, ConnectionError):
+                    if not is_reused:
+                        raise
+                    # The server may end a connection between two requests whenever it likes.
+                    outcome = self._exchange(message)
             except BaseException as error:  # noqa: BLE001 (raised again, by the thread that waits for it)
                 outcome = error
             self.outcomes.append(outcome)
@@ -182,9 +159,9 @@ class _Exchange:
                 sock.shutdown(socket.SHUT_RDWR)
 
     def _hang_up(self) -> None:
-        wire, self._wire = self._wire, None
-        if wire is not None:
-            wire.close()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
     def _remaining(self) -> float:
         remaining = self._own_deadline - time.monotonic()
@@ -193,58 +170,44 @@ class _Exchange:
         return remaining
 
     def _exchange(self, message: _Message) -> Answer:
-        proxy = _proxy_of(message.url)
-        wire = self._wire
-        if wire is not None:
-            try:
-                return self._ask(wire, message, proxy)
-            except (CutError, OSError) as error:
-                # The server may end a connection between two requests whenever it likes.
-                if wire.began or isinstance(error, socket.timeout):
-                    raise
-        self._wire = self._connected(message.address, proxy)
-        return self._ask(self._wire, message, proxy)
-
-    def _ask(self, wire: Wire, message: _Message, proxy: SplitResult | None) -> Answer:
-        method, url, address, headers, body = message
-        headers, target = {"Host": address.authority, **headers}, address.target
-        if proxy and address.scheme == "http":
+        method, url, headers, body = message
+        parts = urllib.parse.urlsplit(url)
+        proxy = _proxy_of(url)
+        target = urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
+        if proxy and parts.scheme == "http":
             headers, target = {**headers, **_proxy_headers(proxy)}, url
-        self._socket, self.stage, keeps = wire.connection, "answer", False
+        if self._connection is not None and _has_more(self._connection.sock):
+            self._hang_up()  # what comes unasked would be taken for the next answer
+        if self._connection is None:
+            self.stage = "connect"
+            self._connection = self._new_connection(parts, proxy)
+        elif self._connection.sock is not None:
+            self._connection.sock.settimeout(self._remaining())
+        connection, keep = self._connection, False
         try:
-            answered = wire.ask(method, target, headers, body, most=self.max_bytes, remaining=self._remaining)
-            keeps = answered.keeps and message is not self.messages[-1]
-            return Answer(answered.status, answered.headers, answered.body, url)
+            connection.request(method, target, body, headers)
+            with connection.getresponse() as response:
+                found: dict[str, str] = {}
+                for name, value in response.headers.items():  # what comes several times is one list
+                    key = name.lower()
+                    found[key] = f"{found[key]}, {value}" if key in found else value
+                answer = Answer(response.status, found, self._body(response), url)
+                keep = not response.will_close and message is not self.messages[-1]
+                return answer
         finally:
-            if not keeps:
+            if not keep:
                 self._hang_up()
 
-    def _connected(self, address: _Address, proxy: SplitResult | None) -> Wire:
-        """Connect within the (shorter) connect timeout."""
-        self.stage = "connect"
-        timeout = min(CONNECT_TIMEOUT, self._remaining())
-        context = self._trust() if address.scheme == "https" else None
-        place = (proxy.hostname or "", proxy.port or 0) if proxy else (address.host, address.port)
-        self._socket = connection = socket.create_connection(place, timeout)
-        try:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if context is not None:
-                if proxy:
-                    self._open_tunnel(Wire(connection), address, proxy, timeout)
-                connection.settimeout(timeout)
-                self._socket = connection = context.wrap_socket(connection, server_hostname=address.host)
-        except BaseException:
-            connection.close()
-            raise
-        return Wire(connection)
-
-    @staticmethod
-    def _open_tunnel(wire: Wire, address: _Address, proxy: SplitResult, timeout: float) -> None:
-        host = f"[{address.host}]" if ":" in address.host else address.host
-        headers = {"Host": f"{host}:{address.port}", **_proxy_headers(proxy)}
-        answered = wire.ask("CONNECT", headers["Host"], headers, None, most=0, remaining=lambda: timeout)
-        if answered.status != 200:
-            raise NoTunnelError(answered.status)
+    def _new_connection(
+        self, parts: urllib.parse.SplitResult, proxy: urllib.parse.SplitResult | None
+    ) -> _PlainConnection | _TlsConnection:
+        host, port = (proxy or parts).hostname or "", (proxy or parts).port
+        if parts.scheme != "https":
+            return _PlainConnection(host, self, port=port, timeout=self._remaining())
+        connection = _TlsConnection(host, self, port=port, timeout=self._remaining(), context=self._trust())
+        if proxy:
+            connection.set_tunnel(parts.hostname or "", parts.port, headers=_proxy_headers(proxy))
+        return connection
 
     def _trust(self) -> ssl.SSLContext:
         try:
@@ -252,18 +215,68 @@ class _Exchange:
         except OSError as error:
             raise BundleError(error) from error
 
+    def _body(self, response: http.client.HTTPResponse) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            self._remaining()
+            part = response.read1(min(65536, self.max_bytes + 1 - size))
+            if not part:
+                break
+            parts.append(part)
+            size += len(part)
+            if size > self.max_bytes:
+                raise TooLargeError()
+        if response.length:
+            # read1 doesn't report a body that is shorter than announced.
+            raise http.client.IncompleteRead(b"", response.length)
+        return b"".join(parts)
 
-def _proxy_of(url: str) -> SplitResult | None:
+    def connected(self, connection: http.client.HTTPConnection, connect: Callable[[], None]) -> None:
+        """Connect within the (shorter) connect timeout, then allow the rest of the time for the answer."""
+        connection.timeout = min(CONNECT_TIMEOUT, self._remaining())
+        connect()
+        self._socket = connection.sock
+        connection.sock.settimeout(self._remaining())
+        self.stage = "answer"
+
+
+class _PlainConnection(http.client.HTTPConnection):
+    def __init__(self, host: str, exchange: _Exchange, **options: Any) -> None:
+        super().__init__(host, **options)
+        self._exchange = exchange
+
+    def connect(self) -> None:
+        self._exchange.connected(self, super().connect)
+
+
+class _TlsConnection(http.client.HTTPSConnection):
+    def __init__(self, host: str, exchange: _Exchange, **options: Any) -> None:
+        super().__init__(host, **options)
+        self._exchange = exchange
+
+    def connect(self) -> None:
+        self._exchange.connected(self, super().connect)
+
+
+def _has_more(sock: socket.socket | None) -> bool:
+    """Return whether something came on a connection after the last answer, its end for one."""
+    if sock is None:
+        return False
+    return (isinstance(sock, ssl.SSLSocket) and sock.pending() > 0) or bool(select.select([sock], [], [], 0)[0])
+
+
+def _proxy_of(url: str) -> urllib.parse.SplitResult | None:
     """Return the proxy for an address, None for none. Raises ProxyError."""
     if sys.platform != "darwin" and not any(name.lower().endswith("_proxy") for name in os.environ):
         return None
-    # Here and below: few hosts have a proxy, and what is needed of urllib then takes a tenth of a request's time.
+    # Here and below: few hosts have a proxy, and to compile what deals with it takes a part of a request's time.
     from ansible_collections.connectomics.cave.plugins.module_utils._cave.proxies import proxy_of
 
     return proxy_of(url)
 
 
-def _proxy_headers(proxy: SplitResult) -> dict[str, str]:
+def _proxy_headers(proxy: urllib.parse.SplitResult) -> dict[str, str]:
     from ansible_collections.connectomics.cave.plugins.module_utils._cave.proxies import proxy_headers
 
     return proxy_headers(proxy)
@@ -273,8 +286,8 @@ class BundleError(Exception):
     """The CA certificates to trust can't be read."""
 
 
-class NoTunnelError(Exception):
-    """The proxy does not let the connection through; its argument is the status."""
+class TooLargeError(Exception):
+    """The body goes on after the largest size that anybody asked for."""
 
 
 def request(
@@ -321,7 +334,7 @@ def request_each(
 
 
 def _message(method: str, url: str, token: str | None, body: bytes | None, *, is_last: bool) -> _Message:
-    address = _Address.of(url)
+    _check_url(url)
     headers = {
         "Accept": "application/json",
         "Accept-Encoding": "identity",
@@ -336,7 +349,7 @@ def _message(method: str, url: str, token: str | None, body: bytes | None, *, is
         if not token.isascii() or not token.isprintable():
             raise HttpError("bad_request", url, "the token has characters that cannot be sent in an HTTP header")
         headers["Authorization"] = f"Bearer {token}"
-    return _Message(method, url, address, headers, body)
+    return _Message(method, url, headers, body)
 
 
 def _send(messages: list[_Message], timeout: float, max_bytes: int, ca_path: str | None) -> list[Answer | HttpError]:
@@ -361,3 +374,15 @@ def _send(messages: list[_Message], timeout: float, max_bytes: int, ca_path: str
         else failure(outcome, message.url, exchange.stage, share, max_bytes, ca_path)
         for message, outcome, share in zip(messages, [*outcomes, *unanswered], shares)
     ]
+
+
+def _check_url(url: str) -> None:
+    if not url.isascii() or not url.isprintable() or {*url} & {" ", "@"}:
+        raise HttpError("bad_url", "(address not shown)", "it has spaces or characters that no address has")
+    try:
+        parts = urllib.parse.urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise HttpError("bad_url", url, "this is not an address like https://global.daf-apis.com")

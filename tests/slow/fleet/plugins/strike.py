@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import re
 import signal
@@ -17,8 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from ansible.plugins.callback import CallbackBase
-
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.wire import Wire
 
 DOCUMENTATION = """
 name: strike
@@ -33,6 +32,7 @@ description:
 WIDTH = 64
 MAIN = os.getpid()
 LOG = os.environ["STRIKE_LOG"]
+_IS_METHOD = re.compile(rb"(GET|POST|DELETE) ")
 
 
 def effect(name: str) -> None:
@@ -96,17 +96,18 @@ def _below(pid: int) -> list[int]:
 
 
 def _watch(event: str, args: tuple[Any, ...]) -> None:
-    if event == "os.rename":
+    if event == "http.client.send" and isinstance(args[1], bytes) and _IS_METHOD.match(args[1]):
+        effect("request " + " ".join(args[1].split(b" ", 2)[number].decode() for number in (0, 1)))
+    elif event == "os.rename":
         effect(f"rename {Path(str(args[1])).name}")
     elif event == "subprocess.Popen" and Path(os.fsdecode(args[0])).name == "ssh":
         effect("ssh")
 
 
-def _counted(ask: Callable[..., Any]) -> Callable[..., Any]:
-    def counted(self: Any, method: str, target: str, *arguments: Any, **options: Any) -> Any:
-        effect(f"request {method} {target}")
-        response = ask(self, method, target, *arguments, **options)
-        effect(f"answer {method} {response.status}")
+def _answered(getresponse: Callable[..., Any]) -> Callable[..., Any]:
+    def counted(self: Any) -> Any:
+        response = getresponse(self)
+        effect(f"answer {self._method} {response.status}")
         return response
 
     return counted
@@ -123,7 +124,7 @@ class CallbackModule(CallbackBase):
     def __init__(self) -> None:
         """Begin to count."""
         super().__init__()
-        Wire.ask = _counted(Wire.ask)  # type: ignore[method-assign]
+        http.client.HTTPConnection.getresponse = _answered(http.client.HTTPConnection.getresponse)  # type: ignore[method-assign]
         sys.addaudithook(_watch)
 
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
