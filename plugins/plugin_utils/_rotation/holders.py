@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.lineage import replaces
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.model import (
+    Account,
     Blocker,
     Entry,
     Known,
@@ -73,14 +75,17 @@ def kin(rotation: Rotation, known: Known) -> tuple[Entry, ...]:
     """Return the entries with other tokens of the same person, or with dead ones for a user of the same name.
 
     Before such a token came into the variables, one that is to be revoked may have been there; a host that was off
-    since, or an account that cannot be looked at, may still have that.
+    since, or an account that cannot be looked at, may still have that. Whose a dead token was, the server does not say;
+    but the description of the one that replaced it does.
     """
     tokens = {*rotation.tokens, *(item.token for item in rotation.old)}
+    listed = [item for token in tokens for item in known.accounts.get(token, Account(False)).tokens or ()]
+    replaced = {replaces(item.description) for item in listed}
 
     def is_kin(entry: Entry) -> bool:
         account = known.accounts[entry.token]
         if account.tokens is None:
-            return entry.user in rotation.users
+            return entry.user in rotation.users or entry.token in replaced
         return any(item.token in tokens for item in account.tokens)
 
     return tuple(entry for entry in known.inventory.entries if entry not in rotation.entries and is_kin(entry))

@@ -114,6 +114,19 @@ def test_somebody_elses_description_takes_no_token_of_mine() -> None:
     assert [item.tokens for item in decided(entries, accounts)] == [(NEW,), (OLD,)]
 
 
+def test_a_host_that_is_off_may_hold_a_token_of_whoever_had_the_dead_one_of_its_variables() -> None:
+    """Whose a dead token was, only the description of the one that replaced it says."""
+    entries = [entry("ws1", "carol", OLD), entry("ws3", "bob", THIRD)]
+    mine = [OLD_ONE, listed(NEW, 2, description("spring", THIRD))]
+    found = decided(
+        entries, {OLD: account(*mine), THIRD: Account(False, "dead")}, {"ws1": has(("carol", OLD)), "ws3": "off"}
+    )
+    (made,) = [item for item in found if item.action == "make"]
+    assert [(item.host, item.user) for item in made.kin] == [("ws3", "bob")]
+    stranger = decided(entries, {OLD: account(OLD_ONE), THIRD: Account(False, "dead")})
+    assert [item.kin for item in stranger if item.action == "make"] == [()]
+
+
 def test_the_oldest_token_is_revoked_first_as_the_later_ones_lead_to_it() -> None:
     third = listed(THIRD, 3, description("autumn", NEW), age=30)
     person = account(OLD_ONE, NEW_ONE, third)
