@@ -149,9 +149,9 @@ class ActionModule(HostAction):
             packed = self._run_module({**arguments, "_controller": {"pack": remote}}, task_vars)
             if packed.get("failed"):
                 raise CaveError(packed["msg"])
-            fetch = self._connection.fetch_file
-            bring = lambda place: self._as_it_is(partial(fetch, remote, place))  # noqa: E731
-            shared.keep(bring, task_vars["inventory_hostname"], packed["build"], packed["digest"])
+            shared.keep(
+                partial(self._fetch, remote), task_vars["inventory_hostname"], packed["build"], packed["digest"]
+            )
         except (CaveError, AnsibleError, OSError) as error:
             shared.failed()
             return str(error)
@@ -237,6 +237,9 @@ class ActionModule(HostAction):
             finally:
                 self._connection.set_option("ssh_args", arguments)
         move()
+
+    def _fetch(self, remote: str, place: str) -> None:
+        self._as_it_is(partial(self._connection.fetch_file, remote, place))
 
     def _transfer(self, file: Path, executable: bool = False) -> str:
         shell = self._connection._shell
