@@ -202,11 +202,12 @@ class Moving(ActionModule):
     def get_connection_option(self, _name: str, _default: Any = None) -> Any:
         return self.ssh_args
 
-    def _transfer_file(self, _file: str, path: str) -> str:
+    def _transfer_file(self, local_path: str, remote_path: str) -> str:
+        assert local_path
         self.moved.append(self.ssh_args)
         if self.refuses and "ControlPath=none" in str(self.ssh_args):
             raise AnsibleError("Permission denied")
-        return path
+        return remote_path
 
     def _fixup_perms2(self, *_arguments: Any, **_more: Any) -> None:
         pass
