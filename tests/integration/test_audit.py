@@ -93,7 +93,7 @@ def test_with_the_vault_it_says_who_does_not_have_the_token_of_the_vault(lab: La
         "ws2": ["unexpected_token"],
         "ws3": ["unexpected_token"],
     }
-    assert "connectomics.cave.provision --tags token" in squeezed(done)
+    assert "connectomics.cave.provision --limit ws2,ws3 --tags token" in squeezed(done)
     strict = lab.play("audit", strict=True)
     assert strict.status == 2
     assert strict.output.count('"msg": "warning: unexpected_token"') == 2
