@@ -9,6 +9,7 @@ To be called in a process of the user: what that may not read sets nothing for i
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import os.path
@@ -179,12 +180,12 @@ def _text_of(path: str) -> str:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO must not hold us up
     except OSError:
         return ""
-    try:
-        content = os.read(descriptor, _MAX_BYTES + 1)
-    except OSError:
-        content = b""
-    finally:
-        os.close(descriptor)
+    content = b""
+    with contextlib.suppress(OSError):
+        try:
+            content = os.read(descriptor, _MAX_BYTES + 1)
+        finally:
+            os.close(descriptor)
     return content.decode("utf-8", "surrogateescape")
 
 
