@@ -125,6 +125,10 @@ def user_at_home(user: pwd.struct_passwd) -> pwd.struct_passwd:
     return pwd.struct_passwd((*user[:5], home, *user[6:])) if account and account.pw_name == user.pw_name else user
 
 
+_imported: list[str] = []
+"""Archives of which everything is imported."""
+
+
 def run_as(user: pwd.struct_passwd, function: Callable[[], Any], timeout: float = PATIENCE) -> Any:
     """Run ``function`` in a child process that has become ``user``, and return its result.
 
@@ -203,11 +207,30 @@ def _readable(running: Mapping[int, _Child], timeout: float, others_wait: bool) 
     return [pipe for pipe, _event in poll.poll(max(0.0, patience) * 1000)]
 
 
+def _import_what_came_along() -> None:
+    """Import all of this collection that came in Ansible's archive, which users may not read."""
+    archive = getattr(globals().get("__loader__"), "archive", None)
+    if archive is None or archive in _imported:
+        return
+    _imported.append(archive)
+    # Needed where modules are sent Ansible's own way alone.
+    import importlib
+    import zipfile
+
+    with zipfile.ZipFile(archive) as packed:
+        names = [name[:-3].replace("/", ".") for name in packed.namelist() if name.endswith(".py")]
+    for name in names:
+        if name.startswith(__name__.rpartition(".")[0]) and not name.endswith("__init__"):
+            importlib.import_module(name)
+
+
 def _start(job: Job) -> tuple[int, int]:
     """Start a job; return the pipe that brings its answer, and its process id."""
     # The groups are looked up before the fork: name services may hold locks that a forked child never gets.
     changes = os.geteuid() == 0 and job.user.pw_uid != 0
     groups = _groups_of(job.user) if changes else None
+    if changes:
+        _import_what_came_along()
     opened = [os.open(os.devnull, os.O_RDWR)]  # here, since where few files may be open the child could open no more
     try:
         opened += os.pipe()

@@ -240,6 +240,21 @@ def test_a_module_without_its_action_refuses_a_token_in_the_wrong_place(
     assert NEW_TOKEN not in done.output
 
 
+@pytest.mark.root
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_user_who_may_not_read_what_was_sent_is_served(fast: bool, tmp_path: Path) -> None:
+    """What few users need is imported late, when the process is the user's already."""
+    folder = Path(tempfile.mkdtemp(prefix="homes-"))
+    folder.chmod(0o755)
+    with real_group() as group, real_user(group, folder) as user:
+        (user.home / ".bashrc").write_text('. ~/more\nexport CLOUD_VOLUME_DIR="$HOME/data" NETRC=$HOME/mine\n')
+        arguments = {"user": user.name, "token": NEW_TOKEN, "validate": False, "datastacks": ["minnie65_public"]}
+        tasks = [{f"{NAMESPACE}.saved_token": arguments}, {f"{NAMESPACE}.saved_token_info": {"users": [user.name]}}]
+        done = run_tasks(tmp_path, tasks, "-e", json.dumps({"caveclient_fast": fast}))
+    shutil.rmtree(folder)
+    assert done.ok, done.output
+
+
 # Becoming root with a password ----------------------------------------------------------------------------------------
 
 
