@@ -249,7 +249,10 @@ def test_a_user_who_may_not_read_what_was_sent_is_served(fast: bool, tmp_path: P
     with real_group() as group, real_user(group, folder) as user:
         (user.home / ".bashrc").write_text('. ~/more\nexport CLOUD_VOLUME_DIR="$HOME/data" NETRC=$HOME/mine\n')
         arguments = {"user": user.name, "token": NEW_TOKEN, "validate": False, "datastacks": ["minnie65_public"]}
-        tasks = [{f"{NAMESPACE}.saved_token": arguments}, {f"{NAMESPACE}.saved_token_info": {"users": [user.name]}}]
+        tasks: list[dict[str, Any]] = [
+            {f"{NAMESPACE}.saved_token": arguments},
+            {f"{NAMESPACE}.saved_token_info": {"users": [user.name]}},
+        ]
         done = run_tasks(tmp_path, tasks, "-e", json.dumps({"caveclient_fast": fast}))
     shutil.rmtree(folder)
     assert done.ok, done.output
