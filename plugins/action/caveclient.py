@@ -58,16 +58,24 @@ class ActionModule(HostAction):
                     f"{name}: {arguments[name]} was read as a number, which loses digits (3.10 becomes 3.1). "
                     "Put it in quotes."
                 )
-        plan = None
+        plan = shared = None
         builds_once = is_true(arguments.get("build_once")) and not self._task.check_mode
-        if builds_once:
-            hosts_seen(self._task).add()
         try:
-            answer = self._run_module({**arguments, "_controller": {"plan": True}}, task_vars)
-            plan = answer.pop("plan", None)
+            try:
+                answer = self._run_module({**arguments, "_controller": {"plan": True}}, task_vars)
+                plan = answer.pop("plan", None)
+                if plan and builds_once and not arguments.get("interpreter"):
+                    shared = SharedBuild(plan["needs"]["host"], arguments)
+            finally:
+                # Only now: a host that counts as seen and does not yet ask for the build would not get one.
+                if builds_once:
+                    hosts_seen(self._task).add()
             if plan and not answer.get("failed"):
-                installs = self._install_once if builds_once and not arguments.get("interpreter") else self._install
-                answer = installs(plan, arguments, task_vars)
+                answer = (
+                    self._install_once(shared, plan, arguments, task_vars)
+                    if shared
+                    else self._install(plan, arguments, task_vars)
+                )
             needed = answer.pop("doctor_needed", [])
             if not needed or answer.get("failed"):
                 return answer
@@ -104,13 +112,12 @@ class ActionModule(HostAction):
             raise AnsibleActionFail(error.message) from error
 
     def _install_once(
-        self, plan: dict[str, Any], arguments: dict[str, Any], task_vars: dict[str, Any]
+        self, shared: SharedBuild, plan: dict[str, Any], arguments: dict[str, Any], task_vars: dict[str, Any]
     ) -> dict[str, Any]:
         """Take the build of a host of the same kind, or install and let the others have what came of it.
 
         A host that cannot take it installs by itself, and so does one that has waited too long.
         """
-        shared = SharedBuild(plan["needs"]["host"], arguments)
         with shared.turn(min(_PATIENCE, float(arguments.get("timeout") or _PATIENCE))) as is_turn:
             if is_turn:
                 answer: dict[str, Any] = {"failed": True}

@@ -78,6 +78,7 @@ class Played(ActionModule):
         self._task: Any = SimpleNamespace(args=arguments, check_mode=check, async_val=0, diff=False, _uuid="t")
         self._connection: Any = SimpleNamespace(_shell=shell, fetch_file=self.fetch)
         self.fleet, self.name = fleet, name
+        self.packed = fleet.folder / f"{name}.archive"
 
     def go(self, names: Any) -> dict[str, Any]:
         return self.run(task_vars={"inventory_hostname": self.name, "ansible_play_hosts_all": list(names)})
@@ -98,7 +99,7 @@ class Played(ActionModule):
         if what == "pack":
             assert controller == {"pack": "/tmp/x/build.archive"}
             content = self.name.encode() * 1000
-            (self.fleet.folder / "archive").write_bytes(content)
+            self.packed.write_bytes(content)
             return {"changed": False, "build": BUILD, "digest": digest(content)}
         if what == "parcel":
             content = Path(controller["parcel"]["file"]).read_bytes()
@@ -109,7 +110,7 @@ class Played(ActionModule):
 
     def fetch(self, source: str, target: str) -> None:
         assert source == "/tmp/x/build.archive"
-        content = (self.fleet.folder / "archive").read_bytes()
+        content = self.packed.read_bytes()
         Path(target).write_bytes(self.fleet.happens(self.name, "fetch") or content)
 
     def _transfer(self, file: Path, executable: bool = False) -> str:
@@ -202,6 +203,27 @@ def test_what_only_a_host_has_to_do_with_is_not_part_of_the_request(fleet: Fleet
     assert Played(fleet, "ws2", {**ASKED, **more}, False).go(everyone)["taken_from"] == "ws1"
 
 
+def test_a_host_that_is_looked_at_while_another_builds_gets_the_build(fleet: Fleet) -> None:
+    looks, has_built = threading.Event(), threading.Event()
+
+    def before(host: str, what: str) -> None:
+        if (host, what) == ("ws2", "plan"):
+            looks.set()
+            assert has_built.wait(LIMIT)
+        if (host, what) == ("ws1", "from_controller"):
+            assert looks.wait(LIMIT)
+
+    def ws1() -> None:
+        Played(fleet, "ws1", dict(ASKED), False).go(("ws1", "ws2"))
+        has_built.set()
+
+    fleet.before = before
+    first = threading.Thread(target=ws1)
+    first.start()
+    assert Played(fleet, "ws2", dict(ASKED), False).go(("ws1", "ws2"))["taken_from"] == "ws1"
+    first.join(LIMIT)
+
+
 # --- What costs nothing ---
 
 
@@ -266,12 +288,17 @@ def test_after_two_failures_the_rest_installs_at_the_same_time(fleet: Fleet) -> 
 
 def test_nobody_waits_for_ever(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(action, "_PATIENCE", 0.1)
-    done = threading.Event()
-    fleet.before = lambda host, what: (host, what) == ("ws1", "from_controller") and done.wait(LIMIT)
+    builds, done = threading.Event(), threading.Event()
+
+    def before(host: str, what: str) -> None:
+        if (host, what) == ("ws1", "from_controller"):
+            builds.set()
+            assert done.wait(LIMIT)
+
+    fleet.before = before
     first = threading.Thread(target=fleet, args=("ws1",))
     first.start()
-    while ("ws1", "plan") not in fleet.events or not list(fleet.folder.glob("*/*/*.lock")):
-        pass
+    assert builds.wait(LIMIT)
 
     results = fleet("ws2", "ws3")
 
