@@ -83,7 +83,8 @@ def run(params: Mapping[str, Any]) -> dict[str, Any]:
         CaveError: the parameters are wrong. A problem on the host is never a reason.
     """
     options = Options(params["secrets_dir"], params["cloud_volume_dir"], _mode(params["mode"]), params["path"])
-    found_accounts = accounts_on_host(params["homes"] or []) if params["users"] is None else {}
+    usual = not (params["secrets_dir"] or params["cloud_volume_dir"])
+    found_accounts = accounts_on_host(params["homes"] or [], usual_places=usual) if params["users"] is None else {}
     items = _items(params, found_accounts)
     accounts = {**_users.find_users(item.user for item in items if item.user not in found_accounts), **found_accounts}
     found = _look(items, accounts, options)

@@ -16,10 +16,11 @@ import os.path
 import pwd
 import sys
 from functools import partial
-from typing import Any, Callable, Iterable
+from typing import Any, Callable, Iterable, Mapping
 
 from ansible_collections.connectomics.cave.plugins.module_utils import _systems, _users
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_texts import VARIABLE, texts_of_host
 from ansible_collections.connectomics.cave.plugins.module_utils._text import readable
 
 _SYSTEM = _systems.system_of(sys.platform, "")
@@ -32,11 +33,14 @@ _NO_ACCOUNT = "none"
 _MOST_HOMES = 20_000
 
 
-def accounts_on_host(roots: Iterable[str] = ()) -> dict[str, pwd.struct_passwd | CaveError]:
+def accounts_on_host(
+    roots: Iterable[str] = (), *, usual_places: bool = True
+) -> dict[str, pwd.struct_passwd | CaveError]:
     """Return the accounts that may have secrets files, by name: all for root, else one's own.
 
     Args:
         roots: further folders that hold homes.
+        usual_places: secrets files lie in ``.cloudvolume`` in the homes, as far as the caller knows.
 
     Returns:
         Who has files but no account is named by the user id. A folder that does not answer has an error in the place of
@@ -61,12 +65,45 @@ def accounts_on_host(roots: Iterable[str] = ()) -> dict[str, pwd.struct_passwd |
             account = pwd.struct_passwd((str(uid), _NO_ACCOUNT, uid, gid, "", home, ""))
         found.setdefault(readable(account.pw_name), account)
     found.update({path: error for path, error in silent.items() if path not in known})
-    return found
+    idle = _idle_services(found) if usual_places else ()
+    return {name: account for name, account in found.items() if name not in idle}
 
 
 def is_without_account(name: str, account: pwd.struct_passwd | CaveError) -> bool:
     """Return whether files were found of somebody who has no account any more."""
     return not isinstance(account, CaveError) and account.pw_passwd == _NO_ACCOUNT and name == str(account.pw_uid)
+
+
+def _idle_services(accounts: Mapping[str, pwd.struct_passwd | CaveError]) -> set[str]:
+    """Return the system's accounts that have nothing to do with CAVE, without a process for each of them.
+
+    A usual host has twenty, whose homes are folders of the system, such as ``/usr/sbin``, or are not there.
+    """
+    services = {
+        name: account
+        for name, account in accounts.items()
+        if not isinstance(account, CaveError) and 0 < account.pw_uid < FIRST_USER_ID
+    }
+
+    def idle(_root: str) -> list[str]:
+        if VARIABLE in os.environ or any(VARIABLE in one.text for one in texts_of_host("/")):
+            return []  # it may lead anywhere
+        return [name for name, account in services.items() if _is_idle(account)]
+
+    found, _silent = _each(["/"] if services else [], idle)
+    return set(found)
+
+
+def _is_idle(account: pwd.struct_passwd) -> bool:
+    """Return whether an account has no home of its own, and no secrets files in the one that it has."""
+    try:
+        return os.stat(account.pw_dir).st_uid != account.pw_uid and not os.path.lexists(
+            os.path.join(account.pw_dir, ".cloudvolume")
+        )
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):
+        return False
 
 
 def _owners(roots: list[str], known: set[str]) -> tuple[list[tuple[int, int, str]], dict[str, CaveError]]:

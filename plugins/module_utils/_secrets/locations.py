@@ -122,13 +122,19 @@ def _in_home(path: str, home: str, option: str) -> str:
 
 def installed_clients(home: str, managed: str) -> dict[str, str]:
     """Return the versions of caveclient in the managed environment and in the user's own Pythons."""
-    patterns = [os.path.join(glob.escape(managed), "current", "lib", "python3.*", "site-packages")]
-    patterns += [os.path.join(glob.escape(home), pattern) for pattern in _SITE_PACKAGES]
+    patterns = [(os.path.join(managed, "current", "lib"), "python3.*/site-packages")]
+    for pattern in _SITE_PACKAGES:
+        fixed, wild, rest = pattern.partition("*")
+        folder, _slash, name = fixed.rpartition("/")
+        patterns.append((os.path.join(home, folder), name + wild + rest))
     found: dict[str, str] = {}
     seen = set()
-    for pattern in patterns:
+    for folder, pattern in patterns:
+        if not os.path.isdir(folder):  # most are not there, and to search takes far longer than to see that
+            continue
         # conda links lib/python3.1 to lib/python3.11: one installation, named after the folder itself.
-        for path in sorted(glob.glob(os.path.join(pattern, "caveclient-*.dist-info")), key=len, reverse=True):
+        clients = os.path.join(glob.escape(folder), pattern, "caveclient-*.dist-info")
+        for path in sorted(glob.glob(clients), key=len, reverse=True):
             place = os.path.realpath(path)
             if place not in seen:
                 seen.add(place)

@@ -44,7 +44,7 @@ def people(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         return names[name]
 
     monkeypatch.setattr(_users, "find_user", find)
-    monkeypatch.setattr(_saved_token_info, "accounts_on_host", lambda _homes: dict(names))
+    monkeypatch.setattr(_saved_token_info, "accounts_on_host", lambda _homes, **_where: dict(names))
     return tmp_path
 
 
@@ -194,7 +194,7 @@ def test_files_of_an_account_that_is_gone_are_listed_under_the_user_id(
     (people / "alice" / ".cloudvolume" / "secrets").chmod(0o755)
     uid = str(os.geteuid())
     gone = pwd.struct_passwd((uid, "none", os.geteuid(), os.getegid(), "", str(people / "alice"), ""))
-    monkeypatch.setattr(_saved_token_info, "accounts_on_host", lambda _homes: {uid: gone})
+    monkeypatch.setattr(_saved_token_info, "accounts_on_host", lambda _homes, **_where: {uid: gone})
     [user] = look()
     assert (user["user"], user["has_account"], user["fingerprint"]) == (uid, False, fingerprint(NEW_TOKEN))
     assert user["msg"] == f"The user id {uid} has no account on this host."
@@ -204,7 +204,9 @@ def test_a_folder_of_homes_that_does_not_answer_is_told(people: Path, monkeypatc
     fill(people / "alice", {DEFAULT_FILE: {"token": NEW_TOKEN}})
     alice = account("alice", people / "alice")
     silent = CaveError("/homes/gone did not answer within 5 s.")
-    monkeypatch.setattr(_saved_token_info, "accounts_on_host", lambda _homes: {"alice": alice, "/homes/gone": silent})
+    monkeypatch.setattr(
+        _saved_token_info, "accounts_on_host", lambda _homes, **_where: {"alice": alice, "/homes/gone": silent}
+    )
     first, second = look()
     assert first["fingerprint"] == fingerprint(NEW_TOKEN)
     assert (second["user"], second["failed"], second["msg"]) == ("/homes/gone", True, silent.message)

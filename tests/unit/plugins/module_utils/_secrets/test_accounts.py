@@ -16,9 +16,11 @@ import pytest
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import accounts
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_texts import StartupText
 
 pytestmark = pytest.mark.root
 ROOT = pwd.getpwuid(0)
+SERVICE = accounts.FIRST_USER_ID - 1
 
 
 def account(name: str, uid: int, home: Path) -> pwd.struct_passwd:
@@ -116,6 +118,72 @@ def test_a_home_that_hangs_hides_no_other_and_is_named(host: Path, monkeypatch: 
     assert f"{homes}/hangs did not answer within 1 s" in names[str(homes / "hangs")]
 
 
+@pytest.fixture
+def service(host: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The home, not yet there, of an account of the system."""
+    listed = [*pwd.getpwall(), account("service", SERVICE, host / "srv")]
+    monkeypatch.setattr(pwd, "getpwall", lambda: listed)
+    return host / "srv"
+
+
+@pytest.mark.parametrize("place", ["missing", "behind a file", "of root", "of somebody else"])
+def test_a_service_without_a_home_of_its_own_needs_no_look(place: str, service: Path) -> None:
+    if place == "behind a file":
+        service.symlink_to(service.parent / "file" / "srv")
+        (service.parent / "file").write_text("")
+    elif place != "missing":
+        made(service, 0 if place == "of root" else 70_001, saved=False)
+    assert set(found()) == {"alice"}
+
+
+@pytest.mark.parametrize(
+    "place", ["own", "own behind a link", "of root with secrets files", "of root with a link to them"]
+)
+def test_a_service_that_may_have_secrets_files_is_looked_at(place: str, service: Path) -> None:
+    if place.startswith("own"):
+        made(service if place == "own" else service.parent / "elsewhere", SERVICE, saved=False)
+    else:
+        made(service, 0, saved=False)
+        made(service.parent / "elsewhere", SERVICE)
+    if place == "own behind a link":
+        service.symlink_to(service.parent / "elsewhere")
+    elif place.endswith("files"):
+        (service / ".cloudvolume").mkdir()
+    elif place.endswith("them"):
+        (service / ".cloudvolume").symlink_to(service.parent / "elsewhere" / ".cloudvolume")
+    assert found()["service"] == (SERVICE, str(service))
+
+
+@pytest.mark.parametrize("where", ["environment", "startup file", "option"])
+def test_where_secrets_files_may_lie_outside_of_homes_every_service_is_looked_at(
+    where: str, service: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del service
+    startup = StartupText("/etc/environment", "plain", True, "CLOUD_VOLUME_DIR=/data/cave\n")
+    monkeypatch.setattr(accounts, "texts_of_host", lambda _home: [startup] if where == "startup file" else [])
+    if where == "environment":
+        monkeypatch.setenv("CLOUD_VOLUME_DIR", "/data/cave")
+    assert "service" in accounts.accounts_on_host(usual_places=where != "option")
+
+
+@pytest.mark.parametrize("trouble", ["hangs", "is closed to root"])
+def test_where_a_services_home_cannot_be_asked_for_it_is_looked_at(
+    trouble: str, service: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.stat
+
+    def asked(path: Any, **how: Any) -> os.stat_result:
+        if str(path) == str(service):
+            if trouble == "hangs":
+                time.sleep(60)
+            raise PermissionError(13, "Permission denied")
+        return real(path, **how)
+
+    monkeypatch.setattr(os, "stat", asked)
+    monkeypatch.setattr(accounts, "_PATIENCE", 0.5)
+    assert "service" in found()
+
+
 def test_an_ordinary_user_finds_no_one_else(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 65534)
     assert list(accounts.accounts_on_host(["/home"])) == [pwd.getpwuid(65534).pw_name]
@@ -150,7 +218,7 @@ def test_people_of_a_mac_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     made(users / "ann", 501)
     made(users / "ben", 1_874_000_001)
     made(users / "Shared" / "of ann", 501, saved=False)
-    assert {name: home for name, (_uid, home) in found().items() if name != "_www"} == {
+    assert {name: home for name, (_uid, home) in found().items()} == {
         "ann": str(users / "ann"),
         "LAB\\ben": str(users / "ben"),
     }
