@@ -20,7 +20,11 @@ from typing import Any, Callable, Iterable, Mapping
 
 from ansible_collections.connectomics.cave.plugins.module_utils import _systems, _users
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_texts import VARIABLE, texts_of_host
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_texts import (
+    NAMES_IN_HOME,
+    VARIABLE,
+    texts_of_host,
+)
 from ansible_collections.connectomics.cave.plugins.module_utils._text import readable
 
 _SYSTEM = _systems.system_of(sys.platform, "")
@@ -31,6 +35,8 @@ _PATIENCE = 5.0
 """Seconds for the homes of one folder, and then for each by itself."""
 _NO_ACCOUNT = "none"
 _MOST_HOMES = 20_000
+_LEADING_ELSEWHERE = (VARIABLE, "CLOUD_FILES_DIR")
+"""Variables with which secrets files may lie anywhere."""
 
 
 def accounts_on_host(
@@ -86,8 +92,9 @@ def _idle_services(accounts: Mapping[str, pwd.struct_passwd | CaveError]) -> set
     }
 
     def idle(_root: str) -> list[str]:
-        if VARIABLE in os.environ or any(VARIABLE in one.text for one in texts_of_host("/")):
-            return []  # it may lead anywhere
+        texts = [*os.environ, *(one.text for one in texts_of_host("/"))]
+        if any(name in text for text in texts for name in _LEADING_ELSEWHERE):
+            return []
         return [name for name, account in services.items() if _is_idle(account)]
 
     found, _silent = _each(["/"] if services else [], idle)
@@ -95,11 +102,12 @@ def _idle_services(accounts: Mapping[str, pwd.struct_passwd | CaveError]) -> set
 
 
 def _is_idle(account: pwd.struct_passwd) -> bool:
-    """Return whether an account has no home of its own, and no secrets files in the one that it has."""
+    """Return whether an account has no home of its own, and nothing in the one that it has leads to secrets files."""
     try:
-        return os.stat(account.pw_dir).st_uid != account.pw_uid and not os.path.lexists(
-            os.path.join(account.pw_dir, ".cloudvolume")
-        )
+        if os.stat(account.pw_dir).st_uid == account.pw_uid:
+            return False
+        # All programs keep their secrets files below hidden names: .cloudvolume, .neuroglancer, .cloudfiles.
+        return not any(name.startswith(".") or name in NAMES_IN_HOME for name in os.listdir(account.pw_dir))
     except (FileNotFoundError, NotADirectoryError):
         return True
     except (OSError, ValueError):
@@ -122,7 +130,9 @@ def _owners(roots: list[str], known: set[str]) -> tuple[list[tuple[int, int, str
 def _each(paths: Iterable[str], function: Callable[[str], list[Any]]) -> tuple[list[Any], dict[str, CaveError]]:
     """Return what a function finds at each path, all in one list, and the paths that do not answer."""
     root = pwd.getpwuid(0)
-    jobs = {path: _users.Job(pwd.struct_passwd((*root[:5], path, root[6])), partial(function, path)) for path in paths}
+    # At this process's own home it would run in this process, and what hangs would hang that.
+    root = pwd.struct_passwd((*root[:5], os.devnull, root[6]))
+    jobs = {path: _users.Job(root, partial(function, path)) for path in paths}
     found: list[Any] = []
     silent = {}
     for path, result in zip(jobs, _users.run_each_as(list(jobs.values()), _PATIENCE)):

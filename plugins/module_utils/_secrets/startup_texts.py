@@ -83,6 +83,8 @@ _STARTUP_FILES = {
     ".Rprofile": R,
 }
 """Files of a home that may set variables, and their languages."""
+NAMES_IN_HOME = frozenset(name.partition("/")[0] for name in _STARTUP_FILES)
+"""What of a home leads to one of them."""
 _R_HOMES = ("/usr/lib/R", "/usr/lib64/R", "/usr/local/lib/R", "/Library/Frameworks/R.framework/Resources")
 _SYSTEM_FILES = {
     f"/usr/{_KERNELS}": JSON,

@@ -136,33 +136,37 @@ def test_a_service_without_a_home_of_its_own_needs_no_look(place: str, service: 
     assert set(found()) == {"alice"}
 
 
-@pytest.mark.parametrize(
-    "place", ["own", "own behind a link", "of root with secrets files", "of root with a link to them"]
-)
-def test_a_service_that_may_have_secrets_files_is_looked_at(place: str, service: Path) -> None:
-    if place.startswith("own"):
-        made(service if place == "own" else service.parent / "elsewhere", SERVICE, saved=False)
-    else:
-        made(service, 0, saved=False)
-        made(service.parent / "elsewhere", SERVICE)
+@pytest.mark.parametrize("place", ["own", "own behind a link"])
+def test_a_service_with_a_home_of_its_own_is_looked_at(place: str, service: Path) -> None:
+    made(service if place == "own" else service.parent / "elsewhere", SERVICE, saved=False)
     if place == "own behind a link":
         service.symlink_to(service.parent / "elsewhere")
-    elif place.endswith("files"):
-        (service / ".cloudvolume").mkdir()
-    elif place.endswith("them"):
-        (service / ".cloudvolume").symlink_to(service.parent / "elsewhere" / ".cloudvolume")
+    assert found()["service"] == (SERVICE, str(service))
+
+
+@pytest.mark.parametrize("name", [".cloudvolume", ".neuroglancer", ".cloudfiles", ".bashrc", ".sourced", "miniforge3"])
+@pytest.mark.parametrize("kind", ["folder", "link"])
+def test_a_service_whose_home_of_roots_may_lead_to_secrets_files_is_looked_at(
+    name: str, kind: str, service: Path
+) -> None:
+    made(service, 0, saved=False)
+    if kind == "folder":
+        (service / name).mkdir()
+    else:
+        (service / name).symlink_to(service.parent / "elsewhere")
     assert found()["service"] == (SERVICE, str(service))
 
 
 @pytest.mark.parametrize("where", ["environment", "startup file", "option"])
+@pytest.mark.parametrize("variable", ["CLOUD_VOLUME_DIR", "CLOUD_FILES_DIR"])
 def test_where_secrets_files_may_lie_outside_of_homes_every_service_is_looked_at(
-    where: str, service: Path, monkeypatch: pytest.MonkeyPatch
+    where: str, variable: str, service: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     del service
-    startup = StartupText("/etc/environment", "plain", True, "CLOUD_VOLUME_DIR=/data/cave\n")
+    startup = StartupText("/etc/environment", "plain", True, f"{variable}=/data/cave\n")
     monkeypatch.setattr(accounts, "texts_of_host", lambda _home: [startup] if where == "startup file" else [])
     if where == "environment":
-        monkeypatch.setenv("CLOUD_VOLUME_DIR", "/data/cave")
+        monkeypatch.setenv(variable, "/data/cave")
     assert "service" in accounts.accounts_on_host(usual_places=where != "option")
 
 
@@ -170,6 +174,7 @@ def test_where_secrets_files_may_lie_outside_of_homes_every_service_is_looked_at
 def test_where_a_services_home_cannot_be_asked_for_it_is_looked_at(
     trouble: str, service: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("HOME", "/")
     real = os.stat
 
     def asked(path: Any, **how: Any) -> os.stat_result:
