@@ -300,7 +300,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", default=False)
 def coverage(session: nox.Session) -> None:
-    """How much of plugins/ the unit and integration tests run, on the managed side as well."""
+    """How much of plugins/ the tests run of functions, of playbooks and of token stores, on the managed side as well."""
     report = ROOT / ".cache" / "reports" / "coverage.json"
     report.parent.mkdir(parents=True, exist_ok=True)
     # Each of some ten thousand processes writes a small database, and waits until its disk has it.
@@ -310,7 +310,7 @@ def coverage(session: nox.Session) -> None:
         measured = {"CAVE_COVERAGE": folder, "CAVE_COVERAGE_ROOT": str(ROOT)}
         # Apart, as the stages do. Whether tests pass is asked elsewhere: under measurement everything takes several
         # times as long, and some of them are about time.
-        for suite in ("tests/unit", "tests/integration"):
+        for suite in ("tests/unit", "tests/integration", "tests/slow/stores"):
             words = session.posargs or [*TWO_CORES, "-m", "not long", suite]
             session.run("coverage", "run", "-m", "pytest", *words, env=measured, success_codes=[0, 1])
         session.run("coverage", "combine", "--quiet", env=measured)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os.path
 import re
-from typing import Any, NamedTuple
+from typing import Any, Collection, Mapping, NamedTuple
 
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import json_edit as _json_edit
 
@@ -146,3 +146,33 @@ def before_the_name(name: str) -> str:
     """Return what stands before the usual name in that of a server's file, or of a copy of one; empty without."""
     match = _NAMED_FOR.match(name)
     return match.group("host") if match else ""
+
+
+def is_named_for_a_server(path: str) -> bool:
+    """Return whether a file is one server's own, by its name."""
+    name = os.path.basename(path)
+    return is_server_file(name) and bool(named_for(name))
+
+
+def hidden_keys(texts: Mapping[str, str], path: str, names: Collection[str]) -> dict[str, Any]:
+    """Return the keys that a server's file hides, with their values in the file that was taken before it.
+
+    It has them not, or with another value. Tokens in the file of another server are that server's, and not hidden here.
+
+    Args:
+        texts: path -> content of the sound files of all directories.
+        path: of the server's file, which exists.
+        names: canonical names of the files that hold tokens of the same auth server.
+    """
+    shadowed = texts.get(os.path.join(os.path.dirname(path), DEFAULT_FILE))
+    if shadowed is None or path not in texts:
+        return {}
+    own = values(texts[path])
+    hidden = {key: value for key, value in values(shadowed).items() if value not in (None, own.get(key))}
+    others = {
+        value
+        for other, text in texts.items()
+        if hidden and is_named_for_a_server(other) and canonical(other) not in names
+        for value in tokens_in(text).values()
+    }
+    return {key: value for key, value in hidden.items() if not (isinstance(value, str) and value in others)}

@@ -35,12 +35,13 @@ from ansible_collections.connectomics.cave.plugins.module_utils._errors import C
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import directory as _directory
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import readers as _readers
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.clients import installed_clients
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.env_tokens import (
     EnvToken,
     tokens_in_environment,
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.environment import CloudVolumeDir
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import Home, installed_clients
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import Home
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.obstacles import (
     is_of_the_kernel,
     is_read_only,

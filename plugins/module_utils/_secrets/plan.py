@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import os.path
-from typing import Any, Collection, Iterable, Mapping, NamedTuple, Sequence
+from typing import Collection, Iterable, Mapping, NamedTuple, Sequence
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import DEFAULT_SERVER, host_of
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
@@ -62,35 +62,6 @@ def plan(texts: Texts, directories: Sequence[str], requests: Sequence[Request], 
         stale: what to do with other files that hold a replaced token: ``update``, ``report`` or ``ignore``.
     """
     return _Planner(texts, directories, requests, stale).plan()
-
-
-def hidden_keys(texts: Texts, path: str, names: Collection[str]) -> dict[str, Any]:
-    """Return the keys that a server's file hides, with their values in the file that was taken before it.
-
-    It has them not, or with another value. Tokens in the file of another server are that server's, and not hidden here.
-
-    Args:
-        texts: the sound files of all directories.
-        path: of the server's file, which exists.
-        names: canonical names of the files that hold tokens of the same auth server.
-    """
-    shadowed = texts.get(os.path.join(os.path.dirname(path), _files.DEFAULT_FILE))
-    if shadowed is None or path not in texts:
-        return {}
-    own = _files.values(texts[path])
-    hidden = {key: value for key, value in _files.values(shadowed).items() if value not in (None, own.get(key))}
-    others = {
-        value
-        for other, text in texts.items()
-        if hidden and _is_server_file(other) and _files.canonical(other) not in names
-        for value in _files.tokens_in(text).values()
-    }
-    return {key: value for key, value in hidden.items() if not (isinstance(value, str) and value in others)}
-
-
-def _is_server_file(path: str) -> bool:
-    name = os.path.basename(path)
-    return _files.is_server_file(name) and bool(_files.named_for(name))
 
 
 class _Server:
@@ -184,7 +155,7 @@ class _Planner:
         return {
             _files.canonical(path)
             for path, values in self.tokens.items()
-            if token is not None and _is_server_file(path) and values.get(key) == token
+            if token is not None and _files.is_named_for_a_server(path) and values.get(key) == token
         }
 
     def _look_for_replaced(self, server: _Server) -> None:
@@ -224,7 +195,7 @@ class _Planner:
         """Return whether no server's file that holds a token under a key holds it in the end."""
         for path, values in self.tokens.items():
             name = os.path.basename(path)
-            if not _is_server_file(path) or values.get(key) != token:
+            if not _files.is_named_for_a_server(path) or values.get(key) != token:
                 continue
             asked = self._tokens_at(name)
             is_replaced = (asked or self.stale == "update") and token in self._new_values(self._belonging(name))
@@ -301,7 +272,7 @@ class _Planner:
                 shadowed = _json_edit.remove_member(shadowed, key)
             self._write(path, shadowed, servers, {**kept, **tokens})
             return
-        hidden = hidden_keys(texts, path, {name for server in servers for name in server.family})
+        hidden = _files.hidden_keys(texts, path, {name for server in servers for name in server.family})
         missing = hidden.keys() - others - _files.values(texts[path]).keys()
         if missing:
             self.after[path] = _json_edit.add_members(self.after[path], shadowed, missing)
@@ -390,7 +361,9 @@ class _Planner:
     def _is_held(self, token: str, key: str, besides: Collection[str]) -> bool:
         """Return whether a server's file, besides some by name, holds a token under a key in the end."""
         return any(
-            _is_server_file(path) and _files.canonical(path) not in besides and _files.tokens_in(text).get(key) == token
+            _files.is_named_for_a_server(path)
+            and _files.canonical(path) not in besides
+            and _files.tokens_in(text).get(key) == token
             for path, text in self.after.items()
         )
 

@@ -20,7 +20,6 @@ from ansible_collections.connectomics.cave.plugins.module_utils._errors import C
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.inspect import Place, TokenQuery, UserFiles
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.plan import hidden_keys
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.readers import Reading, in_words
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.remedies import (
     PROVISION,
@@ -252,7 +251,7 @@ def _shadowed_keys(files: UserFiles, query: TokenQuery, reading: Reading) -> Ite
     if query.is_absent or not _files.is_server_file(os.path.basename(own)):
         return
     texts = {path: entry.text for path, entry in files.listing.items() if entry.text is not None}
-    keys = [key for key in hidden_keys(texts, own, query.family) if key != query.key]
+    keys = [key for key in _files.hidden_keys(texts, own, query.family) if key != query.key]
     if keys:
         names = ", ".join(map(repr, keys))
         message = f"{everybodys} has {names}, but {own} is taken before it and does not have the same."

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import parse_datastacks
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.plan import hidden_keys, plan
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.files import hidden_keys
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.plan import plan
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.requests import Request, conflicts
 
 SERVER = "https://global.daf-apis.com"
