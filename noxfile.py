@@ -300,7 +300,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", default=False)
 def coverage(session: nox.Session) -> None:
-    """How much of plugins/ the tests run of functions, of playbooks and of token stores, on the managed side as well."""
+    """How much of plugins/ the unit, integration and store tests run, on the managed side as well."""
     report = ROOT / ".cache" / "reports" / "coverage.json"
     report.parent.mkdir(parents=True, exist_ok=True)
     # Each of some ten thousand processes writes a small database, and waits until its disk has it.
