@@ -16,6 +16,7 @@ from ansible import constants, release
 from ansible.errors import AnsibleError
 from ansible.utils.display import Display
 
+from ansible_collections.connectomics.cave.plugins.plugin_utils import _fleet_run
 from ansible_collections.connectomics.cave.plugins.plugin_utils._fleet_run import (
     report_progress,
     require_core,
@@ -24,11 +25,12 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._fleet_run impor
 
 
 def _wait(pauses: multiprocessing.SimpleQueue[float]) -> None:
-    wait_for_turn(2, 0.1, pauses.put)
+    wait_for_turn(2, 0.001, pauses.put)  # nobody pauses: the turns are far apart, for a machine that is busy
 
 
-def test_processes_that_were_forked_take_turns() -> None:
+def test_processes_that_were_forked_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     context = multiprocessing.get_context("fork")
+    monkeypatch.setattr(_fleet_run, "_next_turn", context.Value("d", 0.0))  # no other test waits for these turns
     pauses = context.SimpleQueue()
     processes = [context.Process(target=_wait, args=(pauses,)) for _number in range(4)]
     for process in processes:
@@ -36,7 +38,9 @@ def test_processes_that_were_forked_take_turns() -> None:
     for process in processes:
         process.join()
     found = sorted(pauses.get() for _process in processes)
-    assert [later - earlier for earlier, later in itertools.pairwise(found)] == pytest.approx([20, 20, 20], abs=2)
+    assert [later - earlier for earlier, later in itertools.pairwise(found)] == pytest.approx(
+        [2000, 2000, 2000], abs=200
+    )
 
 
 @pytest.mark.parametrize(("requests", "rate"), [(5, 0), (0, 5)])

@@ -34,6 +34,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.trust impo
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 TIMEOUT = 1.0
+NOBODY = "http://127.0.0.1:9"  # a port that no other test is given, as one that was free a moment ago may be
 OK_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 
 
@@ -65,12 +66,12 @@ def tls_server(authority: trustme.CA, name: str = "127.0.0.1") -> ssl.SSLContext
     return context
 
 
-def failure_of(url: str, **options: object) -> HttpError:
+def failure_of(url: str, timeout: float = 20, **options: object) -> HttpError:
     """Ask, expect to fail within the deadline, and return the failure, having looked for the token in it."""
     started = time.monotonic()
     with pytest.raises(HttpError) as caught:
-        request("GET", url, TOKEN, **{"timeout": TIMEOUT, **options})  # type: ignore[arg-type]  # passed on
-    assert time.monotonic() - started < TIMEOUT + 20
+        request("GET", url, TOKEN, timeout=timeout, **options)  # type: ignore[arg-type]  # passed on
+    assert time.monotonic() - started < timeout + 20
     assert TOKEN not in str(caught.value)
     assert TOKEN not in repr(caught.value.__dict__)
     return caught.value
@@ -232,7 +233,8 @@ def drip(head: bytes, drop: bytes) -> Conversation:
 )  # fmt: skip
 def test_a_hostile_answer_ends_within_the_deadline(conversation: Conversation, kind: str) -> None:
     with RawServer(conversation) as server:
-        assert failure_of(server.url).kind == kind
+        # What ends by itself has time for that, however busy the machine is.
+        assert failure_of(server.url, timeout=TIMEOUT if kind == "timeout" else 20).kind == kind
 
 
 def test_the_connection_is_cut_at_the_deadline() -> None:
@@ -245,8 +247,8 @@ def test_the_connection_is_cut_at_the_deadline() -> None:
             gone.set()
 
     with RawServer(drip_until_cut) as server:
-        failure_of(server.url)
-        assert gone.wait(1)
+        failure_of(server.url, timeout=TIMEOUT)
+        assert gone.wait(20)
 
 
 def test_what_a_header_says_in_several_lines_is_joined() -> None:
@@ -287,7 +289,7 @@ def test_a_gzip_bomb_is_not_unpacked() -> None:
 
 def test_a_handshake_that_drips_ends_within_the_deadline() -> None:
     with RawServer(drip(b"\x16\x03\x03\x40\x00", b"\x02"), read_request=False) as server:
-        assert failure_of(server.url.replace("http:", "https:")).kind == "timeout"
+        assert failure_of(server.url.replace("http:", "https:"), timeout=TIMEOUT).kind == "timeout"
 
 
 # Names, connections, proxies -----------------------------------------------------------------------------------------
@@ -301,19 +303,20 @@ def test_a_name_lookup_that_hangs_ends_within_the_deadline(monkeypatch: pytest.M
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
-    assert failure_of("http://cave.example").kind == "timeout"
+    assert failure_of("http://cave.example", timeout=TIMEOUT).kind == "timeout"
     released.set()
 
 
-def test_an_unknown_name_is_told_apart() -> None:
-    failure = failure_of("https://no-such-host.invalid", timeout=20)
-    assert failure.kind == "dns"
+def test_an_unknown_name_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_arguments: object, **_options: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)  # how long the machine's own takes to say so is not known
+    assert failure_of("https://no-such-host.invalid").kind == "dns"
 
 
 def test_a_closed_port_is_told_apart() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    assert failure_of(f"http://127.0.0.1:{port}").kind == "refused"
+    assert failure_of(NOBODY).kind == "refused"
 
 
 def test_connecting_has_a_shorter_timeout_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -427,7 +430,7 @@ class Patient(RawServer):
 
 
 def statuses(urls: list[str], **options: object) -> list[int | str]:
-    found = request_each([(url, TOKEN) for url in urls], **{"timeout": 3, **options})  # type: ignore[arg-type]  # passed on
+    found = request_each([(url, TOKEN) for url in urls], **{"timeout": 10, **options})  # type: ignore[arg-type]  # passed on
     return [item.status if isinstance(item, Answer) else item.kind for item in found]
 
 
@@ -472,9 +475,7 @@ def test_one_without_an_answer_does_not_take_the_time_of_the_others() -> None:
 
 
 def test_nobody_at_the_address_is_the_outcome_of_each() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    assert statuses([f"http://127.0.0.1:{port}/{name}" for name in "ab"]) == ["refused", "refused"]
+    assert statuses([f"{NOBODY}/{name}" for name in "ab"]) == ["refused", "refused"]
 
 
 def test_all_of_several_requests_end_at_the_deadline() -> None:

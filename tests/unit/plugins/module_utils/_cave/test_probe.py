@@ -194,10 +194,10 @@ def test_each_distinct_token_is_asked_about_once() -> None:
 
 def test_nobody_waits_for_a_server_that_was_found_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_probe, "AT_ONCE", 2)
-    with Cave({USER_CACHE: (200, ALICE)}, pause=5) as silent, Cave({USER_CACHE: (200, ALICE)}) as cave:
+    with Cave({USER_CACHE: (200, ALICE)}, pause=60) as silent, Cave({USER_CACHE: (200, ALICE)}) as cave:
         questions = [Question(silent.url, f"{number:032x}") for number in range(20)]
         questions += [Question(cave.url, TOKEN)]
-        answers = prove(questions, timeout=1, retries=0)
+        answers = prove(questions, timeout=3, retries=0)
     assert [answers[question].overall.verdict for question in questions] == ["unreachable"] * 20 + ["ok"]
     assert answers[questions[7]].overall.fingerprint == fingerprint(questions[7].token)
     assert len(silent.requests) <= 2
@@ -220,7 +220,7 @@ def test_threads_that_were_left_behind_do_not_keep_the_process() -> None:
         "print(*{access.overall.verdict for access in prove(questions, timeout=1, retries=0).values()})\n"
     )
     tree = next(path for path in sys.path if path.endswith(".tree"))
-    with Cave({USER_CACHE: (200, ALICE)}, pause=8) as cave:
+    with Cave({USER_CACHE: (200, ALICE)}, pause=60) as cave:
         started = time.monotonic()
         done = subprocess.run(
             [sys.executable, "-c", program, cave.url],
@@ -228,8 +228,8 @@ def test_threads_that_were_left_behind_do_not_keep_the_process() -> None:
             capture_output=True,
             text=True,
             check=False,
-            timeout=20,
+            timeout=60,
         )
         taken = time.monotonic() - started
     assert (done.returncode, done.stdout, done.stderr) == (0, "unreachable\n", "")
-    assert taken < 8
+    assert taken < 60

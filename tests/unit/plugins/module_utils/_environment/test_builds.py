@@ -247,13 +247,13 @@ def test_a_lock_that_was_removed_meanwhile_locks_nothing(builds: Builds) -> None
 
 def test_the_lock_stays_with_an_installer_that_outlives_its_run(builds: Builds) -> None:
     with builds.locked(1) as lock:
-        child = subprocess.Popen(["sleep", "1"], pass_fds=[lock])
+        child = subprocess.Popen(["cat"], stdin=subprocess.PIPE, pass_fds=[lock])
     try:
         assert builds.is_busy()
         with pytest.raises(CaveError), builds.locked(0.1):
             pass
     finally:
-        child.wait(timeout=10)
+        child.communicate()  # there is nothing more to read: it ends
     assert not builds.is_busy()
 
 
