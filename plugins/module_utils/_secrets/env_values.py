@@ -33,6 +33,8 @@ _ASSIGNMENT = re.compile(
 )
 _SETTING = r"(?:\bsetenv|\bset-env|\bset(?:[ \t]+-\S+)*)[ \t]+$"
 """Commands that take a name and, behind white space, a value."""
+_LONGEST_COMMAND = 200
+"""Characters: all of a line before each match would take quadratic time."""
 _READING = ("$", "${", 'get("', "get('")
 """What stands before the name of a variable whose value is asked for."""
 
@@ -57,11 +59,12 @@ class EnvValue(NamedTuple):
 def env_values(startup_file: str, language: str, text: str, home: str, user: str) -> Iterator[EnvValue]:
     """Yield what a startup file's lines give to ``CLOUD_FILES_DIR``, ``NETRC`` and the like; comments don't count."""
     for number, line in enumerate(text.split("\n"), 1):
+        comment = line.find("#")
         for match in _ASSIGNMENT.finditer(line):
-            before = line[: match.start()]
+            before = line[max(0, match.start() - _LONGEST_COMMAND) : match.start()]
             is_xonsh = before.strip() == "$" and match["sign"] == "="
             is_bare = (match["sign"] or "=").isspace() and not match["pam"] and not re.search(_SETTING, before)
-            if "#" in before or is_bare or (before.endswith(_READING) and not is_xonsh):
+            if 0 <= comment < match.start() or is_bare or (before.endswith(_READING) and not is_xonsh):
                 continue
             word = match["value"] if match["name"] else f'"{match["whole"]}"'
             value = plain_value(word, language, home, user)

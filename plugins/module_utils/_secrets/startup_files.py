@@ -79,7 +79,7 @@ _END = r"[ \t]*(?:#[^\n]*)?$"
 """A pattern: the rest of a line in which nothing follows."""
 _LITERAL = {
     R: re.compile(
-        rf"""^[^#\n]*?\bSys\.setenv\([^#\n]*?\b{VARIABLE}\s*=\s*(["'])(?P<value>[^"'\\\n]*)\1""", re.MULTILINE
+        rf"""^(?:invisible\()?Sys\.setenv\([^#\n]*?\b{VARIABLE}\s*=\s*(["'])(?P<value>[^"'\\\n]*)\1""", re.MULTILINE
     ),
     FISH_VARIABLES: re.compile(
         rf"^SETUVAR (?:--\w+ )*--export (?:--\w+ )*{VARIABLE}:(?P<value>[^\\\n]*)$", re.MULTILINE
@@ -135,6 +135,7 @@ _SPECIAL = (*_EXPORTERS, "eval", ".", "source", "exec", "set", "unset", "trap", 
 """Commands for which a variable set in front of them may stay."""
 _HARMLESS = ("echo", "printf", "env", "test", "[", "[[", "mkdir", "ls", "cd", "alias", "return", "exit")
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(\+?)=(.*)", re.DOTALL)
+_NAMED = re.compile(r"""["']?([A-Za-z_][A-Za-z0-9_]*)(?:\+?=|["']?$)""")
 
 
 class _Reader:
@@ -169,9 +170,9 @@ class _Reader:
             self._set(None, command.line)
 
     def _doubt(self, words: list[str]) -> None:
-        """Forget what a command that may or may not run would set."""
+        """Forget what a command would set that may or may not run, or whose words are only names to us: ``read S``."""
         for word in words:
-            match = _ASSIGNMENT.match(word)
+            match = _NAMED.match(word)
             if match:
                 self.values[match.group(1)] = None
 
@@ -195,6 +196,9 @@ class _Reader:
                 self.values[word] = None
         elif concerns and not _is_harmless(words) and not (self.language == SHELL and _is_for_one_command(words)):
             raise _Unclear
+        elif not _is_harmless(words):
+            rest = list(itertools.dropwhile(_ASSIGNMENT.match, words))
+            self._doubt(words if not rest or rest[0] in _SPECIAL else rest)
 
     def _set(self, value: str | None, line: int) -> None:
         self.values[VARIABLE] = value
@@ -226,6 +230,7 @@ class _Reader:
         options = [word for word in words[1:] if word.startswith("-")]
         exports = words[0] == "export" or any("x" in option for option in options)
         if any(option not in ("-x", "-gx", "-xg", "--") for option in options):
+            self._doubt(words)
             if any(map(_may_set, words)):
                 raise _Unclear
             return

@@ -9,6 +9,7 @@ To be called in a process of the user: what that may not read sets nothing for i
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import glob
 import os
@@ -123,12 +124,13 @@ _SYSTEM_FILES = {
     **{f"{home}/etc/Rprofile.site": R for home in _R_HOMES},
 }
 """The same for everybody's: of Debian, of Enterprise Linux, of macOS, and of R where it is installed."""
-_MAX_BYTES = 262144
+_MAX_BYTES = 1 << 20
 _MOST_SOURCED = 20
 WORD = r"""(?:\$'(?:[^'\\\n]|\\.)*'|'[^'\n]*'|"[^"\n]*"|\\[^\n]|[^\s"'`;&|(){}<>,\\]|\{[A-Z]+\})+"""
 """A pattern: one word with its quotation marks; substitutions of commands are none."""
 _SOURCE = rf"(?m)^(?P<before>[^#\n]*?[;&|({{ \t]|)(?:\.|source)[ \t]+(?P<path>{WORD})"
-_SOURCING = (SHELL, FISH, CSH, NUSHELL, XONSH, POWERSHELL)
+_ENVIRONMENT_FILE = r"(?m)^[ \t]*EnvironmentFile=-?(?P<path>[^\n]+)"
+_SOURCING = (SHELL, FISH, CSH, NUSHELL, XONSH, POWERSHELL, UNIT)
 
 
 class StartupText(NamedTuple):
@@ -157,13 +159,14 @@ def _texts(folder: str, names: Mapping[str, str], home: str) -> Iterator[Startup
     files = [(path, language, True) for path, language in paths.items()]
     while files:
         path, language, is_certain = files.pop(0)
-        text = _text_of(path)
+        text = _text_of(path, language)
         if text:
             yield StartupText(path, language, is_certain, text)
         sourced = _sourced_in(text, language, home) if language in _SOURCING else []
         others = [(other, sure) for other, sure in sourced if other not in paths][:_MOST_SOURCED]
-        paths.update((other, language) for other, _sure in others)
-        files[:0] = [(other, language, is_certain and sure) for other, sure in others]
+        theirs = PLAIN if language == UNIT else language
+        paths.update((other, theirs) for other, _sure in others)
+        files[:0] = [(other, theirs, is_certain and sure) for other, sure in others]
 
 
 def _paths(folder: str, name: str) -> list[str]:
@@ -176,7 +179,7 @@ def _paths(folder: str, name: str) -> list[str]:
     return sorted(glob.glob(os.path.join(glob.escape(folder), name)))
 
 
-def _text_of(path: str) -> str:
+def _text_of(path: str, language: str) -> str:
     """Return the text of a startup file; empty where it cannot be read, or is none."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO must not hold us up
@@ -185,14 +188,22 @@ def _text_of(path: str) -> str:
     content = b""
     with contextlib.suppress(OSError):
         try:
-            content = os.read(descriptor, _MAX_BYTES + 1)
+            part = os.read(descriptor, _MAX_BYTES)
+            while part and len(content) < _MAX_BYTES:
+                content += part
+                part = os.read(descriptor, _MAX_BYTES)
         finally:
             os.close(descriptor)
+    if language == POWERSHELL and content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16", "replace")
     return content.decode("utf-8", "surrogateescape")
 
 
 def _sourced_in(text: str, language: str, home: str) -> list[tuple[str, bool]]:
     """Return the files that a startup file reads, and whether that is certain: nothing is in front of it."""
+    if language == UNIT:
+        named = [match["path"].strip(" \t\r\"'").replace("%h", home) for match in re.finditer(_ENVIRONMENT_FILE, text)]
+        return [(path, True) for path in named if path.startswith("/") and "%" not in path and "\0" not in path]
     found = []
     for match in re.finditer(_SOURCE, text) if "source" in text or ". " in text else ():
         path = match["path"]

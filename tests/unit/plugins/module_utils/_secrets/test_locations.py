@@ -221,6 +221,29 @@ def test_what_other_shells_source_is_read_in_their_language(
     assert found(tmp_path) == ("/a", ".cave", [])
 
 
+@pytest.mark.parametrize("named", ["{home}/.cave.env", "-%h/.cave.env", '"%h/.cave.env"'])
+def test_a_file_of_variables_that_a_unit_names_is_read(named: str, tmp_path: Path) -> None:
+    unit = tmp_path / ".config/systemd/user/lab.service"
+    unit.parent.mkdir(parents=True)
+    unit.write_text(f"[Service]\nEnvironmentFile={named.format(home=tmp_path)}\n")
+    (tmp_path / ".cave.env").write_text("CLOUD_VOLUME_DIR=/a\n")
+    assert found(tmp_path) == ("/a", ".cave.env", [])
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+def test_a_profile_of_powershell_in_windows_encoding_is_no_silence(encoding: str, tmp_path: Path) -> None:
+    profile = tmp_path / ".config/powershell/profile.ps1"
+    profile.parent.mkdir(parents=True)
+    profile.write_text('# mine\n$env:CLOUD_VOLUME_DIR = "/a"\n', encoding)
+    assert found(tmp_path) == ("/a", "profile.ps1", [])
+
+
+def test_what_stands_at_the_end_of_a_long_file_counts(tmp_path: Path) -> None:
+    line = "# what completes the words of some program\n"
+    (tmp_path / ".bashrc").write_text(f"{line * 10_000}export CLOUD_VOLUME_DIR=/a\n")
+    assert found(tmp_path) == ("", "", [(".bashrc", "")])
+
+
 def test_what_a_file_of_the_host_sources_is_the_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "lab.sh").write_text("export CLOUD_VOLUME_DIR=/a\n")
     (tmp_path / "profile").write_text(f". {tmp_path}/lab.sh\n")

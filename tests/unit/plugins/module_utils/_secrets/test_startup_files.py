@@ -25,6 +25,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup
     POWERSHELL,
     SHELL,
     XONSH,
+    R,
 )
 
 KNOWN = {"HOME": "/home/alice", "USER": "alice", "LOGNAME": "alice", "CLOUD_VOLUME_DIR": ""}
@@ -98,6 +99,12 @@ def value(text: str, language: str, known: dict[str, str] | None = None) -> str:
         ("true | export CLOUD_VOLUME_DIR=/a", UNCLEAR),
         ("export CLOUD_VOLUME_DIR=/a && true &", UNCLEAR),
         ("export CLOUD_VOLUME_DIR=/a && mkdir -p /a", "/a"),
+        ("S=/s\nread S < file\nexport CLOUD_VOLUME_DIR=$S", UNCLEAR),
+        ("S=/s\nprintf -v S /t\nexport CLOUD_VOLUME_DIR=$S", UNCLEAR),
+        ("S=/s\nfor S in /t; do :; done\nexport CLOUD_VOLUME_DIR=$S", UNCLEAR),
+        ("S=/s\neval 'S=/t'\nexport CLOUD_VOLUME_DIR=$S", UNCLEAR),
+        ("S=/s\ndeclare -l S=/T\nexport CLOUD_VOLUME_DIR=$S", UNCLEAR),
+        ("S=/s\nS=/t true\necho S\nexport CLOUD_VOLUME_DIR=$S", "/s"),
     ],
 )
 def test_shells(line: str, expected: str) -> None:
@@ -123,6 +130,9 @@ def test_shells(line: str, expected: str) -> None:
         (FISH, "set -g CLOUD_VOLUME_DIR /a", UNCLEAR),
         (FISH, "set --local --export CLOUD_VOLUME_DIR /a", UNCLEAR),
         (FISH, "set S /a; set -gx CLOUD_VOLUME_DIR $S/cv", UNCLEAR),
+        (R, "invisible(Sys.setenv(CLOUD_VOLUME_DIR = '/data/cv'))", "/data/cv"),
+        (R, "if (interactive()) Sys.setenv(CLOUD_VOLUME_DIR = '/data')", UNCLEAR),
+        (R, "if (interactive()) {\n  Sys.setenv(CLOUD_VOLUME_DIR = '/data')\n}", UNCLEAR),
         (CSH, "setenv CLOUD_VOLUME_DIR /data/cv", "/data/cv"),
         (CSH, "setenv CLOUD_VOLUME_DIR ~/cv", "/home/alice/cv"),
         (CSH, "setenv CLOUD_VOLUME_DIR /scratch/$user/cv", "/scratch/alice/cv"),
