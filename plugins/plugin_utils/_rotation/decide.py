@@ -186,7 +186,8 @@ def _decided(rotation: Rotation, known: Known) -> Rotation:
     if rotation.action in ("make", "continue"):
         refusal = _store_refusal(rotation, inventory, request)
         if rotation.action == "make":
-            refusal = refusal or _lockout(rotation, account, known) or _without_canary(rotation, known)
+            refusal = refusal or _lockout(rotation, account, known) or _nobody_gets_it(rotation, known)
+            refusal = refusal or _without_canary(rotation, known)
             refusal = refusal or next(
                 (f"No token was made: {entry.host} could not use it. {inventory.refused[entry]}"
                  for entry in rotation.entries if entry in inventory.refused and entry.host not in request.give_up), ""
@@ -312,6 +313,20 @@ def _lockout(rotation: Rotation, account: Account, known: Known) -> str:
         f"No token was made: on this server it may kill the old one at once, and these could not get the new one: "
         f"{with_reasons(gone)}. Run again when they can, or say -e caveclient_rotate_anyway=true."
     )
+
+
+def _nobody_gets_it(rotation: Rotation, known: Known) -> str:
+    """Return why no host could get a new token now, as a sentence; or an empty string."""
+    request = known.request
+    why = {
+        entry.host: _unready(rotation, entry.host, known.seen)
+        for entry in rotation.entries
+        if entry.host in request.hosts and not entry.absent
+    }
+    gone = [Blocker(host, reason) for host, reason in why.items() if host not in request.give_up]
+    if request.anyway or not gone or not all(why.values()):
+        return ""
+    return f"No token was made: no host could get it now: {with_reasons(gone)}. Run again when one can."
 
 
 def _without_canary(rotation: Rotation, known: Known) -> str:

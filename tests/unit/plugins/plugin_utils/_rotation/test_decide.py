@@ -127,6 +127,19 @@ def test_a_host_that_is_off_may_hold_a_token_of_whoever_had_the_dead_one_of_its_
     assert [item.kin for item in stranger if item.action == "make"] == [()]
 
 
+def test_no_token_is_made_while_no_host_could_get_it() -> None:
+    entries = [entry("ws1"), entry("ws2")]
+    off: dict[str, Seen | str] = {"ws1": "off", "ws2": has(failed={"alice": "no home"})}
+    accounts = {OLD: account(OLD_ONE)}
+    (found,) = decided(entries, accounts, off)
+    assert (found.action, found.old) == ("refuse", ())
+    assert found.reason.startswith("No token was made: no host could get it now: ")
+    assert "ws1 (off); ws2 (alice: no home)" in found.reason
+    assert [item.action for item in decided(entries, accounts, {**off, "ws2": has(("alice", OLD))})] == ["make"]
+    for wanted in ({"anyway": True}, {"give_up": frozenset({"ws1", "ws2"})}):
+        assert [item.action for item in decided(entries, accounts, off, **wanted)] == ["make"]
+
+
 def test_the_oldest_token_is_revoked_first_as_the_later_ones_lead_to_it() -> None:
     third = listed(THIRD, 3, description("autumn", NEW), age=30)
     person = account(OLD_ONE, NEW_ONE, third)
