@@ -24,6 +24,8 @@ CHUNKEDGRAPH_SECRET = "CHUNKEDGRAPH_SECRET"  # noqa: S105 (the name of a variabl
 NAMES = re.compile(r"(CAVE|CAVECLIENT|CHUNKEDGRAPH|FLYWIRE|MICRONS|BANC|FANC)(_[A-Z0-9]+)*_(TOKEN|SECRET|KEY)")
 """People's own programs know the others."""
 _SHORTEST = 16
+_LONGEST_LINE = 4096
+"""Characters. Nobody types more, and to search in a line takes quadratic time."""
 _ASSIGNMENT = re.compile(
     rf"""^(?P<before>[^#\n]*?)\b(?P<name>{NAMES.pattern})\b(?P<item>["']\]?)?[ \t]*(?:=|[ \t]|,|:(?![-=+?]))[ \t]*"""
     r"""(?:(?:DEFAULT|OVERRIDE)=)?(?:\$(?='))?(?P<quote>["']?)(?P<token>[A-Za-z0-9+/=_.-]+)(?P=quote)(?P<after>[^\n]*)$""",
@@ -51,6 +53,7 @@ class EnvToken(NamedTuple):
 
 def env_tokens(path: str, text: str) -> Iterator[EnvToken]:
     """Yield the tokens that a startup file's lines give to one of ``NAMES``; comments count for nothing."""
+    text = "\n".join(line if len(line) <= _LONGEST_LINE else "" for line in text.split("\n"))
     for match in _ASSIGNMENT.finditer(text) if NAMES.search(text) else ():
         try:
             token = clean_token(match["token"])

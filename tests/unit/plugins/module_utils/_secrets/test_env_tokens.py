@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -96,3 +97,10 @@ def test_a_token_among_items_of_json_or_python_is_emptied_and_all_else_stays(tex
 )
 def test_what_holds_no_token_is_no_finding(text: str) -> None:
     assert list(env_tokens("/home/alice/x", f"{text}\n")) == []
+
+
+def test_a_line_without_end_holds_nobody_up() -> None:
+    begin = time.process_time()
+    (found,) = env_tokens("/home/alice/x", f"{'CAVE_' * 200_000}\nCAVE_TOKEN={TOKEN}\n")
+    assert time.process_time() - begin < 5
+    assert (found.line, found.token) == (2, TOKEN)
