@@ -89,7 +89,7 @@ def run(params: Mapping[str, Any]) -> dict[str, Any]:
     accounts = {**_users.find_users(item.user for item in items if item.user not in found_accounts), **found_accounts}
     found = _look(items, accounts, options)
     if params["users"] is None:
-        items = [item for item in items if _has_something(item, accounts[item.user], found)]
+        items = [item for item in items if _has_something(item, accounts[item.user], found[item.number])]
     addresses = {}
     if params["validate"] or params["addresses"]:
         answers = _ask(items, found, params)
@@ -106,18 +106,19 @@ def run(params: Mapping[str, Any]) -> dict[str, Any]:
 
 def _look(
     items: Sequence[_Item], accounts: Mapping[str, pwd.struct_passwd | CaveError], options: Options
-) -> dict[int, _Found]:
-    """Note in each item's result what its user's files are, and return the rest by the item's number."""
+) -> dict[int, _Found | CaveError]:
+    """Note in each item's result what its user's files are, and return the rest, or an error, by the item's number."""
     queries: dict[str, list[TokenQuery]] = {item.user: [] for item in items}
     for item in items:
         queries[item.user].append(item.query)
     looked_at = {name: accounts[name] for name in queries}
     outcomes = inspect_each(looked_at, options, partial(_results, queries), _PATIENCE)
-    found: dict[int, _Found] = {}
+    found: dict[int, _Found | CaveError] = {}
     for item in items:
         outcome = outcomes[item.user]
         if isinstance(outcome, CaveError):
             _fail(item, outcome)
+            found[item.number] = outcome
             continue
         result, reading, others = outcome["results"].pop(0)
         item.result.update(result)
@@ -182,14 +183,16 @@ def _fail(item: _Item, error: CaveError) -> None:
         item.result["failed"] = True
 
 
-def _has_something(item: _Item, account: pwd.struct_passwd | CaveError, found: Mapping[int, _Found]) -> bool:
-    """Return whether an account that nobody named has anything to do with CAVE."""
-    result, home = item.result, found[item.number].home if item.number in found else ""
+def _has_something(item: _Item, account: pwd.struct_passwd | CaveError, found: _Found | CaveError) -> bool:
+    """Return whether an account that nobody named has anything to do with CAVE, or may have."""
+    result = item.result
     if item.query.is_managed:
         return True
-    if result.get("failed"):
-        return isinstance(account, CaveError) or account.pw_uid >= FIRST_USER_ID
+    if isinstance(found, CaveError):
+        is_person = isinstance(account, CaveError) or account.pw_uid >= FIRST_USER_ID
+        return bool(result.get("failed")) and (is_person or "hangs" in found.details)
     # Several accounts of the system have one home, or none; what is wrong there is not theirs.
+    home = found.home
     return bool(result["files"] or (home and any(problem["path"].startswith(home) for problem in result["problems"])))
 
 
@@ -299,7 +302,7 @@ def _name_of(uid: int) -> str:
 
 
 def _ask(
-    items: Iterable[_Item], found: Mapping[int, _Found], params: Mapping[str, Any]
+    items: Iterable[_Item], found: Mapping[int, _Found | CaveError], params: Mapping[str, Any]
 ) -> dict[int, tuple[Question, Access]]:
     """Return what the servers say about each distinct token that is sent, by the item's number."""
     # HTTP is imported only where it is needed: it takes longer than all the rest of the module.
@@ -308,9 +311,10 @@ def _ask(
     questions = {}
     for item in items:
         query = item.query
-        if item.number not in found:
+        looked_at = found[item.number]
+        if isinstance(looked_at, CaveError):
             continue
-        sent = found[item.number].sent
+        sent = looked_at.sent
         verdict = verdict_without_asking(sent, query.server, item.user, query.key)
         if verdict is None:
             questions[item.number] = Question(query.server, str(sent.token), query.names)
@@ -355,7 +359,7 @@ def _with_local_servers(
 
 def _note_answers(
     items: Iterable[_Item],
-    found: Mapping[int, _Found],
+    found: Mapping[int, _Found | CaveError],
     answers: Mapping[int, tuple[Question, Access]],
     params: Mapping[str, Any],
 ) -> None:
@@ -364,13 +368,13 @@ def _note_answers(
 
     others = {}
     for item in items:
-        if item.number in answers and item.number in found:
+        looked_at = found[item.number]
+        if item.number in answers and not isinstance(looked_at, CaveError):
             question, access = answers[item.number]
             item.result["access"] = access.overall.as_dict()
             if access.overall.verdict == "invalid_token":
                 others[item.number] = [
-                    (question._replace(token=token), problem, kept)
-                    for token, problem, kept in found[item.number].others
+                    (question._replace(token=token), problem, kept) for token, problem, kept in looked_at.others
                 ]
     second = prove((question for some in others.values() for question, _problem, _kept in some), **_limits(params))
     for item in items:

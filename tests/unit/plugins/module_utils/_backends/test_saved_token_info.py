@@ -212,6 +212,18 @@ def test_a_folder_of_homes_that_does_not_answer_is_told(people: Path, monkeypatc
     assert (second["user"], second["failed"], second["msg"]) == ("/homes/gone", True, silent.message)
 
 
+@pytest.mark.parametrize("hangs", [True, False])
+def test_an_account_of_the_system_is_told_where_it_is_not_known_what_it_has(
+    hangs: bool, people: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A home that hangs may hold a token; that root may not work as others says nothing of one of them."""
+    service = account("service", people / "alice", uid=1)
+    error = CaveError("The home did not answer.", **({"hangs": "/srv"} if hangs else {}))
+    monkeypatch.setattr(_saved_token_info, "accounts_on_host", lambda _homes, **_where: {"service": service})
+    monkeypatch.setattr(_saved_token_info, "inspect_each", lambda accounts, *_: dict.fromkeys(accounts, error))
+    assert [(user["user"], user["failed"]) for user in look()] == [("service", True)] * hangs
+
+
 def test_the_file_that_sets_cloud_volume_dir_is_named_in_the_remedy(people: Path) -> None:
     home = people / "alice"
     fill(home, {DEFAULT_FILE: {"token": NEW_TOKEN}})
