@@ -62,6 +62,14 @@ def test_nothing_of_the_token_is_left_anywhere(lab: Lab) -> None:
     assert "changed=1" not in again.output
 
 
+def test_hosts_with_odd_names_are_counted_too(lab: Lab) -> None:
+    for name, odd in (("ws1", "room 3, left"), ("ws2", "room 3, right")):
+        lab.hosts[odd] = {**lab.hosts.pop(name), "ansible_python_interpreter": str(lab.python(name))}
+    done = lab.play("decommission", users=USER)
+    assert done.ok, done.output
+    assert f"Taken off: {USER} {fingerprint(lab.token)} (2 hosts)." in squeezed(done)
+
+
 def test_check_mode_takes_nothing_off_and_says_what_it_would(lab: Lab) -> None:
     before = [picture(lab.home(name)) for name in lab.hosts]
     done = lab.play("decommission", "--check", "--diff", users=USER)
