@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -55,6 +56,7 @@ def verify(
 
 
 def save(cave: CaveServer, user: User, token: str) -> Path:
+    shutil.rmtree(user.secrets, ignore_errors=True)  # the users are those of all tests here, in whatever order they run
     return user.fill({"cave-secret.json": {"token": token}, SERVER_MAP: {STACK: cave.url}})
 
 
