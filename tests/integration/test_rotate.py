@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from ansible_run import Run
-from lab import USER, Lab
+from lab import OFF, USER, Lab
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import request
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
@@ -78,6 +78,22 @@ def test_overlap_makes_stores_rolls_out_proves_and_revokes_and_then_nothing_is_l
     assert again.ok, again.output
     assert_unchanged(again, lab)
     assert lab.tokens() == [new]
+
+
+def test_an_overlap_makes_no_token_while_all_its_hosts_are_off_and_the_next_run_does(lab: Lab) -> None:
+    old = lab.persons["alice"].token
+    for host in lab.hosts.values():
+        host.update(OFF)
+    run = lab.rotate(strategy="overlap", name="spring")
+    assert run.status == 2, run.output
+    assert "No token was made: no host could get it now: ws1" in said(run.output)
+    assert (lab.tokens(), lab.stored()) == ([old], old)
+    for host in lab.hosts.values():
+        for setting in OFF:
+            del host[setting]
+    again = lab.rotate(strategy="overlap", name="spring")
+    assert again.ok, again.output
+    assert_rotated(lab, old)
 
 
 def test_check_mode_predicts_and_changes_nothing(lab: Lab) -> None:
