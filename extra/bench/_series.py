@@ -407,6 +407,7 @@ SERIES: dict[str, Series] = {
         functools.partial(_fleet, hosts=SIZES[-1]),
         rounds=1,
         warm_up=False,
+        hosts=SIZES[-1],
     ),
     "doctor": Series(
         "cave-doctor, from its start to its answer",
