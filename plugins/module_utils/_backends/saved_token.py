@@ -102,9 +102,10 @@ def _save(
 ) -> Iterator[tuple[_Entry, dict[str, Any]]]:
     """Let each user's own process do what the entries ask for; yield the result of each that did not fail."""
     jobs, owners = [], []
-    for name, mine in _by_user(entries).items():
+    # Those of two names for one account too: apart, each would be planned without the other.
+    for mine in _by_files(entries):
         try:
-            user = _users.find_user(name)
+            user = _users.find_user(mine[0].user)
             home = home_of(user)
         except CaveError as error:
             # Who has no account has no token here: where none should be, all is as it should be.
@@ -194,7 +195,7 @@ def _by_user(entries: Iterable[_Entry]) -> dict[str, list[_Entry]]:
     return found
 
 
-def _by_files(entries: Iterable[_Entry], everybodys: str) -> list[list[_Entry]]:
+def _by_files(entries: Iterable[_Entry], everybodys: str = "") -> list[list[_Entry]]:
     """Return the entries that can go on, those of accounts with one user id and one home together.
 
     Where one folder is named for all (``everybodys``), they are together as well.
@@ -355,7 +356,7 @@ def _mode_and_group(params: Mapping[str, Any]) -> tuple[int, int | None]:
     if params["group"] is not None:
         try:
             group = grp.getgrnam(params["group"]).gr_gid
-        except KeyError:
+        except (KeyError, ValueError):
             raise CaveError(f"This host has no group {params['group']!r}. Create it, or correct the name.") from None
     if mode & ~0o660:
         raise CaveError(

@@ -52,10 +52,18 @@ def test_an_unknown_user_is_refused_by_name() -> None:
         find_user("nobody-of-that-name")
 
 
-@pytest.mark.parametrize("name", ["", "../root", "a\0b", "\ud800", "root; id", "0"])
+@pytest.mark.parametrize("name", ["", "../root", "a\0b", "\ud800", "root; id", "4294967294", "9" * 30])
 def test_a_name_that_is_none_is_an_unknown_user(name: str) -> None:
     with pytest.raises(CaveError, match="has no user"):
         find_user(name)
+
+
+@pytest.mark.parametrize("name", [f"{NOBODY.pw_uid}", f" {NOBODY.pw_name}", f"{NOBODY.pw_name}\n"])
+def test_who_is_named_by_the_user_id_or_with_white_space_is_not_taken_for_somebody_who_is_not_there(name: str) -> None:
+    """Else there would be nothing to remove, which is all right."""
+    with pytest.raises(CaveError, match=f"Did you mean {NOBODY.pw_name}") as caught:
+        find_user(name)
+    assert "unknown_user" not in caught.value.details
 
 
 def test_an_ordinary_user_works_for_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,6 +147,11 @@ def test_entries_that_contradict_each_other_are_refused(home: Path) -> None:
     assert picture(home) == {}
 
 
+@pytest.mark.parametrize("group", ["no-such-group", "a\0b", "\ud800", "0"])
+def test_a_group_that_is_none_is_named(group: str) -> None:
+    assert "This host has no group" in refused(token=NEW_TOKEN, mode=0o640, group=group).message
+
+
 def test_two_accounts_with_one_user_id_and_one_home_cannot_have_two_tokens(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,6 +164,20 @@ def test_two_accounts_with_one_user_id_and_one_home_cannot_have_two_tokens(
     assert picture(home) == {}
     assert run(tokens=[{"user": ME, "token": NEW_TOKEN}, {"user": "twin", "token": NEW_TOKEN}])["changed"]
     assert token_in(secrets_of(home) / SERVER_FILE) == NEW_TOKEN
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_entries_of_two_names_for_one_account_are_planned_as_one(
+    home: Path, monkeypatch: pytest.MonkeyPatch, order: int
+) -> None:
+    """Directory services give an account two names; whichever came first had the file for all servers."""
+    account = type(pwd.getpwuid(0))((ME, "x", os.geteuid(), os.getegid(), "", str(home), "/bin/sh"))
+    monkeypatch.setattr(pwd, "getpwnam", {f"LAB\\{ME}": account, ME: account}.__getitem__)
+    two = [{"user": ME, "token": OTHER_TOKEN, "server": ZETTA}, {"user": f"LAB\\{ME}", "token": NEW_TOKEN}][::order]
+    result = run(tokens=two)
+    assert [user["user"] for user in result["users"]] == [entry["user"] for entry in two]
+    assert token_in(secrets_of(home) / DEFAULT_FILE) == NEW_TOKEN
+    assert not run(tokens=two)["changed"]
 
 
 def test_two_accounts_that_share_a_folder_of_secrets_files_cannot_have_two_tokens(
