@@ -70,7 +70,7 @@ def find_user(name: str) -> pwd.struct_passwd:
 
 
 def _who_was_meant(name: str) -> str:
-    """Return the account of which somebody typed the user id, or the name with white space; empty where there is none."""
+    """Return the account of which somebody typed the user id, or the name with white space; empty for none."""
     typed = name.strip()
     with contextlib.suppress(KeyError, ValueError, OverflowError):
         is_id = typed.isascii() and typed.isdigit()

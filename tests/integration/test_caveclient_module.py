@@ -329,6 +329,21 @@ def test_settings_of_pip_that_put_packages_elsewhere_do_not_count_and_constraint
     assert "'constraint' in pip's configuration names cannot be read" in workstation.fails(version="8.1.0", **options)
 
 
+@pytest.mark.parametrize("setting", ["target", "prefix"])
+def test_a_setting_of_uv_that_puts_packages_elsewhere_is_named_before_they_are(
+    workstation: Workstation, tmp_path: Path, setting: str
+) -> None:
+    """uv has nothing to overrule it, unlike pip."""
+    elsewhere = tmp_path / "elsewhere"
+    (tmp_path / "uv.toml").write_text(f'[pip]\n{setting} = "{elsewhere}"\n')
+    workstation.environment["UV_CONFIG_FILE"] = str(tmp_path / "uv.toml")
+    for arguments in ([], ["--check"]):
+        said = workstation.fails(*arguments, installer="uv")
+        assert f"uv.toml sets {setting} in line 2" in said
+    assert not elsewhere.exists()
+    assert not workstation.current.exists()
+
+
 @pytest.fixture
 def noexec(tmp_path: Path) -> Iterator[Path]:
     """A file system from which no program runs."""

@@ -18,7 +18,10 @@ import time
 from typing import Any, Mapping, NamedTuple
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave import client_script as _client_script
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.trust import bundle_for_requests
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.trust import (
+    bundle_for_requests,
+    unusable_bundle,
+)
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._trust import python_changeable
 
@@ -70,7 +73,8 @@ def run_client(check: Check, user: pwd.struct_passwd) -> list[dict[str, Any]]:
     """Run ``CAVEclient`` for every datastack, and return what ``client_script`` says of each, in order.
 
     A datastack about which nothing was said has the exception ``TimeoutExpired`` (killed at the timeout), ``OSError``
-    (it could not be started) or ``ChildProcessError`` (it ended without a word).
+    (it could not be started), ``ChildProcessError`` (it ended without a word) or ``SSLError`` (the user cannot read the
+    CA certificates, of which requests says not that, nor where they are).
 
     Raises:
         CaveError: somebody besides root and the user can change the interpreter, and so could read the user's token.
@@ -81,6 +85,10 @@ def run_client(check: Check, user: pwd.struct_passwd) -> list[dict[str, Any]]:
             f"{check.python} is not run for {user.pw_name}: {changeable}, and could read the token. Use an environment "
             f"that root or {user.pw_name} alone can write."
         )
+    variables = environment(user, check.ca_path, os.environ)
+    unusable = unusable_bundle(variables.get("REQUESTS_CA_BUNDLE"))
+    if unusable:
+        return [_silent(name, "ssl.SSLError", unusable) for name in check.datastacks]
     asked = {"timeout": check.timeout, "key": check.key, "datastacks": check.datastacks}
     deadline = time.monotonic() + check.timeout
     (report, report_end), (errors, errors_end) = os.pipe(), os.pipe()
@@ -91,7 +99,7 @@ def run_client(check: Check, user: pwd.struct_passwd) -> list[dict[str, Any]]:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=errors_end,
-            env=environment(user, check.ca_path, os.environ),
+            env=variables,
             cwd="/",
             pass_fds=(report_end,),
             start_new_session=True,  # no terminal, and a process group that can be killed as a whole

@@ -126,6 +126,7 @@ def _client_failure(
 
 
 _REASONS = (
+    (r"(the CA certificates in .* cannot be used: .*)", "{}"),
     (r"(UNEXPECTED_EOF)", "the connection broke off while TLS was agreed on"),
     (r"certificate verify failed: ([^()]*[^() ])", "the server's certificate is not trusted: {}"),
     (r"\[SSL: (\w+)\]", "no TLS connection: {}"),

@@ -17,8 +17,10 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.http impor
     TooLargeError,
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.proxies import ProxyError, proxy_for
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.trust import trust_bundle
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.trust import named_bundle
 
+THROUGH_PROXY = "through the proxy"
+"""What is in a reason where the way leads through a proxy of the environment."""
 _NO_TUNNEL = re.compile(r"Tunnel connection failed: (\d+)")
 """What http.client says when a proxy does not let a connection through, with the proxy's status."""
 _WHO_ARE_YOU = "407"
@@ -37,11 +39,13 @@ def _kind_and_reason(
     error: BaseException, url: str, stage: str, timeout: float, max_bytes: int, ca_path: str | None
 ) -> tuple[str, str]:
     proxy = proxy_for(url)
-    through = f" (through the proxy {proxy})" if proxy else ""
+    through = f" ({THROUGH_PROXY} {proxy})" if proxy else ""
     if isinstance(error, BundleError):
-        return "ca", f"the CA certificates in {trust_bundle(ca_path)} cannot be used: {_os_text(error.args[0])}"
+        return "ca", f"the CA certificates in {named_bundle(ca_path)} cannot be used: {_os_text(error.args[0])}"
     if isinstance(error, ssl.SSLCertVerificationError):
-        return "tls", f"the server's certificate is not trusted: {error.verify_message}"
+        trusted = named_bundle(ca_path)
+        against = f" (by the CA certificates in {trusted})" if trusted else ""
+        return "tls", f"the server's certificate is not trusted: {error.verify_message}{against}"
     if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
         return "tls", f"the connection broke off while TLS was agreed on{through}"
     if isinstance(error, ssl.SSLError):
@@ -51,7 +55,7 @@ def _kind_and_reason(
             timeout = min(timeout, _http.CONNECT_TIMEOUT)
         return "timeout", _timeout_text(stage, timeout) + through
     if isinstance(error, socket.gaierror):
-        return "dns", f"the name cannot be resolved: {error.strerror}{through}"
+        return "dns", f"the name{through and ' of the proxy'} cannot be resolved: {error.strerror}{through}"
     if isinstance(error, UnicodeError):
         return "bad_url", "the host name is not a valid one"
     if isinstance(error, ConnectionRefusedError):
@@ -76,6 +80,8 @@ def _kind_and_reason(
 
 
 def _os_text(error: BaseException) -> str:
+    if isinstance(error, ValueError) and not isinstance(error, OSError):
+        return "no file has such a name"
     return getattr(error, "strerror", None) or getattr(error, "reason", None) or type(error).__name__
 
 

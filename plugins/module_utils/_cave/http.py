@@ -212,7 +212,7 @@ class _Exchange:
     def _trust(self) -> ssl.SSLContext:
         try:
             return tls_context(self.ca_path)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # a ValueError for a path that no file can have
             raise BundleError(error) from error
 
     def _body(self, response: http.client.HTTPResponse) -> bytes:

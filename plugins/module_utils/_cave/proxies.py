@@ -63,6 +63,11 @@ def _usable(named: str) -> urllib.parse.SplitResult:
     if not host or port == 0:
         raise ProxyError("the proxy of the environment is not of the form http://HOST:PORT")
     shown = f"{proxy.scheme}://{host}" + (f":{port}" if port else "")
+    if proxy.scheme.startswith("pac+") or proxy.path.lower().endswith((".pac", ".dat")):
+        raise ProxyError(
+            f"the proxy {shown} is a file for automatic configuration (PAC), which neither this check nor caveclient "
+            "runs: name the proxy that it leads to"
+        )
     if proxy.scheme.startswith("socks"):
         raise ProxyError(
             f"the proxy {shown} speaks SOCKS, which this check does not, and caveclient only with the package PySocks"

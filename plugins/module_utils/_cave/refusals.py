@@ -14,6 +14,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.answers im
     clean_values,
     permitted_verdict,
 )
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.failures import THROUGH_PROXY
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import Answer, HttpError
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.retries import retry_after
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import (
@@ -21,6 +22,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers im
     host_of,
     known_local_servers,
 )
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.trust import VARIABLES
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import (
     Verdict,
     clean_text,
@@ -47,10 +49,10 @@ def failure_verdict(failure: HttpError, server: str) -> Verdict:
         return Verdict("not_a_cave_server", message, not_cave_remedy(server), server)
     if failure.kind in ("bad_request", "bad_url"):
         return Verdict("client_error", message, "Correct the server address or the token.", server)
-    if failure.kind == "dns":
+    if failure.kind == "proxy" or (failure.kind != "cut" and THROUGH_PROXY in reason):
+        remedy = f"Check https_proxy, http_proxy and no_proxy in the environment of the task: {host} is asked that way."
+    elif failure.kind == "dns":
         remedy = f"Check the spelling of the server's name and the host's name service: getent hosts {_name(host)}"
-    elif failure.kind == "proxy":
-        remedy = "Check https_proxy, http_proxy and no_proxy in the environment of the task."
     elif failure.kind == "cut":
         remedy = f"Try again; if the error persists, look for a firewall or proxy between this host and {host}."
     else:
@@ -86,8 +88,13 @@ def _tls_remedy(reason: str) -> str:
             "What answers there wants a certificate of this host, or a kind of TLS that it has not: check the server "
             "address, and ask the network's administrator."
         )
+    named = next((variable for variable in VARIABLES if f"({variable})" in reason), "")
     if "cannot be used" in text:
-        return "Give ca_path a readable PEM file with the CA certificates that signed the server's certificate."
+        correct = f"Correct or unset {named} in the environment of the task, or give" if named else "Give"
+        return f"{correct} ca_path a readable PEM file with the CA certificates that signed the server's certificate."
+    if "by the ca certificates in" in text:
+        unset = f", or unset {named} in the environment of the task" if named else ""
+        return f"Nothing else is trusted: add the CA of the server (or of a proxy on the way) to that file{unset}."
     return (
         "If the server (or a proxy on the way) uses a private CA, name its certificate with ca_path, "
         f"or install it in the system's store: {this_system().trust_authority()}"

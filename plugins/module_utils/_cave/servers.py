@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import Any, Iterable, NamedTuple
 
@@ -19,6 +20,7 @@ DEFAULT_SERVER = "https://global.daf-apis.com"
 _HOST_AND_PORT = re.compile(
     r"(?P<host>[A-Za-z0-9]([A-Za-z0-9._-]{0,198}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(:(?P<port>[0-9]{1,5}))?"
 )
+_SCHEMES = re.compile(r"^(?:[A-Za-z+]*(?::/+|//))*")
 _DATASTACK_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 KNOWN_LOCAL_SERVERS: dict[str, dict[str, str]] = {
@@ -92,24 +94,33 @@ def server_address(value: object) -> str:
     text = value.strip() if isinstance(value, str) else ""
     shown = _shown(value)
     if "://" not in text:
-        hint = f" Did you mean https://{text}?" if _HOST_AND_PORT.fullmatch(text) else ""
-        raise CaveError(f"The server address {shown} has no https:// in front.{hint}")
+        raise CaveError(f"The server address {shown} has no https:// in front.{_hint(text)}")
     scheme, _separator, rest = text.partition("://")
     rest = rest[:-1] if rest.endswith("/") else rest
     if scheme not in ("https", "http"):
-        raise CaveError(f"The server address {shown} begins with {scheme + '://'!r}; expected https://.")
+        raise CaveError(f"The server address {shown} begins with {scheme + '://'!r}; expected https://.{_hint(text)}")
     match = _HOST_AND_PORT.fullmatch(rest)
     if not match or int(match.group("port") or 1) not in range(1, 65536):
-        host = rest.partition("/")[0]
-        hint = f" Did you mean {scheme}://{host}?" if host != rest and _HOST_AND_PORT.fullmatch(host) else ""
         raise CaveError(
             f"The server address {shown} is not of the form https://HOST or https://HOST:PORT "
-            f"(no path, user name, question mark or white space).{hint}"
+            f"(no path, user name, question mark, white space or letters beyond ASCII).{_hint(text)}"
         )
     name = rest[: match.end("host")]
     if scheme == "http" and f"https://{name.lower()}" in _PUBLIC:
         raise CaveError(f"The server address {shown} would send the token unencrypted. Use https://{name}.")
     return f"{scheme}://{rest}"
+
+
+def _hint(text: str) -> str:
+    """Return a question, after a space, with the address that was probably meant; empty where there is none."""
+    host = re.split(r"[/?#\\\s,]", _SCHEMES.sub("", text))[0].rstrip(".:")
+    with contextlib.suppress(UnicodeError):
+        host = host.encode("idna").decode()  # a name beyond ASCII, in the form that programs ask for
+    scheme = "http" if text.lower().startswith("http:") else "https"
+    address = f"{scheme}://{mask_token_like(host)}"
+    match = _HOST_AND_PORT.fullmatch(host)
+    is_one = match and int(match.group("port") or 1) in range(1, 65536) and set(host) & set(".[")
+    return f" Did you mean {address}?" if is_one and address != text else ""
 
 
 def _shown(value: object) -> str:

@@ -26,6 +26,13 @@ def trust_bundle(ca_path: str | None) -> str | None:
     return next((os.environ[name] for name in VARIABLES if os.environ.get(name)), None)
 
 
+def named_bundle(ca_path: str | None) -> str:
+    """Return how messages name the bundle to trust, with what names it; empty for the system's."""
+    bundle = trust_bundle(ca_path)
+    variable = "ca_path" if ca_path else next((name for name in VARIABLES if os.environ.get(name)), "")
+    return f"{bundle} ({variable})" if bundle else ""
+
+
 def bundle_for_requests(ca_path: str | None) -> str | None:
     """Return the bundle that makes requests trust what ``tls_context`` trusts; None when no file does.
 
@@ -34,11 +41,21 @@ def bundle_for_requests(ca_path: str | None) -> str | None:
     return trust_bundle(ca_path) or system_certificates() or None
 
 
+def unusable_bundle(bundle: str | None) -> str:
+    """Return why this process cannot use a bundle; empty where it can."""
+    try:
+        if bundle:
+            tls_context(bundle)
+    except (OSError, ValueError) as error:
+        return f"the CA certificates in {bundle} cannot be used: {getattr(error, 'strerror', None) or 'no such file'}"
+    return ""
+
+
 def tls_context(ca_path: str | None = None) -> ssl.SSLContext:
     """Return a context that checks certificates and host names and speaks TLS 1.2 or newer.
 
     Contexts are shared between threads: reading a store of some 150 certificates takes longer than a request.
-    Raises OSError (ssl.SSLError is one) when the bundle cannot be used.
+    Raises OSError (ssl.SSLError is one), or ValueError for what no file is called, when the bundle cannot be used.
     """
     bundle = trust_bundle(ca_path)
     info = os.stat(bundle) if bundle else None

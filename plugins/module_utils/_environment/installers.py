@@ -286,6 +286,9 @@ def check_sources(source: Source, request: Request, environ: Mapping[str, str]) 
             # Installers run in the root folder.
             path = os.path.join("/", os.path.expanduser(place))
             _trust.check(what, path, "Name one that root alone can write.", everything=True)
+    for place, everything in _pip_config.places_of_uv(environ, home):
+        path = os.path.join("/", os.path.expanduser(place))
+        _trust.check("uv's configuration", path, "Name one that root alone can write.", everything)
 
 
 def install(job: Job, environ: Mapping[str, str], workdir: Path, held: Sequence[int] = ()) -> Outcome:
@@ -348,6 +351,7 @@ def _prepare(job: Job, environ: Mapping[str, str], workdir: Path) -> tuple[list[
         with open(descriptor, "w", encoding="utf-8") as stream:
             stream.write("\n".join([*lines, ""]))
     if job.installer.kind == "uv":
+        _pip_config.require_neutral_uv(environ, environ["HOME"])
         command = [*job.installer.program, "pip", "install", "--python", job.python]
         command += ["--no-index"] if needs_no_index(job.source, changed, settings) else []
     else:

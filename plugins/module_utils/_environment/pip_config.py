@@ -16,6 +16,7 @@ from typing import Iterator, Mapping, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from ansible_collections.connectomics.cave.plugins.module_utils._environment.request import Source
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import mask_credentials
 
 _PASSED_ON = (
@@ -32,6 +33,13 @@ _PASSED_ON = (
     "use-feature",
 )
 """Settings that say how packages are fetched; all others of pip, which say where they go, are left out."""
+
+
+_ELSEWHERE = re.compile(
+    r"""(?:^|[\s{.,])["']?(?P<name>target|prefix|no-deps|require-hashes)["']?[ \t]*=(?![ \t]*false)"""
+)
+"""Settings of uv that put packages elsewhere, or leave out some."""
+_PLACE = re.compile(r"""["']((?i:file:)[^"']*|[/~][^"']*)["']""")
 
 
 class PipSettings(NamedTuple):
@@ -130,9 +138,48 @@ def has_own_uv_settings(environ: Mapping[str, str], home: str) -> bool:
 
 def files_of_uv(environ: Mapping[str, str], home: str) -> tuple[Path, ...]:
     """Return the files of uv's configuration, whether they are there or not."""
-    own = environ.get("UV_CONFIG_FILE")
-    theirs = Path(environ.get("XDG_CONFIG_HOME") or Path(home, ".config"), "uv", "uv.toml")
-    return Path(own) if own else theirs, Path("/etc/uv/uv.toml")
+    if environ.get("UV_CONFIG_FILE"):
+        return (Path(environ["UV_CONFIG_FILE"]),)
+    folders = [environ.get("XDG_CONFIG_HOME") or str(Path(home, ".config"))]
+    folders += (environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":")
+    return (*(Path(folder, "uv", "uv.toml") for folder in folders), Path("/etc/uv/uv.toml"))
+
+
+def _lines_of_uv(environ: Mapping[str, str], home: str) -> Iterator[tuple[Path, int, str]]:
+    """Yield file, number and text of each line of uv's configuration that is no comment."""
+    for file in files_of_uv(environ, home):
+        try:
+            lines = file.read_text(encoding="utf-8").splitlines()
+        except (OSError, ValueError):
+            continue
+        yield from ((file, number, line) for number, line in enumerate(lines, 1) if not line.lstrip().startswith("#"))
+
+
+def require_neutral_uv(environ: Mapping[str, str], home: str) -> None:
+    """Make sure that uv's configuration does not keep packages out of the environment that it is to fill.
+
+    uv has no option to overrule it, and nothing but uv understands all of it, so that it cannot do without.
+
+    Raises:
+        CaveError: it does.
+    """
+    for file, number, line in _lines_of_uv(environ, home):
+        found = _ELSEWHERE.search(line)
+        if found:
+            raise CaveError(
+                f"{file} sets {found['name']} in line {number}, and with that uv fills no environment. "
+                "Take it out, or set installer: pip."
+            )
+
+
+def places_of_uv(environ: Mapping[str, str], home: str) -> Iterator[tuple[str, bool]]:
+    """Yield the places on this host that uv's configuration names, and whether packages are taken from there.
+
+    Without that it is the folder of uv's cache.
+    """
+    for _file, _number, line in _lines_of_uv(environ, home):
+        for place in filter(None, map(local_path, _PLACE.findall(line))):
+            yield place, "cache-dir" not in line
 
 
 def as_pip_environment(settings: PipSettings) -> dict[str, str]:

@@ -34,6 +34,9 @@ _REMEDIES = {
     errno.EISDIR: "Move the directory away that is there",
     errno.EFBIG: "Raise the limit on file sizes (ulimit -f)",
     errno.ESTALE: "Mount the file server's directory anew",
+    errno.ENOTCONN: "Mount it anew: the program that served it (FUSE, such as sshfs) has ended",
+    **dict.fromkeys((errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH), "Check the file server and the network"),
+    getattr(errno, "ENOKEY", -1): "Unlock the encrypted home (its user logs in, or fscrypt unlock)",
     **dict.fromkeys(NO_LOCKS, "Mount it with file locks (NFS: with lockd; Lustre: -o flock)"),
     errno.EMFILE: "Raise the limit on open files",
     errno.ENFILE: "Raise the system's limit on open files",
@@ -171,6 +174,11 @@ def advice(culprit: str, home: str, uid: int, cloud_volume_dir: str, set_in: str
     if _may_be_given(culprit, home, uid):
         return "Give it to that user (chown, chmod u+rwx), then run this again."
     owner = _owner_of(culprit)
+    if owner == uid and _lets_its_user_in(culprit):
+        return (
+            "Its mode lets its user in, so something else does not: on NFS with Kerberos, its user needs a ticket "
+            "(kinit); else look at SELinux or AppArmor. Then run this again."
+        )
     if owner == uid and not re.match(_SYSTEM, culprit):
         return "Let its user in (chmod u+rwx), then run this again."
     if cloud_volume_dir and (_is_below(cloud_volume_dir, culprit) or _is_below(culprit, cloud_volume_dir)):
@@ -182,6 +190,14 @@ def advice(culprit: str, home: str, uid: int, cloud_volume_dir: str, set_in: str
             f"change it in {place}, then run this again."
         )
     return "Remove the link that leads there, or choose another place: others may use this one as it is."
+
+
+def _lets_its_user_in(path: str) -> bool:
+    with contextlib.suppress(OSError):
+        mode = os.stat(path).st_mode
+        needed = 0o700 if stat.S_ISDIR(mode) else 0o600
+        return mode & needed == needed
+    return False
 
 
 def _may_be_given(path: str, home: str, uid: int) -> bool:

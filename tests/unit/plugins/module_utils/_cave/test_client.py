@@ -22,8 +22,10 @@ from raw_server import Conversation, RawServer, http_answer, say
 from ansible_collections.connectomics.cave.plugins.module_utils import _systems
 from ansible_collections.connectomics.cave.plugins.module_utils._cave import client_script as _client_script
 from ansible_collections.connectomics.cave.plugins.module_utils._cave import trust as _trust
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.client import environment
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.client import Check, environment, run_client
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.client_errors import ClientOutcome, client_verdict
 
+SERVER = "https://global.daf-apis.com"
 CLIENT = """
 import os, webbrowser
 import requests
@@ -211,3 +213,17 @@ def test_caveclient_trusts_what_the_check_without_it_trusts(
     monkeypatch.setattr(_systems, "CERTIFICATES", ("/nowhere.pem", "/system.pem"))
     monkeypatch.setattr(os.path, "isfile", "/system.pem".__eq__)
     assert environment(pwd.getpwuid(os.getuid()), ca_path, os.environ)["REQUESTS_CA_BUNDLE"] == bundle
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not a certificate\n"], ids=["missing", "empty", "garbage"])
+def test_ca_certificates_that_the_user_cannot_use_are_named(content: bytes | None, tmp_path: Path) -> None:
+    """requests says of them neither that nor where they are."""
+    path = tmp_path / "ca.pem"
+    if content is not None:
+        path.write_bytes(content)
+    user = pwd.getpwuid(os.geteuid())
+    [said] = run_client(Check("/usr/bin/python3", ("minnie65_public",), "token", 5.0, str(path)), user)
+    verdict = client_verdict(ClientOutcome(SERVER, tuple(said["names"]), said["text"]), SERVER, "minnie65_public", "")
+    assert verdict.verdict == "tls_error"
+    assert f"the CA certificates in {path} cannot be used" in verdict.message
+    assert "Give ca_path a readable PEM file" in verdict.remedy

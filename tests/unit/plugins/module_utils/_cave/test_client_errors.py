@@ -107,6 +107,11 @@ def test_an_outcome_of_the_real_client(given: ClientOutcome, verdict: str) -> No
             "local issuer certificate (_ssl.c:1006)')))",
             "the server's certificate is not trusted: unable to get local issuer certificate",
         ),
+        (
+            ("ssl.SSLError",),
+            "the CA certificates in /srv/ca.pem cannot be used: Permission denied",
+            "to https://global.daf-apis.com: the CA certificates in /srv/ca.pem cannot be used: Permission denied.",
+        ),
         (SSL, "(Caused by SSLError(SSLError(1, '[SSL: WRONG_VERSION_NUMBER] wrong (_ssl.c:1)')))", "WRONG_VERSION"),
         (
             SSL,

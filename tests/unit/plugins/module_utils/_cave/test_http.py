@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import trustme
@@ -30,6 +31,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.http impor
     request,
     request_each,
 )
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.refusals import failure_verdict
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.trust import VARIABLES
 
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -388,6 +390,28 @@ def test_a_proxy_that_cannot_be_used_is_named_with_the_reason(scheme: str, monke
     assert "secret" not in failure.reason
 
 
+@pytest.mark.parametrize(
+    ("proxy", "reason"),
+    [
+        ("http://proxy.invalid:3128", "the name of the proxy cannot be resolved"),
+        ("http://127.0.0.1:9", "connection refused (through the proxy 127.0.0.1:9)"),
+        ("http://wpad.example/proxy.pac", "the proxy http://wpad.example is a file for automatic configuration"),
+    ],
+)
+def test_where_the_proxy_is_to_blame_nobody_is_sent_to_look_for_the_server(
+    proxy: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if ".invalid" in proxy:
+        unknown = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        monkeypatch.setattr(socket, "getaddrinfo", Mock(side_effect=unknown))
+    monkeypatch.setenv("https_proxy", proxy)
+    failure = failure_of("https://cave.example/x")
+    assert reason in failure.reason
+    remedy = failure_verdict(failure, "https://cave.example").remedy
+    assert "Check https_proxy" in remedy
+    assert "getent" not in remedy
+
+
 def test_no_proxy_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
@@ -582,4 +606,25 @@ def test_a_bundle_that_cannot_be_used_is_named(content: bytes | None, tmp_path: 
     with RawServer(say()) as server:
         failure = failure_of(server.url.replace("http:", "https:"), ca_path=str(path))
     assert failure.kind == "ca"
-    assert str(path) in failure.reason
+    assert f"{path} (ca_path)" in failure.reason
+
+
+@pytest.mark.parametrize("path", ["/srv/a\0b", "/srv/\ud800"])
+def test_a_bundle_that_no_file_can_be_is_named_as_that(path: str) -> None:
+    failure = failure_of("https://127.0.0.1:9", ca_path=path)
+    assert failure.kind == "ca"
+
+
+@pytest.mark.parametrize("variable", VARIABLES)
+@pytest.mark.parametrize("is_there", [False, True])
+def test_what_names_the_only_authorities_that_are_trusted_is_said(
+    variable: str, is_there: bool, authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "ca.pem"
+    if is_there:
+        trustme.CA().cert_pem.write_to_path(str(path))
+    monkeypatch.setenv(variable, str(path))
+    with RawServer(say(http_answer(b"{}")), context=tls_server(authority)) as server:
+        failure = failure_of(server.url)
+    assert f"{path} ({variable})" in failure.reason
+    assert f"unset {variable} in the environment of the task" in failure_verdict(failure, server.url).remedy

@@ -79,6 +79,8 @@ def test_the_proxy_is_the_one_that_requests_takes(
         ("proxy:3128", "proxy:3128 has no http://"),
         ("someone:secret@proxy:3128", "the proxy proxy:3128 has no http://"),
         ("someone:secret@secret@proxy", "the proxy proxy has no http://"),
+        ("pac+http://wpad/proxy", "pac\\+http://wpad is a file for automatic configuration"),
+        ("http://someone:secret@wpad:8080/WPAD.DAT", "http://wpad:8080 is a file for automatic configuration"),
         ("ftp://proxy", "ftp://proxy is no HTTP proxy"),
         ("http://", "not of the form"),
         ("http://127.0.0.1:port", "not of the form"),

@@ -303,13 +303,14 @@ def test_root_installs_from_nothing_that_others_can_write(
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("name", [".config/pip/pip.conf", ".pip/pip.conf", ".config/uv/uv.toml"])
+@pytest.mark.parametrize("name", [".config/pip/pip.conf", ".pip/pip.conf", ".config/uv/uv.toml", "xdg/uv/uv.toml"])
 def test_a_configuration_that_others_can_write_does_not_say_where_root_installs_from(
     environ: dict[str, str], name: str
 ) -> None:
     file = Path(environ["HOME"], name)
     file.parent.mkdir(parents=True)
     file.touch()
+    environ["XDG_CONFIG_DIRS"] = f"/etc/xdg:{environ['HOME']}/xdg"
     check_sources(Source(), Request(), {**environ, "UV_CONFIG_FILE": os.devnull})
     del environ["PIP_CONFIG_FILE"]
     check_sources(Source(), Request(), environ)
@@ -317,3 +318,28 @@ def test_a_configuration_that_others_can_write_does_not_say_where_root_installs_
     file.chmod(0o666)
     with pytest.raises(CaveError, match=f"{file} can be changed by everybody"):
         check_sources(Source(), Request(), environ)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    "setting",
+    [
+        'find-links = ["/srv/wheels", "{}"]',
+        '[[index]]\nurl = "file://{}"',
+        "[pip]\nindex-url = 'FILE:{}'",
+        'cache-dir = "{}"',
+    ],
+)
+def test_root_installs_from_nothing_that_uvs_configuration_names_and_others_can_write(
+    environ: dict[str, str], tmp_path: Path, setting: str
+) -> None:
+    environ["UV_CONFIG_FILE"] = str(tmp_path / "uv.toml")
+    (tmp_path / "there").mkdir()
+    (tmp_path / "uv.toml").write_text(setting.format(tmp_path / "there") + "\n")
+    check_sources(Source(), Request(), environ)
+
+    os.chown(tmp_path / "there", 65534, 65534)
+    with pytest.raises(CaveError, match=r"uv's configuration: .*/there belongs to nobody"):
+        check_sources(Source(), Request(), environ)
+    (tmp_path / "uv.toml").write_text("# " + setting.format(tmp_path / "there").replace("\n", "\n# ") + "\n")
+    check_sources(Source(), Request(), environ)

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +19,9 @@ from ansible_collections.connectomics.cave.plugins.module_utils._environment.pip
     host_of_index,
     local_path,
     read_pip_settings,
+    require_neutral_uv,
 )
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 
 SETTINGS = """
 [global]
@@ -144,6 +148,32 @@ def test_a_configuration_file_of_uv_is_respected(tmp_path: Path) -> None:
     (tmp_path / ".config" / "uv").mkdir(parents=True)
     (tmp_path / ".config" / "uv" / "uv.toml").touch()
     assert has_own_uv_settings({}, str(tmp_path))
+
+
+def test_the_file_that_is_named_is_the_only_one_that_uv_reads(tmp_path: Path) -> None:
+    (tmp_path / "uv").mkdir()
+    (tmp_path / "uv" / "uv.toml").touch()
+    assert has_own_uv_settings({"XDG_CONFIG_DIRS": f"/nowhere:{tmp_path}"}, str(tmp_path))
+    assert not has_own_uv_settings({"XDG_CONFIG_DIRS": str(tmp_path), "UV_CONFIG_FILE": os.devnull}, str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ('[pip]\ntarget = "/srv/x"\n', "target"),
+        ("[pip]\n  'prefix'='/srv/x'\n", "prefix"),
+        ('pip = { strict = true, target = "/srv/x" }\n', "target"),
+        ("pip.require-hashes = true\n", "require-hashes"),
+        ("[pip]\nno-deps=true\n", "no-deps"),
+        ("[pip]\nno-deps = false\n# target = 'x'\nno-build-isolation-package = ['prefix']\n", ""),
+        ('[[index]]\nurl = "https://lab.example/target=1"\n', ""),
+    ],
+)
+def test_settings_of_uv_that_fill_no_environment_are_named(tmp_path: Path, text: str, name: str) -> None:
+    file = tmp_path / "uv.toml"
+    file.write_text(text)
+    with pytest.raises(CaveError, match=f"{file} sets {name} in line") if name else contextlib.nullcontext():
+        require_neutral_uv({"UV_CONFIG_FILE": str(file)}, str(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,16 @@ def test_what_belongs_to_another_account_is_not_taken_from_it(tmp_path: Path) ->
     assert "chown" not in obstacles.advice(culprit, str(tmp_path / "gina"), GINA, "", "")
 
 
+@pytest.mark.parametrize(("mode", "advised"), [(0o500, "chmod u+rwx"), (0o700, "kinit")])
+def test_no_mode_is_advised_that_is_there_already(mode: int, advised: str, tmp_path: Path) -> None:
+    """A home on NFS with Kerberos denies everything to a user without a ticket, whatever its mode is."""
+    culprit = made(tmp_path / "gina" / ".cloudvolume", GINA)
+    Path(culprit).chmod(mode)
+    said = obstacles.advice(culprit, str(tmp_path / "gina"), GINA, "", "")
+    assert advised in said
+    assert ("chmod" in said) == (advised == "chmod u+rwx")
+
+
 def test_cloud_volume_dir_is_named_with_the_file_that_sets_it() -> None:
     said = obstacles.advice("/home", "/home/gina", GINA, "/home", "/home/gina/.profile")
     assert said.startswith("CLOUD_VOLUME_DIR is /home, which belongs to root: change it in /home/gina/.profile")
@@ -202,7 +212,13 @@ def test_a_file_that_is_locked_on_a_mac_is_named_with_the_command_of_macos(
 
 @pytest.mark.parametrize(
     ("number", "remedy"),
-    [(errno.ESTALE, "Mount the file server's directory anew"), (errno.EIO, "Check the disk or the file server")],
+    [
+        (errno.ESTALE, "Mount the file server's directory anew"),
+        (errno.EIO, "Check the disk or the file server"),
+        (errno.ENOTCONN, "Mount it anew: the program that served it (FUSE, such as sshfs) has ended"),
+        (errno.ETIMEDOUT, "Check the file server and the network"),
+        (errno.ENOKEY, "Unlock the encrypted home (its user logs in, or fscrypt unlock)"),
+    ],
 )
 def test_a_home_whose_file_server_does_not_answer_is_named_with_the_reason(
     number: int, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
