@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import pwd
 from typing import Iterable
 
 _LOOK_ALIKE = str.maketrans("li|o_. ", "1110---")
@@ -48,6 +50,15 @@ def did_you_mean(name: str, known: Iterable[str], apart: float = 0.4) -> str:
     if len(names) > _NAMED:
         names = [*names[: _NAMED - 1], f"one of {len(names) - _NAMED + 1} more like these"]
     return f" Did you mean {', '.join(names[:-1])}{' or ' if names[1:] else ''}{names[-1]}?"
+
+
+def account_meant(name: str) -> str:
+    """Return the account of which somebody typed the user id, or the name with white space; empty for none."""
+    typed = name.strip()
+    with contextlib.suppress(KeyError, ValueError, OverflowError):
+        is_id = typed.isascii() and typed.isdigit()
+        return (pwd.getpwuid(int(typed)) if is_id else pwd.getpwnam(typed)).pw_name
+    return ""
 
 
 def _folded(name: str) -> str:

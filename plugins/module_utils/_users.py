@@ -58,7 +58,9 @@ def find_user(name: str) -> pwd.struct_passwd:
     try:
         user = pwd.getpwnam(system_name(name))
     except (KeyError, ValueError) as error:
-        meant = _who_was_meant(name)
+        from ansible_collections.connectomics.cave.plugins.module_utils._similar import account_meant
+
+        meant = account_meant(name)
         if meant:
             raise CaveError(f"This host has no user {name!r}. Did you mean {meant}?") from error
         message = f"This host has no user {name!r}. Create the account first, or correct the name."
@@ -67,15 +69,6 @@ def find_user(name: str) -> pwd.struct_passwd:
         me = current_user().pw_name
         raise CaveError(f"Running as {me}, which cannot work for {name}. Run the task with become: true.")
     return user_at_home(user)
-
-
-def _who_was_meant(name: str) -> str:
-    """Return the account of which somebody typed the user id, or the name with white space; empty for none."""
-    typed = name.strip()
-    with contextlib.suppress(KeyError, ValueError, OverflowError):
-        is_id = typed.isascii() and typed.isdigit()
-        return (pwd.getpwuid(int(typed)) if is_id else pwd.getpwnam(typed)).pw_name
-    return ""
 
 
 def find_users(names: Iterable[str]) -> dict[str, pwd.struct_passwd | CaveError]:

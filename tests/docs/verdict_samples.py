@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
 import ssl
+from unittest.mock import patch
 
 from cave_answers import MISSING_TOS, SERVER, STACK, TOKEN
 
@@ -20,6 +22,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave import htt
 from ansible_collections.connectomics.cave.plugins.module_utils._cave import refusals as _refusals
 from ansible_collections.connectomics.cave.plugins.module_utils._cave import verdicts as _verdicts
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.http import Answer
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.trust import VARIABLES
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import Verdict
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 
@@ -52,7 +55,10 @@ def to_datastack(status: int, content: object, **headers: str) -> Verdict:
 
 def to_failure(error: BaseException) -> Verdict:
     """Return the verdict on a request that ended in an exception."""
-    failure = _failures.failure(error, URL, "read", 30, _http.MAX_BYTES, None)
+    with patch.dict(os.environ):
+        for name in VARIABLES:
+            os.environ.pop(name, None)
+        failure = _failures.failure(error, URL, "read", 30, _http.MAX_BYTES, None)
     return _refusals.failure_verdict(failure, SERVER)
 
 

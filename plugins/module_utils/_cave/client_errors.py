@@ -126,7 +126,7 @@ def _client_failure(
 
 
 _REASONS = (
-    (r"(the CA certificates in .* cannot be used: .*)", "{}"),
+    (r"(the CA certificates cannot be used .*)", "{}"),
     (r"(UNEXPECTED_EOF)", "the connection broke off while TLS was agreed on"),
     (r"certificate verify failed: ([^()]*[^() ])", "the server's certificate is not trusted: {}"),
     (r"\[SSL: (\w+)\]", "no TLS connection: {}"),
@@ -148,5 +148,5 @@ def _reason_in(text: str) -> str:
         found = re.search(pattern, text, re.IGNORECASE)
         if found:
             reason = words.format(found[1])
-            return clean_text(reason[0].lower() + reason[1:], limit=160)
+            return clean_text(reason[0].lower() + reason[1:], limit=400)
     return clean_text(text, limit=160)

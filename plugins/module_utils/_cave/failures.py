@@ -43,7 +43,7 @@ def _kind_and_reason(
     if isinstance(error, BundleError):
         return "ca", f"the CA certificates in {named_bundle(ca_path)} cannot be used: {_os_text(error.args[0])}"
     if isinstance(error, ssl.SSLCertVerificationError):
-        trusted = named_bundle(ca_path)
+        trusted = named_bundle(ca_path) if re.search("issuer|self.signed", error.verify_message) else ""
         against = f" (by the CA certificates in {trusted})" if trusted else ""
         return "tls", f"the server's certificate is not trusted: {error.verify_message}{against}"
     if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):

@@ -34,13 +34,16 @@ from ansible_collections.connectomics.cave.plugins.module_utils._masking import 
 from ansible_collections.connectomics.cave.plugins.module_utils._similar import did_you_mean
 from ansible_collections.connectomics.cave.plugins.module_utils._systems import this_system
 
+_LONGEST_REASON = 1000
+"""Characters: it may name a file."""
+
 # Failures ------------------------------------------------------------------------------------------------------------
 
 
 def failure_verdict(failure: HttpError, server: str) -> Verdict:
     """Return the verdict on a request that had no usable answer."""
     host = host_of(server)
-    reason = clean_text(failure.reason)
+    reason = clean_text(failure.reason, limit=_LONGEST_REASON)
     message = f"Cannot ask {server}: {reason}."
     if failure.kind in ("tls", "ca"):
         return Verdict("tls_error", f"No trusted connection to {server}: {reason}.", _tls_remedy(reason), server)
@@ -93,8 +96,11 @@ def _tls_remedy(reason: str) -> str:
         correct = f"Correct or unset {named} in the environment of the task, or give" if named else "Give"
         return f"{correct} ca_path a readable PEM file with the CA certificates that signed the server's certificate."
     if "by the ca certificates in" in text:
-        unset = f", or unset {named} in the environment of the task" if named else ""
-        return f"Nothing else is trusted: add the CA of the server (or of a proxy on the way) to that file{unset}."
+        others = f", name its certificate with ca_path, or unset {named} in the environment of the task"
+        return (
+            "Only what is in that file is trusted: add the CA of the server (or of a proxy on the way) to it"
+            f"{others if named else ''}."
+        )
     return (
         "If the server (or a proxy on the way) uses a private CA, name its certificate with ca_path, "
         f"or install it in the system's store: {this_system().trust_authority()}"

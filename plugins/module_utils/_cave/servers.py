@@ -6,21 +6,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from typing import Any, Iterable, NamedTuple
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.module_utils._masking import PART_HIDDEN, mask_token_like
 
 DEFAULT_SERVER = "https://global.daf-apis.com"
 """The auth server that caveclient takes when none is named."""
 
 # At most 200 characters, so that the name of the server's secrets file is one that every file system takes.
-_HOST_AND_PORT = re.compile(
+HOST_AND_PORT = re.compile(
     r"(?P<host>[A-Za-z0-9]([A-Za-z0-9._-]{0,198}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(:(?P<port>[0-9]{1,5}))?"
 )
-_SCHEMES = re.compile(r"^(?:[A-Za-z+]*(?::/+|//))*")
 _DATASTACK_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 KNOWN_LOCAL_SERVERS: dict[str, dict[str, str]] = {
@@ -57,7 +54,7 @@ KNOWN_LOCAL_SERVERS: dict[str, dict[str, str]] = {
 A datastack's own ``local_server`` overrides it, and so does the datastack's record on the server.
 """
 
-_PUBLIC = {*KNOWN_LOCAL_SERVERS, *(address for stacks in KNOWN_LOCAL_SERVERS.values() for address in stacks.values())}
+PUBLIC = {*KNOWN_LOCAL_SERVERS, *(address for stacks in KNOWN_LOCAL_SERVERS.values() for address in stacks.values())}
 
 UNCONFIRMED = frozenset(
     {
@@ -92,44 +89,20 @@ def server_address(value: object) -> str:
         CaveError: it is not the address of a server.
     """
     text = value.strip() if isinstance(value, str) else ""
-    shown = _shown(value)
-    if "://" not in text:
-        raise CaveError(f"The server address {shown} has no https:// in front.{_hint(text)}")
     scheme, _separator, rest = text.partition("://")
     rest = rest[:-1] if rest.endswith("/") else rest
-    if scheme not in ("https", "http"):
-        raise CaveError(f"The server address {shown} begins with {scheme + '://'!r}; expected https://.{_hint(text)}")
-    match = _HOST_AND_PORT.fullmatch(rest)
-    if not match or int(match.group("port") or 1) not in range(1, 65536):
-        raise CaveError(
-            f"The server address {shown} is not of the form https://HOST or https://HOST:PORT "
-            f"(no path, user name, question mark, white space or letters beyond ASCII).{_hint(text)}"
-        )
-    name = rest[: match.end("host")]
-    if scheme == "http" and f"https://{name.lower()}" in _PUBLIC:
-        raise CaveError(f"The server address {shown} would send the token unencrypted. Use https://{name}.")
-    return f"{scheme}://{rest}"
+    match = HOST_AND_PORT.fullmatch(rest)
+    is_public = match is not None and f"https://{rest[: match.end('host')].lower()}" in PUBLIC
+    if (
+        match
+        and 0 < int(match.group("port") or 1) < 65536
+        and scheme in (("https",) if is_public else ("https", "http"))
+    ):
+        return f"{scheme}://{rest}"
+    # Few addresses are refused, and to compile what is said of these takes time.
+    from ansible_collections.connectomics.cave.plugins.module_utils._cave.refused_addresses import refused
 
-
-def _hint(text: str) -> str:
-    """Return a question, after a space, with the address that was probably meant; empty where there is none."""
-    host = re.split(r"[/?#\\\s,]", _SCHEMES.sub("", text))[0].rstrip(".:")
-    with contextlib.suppress(UnicodeError):
-        host = host.encode("idna").decode()  # a name beyond ASCII, in the form that programs ask for
-    scheme = "http" if text.lower().startswith("http:") else "https"
-    address = f"{scheme}://{mask_token_like(host)}"
-    match = _HOST_AND_PORT.fullmatch(host)
-    is_one = match and int(match.group("port") or 1) in range(1, 65536) and set(host) & set(".[")
-    return f" Did you mean {address}?" if is_one and address != text else ""
-
-
-def _shown(value: object) -> str:
-    """Return what was given for an address as messages have it: without a password, or a token of a browser login."""
-    text = str(value) if isinstance(value, str) else repr(value)
-    before, separator, rest = text.rpartition("@")
-    scheme = before.partition("://")[0] + "://" if "://" in before else ""
-    text = f"{scheme}{PART_HIDDEN}@{rest}" if separator else text
-    return repr(mask_token_like(text)) if isinstance(value, str) else mask_token_like(text)
+    raise refused(value)
 
 
 def host_of(address: str) -> str:

@@ -47,7 +47,7 @@ def unusable_bundle(bundle: str | None) -> str:
         if bundle:
             tls_context(bundle)
     except (OSError, ValueError) as error:
-        return f"the CA certificates in {bundle} cannot be used: {getattr(error, 'strerror', None) or 'no such file'}"
+        return f"the CA certificates cannot be used ({getattr(error, 'strerror', None) or 'no such file'}): {bundle}"
     return ""
 
 

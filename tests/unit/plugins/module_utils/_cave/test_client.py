@@ -225,5 +225,6 @@ def test_ca_certificates_that_the_user_cannot_use_are_named(content: bytes | Non
     [said] = run_client(Check("/usr/bin/python3", ("minnie65_public",), "token", 5.0, str(path)), user)
     verdict = client_verdict(ClientOutcome(SERVER, tuple(said["names"]), said["text"]), SERVER, "minnie65_public", "")
     assert verdict.verdict == "tls_error"
-    assert f"the CA certificates in {path} cannot be used" in verdict.message
+    assert "the CA certificates cannot be used (" in verdict.message
+    assert str(path) in verdict.message
     assert "Give ca_path a readable PEM file" in verdict.remedy

@@ -109,8 +109,8 @@ def test_an_outcome_of_the_real_client(given: ClientOutcome, verdict: str) -> No
         ),
         (
             ("ssl.SSLError",),
-            "the CA certificates in /srv/ca.pem cannot be used: Permission denied",
-            "to https://global.daf-apis.com: the CA certificates in /srv/ca.pem cannot be used: Permission denied.",
+            "the CA certificates cannot be used (Permission denied): /srv/ca.pem",
+            "to https://global.daf-apis.com: the CA certificates cannot be used (Permission denied): /srv/ca.pem.",
         ),
         (SSL, "(Caused by SSLError(SSLError(1, '[SSL: WRONG_VERSION_NUMBER] wrong (_ssl.c:1)')))", "WRONG_VERSION"),
         (

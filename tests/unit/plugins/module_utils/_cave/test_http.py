@@ -620,7 +620,8 @@ def test_a_bundle_that_no_file_can_be_is_named_as_that(path: str) -> None:
 def test_what_names_the_only_authorities_that_are_trusted_is_said(
     variable: str, is_there: bool, authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "ca.pem"
+    path = tmp_path / ("a-long-name" * 20) / "ca.pem"
+    path.parent.mkdir()
     if is_there:
         trustme.CA().cert_pem.write_to_path(str(path))
     monkeypatch.setenv(variable, str(path))
