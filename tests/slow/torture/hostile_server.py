@@ -247,9 +247,9 @@ def _dripping_handshake(elsewhere: str) -> Iterator[Target]:
 
 @contextmanager
 def _nobody_there(elsewhere: str) -> Iterator[Target]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    yield Target(f"http://127.0.0.1:{port}")
+    with socket.socket() as held:  # bound, so that nobody else gets the port meanwhile, and never listening
+        held.bind(("127.0.0.1", 0))
+        yield Target(f"http://127.0.0.1:{held.getsockname()[1]}")
 
 
 @contextmanager
