@@ -32,7 +32,7 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._report.colleagu
     other_accounts,
     shared_tokens,
 )
-from ansible_collections.connectomics.cave.plugins.plugin_utils._report.files import Files
+from ansible_collections.connectomics.cave.plugins.plugin_utils._report.files import Files, nothing_ran
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.printing import print_lines
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.scope import (
     collection_version,
@@ -109,7 +109,8 @@ class ActionModule(CaveAction):
         files = Files(options, rotation)
         report["notes"] += [] if rotation or check_mode else files.left_of_rotation()
         if options["merge"] is None:
-            _complete(report, "" if check_mode else files.pending, options["run"] or {}, variables)
+            is_written = not check_mode and not nothing_ran(report)
+            _complete(report, files.pending if is_written else "", options["run"] or {}, variables)
         if not check_mode:
             report["unfinished"] += files.write(report, known)
         again = report["run"]["again"] if report["run"] else ""

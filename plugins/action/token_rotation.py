@@ -228,8 +228,7 @@ class _Step:
     def begin(self) -> dict[str, Any]:
         """Decide, make the new tokens, and store them."""
         state = self.state
-        results = self.registered("inspected", state.request.hosts)
-        state.seen = {host: _hosts.seen_of(result) for host, result in results.items()}
+        state.seen = self._looked("inspected", state.request.hosts)
         for name, result in self.registered("rehearsed", state.request.hosts).items():
             found = state.seen.get(name)
             if isinstance(found, Seen):
@@ -332,15 +331,10 @@ class _Step:
         facts = {"hosts": run, "again": list(again), "outside": outside}
         return {"state": seal_state(self.state), "ansible_facts": {"cave_rotation": facts}}
 
-    def _looked_again(self) -> dict[str, Seen | str]:
-        """Return what was found on the hosts of the run when they were looked at again."""
-        again = self.registered("again", self.state.request.hosts)
-        return {host: _hosts.seen_of(result) for host, result in again.items()}
-
-    def _found_outside(self) -> dict[str, Seen | str]:
-        """Return what was found on hosts that are not in the run."""
-        found = self.registered("elsewhere", self.state.outside)
-        return {host: _hosts.seen_of(result) for host, result in found.items()}
+    def _looked(self, what: str, hosts: Iterable[str]) -> dict[str, Seen | str]:
+        """Return what was found on hosts that were to be looked at."""
+        found = self.registered(what, hosts)
+        return {host: _hosts.seen_of(found.get(host)) for host in hosts}
 
     # The end
 
@@ -351,10 +345,10 @@ class _Step:
         results = self._canaries()
         registered = self.registered("saved", run)
         saved = self._saved()
-        if any(rotation.old for rotation in state.rotations):
+        if any(rotation.old for rotation in state.rotations) and not self.check:
             unseen = {host: what for host, what in state.seen.items() if isinstance(what, str)}
-            state.seen = {**self._looked_again(), **unseen}
-        state.seen.update(self._found_outside())
+            state.seen = {**self._looked("again", run), **unseen}
+        state.seen.update(self._looked("elsewhere", state.outside))
         _hosts.note_replaced(state, saved)
         revoked = _steps.finish(state, inventory_of(state.hosts.values(), state.refused), self.vault(), saved)
         stopped = _hosts.stopped(state, results)
@@ -400,7 +394,7 @@ class _Step:
     def revoke(self) -> dict[str, Any]:
         """Revoke the tokens that were taken off the hosts of the run."""
         state = self.state
-        state.seen = {**self._looked_again(), **self._found_outside()}
+        state.seen = {**self._looked("again", state.request.hosts), **self._looked("elsewhere", state.outside)}
         results = self.registered("removed", state.request.hosts)
         removed = {host: _hosts.merged([result]) for host, result in results.items()}
         done = revoke_taken_off(state, removed, self.options["force"])

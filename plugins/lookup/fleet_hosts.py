@@ -31,10 +31,12 @@ options:
     description: Whether, without a pattern, a host without C(caveclient_tokens) is left out.
     type: bool
     default: false
-  with_any_of:
-    description: Names of variables. A host for which none of them is set is left out.
-    type: list
-    elements: str
+  forget:
+    description:
+      - Whether what earlier playbooks of this collection found in the same run is forgotten, also of hosts that have
+        failed since. This has an effect in the C(hosts) of a play.
+    type: bool
+    default: false
   noted:
     description:
       - For the C(hosts) of a play, the name (with dots) of a variable of C(localhost) in which an earlier play has
@@ -85,6 +87,7 @@ from ansible.plugins.loader import lookup_loader
 from ansible.plugins.lookup import LookupBase
 
 from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import (
+    forget_results,
     host_pattern,
     lift_limit,
     open_shared_tokens,
@@ -116,6 +119,8 @@ class LookupModule(LookupBase):
         noted, beyond = self.get_option("noted"), self.get_option("beyond_limit")
         if hostvars is not None:
             lift_limit(hostvars._inventory, lifted=False)
+            if self.get_option("forget"):
+                forget_results(hostvars)
         if noted is None:
             self._require_readable(variables)
             hosts: list[str] = list(map(str, variables["groups"]["all"]))
@@ -131,8 +136,6 @@ class LookupModule(LookupBase):
             if found is None:
                 return patterns
             hosts = list(map(str, found))
-        if names := self.get_option("with_any_of"):
-            hosts = [host for host in hosts if not hostvars.raw_get(host).keys().isdisjoint(names)]
         if self.get_option("unproven"):
             hosts = [host for host in hosts if not _is_proven(hostvars.raw_get(host))]
         if noted is None and not beyond:

@@ -81,6 +81,24 @@ def lift_limit(inventory: Any, lifted: bool) -> None:
         earlier._subset = limit
 
 
+def forget_results(hostvars: Any) -> None:
+    """Forget what earlier playbooks of this collection found in this run. Called by the main process.
+
+    A task of its own would not reach the hosts that have failed since: a later rotation would take what was found on
+    one of them for what is there now. There is no public way to what hosts have registered in any version.
+    """
+    manager = hostvars._variable_manager
+    for registered in manager._nonpersistent_fact_cache.values():
+        for name in [
+            name for name in registered if name.startswith("__caveclient_") or name == "ansible_failed_result"
+        ]:
+            del registered[name]
+    facts = hostvars.raw_get("localhost").get("ansible_facts") or {}
+    stale = [name for name in ("cave_report", "cave_rotation") if facts.get(name)]
+    if stale:
+        manager.set_host_facts("localhost", {name: {} for name in stale})
+
+
 def host_pattern(name: str) -> str:
     """Return a pattern for the host of this name alone, also where the name has white space, commas or quotes in it."""
     if re.fullmatch(r"\w[\w.:-]*", name) and split_host_pattern(name) == [name]:

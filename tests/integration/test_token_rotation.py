@@ -649,6 +649,42 @@ def test_the_plays_of_others_keep_to_the_limit_after_a_rotation_that_looked_beyo
     assert recap(run.output)["ws3"]["changed"] == 0
 
 
+@pytest.mark.parametrize("limit", [[], ["--limit", "ws1"]], ids=["in_the_run", "outside"])
+def test_a_host_that_failed_earlier_in_the_run_is_not_done_whatever_was_found_on_it_before(
+    cave: CaveServer, tmp_path: Path, limit: list[str]
+) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice", ws2="alice")
+    lab.store(alice=cave.make_token("alice"))
+    fail = {"ansible.builtin.fail": {"msg": "no space left"}, "when": "inventory_hostname == 'ws2'"}
+    rotate = {"import_playbook": "connectomics.cave.rotate"}
+    # Outside of the limit, it is the first rotation that fails the host, which lacks the token.
+    first = rotate if limit else {"hosts": "all", "gather_facts": False, "tasks": [fail]}
+    (lab.folder / "site.yml").write_text(yaml.safe_dump([first, rotate]))
+    run = lab.play("site.yml", *limit, caveclient_report=str(lab.report))
+    assert run.status == 2, run.output
+    assert "no task ran on it" in lab.reported()["ws2"]["problem"]["message"]
+    assert pending(lab) == ["ws2"]
+    assert lab.saved("ws1") == lab.stored()
+
+
+def test_a_rotation_whose_hosts_have_all_failed_before_does_not_report_what_an_earlier_one_did(
+    cave: CaveServer, tmp_path: Path
+) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice", ws2="bob")
+    fail = {"ansible.builtin.fail": {"msg": "no space left"}, "when": "inventory_hostname == 'ws2'"}
+    rotations = [
+        {"import_playbook": "connectomics.cave.rotate", "vars": {"caveclient_hosts": host}} for host in ("ws1", "ws2")
+    ]
+    (lab.folder / "site.yml").write_text(
+        yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": [fail]}, *rotations])
+    )
+    run = lab.play("site.yml", caveclient_report=str(lab.report))
+    assert run.status == 2, run.output
+    assert "alice" in run.output
+    assert "alice" not in (lab.report / "report.json").read_text()
+    assert run.output.partition("PLAY RECAP")[0].rstrip().endswith("--limit ws2"), run.output
+
+
 def test_hosts_outside_of_the_limit_are_looked_at_side_by_side(cave: CaveServer, tmp_path: Path) -> None:
     """The first module on each of them goes on when all of them have begun, or after a time that one of them notes."""
     outside = ["ws2", "ws3", "ws4"]

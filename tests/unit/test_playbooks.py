@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted([*(ROOT / "playbooks").rglob("*.yml"), *(ROOT / "roles").rglob("tasks/*.yml")])
-BEGIN = ROOT / "playbooks" / "plays" / "begin.yml"
 
 
 def tasks(value: Any) -> Iterator[dict[str, Any]]:
@@ -51,22 +49,3 @@ def test_no_setting_of_a_site_changes_how_hosts_take_turns_or_stop_each_other(pa
     ]
 
     assert loose == []
-
-
-def test_what_reports_and_rotations_read_is_forgotten_before_it_is_found_anew() -> None:
-    [forget] = [
-        task["ansible.builtin.set_fact"]
-        for task in tasks(yaml.safe_load(BEGIN.read_text(encoding="utf-8")))
-        if task.get("name", "").startswith("Forget") and "ansible.builtin.set_fact" in task
-    ]
-    playbooks = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in FILES]
-    read = {
-        name for book in playbooks for play in book for name in play.get("vars", {}).get("__caveclient_results", [])
-    }
-    steps = [task.get("connectomics.cave.token_rotation", {}) for book in playbooks for task in tasks(book)]
-    read |= {name for step in steps for name in step.get("results", {}).values()}
-
-    looked_for = re.findall(r"'(__caveclient_\w+|ansible_failed_result)'", BEGIN.read_text(encoding="utf-8"))
-
-    assert set(forget) == read | {"ansible_failed_result"}
-    assert set(looked_for) == set(forget)

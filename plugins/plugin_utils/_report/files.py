@@ -70,7 +70,7 @@ class Files:
             writers.append(partial(self._write_pages, self._folder, report))
         if self._junit:
             writers.append(partial(_write, self._junit, to_junit(report)))
-        if self._pending and not _nothing_ran(report):  # or else the lists of an earlier run are still right
+        if self._pending and not nothing_ran(report):  # or else the lists of an earlier run are still right
             writers.append(partial(self._write_pending, self._pending, report, known))
             if self._rotation:
                 writers.append(partial(self._write_pending, _of_rotation(self._pending), report, known))
@@ -116,7 +116,7 @@ class Files:
         _write(path, "".join(f"{name}\n" for name in sorted(waiting, key=_model.natural_key)).encode("utf-8"))
 
 
-def _nothing_ran(report: Mapping[str, Any]) -> bool:
+def nothing_ran(report: Mapping[str, Any]) -> bool:
     problems = [host["problem"] for host in report["hosts"]]
     return bool(problems) and all(problem and problem["verdict"] == "not_run" for problem in problems)
 

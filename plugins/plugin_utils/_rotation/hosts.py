@@ -25,11 +25,14 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.sealed
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.state import State
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.wording import grouped, hosts_named
 
+NOT_RUN = "no task ran on it, as Ansible leaves out hosts that failed in an earlier play"
+"""What is known of a host without a result."""
+
 
 def seen_of(result: Mapping[str, Any] | None) -> Seen | str:
     """Return what saved_token_info found on a host; a string when it could not look."""
     if not result:
-        return "not looked at"
+        return NOT_RUN
     if result.get("unreachable") or (result.get("failed") and not result.get("users")) or result.get("skipped"):
         return _reason(result)
     places: dict[Place, None] = {}
