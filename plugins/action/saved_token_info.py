@@ -31,6 +31,13 @@ class ActionModule(TokenAction):
         """Return whether tokens are proven."""
         return is_true(args.get("validate"))
 
+    def run_on_host(self, args: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        """Run the module; for a rotation, add why no token can be sent to the host, where none can."""
+        result = super().run_on_host(args, task_vars)
+        variables = task_vars or {}
+        reason = self.why_no_token(variables) if variables.get("__caveclient_before_saving") else ""
+        return {**result, "unsendable": reason} if reason else result
+
     def requests(self, args: dict[str, Any]) -> int:
         """Return one for each user that is named, when their tokens are proven."""
         return length(args.get("users") or args.get("expected")) if is_true(args.get("validate")) else 0

@@ -229,7 +229,12 @@ class _Step:
         """Decide, make the new tokens, and store them."""
         state = self.state
         state.seen = self._looked("inspected", state.request.hosts)
-        for name, result in self.registered("rehearsed", state.request.hosts).items():
+        predicted = {
+            name: {"failed": True, "msg": result["unsendable"]}
+            for name, result in self.registered("inspected", state.request.hosts).items()
+            if result.get("unsendable")
+        }
+        for name, result in {**predicted, **self.registered("rehearsed", state.request.hosts)}.items():
             found = state.seen.get(name)
             if isinstance(found, Seen):
                 state.seen[name] = _hosts.rehearsed(found, state.hosts[name].users, result)

@@ -190,6 +190,8 @@ class HostAction(StockAction):
     # The fast way. Without this line, and without that file, modules take Ansible's own way, which is slower.
     from ansible_collections.connectomics.cave.plugins.plugin_utils._fast_transport import fast_module  # type: ignore[misc]  # a method
 
+    _reason = ""
+    """What keeps tokens from being sent, as the host has told."""
     module: ModuleType
     """The module, imported with the action: Ansible's workers, one for each host, are copies made after that."""
 
@@ -223,7 +225,8 @@ class HostAction(StockAction):
                 raise
         # Ansible gives sudo the terminal that it wants when it does not pipeline.
         self._connection.set_option("pipelining", False)
-        return self._refusal(sent, variables, "sudo wants a terminal (requiretty)") or self._send(sent, variables)
+        self._reason = "sudo wants a terminal (requiretty)"
+        return self._refusal(sent, variables) or self._send(sent, variables)
 
     def _send(self, args: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
         name = f"{COLLECTION}.{self.module.__name__.rpartition('.')[2]}"
@@ -272,36 +275,38 @@ class HostAction(StockAction):
         raw = known.raw_get(host) if host in known else {}
         return {**raw, **(play.get_vars() if play else {}), **self._task.get_vars()}
 
-    def _refusal(self, args: Mapping[str, Any], variables: Mapping[str, Any], reason: str = "") -> dict[str, Any]:
+    def _refusal(self, args: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
         """Return the result of a task whose token would lie in a file; empty where it would not, or may."""
+        message = self.why_no_token(variables) if self._holds_secret(args) else ""
+        return {"failed": True, "changed": False, "msg": message} if message else {}
+
+    def why_no_token(self, variables: Mapping[str, Any]) -> str:
+        """Return why a token cannot be sent to the host in the way that the last task took; empty where it can."""
         is_async = bool(self._task.async_val)
-        if not self._holds_secret(args) or (self.is_mitogen and not is_async):
-            return {}
-        if not reason and not is_async and self._is_pipelining_enabled("new"):
-            return {}
-        cause, remedy = self._cause(reason, variables)
+        if not is_async and (self.is_mitogen or (not self._reason and self._is_pipelining_enabled("new"))):
+            return ""
+        cause, remedy = self._cause(variables)
         if not is_async and self.setting("allow_remote_files", variables, default=False):
             display.warning(
                 f"Tokens lie in temporary files on hosts (and on this controller) while their tasks run, as "
                 f"caveclient_allow_remote_files allows: {cause}."
             )
-            return {}
+            return ""
         allow = "" if is_async else f" Or accept it: {_ALLOW}"
-        message = f"The token would lie in a temporary file on the host: {cause}. {remedy}{allow}"
-        return {"failed": True, "changed": False, "msg": message}
+        return f"The token would lie in a temporary file on the host: {cause}. {remedy}{allow}"
 
     def _holds_secret(self, args: Mapping[str, Any]) -> bool:
         """Return whether the arguments hold more of a secret than the address of a package index without a password."""
         secrets = secrets_among(args, self.spec) | strings_out_of_place(args, self.spec)
         return any("@" in secret or "://" not in secret for secret in secrets)
 
-    def _cause(self, reason: str, variables: Mapping[str, Any]) -> tuple[str, str]:
+    def _cause(self, variables: Mapping[str, Any]) -> tuple[str, str]:
         """Return why there is no pipelining, and what to change."""
         connection, become = self._connection, self._connection.become
         if self._task.async_val:
             return "async is set", f"{self._task.action} takes seconds: take async out of the task."
-        if reason:
-            return reason, "Remove requiretty from the host's sudoers for this account."
+        if self._reason:
+            return self._reason, "Remove requiretty from the host's sudoers for this account."
         if constants.DEFAULT_KEEP_REMOTE_FILES:
             return "ANSIBLE_KEEP_REMOTE_FILES is set, and would keep it there", "Unset it."
         if not connection.has_pipelining:

@@ -87,6 +87,8 @@ def test_an_overlap_makes_no_token_while_all_its_hosts_are_off_and_the_next_run_
     run = lab.rotate(strategy="overlap", name="spring")
     assert run.status == 2, run.output
     assert "No token was made: no host could get it now: ws1" in said(run.output)
+    assert "0 workstations ok, 3 pending" in run.output
+    assert (lab.report / "pending").read_text() == "ws1\nws2\nws3\n"
     assert (lab.tokens(), lab.stored()) == ([old], old)
     for host in lab.hosts.values():
         for setting in OFF:

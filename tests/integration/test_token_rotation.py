@@ -869,6 +869,24 @@ def test_where_the_old_token_may_die_at_once_none_is_made_that_would_lie_in_a_fi
     assert lab.tokens() == [lab.token]
 
 
+def test_none_is_made_that_could_be_sent_to_no_host_or_not_to_the_first_one(cave: CaveServer, tmp_path: Path) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice", ws2="alice")
+    for host in lab.hosts:
+        set_host(lab, host, caveclient_become=True, ansible_become_method="su")
+    run = lab.rotate(strategy="overlap")
+    assert run.status == 2
+    assert f"no host could get it now: ws1, ws2 ({USER}: The token would lie in a temporary file" in said(run)
+    assert "become_method su has no pipelining. Use another one, such as sudo." in said(run)
+    del lab.hosts["ws2"]["ansible_become_method"], lab.hosts["ws2"]["caveclient_become"]
+    run = lab.rotate(strategy="overlap", canary="ws1")
+    assert run.status == 2
+    assert f"the canary host cannot get it first: ws1 ({USER}: The token would lie" in said(run), run.output
+    assert (lab.tokens(), lab.stored()) == ([lab.token], lab.token)
+    run = lab.rotate(strategy="overlap", canary="ws1", caveclient_allow_remote_files=True)
+    assert run.ok, run.output
+    assert [lab.saved(host) for host in lab.hosts] == [lab.stored()] * 2 == lab.tokens() * 2
+
+
 def test_tasks_that_cannot_store_a_token_leave_it_where_the_message_says(cave: CaveServer, tmp_path: Path) -> None:
     lab = make_lab(tmp_path, cave, ws1="alice")
     old = lab.persons["alice"].token

@@ -263,7 +263,10 @@ def rotate(lab: Lab, request: Request) -> Generator[str, None, Outcome]:
         if rotation.action != "leave" and request.users and not request.users & set(rotation.users)
     ]
     lab.faults += [
-        fault for rotation in rotations if rotation.action == "make" for fault in _needless(lab, rotation, request)
+        fault
+        for rotation in rotations
+        if rotation.action == "make"
+        for fault in _needless(lab, rotation, request, seen)
     ]
     for index, rotation in enumerate(rotations):
         if rotation.action == "make":
@@ -372,7 +375,7 @@ def take_off(lab: Lab, request: Request) -> Generator[str, None, Outcome]:
     return Outcome(not failed, tuple(effects))
 
 
-def _needless(lab: Lab, rotation: Rotation, request: Request) -> list[str]:
+def _needless(lab: Lab, rotation: Rotation, request: Request, seen: Mapping[str, Seen | str]) -> list[str]:
     """Return why a token need not be made, as far as that was known when it was decided."""
     own = lab.tokens[rotation.source]
     if request.strategy == "cutover":
@@ -380,6 +383,15 @@ def _needless(lab: Lab, rotation: Rotation, request: Request) -> list[str]:
     fixed = [name for name in sorted(lab.fixed) if lab.vault[name] in rotation.tokens]
     if fixed:
         return [f"a new one for {own.name} that cannot be stored in {fixed}"]
+    mine = [entry for entry in rotation.entries if entry.host in request.hosts]
+    if (
+        not request.anyway
+        and not {entry.host for entry in mine} <= request.give_up
+        and not any(
+            isinstance(found, Seen) and entry.user not in found.failed for entry in mine for found in [seen[entry.host]]
+        )
+    ):
+        return [f"a new one for {own.name} that no host could get"]
     made = [token.name for token in lab.tokens.values() if token.alive and replaces(token.description) == own.name]
     if made:
         return [f"another one for {own.name}, beside {made}"]

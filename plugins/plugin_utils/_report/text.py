@@ -112,7 +112,7 @@ def summary(report: Mapping[str, Any]) -> str:
     """Return the line of counts: 27 workstations ok, 2 failed, 1 pending; 84 users."""
     hosts, users = report["counts"]["hosts"], report["counts"]["users"]
     if not hosts["total"]:
-        return "No workstation was asked."
+        return "Nothing was done on any workstation."
     good = f"{number(hosts['ok'], 'workstation')} ok"
     changes = [host["changed"] for host in report["hosts"] if host["state"] == "ok"]
     if any(changes):

@@ -318,21 +318,21 @@ def _lockout(rotation: Rotation, account: Account, known: Known) -> str:
 def _nobody_gets_it(rotation: Rotation, known: Known) -> str:
     """Return why no host could get a new token now, as a sentence; or an empty string."""
     request = known.request
-    why = {
-        entry.host: _unready(rotation, entry.host, known.seen)
+    why = [
+        Blocker(entry.host, _unready(replace(rotation, entries=(entry,)), entry.host, known.seen))
         for entry in rotation.entries
         if entry.host in request.hosts and not entry.absent
-    }
-    gone = [Blocker(host, reason) for host, reason in why.items() if host not in request.give_up]
-    if request.anyway or not gone or not all(why.values()):
+    ]
+    gone = [blocker for blocker in why if blocker.host not in request.give_up]
+    if request.anyway or not gone or not all(blocker.reason for blocker in why):
         return ""
     return f"No token was made: no host could get it now: {with_reasons(gone)}. Run again when one can."
 
 
 def _without_canary(rotation: Rotation, known: Known) -> str:
     """Return why a roll-out could not begin where the user wants it to, as a sentence; or an empty string."""
-    off = {host: known.seen.get(host, "not looked at") for host in known.request.canary if host in rotation.hosts}
-    gone = [Blocker(host, found) for host, found in off.items() if isinstance(found, str)]
+    off = {host: _unready(rotation, host, known.seen) for host in known.request.canary if host in rotation.hosts}
+    gone = [Blocker(host, reason) for host, reason in off.items() if reason]
     return (
         f"No token was made: the canary host cannot get it first: {with_reasons(gone)}. Name another one."
         if gone

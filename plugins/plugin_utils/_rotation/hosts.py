@@ -355,7 +355,10 @@ def found_on(
     blocked = state.blocked.get(name, [])
     if registered and saved and not others and not blocked:
         return None
-    if isinstance(seen, str) and not saved and any(not item.idle for item in mine):
+    tried = any(
+        not item.idle or (item.tokens in state.declined and state.accounts[item.source].accepted) for item in mine
+    )
+    if isinstance(seen, str) and not saved and tried:
         return [{_kind(seen): True, "changed": False, "msg": seen.removeprefix("unreachable: ")}]
     told = {(item.get("user"), item.get("server")) for item in _mappings((saved or {}).get("users"))}
     missing = [item for item in others if (item["user"], item["server"]) not in told]

@@ -33,6 +33,7 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.model 
     Inventory,
     Listed,
     Rotation,
+    Seen,
 )
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.sealed import remember
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.state import State
@@ -195,11 +196,13 @@ def begin(state: State, inventory: Inventory, vault: VaultFiles) -> bool:
 
 
 def _refuse_all(state: State) -> None:
-    """Raise CaveError when no token can be rotated though all of them work: no host is to blame for that."""
+    """Raise CaveError when no token can be rotated though all of them work, and no host is to blame for that."""
     wanted = [rotation for rotation in state.rotations if rotation.action != "leave"]
     if any(rotation.action != "refuse" or not state.accounts[rotation.source].accepted for rotation in wanted):
         return
     if any(state.hosts[host].problems for host in state.request.hosts):
+        return
+    if not any(isinstance(state.seen.get(host), Seen) for rotation in wanted for host in rotation.hosts):
         return
     reasons: dict[str, list[str]] = {}
     for rotation in wanted:

@@ -66,6 +66,10 @@ DEFECTS = {
     "make before looking for a place to keep it": Defect(
         "        refusal = _store_refusal(rotation, inventory, request)\n", '        refusal = ""\n'
     ),
+    "make though no host could get it": Defect(" or _nobody_gets_it(rotation, known)", ""),
+    "make though no account of a host that is on could get it": Defect(
+        "not all(blocker.reason for", "not all(known.seen.get(blocker.host) == blocker.reason for"
+    ),
     "make where a holder is outside of the run": Defect("    if outside:\n", "    if False:\n"),
     "make where a holder is off, on a server that kills the old one": Defect(
         '    if not gone:\n        return ""\n', '    if True:\n        return ""\n'

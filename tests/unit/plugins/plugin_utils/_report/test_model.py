@@ -558,8 +558,8 @@ def test_the_failure_of_a_whole_fleet_stays_short() -> None:
 def test_an_empty_fleet_makes_a_report() -> None:
     report = report_of({})
     check(report)
-    assert summary(report) == "No workstation was asked."
-    assert "No workstation was asked." in to_html(report)
+    assert summary(report) == "Nothing was done on any workstation."
+    assert "Nothing was done on any workstation." in to_html(report)
     parsed(to_junit(report))
 
 

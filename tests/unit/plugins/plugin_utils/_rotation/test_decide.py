@@ -136,6 +136,8 @@ def test_no_token_is_made_while_no_host_could_get_it() -> None:
     assert found.reason.startswith("No token was made: no host could get it now: ")
     assert "ws1 (off); ws2 (alice: no home)" in found.reason
     assert [item.action for item in decided(entries, accounts, {**off, "ws2": has(("alice", OLD))})] == ["make"]
+    of_two = [*entries, entry("ws2", user="lab")]  # one account's trouble is its own
+    assert [item.action for item in decided(of_two, accounts, off)] == ["make"]
     for wanted in ({"anyway": True}, {"give_up": frozenset({"ws1", "ws2"})}):
         assert [item.action for item in decided(entries, accounts, off, **wanted)] == ["make"]
 
