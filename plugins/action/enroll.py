@@ -16,7 +16,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -50,6 +50,7 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._enroll_keepers 
     VaultVariable,
 )
 from ansible_collections.connectomics.cave.plugins.plugin_utils._profiles import chosen, with_datastacks
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.ansible_run import AnsibleRun
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.inventory import variable_files
 from ansible_collections.connectomics.cave.plugins.plugin_utils._stores.places import folder_of, place_of
 
@@ -97,7 +98,7 @@ class ActionModule(CaveAction):
             required_by={"secret": ("store",)},
         )
         try:
-            return {**result, **self._enroll(options, self._keeper(options, task_vars or {}))}
+            return {**result, **self._enroll(options, self._keeper(options, task_vars or {}), task_vars or {})}
         except CaveError as error:
             return {**result, "failed": True, "msg": error.message}
 
@@ -112,7 +113,7 @@ class ActionModule(CaveAction):
         beside = variable_files(folders, variables.get("groups", ()))
         return VaultVariable(options["path"], variable, secrets, options["vault_id"], options["format"], beside)
 
-    def _enroll(self, options: dict[str, Any], store: Keeper) -> dict[str, Any]:
+    def _enroll(self, options: dict[str, Any], store: Keeper, variables: Mapping[str, Any]) -> dict[str, Any]:
         server = server_address(options["server"])
         wanted = options["datastacks"]
         if options["profiles"]:
@@ -120,41 +121,35 @@ class ActionModule(CaveAction):
         stacks = [stack.name for stack in parse_datastacks(wanted, server)]
         stored = store.read()
         store.require_writable()  # before the person is asked for anything
-        verdict_on = partial(
-            _verdict_on,
-            server=server,
-            stacks=stacks,
-            timeout=options["timeout"],
-            retries=options["retries"],
-            ca_path=options["ca_path"] or None,
-        )
+        verdict_on = partial(_verdict_on, server=server, stacks=stacks, **_limits(options))
         terminal = _Terminal()
         _confirm_password(terminal, store, vault_secrets(self._loader))
         person = Person(options["user"], server, stacks, options["new_account"])
-        tokens = _Tokens(options, server, store)
+        tokens = _Tokens(options, server, store, partial(self._servers_of, variables))
         show = _open_page if options["open_pages"] and _desktop_opener() else None
         outcome = Enrolment(terminal, person, verdict_on, show, tokens).run(stored)
         changed = outcome.token is not None and store.write(outcome.token)
         return {"changed": changed, **_result(options["user"], outcome, stored, store)}
 
+    def _servers_of(self, variables: Mapping[str, Any], token: str) -> list[str]:
+        """Return the servers that caveclient_tokens names a token for, on any host."""
+        hosts = AnsibleRun(variables, self._loader).read_hosts().values()
+        return list(dict.fromkeys(item.entry.server for host in hosts for item in host.held if item.token == token))
+
 
 class _Tokens:
-    """What the server and the vault say of a token besides."""
+    """What the server, the vault and the inventory say of a token besides."""
 
-    def __init__(self, options: dict[str, Any], server: str, store: Keeper) -> None:
+    def __init__(
+        self, options: dict[str, Any], server: str, store: Keeper, servers_of: Callable[[str], list[str]]
+    ) -> None:
         self._options = options
         self._server = server
         self._store = store
+        self._servers_of = servers_of
 
     def _api(self, token: str) -> TokenApi:
-        options = self._options
-        return TokenApi(
-            self._server,
-            token,
-            timeout=options["timeout"],
-            retries=options["retries"],
-            ca_path=options["ca_path"] or None,
-        )
+        return TokenApi(self._server, token, **_limits(self._options))
 
     def expiring(self, token: str) -> str:
         """Return a sentence when a token ends by itself."""
@@ -171,6 +166,16 @@ class _Tokens:
         if made.token is None:
             raise CaveError("No token was made. Nothing was stored.", gave_up=True)
         return made.token.value
+
+    def require_own_server(self, token: str) -> None:
+        """Raise CaveError for a token of the vault that this server refuses, and another one accepts."""
+        for server in self._servers_of(token.strip()):
+            if _verdict_on(token.strip(), server, (), **_limits(self._options)).person is not None:
+                raise CaveError(
+                    f"{self._store.name} in {self._store.path} is the token for {server}, and {self._server} does not "
+                    "know it. Give the other one a place of its own: -e caveclient_enroll_variable=NAME (or "
+                    "caveclient_enroll_secret=NAME)."
+                )
 
     def doubt(self, token: str, verdict: Verdict) -> str:
         """Return a sentence when a token seems to be somebody else's."""
@@ -237,6 +242,11 @@ def _identifier(user: str) -> str:
     """Return what names a user's variable; another user's never has the same."""
     plain = "".join(character if character.isascii() and character.isalnum() else "_" for character in user)
     return plain if plain == user else f"{plain}_{hashlib.sha256(user.encode()).hexdigest()[:6]}"
+
+
+def _limits(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how a server is asked."""
+    return {"timeout": options["timeout"], "retries": options["retries"], "ca_path": options["ca_path"] or None}
 
 
 def _verdict_on(token: str, server: str, stacks: Iterable[str], **limits: Any) -> Verdict:

@@ -254,12 +254,11 @@ class _Step:
 
     def _from_elsewhere(self, vault: VaultFiles) -> Iterator[Entry]:
         """Yield the entries whose token comes from where no new one would be stored."""
-        in_stores = {token for _place, token in self.state.stored}
+        stored = [place for place, _token in self.state.stored]
         # Since the run began, another one may have stored a token that this one knows as well.
         variables = {variable for value in self.state.values.values() for _path, variable in vault.places(value)}
         for item in self.state.held():
-            stored = item.entry.absent or item.entry.token in in_stores
-            if not stored and self.run.keeps_its_token(item, variables):
+            if not item.entry.absent and self.run.keeps_its_token(item, variables, stored):
                 yield item.entry
 
     # The hosts

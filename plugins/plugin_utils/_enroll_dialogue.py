@@ -71,6 +71,9 @@ class Tokens(Protocol):
     def make_key(self, token: str) -> str:
         """Return a token that does not end, made with one that does."""
 
+    def require_own_server(self, token: str) -> None:
+        """Raise CaveError for a token of the vault that this server refuses, and another one accepts."""
+
     def doubt(self, token: str, verdict: Verdict) -> str:
         """Return a sentence when a token seems to be somebody else's; else nothing."""
 
@@ -114,6 +117,8 @@ class Enrolment:
             expiring = self._expiring(clean_token(stored)) if verdict.verdict != "invalid_token" else ""
             if verdict.verdict != "invalid_token" and not expiring:
                 return Outcome(None, self._settled(stored, verdict))
+            if not expiring and self._tokens is not None:
+                self._tokens.require_own_server(stored)
             self._terminal.say(
                 f"The vault's token will stop working. {expiring}"
                 if expiring

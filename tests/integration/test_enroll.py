@@ -258,6 +258,26 @@ def test_a_dead_token_in_the_vault_is_replaced(desk: Desk) -> None:
     assert desk.stored() == new
 
 
+def test_a_token_of_the_vault_for_another_server_is_not_replaced(desk: Desk) -> None:
+    folder = desk.folder / "group_vars" / "all"
+    folder.mkdir(parents=True)
+    (folder / "cave.yml").write_text('caveclient_tokens: [{user: alice, token: "{{ vault_cave_token_alice }}"}]\n')
+    desk.vault = folder / "vault.yml"
+    with_vault = ("-e", "caveclient_enroll_vault=group_vars/all/vault.yml", "-e", "caveclient_enroll_new=false")
+    person = desk.cave.add_person("alice", [STACK])
+    terminal = desk.start(*with_vault)
+    hand_over(desk, terminal, person.token)
+    answer(terminal, "Store it for alice", "y")
+    assert desk.finish(terminal) == 0, desk.screen
+    with CaveServer() as other:
+        (desk.folder / "host_vars").mkdir()
+        (desk.folder / "host_vars" / "ws2.yml").write_text(f"caveclient_server: {other.url}\n")
+        terminal = desk.start(*with_vault, "-e", "caveclient_hosts=ws2")
+        terminal.expect_exact(f"is the token for {desk.cave.url}, and {other.url} does not know it.")
+        assert desk.finish(terminal) == 2, desk.screen
+    assert desk.stored() == person.token
+
+
 @pytest.mark.parametrize("file", ["vault.yml", "host_vars/ws2.yml"])
 def test_a_token_that_the_vault_has_for_somebody_else_is_noticed(desk: Desk, file: str) -> None:
     person = desk.cave.add_person("alice", [STACK])

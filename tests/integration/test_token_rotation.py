@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,39 @@ def test_a_token_that_one_host_takes_from_elsewhere_gets_no_new_one_and_is_kept_
     run = lab.rotate(strategy="overlap", name="spring")
     assert run.ok, run.output
     assert lab.tokens() == [new]
+
+
+def test_a_token_that_one_host_takes_from_a_store_and_another_from_elsewhere_gets_no_new_one(
+    cave: CaveServer, tmp_path: Path
+) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice", ws2="alice")
+    entry, tools = tmp_path / "passwords" / "cave" / "alice.gpg", tmp_path / "bin"
+    entry.parent.mkdir(parents=True)
+    entry.write_text(lab.token)
+    (tmp_path / "passwords" / ".gpg-id").write_text("lab")
+    tools.mkdir()
+    insert = f"cat > {entry}.new"
+    for name, text in {
+        "pass": f"case $1 in show) cat {entry};; insert) {insert};; mv) mv {entry}.new {entry};; esac",
+        "gpg": "",
+    }.items():
+        (tools / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tools / name).chmod(0o755)
+    lab.settings = {"PATH": f"{tools}{os.pathsep}{os.environ['PATH']}", "CAVE_TOKEN_OF_ALICE": lab.token}
+    stored = "{{ lookup('connectomics.cave.stored_token', 'cave/alice') }}"
+    lab.variables["caveclient_store"] = {"type": "pass", "path": str(tmp_path / "passwords")}
+    lab.variables["caveclient_tokens"] = [{"user": USER, "token": stored}]
+    lab.vault.unlink()
+    own = {"user": USER, "token": "{{ lookup('ansible.builtin.env', 'CAVE_TOKEN_OF_ALICE') }}"}
+    set_host(lab, "ws2", caveclient_tokens=[own])
+    run = lab.rotate(strategy="overlap")
+    assert run.status == 2
+    assert f"ws2 would keep {fingerprint(lab.token)}" in said(run), run.output
+    assert lab.tokens() == [lab.token]
+    del lab.hosts["ws2"]["caveclient_tokens"]
+    run = lab.rotate(strategy="overlap")
+    assert run.ok, run.output
+    assert lab.tokens() == [entry.read_text().strip()] != [lab.token]
 
 
 def test_an_entry_that_takes_its_token_from_another_hosts_variables_is_rotated(

@@ -29,7 +29,7 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.invent
 )
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.kept import KeptTokens
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.sealed import replaced_in_this_run
-from ansible_collections.connectomics.cave.plugins.plugin_utils._stores.places import Place
+from ansible_collections.connectomics.cave.plugins.plugin_utils._stores.places import Place, holding_another
 from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.yaml_tree import VariablePath
 
 _OTHER = "other" * 8
@@ -71,8 +71,8 @@ class AnsibleRun:
             return cast("list[Any]", templar.template(entries))
         return [Lazily(entry, templar.template) if isinstance(entry, Mapping) else entry for entry in entries]
 
-    def keeps_its_token(self, item: Held, variables: Iterable[VariablePath]) -> bool:
-        """Return whether an entry gives its token whatever values the variables have.
+    def keeps_its_token(self, item: Held, variables: Iterable[VariablePath], stored: Iterable[Place]) -> bool:
+        """Return whether an entry gives its token whatever is in the variables, and in the places of stores.
 
         What comes from another host's variables cannot be told from that, and counts as one that follows.
         """
@@ -86,8 +86,9 @@ class AnsibleRun:
                 changed[name] = {**value, keys[0]: _OTHER}
         templar = Templar(loader=self._loader, variables={**raw, **changed, "hostvars": {}})
         try:
-            entries = templar.template(raw["caveclient_tokens"])
-            return clean_token(plain_string(entries[item.entry.number]["token"], "The token")) == item.token
+            with holding_another(stored, _OTHER):
+                entries = templar.template(raw["caveclient_tokens"])
+                return clean_token(plain_string(entries[item.entry.number]["token"], "The token")) == item.token
         except (AnsibleError, CaveError, LookupError, TypeError):
             return False
 

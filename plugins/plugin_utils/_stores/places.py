@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -125,6 +126,18 @@ def write_token(place: Place, token: str, instead_of: Collection[str] | None = N
 def places_read() -> tuple[tuple[Place, str], ...]:
     """Return the places that this process has read, each with the fingerprint of the token there."""
     return tuple((place, fingerprint(token)) for (process, place), token in _read.items() if process == os.getpid())
+
+
+@contextmanager
+def holding_another(places: Iterable[Place], token: str) -> Iterator[None]:
+    """Let this process read another token from some places, to see what follows them."""
+    read = dict(_read)
+    _read.update({(os.getpid(), place): token for place in places})
+    try:
+        yield
+    finally:
+        _read.clear()
+        _read.update(read)
 
 
 def told_by_store(error: BaseException | None) -> str:
