@@ -91,13 +91,14 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._controller impo
     host_pattern,
     lift_limit,
     open_shared_tokens,
+    set_by_play,
 )
 from ansible_collections.connectomics.cave.plugins.plugin_utils._fleet_run import (
     explain_interruption,
     require_core,
     require_whole_run,
 )
-from ansible_collections.connectomics.cave.plugins.plugin_utils._report.scope import unknown_names
+from ansible_collections.connectomics.cave.plugins.plugin_utils._report.scope import HERE, unknown_names
 
 _SUFFIXES = ("", ".yml", ".yaml", ".json")
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -114,7 +115,12 @@ class LookupModule(LookupBase):
         require_whole_run()
         explain_interruption()
         items = [item for term in terms for item in (term if isinstance(term, (list, tuple)) else [term])]
-        patterns = [str(item) for item in items if item]
+        # In a play, Ansible makes up this machine for each of its names; here, it has one.
+        patterns = [
+            "localhost" if item in HERE and item not in variables["groups"]["all"] else str(item)
+            for item in items
+            if item
+        ]
         hostvars: Any = variables.get("hostvars")  # there are none when hosts or tasks are listed
         noted, beyond = self.get_option("noted"), self.get_option("beyond_limit")
         if hostvars is not None:
@@ -130,7 +136,8 @@ class LookupModule(LookupBase):
                 if any(unknown_names(pattern, variables["groups"]) for pattern in patterns):
                     hosts = []  # the report says which one
             elif self.get_option("with_tokens"):
-                hosts = [host for host in hosts if _is_given(hostvars.raw_get(host))]
+                of_play = set_by_play(variables)
+                hosts = [host for host in hosts if _is_given({**hostvars.raw_get(host), **of_play})]
         else:
             found = _noted(hostvars, noted)
             if found is None:

@@ -99,6 +99,24 @@ def forget_results(hostvars: Any) -> None:
         manager.set_host_facts("localhost", {name: {} for name in stale})
 
 
+def set_by_play(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the variables of this collection that a play sets for all its hosts, as they are."""
+    host, hostvars = variables.get("inventory_hostname"), variables.get("hostvars")
+    own = hostvars.raw_get(host) if hostvars and host in hostvars else {}
+    return {
+        name: value
+        for name, value in variables.items()
+        if name.startswith("caveclient_") and (name not in own or _differ(own[name], value))
+    }
+
+
+def _differ(one: Any, other: Any) -> bool:
+    try:
+        return one is not other and bool(one != other)
+    except AnsibleError:  # a vault string that does not open is no one's but the host's
+        return False
+
+
 def host_pattern(name: str) -> str:
     """Return a pattern for the host of this name alone, also where the name has white space, commas or quotes in it."""
     if re.fullmatch(r"\w[\w.:-]*", name) and split_host_pattern(name) == [name]:

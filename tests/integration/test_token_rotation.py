@@ -683,6 +683,18 @@ def test_the_plays_of_others_keep_to_the_limit_after_a_rotation_that_looked_beyo
     assert recap(run.output)["ws3"]["changed"] == 0
 
 
+def test_what_a_site_sets_for_a_rotation_counts_as_what_an_inventory_sets(cave: CaveServer, tmp_path: Path) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice", ws2="alice")
+    own = {name: lab.variables.pop(name) for name in list(lab.variables) if name.startswith("caveclient_")}
+    own |= {"caveclient_rotate_strategy": "overlap", "caveclient_rotate_grace": 0.2}
+    rotate = {"import_playbook": "connectomics.cave.rotate", "vars": own}
+    (lab.folder / "site.yml").write_text(yaml.safe_dump([rotate]))
+    run = lab.play("site.yml")
+    assert run.ok, run.output
+    assert [lab.saved(host) for host in lab.hosts] == [lab.stored()] * 2 == lab.tokens() * 2
+    assert lab.stored() != lab.token
+
+
 @pytest.mark.parametrize("limit", [[], ["--limit", "ws1"]], ids=["in_the_run", "outside"])
 def test_a_host_that_failed_earlier_in_the_run_is_not_done_whatever_was_found_on_it_before(
     cave: CaveServer, tmp_path: Path, limit: list[str]
@@ -992,10 +1004,11 @@ def test_a_host_outside_of_the_limit_is_looked_at_with_its_own_settings(cave: Ca
     assert pending(lab) == []
 
 
-def test_this_machine_alone_and_no_inventory(cave: CaveServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["localhost", "127.0.0.1"])
+def test_this_machine_alone_and_no_inventory(cave: CaveServer, tmp_path: Path, name: str) -> None:
     person = cave.add_person("alice", ["minnie65_public"])
     variables = {
-        "caveclient_hosts": "localhost",
+        "caveclient_hosts": name,
         "caveclient_become": False,
         "caveclient_server": cave.url,
         "caveclient_tokens": [{"user": USER, "token": person.token}],

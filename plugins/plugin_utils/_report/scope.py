@@ -20,7 +20,7 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._report.text imp
 _COLLECTION = Path(__file__).parents[3]
 _USUAL = "/etc/ansible/hosts"
 """The inventory where nobody names one; it may be there, and empty."""
-_HERE = ("localhost", "127.0.0.1", "::1")
+HERE = ("localhost", "127.0.0.1", "::1")
 """Hosts that need no inventory."""
 _SOME_OF_IT = re.compile(r"(?<=.)\[(-?\d+|\d+[:-]\d*)\]$")
 """Which of the hosts that match: ``lab[0]``, ``lab[1:3]``."""
@@ -31,7 +31,7 @@ def unknown_names(pattern: str, groups: Mapping[str, Collection[str]]) -> list[s
 
     Ansible ignores them, so that a misspelt name among others, or behind ``!``, would look like success.
     """
-    known = {*groups, *groups.get("all", ()), *_HERE}
+    known = {*groups, *groups.get("all", ()), *HERE}
     return [part for part in split_host_pattern(pattern) if part and not any(map(_matcher(part.lstrip("!&")), known))]
 
 

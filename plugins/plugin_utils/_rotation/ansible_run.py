@@ -19,7 +19,11 @@ from ansible.template import Templar
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import clean_token
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
-from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import plain_string, vault_secrets
+from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import (
+    plain_string,
+    set_by_play,
+    vault_secrets,
+)
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.inventory import (
     Held,
     Host,
@@ -50,11 +54,12 @@ class AnsibleRun:
         self._hostvars = variables["hostvars"]
         self._loader = loader
         self._known: dict[str, Mapping[str, Any]] = {}
+        self._of_play = set_by_play(variables)
 
     def _raw(self, host: str) -> Mapping[str, Any]:
         """Return the variables of a host as they are. Ansible puts them together anew whenever it is asked."""
         if host not in self._known:
-            self._known[host] = self._hostvars.raw_get(host)
+            self._known[host] = {**self._hostvars.raw_get(host), **self._of_play}
         return self._known[host]
 
     def registered(self, name: str | None, hosts: Iterable[str]) -> dict[str, Mapping[str, Any]]:
@@ -64,12 +69,13 @@ class AnsibleRun:
 
     def _entries(self, host: str) -> list[Any]:
         """Return the entries of a host, each of whose values is filled in by itself. Raises AnsibleError."""
-        raw = self._raw(host)
-        templar = Templar(loader=self._loader, variables={**raw, "hostvars": self._hostvars})
-        entries = raw["caveclient_tokens"]
+        entries, fill_in = self._raw(host)["caveclient_tokens"], self._templar(host).template
         if not isinstance(entries, (list, tuple)):
-            return cast("list[Any]", templar.template(entries))
-        return [Lazily(entry, templar.template) if isinstance(entry, Mapping) else entry for entry in entries]
+            return cast("list[Any]", fill_in(entries))
+        return [Lazily(entry, fill_in) if isinstance(entry, Mapping) else entry for entry in entries]
+
+    def _templar(self, host: str) -> Templar:
+        return Templar(loader=self._loader, variables={**self._raw(host), "hostvars": self._hostvars})
 
     def keeps_its_token(self, item: Held, variables: Iterable[VariablePath], stored: Iterable[Place]) -> bool:
         """Return whether an entry gives its token whatever is in the variables, and in the places of stores.
@@ -135,7 +141,9 @@ class AnsibleRun:
     def read_host(self, name: str) -> Host:
         """Return what the variables of a host say now."""
         self._known.pop(name, None)
-        return read_host(name, self._hostvars[name], partial(self._entries, name))
+        # What the play sets (vars of import_playbook), Ansible's hostvars do not have.
+        own = Lazily(self._raw(name), self._templar(name).template) if self._of_play else self._hostvars[name]
+        return read_host(name, own, partial(self._entries, name))
 
     def file(self, option: str, path: str) -> str:
         """Return where a file is that an option names: by the inventory or the playbook, or in this folder."""
