@@ -687,12 +687,15 @@ def test_what_a_site_sets_for_a_rotation_counts_as_what_an_inventory_sets(cave: 
     lab = make_lab(tmp_path, cave, ws1="alice", ws2="alice")
     own = {name: lab.variables.pop(name) for name in list(lab.variables) if name.startswith("caveclient_")}
     own |= {"caveclient_rotate_strategy": "overlap", "caveclient_rotate_grace": 0.2}
+    own |= {"caveclient_report": "reports", "caveclient_junit": "junit.xml"}
     rotate = {"import_playbook": "connectomics.cave.rotate", "vars": own}
     (lab.folder / "site.yml").write_text(yaml.safe_dump([rotate]))
     run = lab.play("site.yml")
     assert run.ok, run.output
     assert [lab.saved(host) for host in lab.hosts] == [lab.stored()] * 2 == lab.tokens() * 2
     assert lab.stored() != lab.token
+    assert {host: found["state"] for host, found in lab.reported().items()} == {"ws1": "ok", "ws2": "ok"}
+    assert (lab.folder / "junit.xml").exists()
 
 
 @pytest.mark.parametrize("limit", [[], ["--limit", "ws1"]], ids=["in_the_run", "outside"])
