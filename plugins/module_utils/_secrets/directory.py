@@ -383,9 +383,9 @@ def open_directory(
     except PermissionError:
         raise not_permitted(path, "enter it") from None
     except OSError as error:
+        if error.errno in (errno.ENOTDIR, errno.ENOENT, errno.ELOOP) and not is_needed:
+            return None, missing
         if error.errno in (errno.ENOTDIR, errno.ENOENT):
-            if not is_needed:
-                return None, missing
             raise obstructed(path) from None
         raise failure(error, path, "open") from None
     owner = os.fstat(descriptor).st_uid

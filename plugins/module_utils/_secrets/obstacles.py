@@ -114,7 +114,19 @@ def obstructed(path: str) -> CaveError:
     if not os.path.lexists(culprit):
         return CaveError(f"{culprit} does not exist. Create it, or correct the path.")
     kind = "a symbolic link that leads to no directory" if os.path.islink(culprit) else "not a directory"
-    return CaveError(f"{culprit} is {kind}, where a directory was expected. Move it away, then run this again.")
+    what = f"{culprit} is {kind}, where a directory was expected."
+    if _may_be_moved(culprit):
+        return CaveError(f"{what} Move it away, then run this again.")
+    return CaveError(what, denied=culprit)
+
+
+def _may_be_moved(path: str) -> bool:
+    """Return whether this user may move something away without harm to others, or to the system."""
+    above = os.path.dirname(path)
+    with contextlib.suppress(OSError):
+        is_kept = os.stat(above).st_mode & stat.S_ISVTX and os.lstat(path).st_uid != os.geteuid()
+        return os.access(above, os.W_OK | os.X_OK) and not is_kept and not re.match(_SYSTEM, path)
+    return False
 
 
 def require_home(user: str, uid: int, home: str) -> None:
@@ -174,13 +186,13 @@ def advice(culprit: str, home: str, uid: int, cloud_volume_dir: str, set_in: str
     if _may_be_given(culprit, home, uid):
         return "Give it to that user (chown, chmod u+rwx), then run this again."
     owner = _owner_of(culprit)
-    if owner == uid and _lets_its_user_in(culprit):
+    if owner == uid and not re.match(_SYSTEM, culprit):
+        if not _lets_its_user_in(culprit):
+            return "Let its user in (chmod u+rwx), then run this again."
         return (
             "Its mode lets its user in, so something else does not: on NFS with Kerberos, its user needs a ticket "
             "(kinit); else look at SELinux or AppArmor. Then run this again."
         )
-    if owner == uid and not re.match(_SYSTEM, culprit):
-        return "Let its user in (chmod u+rwx), then run this again."
     if cloud_volume_dir and (_is_below(cloud_volume_dir, culprit) or _is_below(culprit, cloud_volume_dir)):
         relation = "which belongs" if culprit == cloud_volume_dir else f"and {culprit} belongs"
         place = set_in or "the file that sets it (such as ~/.profile)"

@@ -20,6 +20,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets.obstacl
     immutable,
     is_immutable,
     is_mounted,
+    not_permitted,
     real_path,
     reporting,
     require_home,
@@ -257,10 +258,7 @@ class _Session:
                     "and cannot be replaced. Change what is mounted there, or take the mount away, then run this again."
                 )
             if not directory.is_writable():
-                raise CaveError(
-                    f"{directory.path} is not writable for {self.home.name}: its mode, its owner or a read-only mount "
-                    "forbids it. Make it writable (chmod u+rwx, mount read-write), then run this again."
-                )
+                raise not_permitted(directory.path, f"write {path}")
         for directory in self.directories.values() if self.differs() else ():
             directory.require_lockable()
 

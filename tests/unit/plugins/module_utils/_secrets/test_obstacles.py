@@ -124,6 +124,18 @@ def test_cloud_volume_dir_is_named_with_the_file_that_sets_it() -> None:
     assert said.startswith("CLOUD_VOLUME_DIR is /usr/cv, and /usr belongs to root: change it in the file that sets it")
 
 
+@pytest.mark.parametrize("user", [0, GINA])
+@pytest.mark.parametrize("path", ["/dev/null", "/etc/passwd"])
+def test_no_file_of_the_system_is_to_be_moved_away(user: int, path: str, tmp_path: Path) -> None:
+    home = Home("gina", user, str(tmp_path / "gina"), cloud_volume_dir=path)
+    with pytest.raises(CaveError) as caught, home.advice():
+        raise obstacles.obstructed(f"{path}/secrets")
+    said = (
+        f"{path} is not a directory, where a directory was expected. CLOUD_VOLUME_DIR is {path}, which belongs to root"
+    )
+    assert caught.value.message.startswith(said)
+
+
 @pytest.mark.parametrize("value", ["/", "//", "/home/", "/home//"])
 def test_no_spelling_of_cloud_volume_dir_hides_it(value: str, tmp_path: Path) -> None:
     home = Home("gina", GINA, str(tmp_path / "gina"), cloud_volume_dir=value)

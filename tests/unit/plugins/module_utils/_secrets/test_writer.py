@@ -39,6 +39,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._errors import C
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import directory as _directory
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import obstacles as _obstacles
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import startup_texts as _startup_texts
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import Home
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.lock import try_lock
@@ -509,6 +510,23 @@ def test_a_place_of_the_kernels_is_told_before_anything_is_made(place: str, tmp_
             save(home_of(tmp_path, cloud_volume_dir=place), [request()], "update", check_mode)
         assert list(tmp_path.iterdir()) == []
     assert saved(tmp_path, request(token=None), cloud_volume_dir=place)["changed"] is False
+
+
+def test_where_links_lead_in_a_circle_there_is_nothing_to_remove(tmp_path: Path) -> None:
+    (tmp_path / ".cloudvolume").mkdir()
+    (tmp_path / ".cloudvolume" / "secrets").symlink_to("secrets")
+    assert saved(tmp_path, request(token=None))["changed"] is False
+    with pytest.raises(CaveError, match="Remove the symbolic link there"):
+        save(home_of(tmp_path), [request()], "update", check_mode=True)
+
+
+def test_a_read_only_mount_is_named_as_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = fill(tmp_path, {DEFAULT_FILE: {"token": OLD_TOKEN}})
+    monkeypatch.setattr(_directory.Directory, "is_writable", lambda _self: False)
+    monkeypatch.setattr(_obstacles, "is_read_only", lambda place: place == str(path))
+    for check_mode in (True, False):
+        with pytest.raises(CaveError, match=f"{path} is mounted read-only. Mount the file system read-write"):
+            save(home_of(tmp_path), [request()], "update", check_mode)
 
 
 def test_a_directory_that_others_may_change_is_closed_before_the_first_file_is_in_it(tmp_path: Path) -> None:
