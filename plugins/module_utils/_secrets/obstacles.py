@@ -123,10 +123,8 @@ def obstructed(path: str) -> CaveError:
 def _may_be_moved(path: str) -> bool:
     """Return whether this user may move something away without harm to others, or to the system."""
     above = os.path.dirname(path)
-    with contextlib.suppress(OSError):
-        is_kept = os.stat(above).st_mode & stat.S_ISVTX and os.lstat(path).st_uid != os.geteuid()
-        return os.access(above, os.W_OK | os.X_OK) and not is_kept and not re.match(_SYSTEM, path)
-    return False
+    is_kept = os.stat(above).st_mode & stat.S_ISVTX and _owner_of(path) != os.geteuid()
+    return os.access(above, os.W_OK | os.X_OK) and not is_kept and not re.match(_SYSTEM, path)
 
 
 def require_home(user: str, uid: int, home: str) -> None:
@@ -207,8 +205,7 @@ def advice(culprit: str, home: str, uid: int, cloud_volume_dir: str, set_in: str
 def _lets_its_user_in(path: str) -> bool:
     with contextlib.suppress(OSError):
         mode = os.stat(path).st_mode
-        needed = 0o700 if stat.S_ISDIR(mode) else 0o600
-        return mode & needed == needed
+        return not ~mode & (0o700 if stat.S_ISDIR(mode) else 0o600)
     return False
 
 
