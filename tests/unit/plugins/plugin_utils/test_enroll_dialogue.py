@@ -149,6 +149,9 @@ class Suspicious:
         self.made.append(token)
         return TOKEN
 
+    def require_own_server(self, token: str) -> None:
+        """All tokens are this server's."""
+
     def doubt(self, token: str, verdict: Verdict) -> str:
         assert (token, verdict) == (TOKEN, OK)
         return self.doubted
