@@ -125,6 +125,11 @@ def parse_options(params: Mapping[str, Any]) -> Options:
     for name in ("path", "interpreter", "python", "index_url", "jupyter_kernel", "jupyter_dir", "ca_path", "doctor"):
         if not (params[name] or "").isprintable():
             raise CaveError(f"{name}: {params[name]!r} has control characters, or others that are not seen. Drop them.")
+    if params["index_url"] and not re.match(r"\w+://|(?i:file):|/(?!/)", params["index_url"]):
+        raise CaveError(  # it may hold a password all the same
+            "index_url: found an address without https:// in front (not shown here); expected https://HOST/simple, or "
+            "the absolute path of a folder."
+        )
     for link in params["find_links"]:
         masked = mask_credentials(link)
         if masked != link:

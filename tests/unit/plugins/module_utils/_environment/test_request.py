@@ -5,11 +5,13 @@
 from __future__ import annotations
 
 import pytest
+from module_runner import arguments_of
 
 from ansible_collections.connectomics.cave.plugins.module_utils._environment.request import (
     Request,
     name_of,
     normal_name,
+    parse_options,
     parse_request,
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
@@ -130,3 +132,16 @@ def test_what_is_neither_a_path_nor_a_version_of_python_is_refused(typed: str) -
 
 def test_names_of_packages_are_compared_as_all_tools_do() -> None:
     assert normal_name("Jupyter_Client.x--y") == "jupyter-client-x-y"
+
+
+@pytest.mark.parametrize("address", ["alice:s3cret@pypi.lab.example/simple", "//alice:s3cret@pypi", "pypi.lab.example"])
+def test_an_index_without_a_scheme_is_refused_without_its_password(address: str) -> None:
+    """It would be taken for a path, and what installers say of it holds the password."""
+    with pytest.raises(CaveError, match="index_url: found an address without https:// in front") as caught:
+        parse_options(arguments_of("caveclient", index_url=address))
+    assert "s3cret" not in caught.value.message
+
+
+@pytest.mark.parametrize("address", ["https://alice:s3cret@pypi.lab.example/simple", "/srv/simple", "file:/srv/simple"])
+def test_an_index_is_an_address_or_a_folder(address: str) -> None:
+    assert parse_options(arguments_of("caveclient", index_url=address)).source.index_url == address
