@@ -46,6 +46,8 @@ class ActionModule(HostAction):
         super().run(tmp, task_vars)
         task_vars = task_vars or {}
         given = {name: value for name, value in self._task.args.items() if name != "_controller"}
+        if not given.get("interpreter"):  # an empty one is none, also beside a path
+            given.pop("interpreter", None)
         try:
             arguments = with_packages(given)
         except CaveError as error:

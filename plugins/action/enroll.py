@@ -42,7 +42,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts i
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
 from ansible_collections.connectomics.cave.plugins.plugin_utils._action import CaveAction
-from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import vault_secrets
+from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import require_seconds, vault_secrets
 from ansible_collections.connectomics.cave.plugins.plugin_utils._enroll_dialogue import Enrolment, Outcome, Person
 from ansible_collections.connectomics.cave.plugins.plugin_utils._enroll_keepers import (
     Keeper,
@@ -114,6 +114,7 @@ class ActionModule(CaveAction):
         return VaultVariable(options["path"], variable, secrets, options["vault_id"], options["format"], beside)
 
     def _enroll(self, options: dict[str, Any], store: Keeper, variables: Mapping[str, Any]) -> dict[str, Any]:
+        require_seconds(options["timeout"])
         server = server_address(options["server"])
         wanted = options["datastacks"]
         if options["profiles"]:

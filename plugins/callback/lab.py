@@ -307,8 +307,9 @@ class CallbackModule(Default):
 
     def _wrong(self, result: Any, what: str, is_item: bool = False) -> None:
         is_report = self._action(result) == _REPORT
-        if self._own_play and not is_report:
-            return  # the report has said it
+        is_quiet = self._own_play and not is_report
+        if is_quiet and self._has_report:
+            return  # it has said it
         host = self._host(result) if is_item else self._done(result)
         found = self._of(result)
         self._handle_warnings(found)
@@ -318,6 +319,9 @@ class CallbackModule(Default):
         for prefix in ("Task failed: ", "Module failed: ", "Action failed: "):
             message = message.removeprefix(prefix)
         colour = constants.COLOR_SKIP if what == "ignored" else constants.COLOR_ERROR
+        if is_quiet:
+            self._cut[host] = f"{what}: {message}"  # no report may follow
+            return
         if self._own_play:
             self._say("")
             self._say(f"FAILED   {message}", colour)

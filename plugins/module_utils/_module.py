@@ -67,13 +67,14 @@ def run_module(arguments: Mapping[str, Any], work: Callable[[Module], Mapping[st
     module: Module = CaveModule(**arguments, supports_check_mode=True)
     failed = True
     try:
+        if module.params["timeout"] < 1:  # it would look like a server that gives no answer
+            raise CaveError(f"timeout must be at least 1 second, and is {module.params['timeout']}.")
         result, failed = dict(work(module)), False
     except CaveError as error:
         result = {**error.details, "msg": error.message}
     except Exception as error:  # noqa: BLE001 (Ansible would print its message, and that may quote a token)
         result = {"msg": unexpected(error)}
-    result = readable(result)
     # Not while the error is being handled: with a high verbosity Ansible would print it, and all that led to it.
     if failed:
-        module.fail_json(**result)
-    module.exit_json(**result)
+        module.fail_json(**readable(result))
+    module.exit_json(**readable(result))

@@ -27,7 +27,12 @@ from ansible_collections.connectomics.cave.plugins.module_utils._masking import 
     shown_arguments,
     strings_out_of_place,
 )
-from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import given, is_encrypted, plain_string
+from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import (
+    forces_terminal,
+    given,
+    is_encrypted,
+    plain_string,
+)
 from ansible_collections.connectomics.cave.plugins.plugin_utils._fleet_run import (
     report_progress,
     require_core,
@@ -84,7 +89,14 @@ class CaveAction(ActionBase):
             value = given(functools.partial(self._templar.template, task_vars.get(f"caveclient_{name}")))
             if value is not None:
                 found[name] = value
-        return {**found, **args}
+        return {name: self._as_list(name, value) for name, value in {**found, **args}.items()}
+
+    def _as_list(self, name: str, value: Any) -> Any:
+        """Return an option's value, as a list where text stands for one: ``-e x="alice, bob"``."""
+        option = self.spec.get(name, {})
+        if not isinstance(value, str) or option.get("type") != "list" or option.get("elements") == "dict":
+            return value
+        return [part.strip() for part in value.split(",") if part.strip()]
 
     def complaint(self, task_vars: Mapping[str, Any]) -> str:
         """Return what is wrong with the place of a value among the task's arguments, without the value."""
@@ -242,19 +254,28 @@ class HostAction(StockAction):
     def _prefer_pipelining(self, variables: Mapping[str, Any]) -> None:
         """Ask Ansible for pipelining where nobody has said anything about it and nothing is known to forbid it."""
         connection, become = self._connection, self._connection.become
-        if become and (getattr(become, "require_tty", False) or (become.name != "sudo" and become.expect_prompt())):
-            return
-        if self._asks_for_terminal():
-            return
-        if self._pipelining_origin(variables) == "default":
+        if connection.transport == "ssh":
+            self._want_no_terminal()
+        origin = self._pipelining_origin(variables)
+        if origin and (getattr(become, "require_tty", False) or self._asks_for_terminal()):
+            connection.set_option("pipelining", False)  # ansible-core before 2.19 would hang
+        elif origin == "default" and not (become and become.name != "sudo" and become.expect_prompt()):
             connection.set_option("pipelining", True)
             if not self._is_pipelining_enabled("new"):
                 connection.set_option("pipelining", False)
 
     def _asks_for_terminal(self) -> bool:
         """Return whether the SSH options ask for a terminal, which ansible-core looks at since 2.19."""
-        options = [self.get_connection_option(f"ssh_{kind}args") for kind in ("", "common_", "extra_")]
-        return any(_TERMINAL_ASKED_FOR.search(str(option or "")) for option in options)
+        return bool(_TERMINAL_ASKED_FOR.search(" ".join(self._ssh_options())))
+
+    def _ssh_options(self) -> list[str]:
+        return [str(self.get_connection_option(f"ssh_{kind}args") or "") for kind in ("", "common_", "extra_")]
+
+    def _want_no_terminal(self) -> None:
+        """Have SSH want no terminal where one of its files has one for all that is run: Ansible's own modules hang."""
+        options, name = self._ssh_options(), self.get_connection_option("ssh_executable")
+        if forces_terminal(str(name), " ".join(options), str(self.get_connection_option("host"))):
+            self._connection.set_option("ssh_extra_args", f"{options[-1]} -o RequestTTY=no")
 
     def _pipelining_origin(self, variables: Mapping[str, Any]) -> str:
         """Return where the connection's setting comes from; empty where it has none."""
@@ -311,7 +332,8 @@ class HostAction(StockAction):
             return "ANSIBLE_KEEP_REMOTE_FILES is set, and would keep it there", "Unset it."
         if not connection.has_pipelining:
             return f"the connection {connection.transport} has no pipelining", "Use another one, such as ssh."
-        if become and (become.name == "su" or not getattr(become, "pipelining", True)):
+        has_no = become and (getattr(become, "require_tty", False) or not getattr(become, "pipelining", True))
+        if become and (become.name == "su" or has_no):
             return f"become_method {become.name} has no pipelining", "Use another one, such as sudo."
         if self._asks_for_terminal():
             return "the SSH options ask for a terminal (-t or RequestTTY)", "Take that out of them."

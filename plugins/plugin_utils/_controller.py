@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
+import pwd
 import re
+import shlex
+import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -22,6 +26,8 @@ from ansible_collections.connectomics.cave.plugins.module_utils._errors import C
 
 _ENCRYPTED_STRINGS = ("EncryptedString", "AnsibleVaultEncryptedUnicode")
 """Ansible's types for a vault string that is decrypted on use (ansible-core 2.19 and later, and before)."""
+
+_SPEAKS_OF_TERMINALS = re.compile(rb"(?im)^\s*(requesttty[\s=]|include\s+(?!/etc/ssh/ssh_config\.d/))")
 
 
 def is_encrypted(value: object) -> bool:
@@ -149,6 +155,12 @@ def is_omitted(value: object) -> bool:
     return type(value).__name__ == "_OmitType" or (isinstance(value, str) and value.startswith("__omit_place_holder__"))
 
 
+def require_seconds(timeout: float) -> None:
+    """Raise CaveError for a time in which no answer can come: it would look like a server that gives none."""
+    if timeout < 1:
+        raise CaveError(f"timeout must be at least 1 second, and is {timeout:g}.")
+
+
 def plain_string(value: object, what: str) -> str:
     """Return a templated value as a plain ``str``, without the tags and the lazy decryption that Ansible adds.
 
@@ -162,6 +174,33 @@ def plain_string(value: object, what: str) -> str:
         kind = "a boolean" if isinstance(value, bool) else "a number"
         raise CaveError(f"{what} is not a string: YAML read it as {kind}. Put it in quotes.")
     raise CaveError(f"{what} is not a string.")
+
+
+def forces_terminal(program: str, options: str, host: str) -> bool:
+    """Return whether one of SSH's files has a terminal for this host, in which what is piped to it never ends.
+
+    That is ``RequestTTY force``: with ``yes``, SSH asks for none where its input is none. A process for each host takes
+    time, so SSH itself is asked only where a file speaks of it.
+
+    Args:
+        program: of SSH.
+        options: on its command line.
+        host: its name or address.
+    """
+    try:
+        words = shlex.split(options)
+    except ValueError:
+        return False  # SSH says so itself
+    named = [words[place + 1] for place, word in enumerate(words[:-1]) if word == "-F"]
+    own = [Path(pwd.getpwuid(os.getuid()).pw_dir, ".ssh", "config"), Path("/etc/ssh/ssh_config")]
+    files = [*map(Path, named or own), *Path("/etc/ssh/ssh_config.d").glob("*.conf")]
+    try:
+        if not any(_SPEAKS_OF_TERMINALS.search(file.read_bytes()) for file in files if file.is_file()):
+            return False
+        told = subprocess.run([program, "-G", *words, host], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    except OSError:
+        return False  # SSH, which needs both, says so itself
+    return b"\nrequesttty force\n" in told.stdout
 
 
 def made_once(name: str, make: Callable[[], tuple[str, bytes]]) -> Path:

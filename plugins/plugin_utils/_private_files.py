@@ -128,7 +128,7 @@ def remove_file(path: Path) -> bool:
     """
     try:
         path.unlink()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
         raise CaveError(f"The file {path} cannot be removed: {error.strerror}. Remove it by hand.") from error

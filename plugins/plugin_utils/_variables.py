@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
@@ -71,5 +72,20 @@ def wrong_variables(variables: Mapping[str, Any], template: Callable[[Any], Any]
     """
     values = template({name: variables[name] for name in role_options() if name in variables})
     values = {name: value for name, value in values.items() if not is_omitted(value)}
-    errors = ArgumentSpecValidator(role_options()).validate(values).error_messages
+    empty = [name for name in values if _lacks_value(values, name)]
+    errors = [
+        f"{name} has no value. Give it one, or leave it out: the default is "
+        f"{json.dumps(role_options()[name]['default'])}."
+        for name in empty
+    ]
+    rest = {name: value for name, value in values.items() if name not in empty}
+    errors += ArgumentSpecValidator(role_options()).validate(rest).error_messages
     return "\n".join(["Validation of arguments failed:", *errors]) if errors else ""
+
+
+def _lacks_value(values: Mapping[str, Any], name: str) -> bool:
+    """Return whether a variable is null where a value is needed, which for text and paths it is not."""
+    option = role_options()[name]
+    if values[name] is not None or "default" not in option:
+        return False
+    return bool(ArgumentSpecValidator({name: option}).validate({name: None}).error_messages)

@@ -142,8 +142,6 @@ def parse_options(params: Mapping[str, Any]) -> Options:
             raise CaveError(f"{name}: {params[name]} is not an absolute path.")
     if params["keep"] < 0:
         raise CaveError(f"keep: {params['keep']} is less than 0.")
-    if params["timeout"] < 1:
-        raise CaveError(f"timeout: {params['timeout']} is not a time in seconds; the default is 1800.")
     controller = params["_controller"] or {}
     request = parse_request(
         params["version"],

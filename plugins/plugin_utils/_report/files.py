@@ -32,6 +32,7 @@ class Files:
 
     def __init__(self, options: Mapping[str, Any], rotation: bool = False) -> None:
         self._rotation = rotation
+        self._has_page = False
         self._folder = Path(options["dest"]) if options["dest"] else None
         self._junit = Path(options["junit"]) if options["junit"] else None
         if options["pending"]:
@@ -41,8 +42,8 @@ class Files:
 
     @property
     def page(self) -> str:
-        """Path of the page, or an empty string."""
-        return str(self._folder / "report.html") if self._folder else ""
+        """Path of the page that was written, or an empty string."""
+        return str(self._folder / "report.html") if self._folder and self._has_page else ""
 
     @property
     def pending(self) -> str:
@@ -53,7 +54,7 @@ class Files:
         """Return the paths of the files that are (or in check mode: would be) written."""
         files = {}
         if self._folder:
-            files = {"json": str(self._folder / "report.json"), "html": self.page}
+            files = {"json": str(self._folder / "report.json"), "html": str(self._folder / "report.html")}
         if self._junit:
             files["junit"] = str(self._junit)
         if self._pending and _model.hosts_in(report, "failed", "pending"):
@@ -76,8 +77,7 @@ class Files:
                 writers.append(partial(self._write_pending, _of_rotation(self._pending), report, known))
         return list(dict.fromkeys(filter(None, map(_message_of, writers))))
 
-    @staticmethod
-    def _write_pages(folder: Path, report: Mapping[str, Any]) -> None:
+    def _write_pages(self, folder: Path, report: Mapping[str, Any]) -> None:
         """Write the report, and keep it under its date as well; the link ``latest`` leads to the newest."""
         stamp = (report["time"] or _model.utc(datetime.now(tz=timezone.utc))).replace(":", "-")
         kept = folder / f"{stamp}-{re.sub(r'[^A-Za-z0-9_]+', '-', report['title'])[:40]}"
@@ -85,6 +85,7 @@ class Files:
             content = form(report)
             for place in (folder, kept):
                 _write(place / name, content)
+        self._has_page = True
         replace_link(folder / "latest", kept.name)
 
     def left_of_rotation(self) -> list[str]:
@@ -130,7 +131,7 @@ def _names_in(path: Path) -> list[str]:
     """Return the hosts in a file, one a line. Raises CaveError."""
     try:
         return [name for name in map(str.strip, path.read_text(encoding="utf-8").splitlines()) if name]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     except (OSError, ValueError) as error:
         raise CaveError(f"{path} cannot be read: {error}. Remove it, or name another file.") from error

@@ -75,6 +75,19 @@ _HOST_REMEDIES = (
         "Install Python 3.8 or later on the host, or set ansible_python_interpreter to the one it has.",
     ),
     (
+        r"no start of json|module failure",
+        "Set ansible_python_interpreter to a Python of the host, 3.8 or later, that starts for the remote user. "
+        "With -vvv, Ansible shows all that came in the place of an answer.",
+    ),
+    (
+        r"keyword 'timeout'",
+        "Set caveclient_task_timeout to a number of seconds (default: 120).",
+    ),
+    (
+        r"keyword 'become'",
+        "Set caveclient_become to true or false (default: true).",
+    ),
+    (
         r"read-only file system",
         "Mount the file system writable again, then run again for this host.",
     ),

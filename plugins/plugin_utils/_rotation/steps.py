@@ -432,12 +432,10 @@ def _tell_of_replaced(state: State, rotation: Rotation) -> None:
         state.tell(rotation, text, failed=True)
     for token in replaced:
         listed = _decide.find(token, account)
-        if token in state.dead:
+        if token in state.dead or (account.tokens is None and state.request.old):
             continue
         if account.tokens is None:
-            if not state.request.old:
-                text = f"It replaces {token}. Whether that is still accepted is not known: {account.message}"
-                state.tell(rotation, text)
+            state.tell(rotation, f"It replaces {token}. Whether that is still accepted is not known: {account.message}")
             continue
         if listed is None:
             state.tell(rotation, f"It replaces {token}, which is not among that person's tokens any more.")

@@ -10,7 +10,7 @@ import atexit
 import gc
 import sys
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import pytest
 
@@ -26,6 +26,8 @@ class Ended(Exception):  # noqa: N818 (it is none)
 
 class Module:
     """As much of a module as is needed to end it."""
+
+    params: ClassVar[dict[str, Any]] = {"timeout": 30}
 
     def fail_json(self, **result: Any) -> None:
         """Fail. An error that is still being handled would be printed along with the result."""

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import (
+    forces_terminal,
     host_pattern,
     lift_limit,
     open_shared_tokens,
@@ -123,3 +125,29 @@ def test_hosts_outside_of_the_limit_are_there_while_it_is_lifted_and_no_longer()
     for _twice in range(2):
         lift_limit(inventory, lifted=False)
         assert found(inventory, "lab") == ["ws1", "ws3"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told", "forced"),
+    [
+        ("Host *\n  RequestTTY force\n", "requesttty force", True),
+        ("host *\n\trequesttty=force\n", "requesttty force", True),
+        ("Host *\n  RequestTTY force\n", "requesttty auto", False),  # of another host
+        ("Include other\n", "requesttty force", True),
+        ("# RequestTTY force\n", "requesttty force", False),  # SSH is not asked where no file speaks of it
+    ],
+)
+def test_ssh_is_asked_about_a_terminal_where_a_file_speaks_of_one(
+    tmp_path: Path, text: str, told: str, forced: bool
+) -> None:
+    (tmp_path / "config").write_text(text)
+    ssh = tmp_path / "ssh"
+    ssh.write_text(f"#!/bin/sh\n[ \"$1\" = -G ] || exit 1\nprintf 'user alice\\n{told}\\nport 22\\n'\n")
+    ssh.chmod(0o755)
+    assert forces_terminal(str(ssh), f"-F {tmp_path}/config", "ws1") is forced
+
+
+def test_options_that_are_no_words_and_a_missing_ssh_force_no_terminal(tmp_path: Path) -> None:
+    (tmp_path / "config").write_text("RequestTTY force\n")
+    assert forces_terminal("ssh", "-o 'ControlPath", "ws1") is False
+    assert forces_terminal(str(tmp_path / "nowhere"), f"-F {tmp_path}/config", "ws1") is False

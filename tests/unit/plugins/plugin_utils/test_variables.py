@@ -51,3 +51,15 @@ def test_the_variables_of_a_host_are_checked_as_those_of_the_role() -> None:
     assert wrong.startswith("Validation of arguments failed:\n")
     assert "value of caveclient_verify must be one of: api, client, none" in wrong
     assert "argument 'caveclient_keep' is of type" in wrong
+
+
+def test_a_variable_without_a_value_is_named_with_its_default_where_one_is_needed() -> None:
+    wrong = wrong_variables({"caveclient_datastacks": None, "caveclient_retries": None, "caveclient_keep": "two"}, dict)
+    assert "caveclient_datastacks has no value. Give it one, or leave it out: the default is [" in wrong
+    assert "caveclient_retries has no value. Give it one, or leave it out: the default is 2." in wrong
+    assert "caveclient_keep" in wrong
+    assert "NoneType" not in wrong
+
+
+def test_text_and_paths_may_be_left_empty() -> None:
+    assert wrong_variables({"caveclient_interpreter": None, "caveclient_group": None}, dict) == ""
