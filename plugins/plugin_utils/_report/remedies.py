@@ -80,11 +80,11 @@ _HOST_REMEDIES = (
         "With -vvv, Ansible shows all that came in the place of an answer.",
     ),
     (
-        r"keyword 'timeout'",
+        r"(keyword|field) 'timeout'",
         "Set caveclient_task_timeout to a number of seconds (default: 120).",
     ),
     (
-        r"keyword 'become'",
+        r"(keyword|field) 'become'",
         "Set caveclient_become to true or false (default: true).",
     ),
     (
