@@ -918,6 +918,7 @@ def test_where_the_old_token_may_die_at_once_none_is_made_that_would_lie_in_a_fi
     assert lab.tokens() == [lab.token]
 
 
+@pytest.mark.root  # su asks everybody else for a password
 def test_none_is_made_that_could_be_sent_to_no_host_or_not_to_the_first_one(cave: CaveServer, tmp_path: Path) -> None:
     lab = make_lab(tmp_path, cave, ws1="alice", ws2="alice")
     for host in lab.hosts:

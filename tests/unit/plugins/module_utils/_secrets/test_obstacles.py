@@ -107,6 +107,7 @@ def test_what_belongs_to_another_account_is_not_taken_from_it(tmp_path: Path) ->
     assert "chown" not in obstacles.advice(culprit, str(tmp_path / "gina"), GINA, "", "")
 
 
+@pytest.mark.root
 @pytest.mark.parametrize(("mode", "advised"), [(0o500, "chmod u+rwx"), (0o700, "kinit")])
 def test_no_mode_is_advised_that_is_there_already(mode: int, advised: str, tmp_path: Path) -> None:
     """A home on NFS with Kerberos denies everything to a user without a ticket, whatever its mode is."""
