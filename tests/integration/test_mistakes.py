@@ -291,7 +291,13 @@ MISTAKES: list[tuple[str, Spoil, tuple[str, ...], int, str]] = [
         2,
         "caveclient_datastacks has no value",
     ),
-    ("names with white space", nothing, ("audit", "-e", "caveclient_audit_users=root, root"), 0, "2 workstations ok"),
+    (
+        "names with white space",
+        nothing,
+        ("audit", "-e", f"caveclient_audit_users={_lab.USER}, {_lab.USER}"),
+        0,
+        "2 workstations ok",
+    ),
     ("no time to save", variables(caveclient_timeout=0), TOKEN_ONLY, 2, "timeout must be at least 1 second, and is 0"),
     ("no time to rotate", variables(caveclient_timeout=0), ("rotate",), 2, "timeout must be at least 1 second"),
     (
