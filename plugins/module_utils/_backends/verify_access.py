@@ -64,6 +64,8 @@ def run(params: Mapping[str, Any]) -> dict[str, Any]:
         CaveError: somebody's access doesn't work; ``details`` has all that is returned otherwise.
     """
     limits = Limits(params["timeout"], params["retries"], params["ca_path"])
+    if limits.timeout < 1:  # here as well: not only the module calls this
+        raise CaveError(f"timeout must be at least 1 second, and is {limits.timeout}.")
     wanted = services_wanted(params["services"])
     if params["token"] is not None:
         query = _query({}, params)
