@@ -21,7 +21,6 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets.environ
     Environment,
     environment_of,
 )
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.obstacles import advice
 
 
 class Home(NamedTuple):
@@ -62,6 +61,8 @@ class Home(NamedTuple):
             denied = error.details.pop("denied", "")
             if not denied:
                 raise
+            from ansible_collections.connectomics.cave.plugins.module_utils._secrets.advice import advice
+
             found = self.environment().cloud_volume_dir
             remedy = advice(denied, self.path, self.uid, found.value.rstrip("/") or found.value[:1], found.path)
             raise CaveError(f"{error.message} {remedy}", **error.details) from error

@@ -2,10 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Why something cannot be done in a user's home, and what helps; to be called in a process that is that user.
-
-No advice gives away a directory that others use: only what lies below the user's own home may be given to the user.
-"""
+"""Why something cannot be done in a user's home; to be called in a process that is that user."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._errors import C
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.lock import NO_LOCKS
 from ansible_collections.connectomics.cave.plugins.module_utils._systems import this_system
 
-_REMEDIES = {
+REMEDIES = {
     errno.ENOSPC: "Free some space there",
     errno.EDQUOT: "Raise the user's quota, or free some space",
     errno.EROFS: "Mount the file system read-write",
@@ -44,14 +41,10 @@ _REMEDIES = {
 _GET_FLAGS = 0x80086601  # FS_IOC_GETFLAGS of Linux on 64 bits
 _IMMUTABLE = 0x00000010 | 0x00000020  # and append-only
 _IMMUTABLE_ON_MACOS = stat.UF_IMMUTABLE | stat.UF_APPEND | stat.SF_IMMUTABLE | stat.SF_APPEND
-_NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES)
-_FSTAB = "/etc/fstab"
 _MOUNTED = r"\\([0-7]{3})"
 """How the kernel writes white space in the path of a mount."""
-_LEAST_DEPTH = 2
-"""/home/alice has it; /home and /srv are never one user's."""
 _KERNELS = r"/(proc|sys)(/|$)"
-_SYSTEM = r"(/private)?/(s?bin|boot|dev|etc|lib\w*|proc|run|sys|usr|var/(?!(home|lib)/)\w+)(/|$)"
+SYSTEM = r"(/private)?/(s?bin|boot|dev|etc|lib\w*|proc|run|sys|usr|var/(?!(home|lib)/)\w+)(/|$)"
 """Folders of the system: many of its own accounts have one for a home, as daemon has /usr/sbin."""
 SECRET_VOLUME_LINK = "..data"  # noqa: S105 (the name of a link)
 """The link by which Kubernetes swaps the content of a volume that it fills from a Secret."""
@@ -72,7 +65,7 @@ def failure(error: OSError, path: str, doing: str) -> CaveError:
         return not_permitted(path, doing)
     if error.errno == errno.EROFS:
         return _read_only(path, doing)
-    remedy = _REMEDIES.get(error.errno or 0) or "Correct that"
+    remedy = REMEDIES.get(error.errno or 0) or "Correct that"
     return CaveError(f"Cannot {doing} {path}: {reason(error)}. {remedy}, then run this again.")
 
 
@@ -123,8 +116,8 @@ def obstructed(path: str) -> CaveError:
 def _may_be_moved(path: str) -> bool:
     """Return whether this user may move something away without harm to others, or to the system."""
     above = os.path.dirname(path)
-    is_kept = os.stat(above).st_mode & stat.S_ISVTX and _owner_of(path) != os.geteuid()
-    return os.access(above, os.W_OK | os.X_OK) and not is_kept and not re.match(_SYSTEM, path)
+    is_kept = os.stat(above).st_mode & stat.S_ISVTX and owner_of(path) != os.geteuid()
+    return os.access(above, os.W_OK | os.X_OK) and not is_kept and not re.match(SYSTEM, path)
 
 
 def require_home(user: str, uid: int, home: str) -> None:
@@ -133,97 +126,15 @@ def require_home(user: str, uid: int, home: str) -> None:
     Raises:
         CaveError: there is none; ``details`` has ``no_home``.
     """
-    problem = _home_problem(user, uid, home)
-    if problem:
-        raise CaveError(f"{problem}, then run this again.", no_home=user)
-
-
-def _home_problem(user: str, uid: int, home: str) -> str:
-    if not home.startswith("/") or os.path.normpath(home).strip("/") == "":
-        return f"{user} has no home of their own ({home or 'none'}). Create one ({_make_home(user)})"
-    unmounted = _unmounted(home)
-    try:
-        status = os.stat(home)
-    except OSError as error:
-        if error.errno not in _NOT_THERE:  # such as a file server's that does not answer any more
-            remedy = _REMEDIES.get(error.errno or 0) or "Correct that"
-            return f"The home directory of {user}, {home}, cannot be used: {reason(error)}. {remedy}"
-        status = None
-    if status is None or not stat.S_ISDIR(status.st_mode):
-        remedy = f"Mount it (mount {shlex.quote(unmounted)})" if unmounted else "Create or mount it"
-        return f"The home directory of {user}, {home}, does not exist on this host. {remedy}"
-    if (
-        status.st_uid == uid
-        or os.access(home, os.W_OK | os.X_OK)
-        or os.path.lexists(os.path.join(home, ".cloudvolume"))
-    ):
-        return ""
-    if unmounted:
-        command = f"mount {shlex.quote(unmounted)}"
-        return f"The home directory of {user}, {home}, is not mounted, though /etc/fstab has it. Mount it ({command})"
-    state = f"{home}, belongs to {owner_name(status.st_uid)} with mode {stat.S_IMODE(status.st_mode):04o}"
-    if _may_be_given(home, home, uid):
-        return f"The home directory of {user}, {state}. Give it to {user} (chown {shlex.quote(user)})"
-    return f"{user} has no home of their own: {state}. Create one ({_make_home(user)})"
-
-
-def _make_home(user: str) -> str:
-    return this_system().make_home(shlex.quote(user))
-
-
-def advice(culprit: str, home: str, uid: int, cloud_volume_dir: str, set_in: str) -> str:
-    """Return what lets a user change what is denied, without harm to anybody else.
-
-    Args:
-        culprit: the path that denies it, the ``denied`` of an error's details.
-        home: of the user.
-        uid: of the user.
-        cloud_volume_dir: the user's CLOUD_VOLUME_DIR, empty where it is not set.
-        set_in: the file that sets it, empty where that is not known.
-    """
-    if _may_be_given(culprit, home, uid):
-        return "Give it to that user (chown, chmod u+rwx), then run this again."
-    owner = _owner_of(culprit)
-    if owner == uid and not re.match(_SYSTEM, culprit):
-        if not _lets_its_user_in(culprit):
-            return "Let its user in (chmod u+rwx), then run this again."
-        return (
-            "Its mode lets its user in, so something else does not: on NFS with Kerberos, its user needs a ticket "
-            "(kinit); else look at SELinux or AppArmor. Then run this again."
-        )
-    if cloud_volume_dir and (_is_below(cloud_volume_dir, culprit) or _is_below(culprit, cloud_volume_dir)):
-        relation = "which belongs" if culprit == cloud_volume_dir else f"and {culprit} belongs"
-        place = set_in or "the file that sets it (such as ~/.profile)"
-        keeper = "the kernel" if is_of_the_kernel(culprit) else owner_name(owner)
-        return (
-            f"CLOUD_VOLUME_DIR is {cloud_volume_dir}, {relation} to {keeper}: "
-            f"change it in {place}, then run this again."
-        )
-    return "Remove the link that leads there, or choose another place: others may use this one as it is."
-
-
-def _lets_its_user_in(path: str) -> bool:
     with contextlib.suppress(OSError):
-        mode = os.stat(path).st_mode
-        return not ~mode & (0o700 if stat.S_ISDIR(mode) else 0o600)
-    return False
+        status = os.stat(home)
+        is_own = status.st_uid == uid or os.access(home, os.W_OK | os.X_OK)
+        is_one = home.startswith("/") and os.path.normpath(home).strip("/") and stat.S_ISDIR(status.st_mode)
+        if is_one and (is_own or os.path.lexists(os.path.join(home, ".cloudvolume"))):
+            return
+    from ansible_collections.connectomics.cave.plugins.module_utils._secrets.advice import home_problem
 
-
-def _may_be_given(path: str, home: str, uid: int) -> bool:
-    """Return whether a path may be given to a user: it is in a home that nobody else uses, and nobody else's.
-
-    chown follows links, and //home is /home: what counts is where the path leads.
-    """
-    names = {real_path(home), f"/{home.strip('/')}"}
-    path = real_path(path)
-    owner = _owner_of(path)
-    shared = any(name.count("/") < _LEAST_DEPTH or re.match(_SYSTEM, name) for name in names)
-    if shared or not _is_below(path, real_path(home)):
-        return False
-    others = [account.pw_dir for account in pwd.getpwall() if account.pw_uid != uid]
-    if owner == uid or any(_is_below(other, name) for other in others for name in names):
-        return False
-    return owner == 0 or not _has_account(owner)
+    raise CaveError(f"{home_problem(user, uid, home)}, then run this again.", no_home=user)
 
 
 def real_path(path: str) -> str:
@@ -276,7 +187,7 @@ def _read_only(path: str, doing: str) -> CaveError:
             f"Cannot {what}: {culprit} is mounted read-only, a volume that Kubernetes fills from a Secret. "
             "Change the Secret, or take the mount away, then run this again."
         )
-    return CaveError(f"Cannot {what}: {culprit} is mounted read-only. {_REMEDIES[errno.EROFS]}, then run this again.")
+    return CaveError(f"Cannot {what}: {culprit} is mounted read-only. {REMEDIES[errno.EROFS]}, then run this again.")
 
 
 def _nearest(path: str) -> str:
@@ -286,21 +197,11 @@ def _nearest(path: str) -> str:
     return path
 
 
-def _is_below(path: str, folder: str) -> bool:
-    path, folder = (f"/{os.path.normpath(one).lstrip('/')}" for one in (path, folder))
-    return path == folder or path.startswith(folder.rstrip("/") + "/")
-
-
-def _owner_of(path: str) -> int:
+def owner_of(path: str) -> int:
+    """Return the user id that something belongs to; root's where that cannot be told."""
     with contextlib.suppress(OSError):
         return os.lstat(path).st_uid
     return 0
-
-
-def _has_account(uid: int) -> bool:
-    with contextlib.suppress(KeyError):
-        return bool(pwd.getpwuid(uid))
-    return False
 
 
 def is_immutable(path: str) -> bool:
@@ -319,15 +220,3 @@ def is_immutable(path: str) -> bool:
         finally:
             os.close(descriptor)
     return False
-
-
-def _unmounted(path: str) -> str:
-    """Return the mount point of /etc/fstab at or above a path that is not mounted; empty where there is none."""
-    with contextlib.suppress(OSError):
-        with open(_FSTAB, encoding="utf-8", errors="surrogateescape") as table:
-            lines = [line.split() for line in table]
-        points = [fields[1] for fields in lines if len(fields) > 2 and not fields[0].startswith("#")]
-        for point in sorted(points, key=len, reverse=True):
-            if point not in ("/", "none") and _is_below(path, point):
-                return "" if os.path.ismount(point) else point
-    return ""

@@ -216,7 +216,7 @@ BY_HTTP_CLIENT = {"datetime", "email", "http", "ipaddress", "random", "urllib"}
 """Slow to import, and not to be had without ``http.client``."""
 RARELY_NEEDED = {
     *("_cave.failures", "_cave.proxies", "_cave.refusals", "_cave.services", "_cave.token_api", "_cave.client"),
-    *("_secrets.startup_files", "_secrets.startup_commands", "_similar"),
+    *("_secrets.startup_files", "_secrets.startup_commands", "_secrets.advice", "_similar"),
 }
 OF_OTHER_MODULES = {"_secrets.inspect", "_secrets.problems", "_secrets.remedies", "_secrets.env_tokens", "_trust"}
 

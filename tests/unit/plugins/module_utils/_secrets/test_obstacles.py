@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets import obstacles
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import advice, obstacles
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import Home
 from ansible_collections.connectomics.cave.plugins.module_utils._systems import MACOS, System
 
@@ -48,7 +48,7 @@ def made(path: Path, owner: int, mode: int = 0o755) -> str:
 @pytest.mark.parametrize("below", ["", ".cloudvolume", ".cloudvolume/secrets"])
 def test_what_is_the_users_alone_may_be_given_to_the_user(owner: int, below: str, tmp_path: Path) -> None:
     culprit = made(tmp_path / "gina" / below, owner)
-    assert "chown" in obstacles.advice(culprit, str(tmp_path / "gina"), GINA, "", "")
+    assert "chown" in advice.advice(culprit, str(tmp_path / "gina"), GINA, "", "")
 
 
 @pytest.mark.parametrize("culprit", ["/", "/home", "/usr", "/var/lib", "/tmp"])
@@ -59,15 +59,15 @@ def test_no_folder_that_others_use_is_given_away(culprit: str, home: str, monkey
     service = pwd.struct_passwd(("svc", "x", 999, 999, "", "/var/lib/svc", "/bin/sh"))
     monkeypatch.setattr(pwd, "getpwall", lambda: [service])
     for directory in ("", culprit, f"{culprit}/cv"):
-        assert "chown" not in obstacles.advice(culprit, home, GINA, directory, "")
+        assert "chown" not in advice.advice(culprit, home, GINA, directory, "")
 
 
 @pytest.mark.parametrize(
     "home", ["/usr/sbin", "/usr/games", "/etc/opt", "/dev/shm", "/var/mail", "/var/log", "/run/lock"]
 )
 def test_a_folder_of_the_system_is_not_given_to_the_account_that_has_it_as_home(home: str) -> None:
-    assert "chown" not in obstacles.advice(home, home, GINA, "", "")
-    assert "chown" not in obstacles.advice(f"{home}/.cloudvolume", home, GINA, "", "")
+    assert "chown" not in advice.advice(home, home, GINA, "", "")
+    assert "chown" not in advice.advice(f"{home}/.cloudvolume", home, GINA, "", "")
 
 
 @needs_root
@@ -77,7 +77,7 @@ def test_no_spelling_of_a_home_gives_the_homes_of_all_away(spelling: str, tmp_pa
     (tmp_path / "link").symlink_to(tmp_path)
     home = str(tmp_path / "link") if spelling == "link" else spelling
     for culprit in (home, f"{home}/.cloudvolume"):
-        assert "chown" not in obstacles.advice(culprit, home, GINA, "", "")
+        assert "chown" not in advice.advice(culprit, home, GINA, "", "")
 
 
 @needs_root
@@ -85,26 +85,26 @@ def test_a_link_out_of_a_home_gives_nothing_away(tmp_path: Path) -> None:
     made(tmp_path / "gina", GINA)
     made(tmp_path / "shared", 0)
     (tmp_path / "gina" / ".cloudvolume").symlink_to(tmp_path / "shared")
-    assert "chown" not in obstacles.advice(f"{tmp_path}/gina/.cloudvolume", str(tmp_path / "gina"), GINA, "", "")
+    assert "chown" not in advice.advice(f"{tmp_path}/gina/.cloudvolume", str(tmp_path / "gina"), GINA, "", "")
 
 
 @needs_root
 def test_a_home_behind_a_link_may_be_given_to_its_user(tmp_path: Path) -> None:
     culprit = made(tmp_path / "disk" / "gina" / ".cloudvolume", 0)
     (tmp_path / "gina").symlink_to(tmp_path / "disk" / "gina")
-    assert "chown" in obstacles.advice(culprit, str(tmp_path / "gina"), GINA, "", "")
+    assert "chown" in advice.advice(culprit, str(tmp_path / "gina"), GINA, "", "")
 
 
 @needs_root
 def test_a_home_that_somebody_else_has_too_stays_theirs(tmp_path: Path) -> None:
     culprit = made(tmp_path / "alice" / ".cloudvolume", 0)
-    assert "chown" not in obstacles.advice(culprit, str(tmp_path / "alice"), GINA, "", "")
+    assert "chown" not in advice.advice(culprit, str(tmp_path / "alice"), GINA, "", "")
 
 
 @needs_root
 def test_what_belongs_to_another_account_is_not_taken_from_it(tmp_path: Path) -> None:
     culprit = made(tmp_path / "gina" / ".cloudvolume", ALICE)
-    assert "chown" not in obstacles.advice(culprit, str(tmp_path / "gina"), GINA, "", "")
+    assert "chown" not in advice.advice(culprit, str(tmp_path / "gina"), GINA, "", "")
 
 
 @pytest.mark.root
@@ -113,15 +113,15 @@ def test_no_mode_is_advised_that_is_there_already(mode: int, advised: str, tmp_p
     """A home on NFS with Kerberos denies everything to a user without a ticket, whatever its mode is."""
     culprit = made(tmp_path / "gina" / ".cloudvolume", GINA)
     Path(culprit).chmod(mode)
-    said = obstacles.advice(culprit, str(tmp_path / "gina"), GINA, "", "")
+    said = advice.advice(culprit, str(tmp_path / "gina"), GINA, "", "")
     assert advised in said
     assert ("chmod" in said) == (advised == "chmod u+rwx")
 
 
 def test_cloud_volume_dir_is_named_with_the_file_that_sets_it() -> None:
-    said = obstacles.advice("/home", "/home/gina", GINA, "/home", "/home/gina/.profile")
+    said = advice.advice("/home", "/home/gina", GINA, "/home", "/home/gina/.profile")
     assert said.startswith("CLOUD_VOLUME_DIR is /home, which belongs to root: change it in /home/gina/.profile")
-    said = obstacles.advice("/usr", "/home/gina", GINA, "/usr/cv", "")
+    said = advice.advice("/usr", "/home/gina", GINA, "/usr/cv", "")
     assert said.startswith("CLOUD_VOLUME_DIR is /usr/cv, and /usr belongs to root: change it in the file that sets it")
 
 
@@ -179,7 +179,7 @@ def test_an_unmounted_home_is_named_as_that(tmp_path: Path, monkeypatch: pytest.
     table = tmp_path / "fstab"
     home = made(tmp_path / "gina", 0)
     table.write_text(f"# homes\nproc /proc proc\nfiler:/homes/gina {home} nfs defaults 0 0\nbroken\n")
-    monkeypatch.setattr(obstacles, "_FSTAB", str(table))
+    monkeypatch.setattr(advice, "_FSTAB", str(table))
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(
         CaveError, match=rf"{home}, is not mounted, though /etc/fstab has it. Mount it \(mount {home}\)"
