@@ -29,8 +29,9 @@ LIMIT = 150.0
 """Seconds for a task: what a module waits for one home, and Ansible's own time on a busy machine."""
 NO_HOME = {"homeless", "missing", "guest"}
 HANG = {"hangs", "hangs-inside"}
+ENDED = {"ended", "ended-inside"}
 NOTHING_TO_SEND = {"pipe", "folder", "loop", "closed", "empty"}
-NOT_WRITABLE = {"readonly", "full", "volume", "nowhere", "pipe", "folder", "loop", "closed"}
+NOT_WRITABLE = {"readonly", "full", "volume", "nowhere", "pipe", "folder", "loop", "closed", *ENDED}
 EVERYBODY = [*NAMES, *KINDS, UNLISTED]
 
 pytestmark = [
@@ -116,12 +117,14 @@ def test_every_task_ends_in_the_time_of_one_home_that_hangs(task: str, outcomes:
 def test_a_search_finds_everybody_who_has_something_and_names_whom_it_cannot_read(outcomes: dict[str, Any]) -> None:
     found = by_user(outcomes["audit"])
     assert set(EVERYBODY) - set(found) == {*NO_HOME, "empty"}
-    for name in set(EVERYBODY) - NO_HOME - HANG - NOTHING_TO_SEND:
+    for name in set(EVERYBODY) - NO_HOME - HANG - ENDED - NOTHING_TO_SEND:
         assert found[name]["fingerprint"] == fingerprint(outcomes["tokens"][name]), name
         assert found[name]["access"]["verdict"] == "ok", name
     for name in HANG:
         assert "did not answer within 30 s" in found[name]["msg"]
-    assert {name for name, entry in found.items() if entry.get("failed")} == HANG
+    for name in ENDED:
+        assert "Mount it anew: the program that served it (FUSE" in found[name]["msg"]
+    assert {name for name, entry in found.items() if entry.get("failed")} == HANG | ENDED
     gone = found[str(GONE)]
     assert (gone["has_account"], gone["fingerprint"]) == (False, fingerprint(outcomes["tokens"]["gone"]))
     codes = {name: [problem["code"] for problem in found[name]["problems"]] for name in ("nowhere", "unclear", "loop")}
@@ -136,7 +139,7 @@ def test_everybody_is_checked_with_the_own_token(outcomes: dict[str, Any]) -> No
     found = by_user(outcomes["verify"])
     assert set(found) == set(EVERYBODY)
     works = {name for name, entry in found.items() if entry["verdict"] == "ok"}
-    assert works == set(EVERYBODY) - NO_HOME - HANG - NOTHING_TO_SEND
+    assert works == set(EVERYBODY) - NO_HOME - HANG - ENDED - NOTHING_TO_SEND
     for name in works:
         assert found[name]["fingerprint"] == fingerprint(outcomes["tokens"][name]), name
 
@@ -155,6 +158,8 @@ def test_everybody_gets_a_token_who_can_have_one_and_the_rest_is_told_why(outcom
         "missing": "/home/missing, does not exist on this host",
         "hangs": "(/home/hangs) did not answer within",
         "nowhere": "CLOUD_VOLUME_DIR is /home, which belongs to root: change it in /home/nowhere/.profile",
+        "ended": "Mount it anew: the program that served it (FUSE",
+        "ended-inside": "Mount it anew: the program that served it (FUSE",
         "readonly": "read-only",
         "full": "No space left on device",
         "volume": "a volume that Kubernetes fills from a Secret",

@@ -42,6 +42,8 @@ KINDS = {
     "missing": "a home that does not exist",
     "hangs": "a home that never answers",
     "hangs-inside": "a .cloudvolume that never answers",
+    "ended": "a .cloudvolume on a mount whose program has ended",
+    "ended-inside": "a directory of secrets files on such a mount",
     "readonly": "a home that is mounted read-only",
     "full": "a home on 64 KiB that are full",
     "volume": "secrets in a volume that Kubernetes fills",
@@ -154,6 +156,8 @@ def make_homes(tokens: Mapping[str, str]) -> None:
         home.mkdir(parents=True)
         fill(home, {DEFAULT_FILE: {"token": tokens[name]}})
         give(home, uid)
+    for place in (HOMES / "ended" / ".cloudvolume", _secrets(HOMES / "ended-inside")):
+        os.close(mount_fuse(place))
     _remount_read_only(HOMES / "readonly", account("readonly")[0])
     _remount_read_only(HOMES / "volume" / ".cloudvolume" / "secrets", account("volume")[0])
     (HOMES / "closed" / ".cloudvolume" / "secrets").chmod(0)
@@ -237,16 +241,18 @@ _SPECIAL = {
 @contextmanager
 def file_system_that_hangs(*places: Path) -> Iterator[None]:
     """Mount file systems that take every question and answer none; a process that asks cannot be killed."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    devices = []
     for place in places:
-        device = os.open("/dev/fuse", os.O_RDWR)
-        options = f"fd={device},rootmode=40000,user_id=0,group_id=0,allow_other".encode()
-        if libc.mount(b"hangs", os.fsencode(place), b"fuse", 0, options):
-            raise OSError(ctypes.get_errno(), f"cannot mount a file system on {place}")
-        threading.Thread(target=take_and_keep, args=(device,), daemon=True).start()
-        devices.append(device)
+        threading.Thread(target=take_and_keep, args=(mount_fuse(place),), daemon=True).start()
     yield
+
+
+def mount_fuse(place: Path) -> int:
+    """Mount a file system; return the device whose reader is its program, and which ends it when it is closed."""
+    device = os.open("/dev/fuse", os.O_RDWR)
+    options = f"fd={device},rootmode=40000,user_id=0,group_id=0,allow_other".encode()
+    if ctypes.CDLL(None, use_errno=True).mount(b"fuse", os.fsencode(place), b"fuse", 0, options):
+        raise OSError(ctypes.get_errno(), f"cannot mount a file system on {place}")
+    return device
 
 
 def take_and_keep(device: int) -> None:

@@ -44,6 +44,8 @@ MOST_FILES = 10_000
 _OPEN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # O_NONBLOCK: opening a FIFO must not wait for its other end
 # A file that is not for its user to open, or that was swapped for a link (ELOOP) or a socket (ENXIO; macOS: the last).
 _CLOSED = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO, errno.EOPNOTSUPP)
+_NOTHING = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+"""There is nothing under a path. Other errors leave open what there is, such as those of a file server that is gone."""
 
 
 class Access(NamedTuple):
@@ -252,14 +254,12 @@ def read_entry(name: str, directory: int | None = None, follow: bool = True) -> 
         follow: whether a link counts as what it leads to, as it does for the readers.
 
     Raises:
-        OSError: it cannot be told what stands there, and ``follow`` is not set. A reader would make nothing of that.
+        OSError: it cannot be told what stands there.
     """
     try:
         status = os.stat(name, dir_fd=directory, follow_symlinks=follow)
-    except FileNotFoundError:
-        return None
-    except OSError:
-        if follow:
+    except OSError as error:
+        if error.errno == errno.ENOENT or (follow and error.errno in (*_NOTHING, *_CLOSED)):
             return None  # for a reader, too, nothing is there
         raise
     text, problem, detail = None, None, ""
@@ -283,21 +283,24 @@ def read_entry(name: str, directory: int | None = None, follow: bool = True) -> 
     return _files.Entry(mode, status.st_uid, status.st_gid, stat.S_ISREG(status.st_mode), text, problem, detail)
 
 
-def listing(where: _readers.Places, known: Container[str] = ()) -> dict[str, _files.Entry]:
+def listing(where: _readers.Places, known: Container[str] = (), is_certain: bool = True) -> dict[str, _files.Entry]:
     """Return what the readers find in the places where they look; links count as what they lead to.
 
     Args:
         where: the places.
         known: directories among them to leave out.
+        is_certain: whether a place that does not answer is an error; otherwise it counts as empty.
 
     Raises:
-        CaveError: a directory holds more secrets files than anybody has servers.
+        CaveError: a directory holds more secrets files than anybody has servers, or it cannot be told what it holds.
     """
     found: dict[str, _files.Entry] = {}
     for directory in dict.fromkeys((where.caveclient, *where.cloud_volume, *where.cloud_files)):
         try:
             names = os.listdir(directory) if directory not in known else []
-        except OSError:
+        except OSError as error:
+            if is_certain and error.errno not in (*_NOTHING, *_CLOSED):
+                raise failure(error, directory, "read what is in") from error
             continue  # for a reader, too, nothing is there
         read = [name for name in names if _files.is_secrets_file(name) or name == _files.SERVER_MAP]
         if len(read) > MOST_FILES:
@@ -306,8 +309,9 @@ def listing(where: _readers.Places, known: Container[str] = ()) -> dict[str, _fi
                 "Move those away that belong to no server, then run this again."
             )
         for name in read:
-            path = os.path.join(directory, name)
-            entry = read_entry(path)
+            path, entry = os.path.join(directory, name), None
+            with reporting(path, "read") if is_certain else contextlib.suppress(OSError):
+                entry = read_entry(path)
             if entry is not None:
                 found[path] = entry
                 # Where the file system does not mind letter case, programs find it by the usual name as well.
@@ -421,7 +425,7 @@ def _stands(path: str) -> bool:
     try:
         os.lstat(path)
     except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
+        if error.errno not in _NOTHING:
             raise
         return False
     return True

@@ -48,6 +48,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets.obstacl
     is_secret_volume,
     owner_name,
     real_path,
+    reporting,
     require_home,
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.readers import Reading
@@ -219,7 +220,7 @@ def inspect(home: Home, by_root: bool, managed: str) -> UserFiles:
         managed: the folder of the managed environments; empty: programs are not looked for.
 
     Raises:
-        CaveError: the user has no home on this host.
+        CaveError: the user has no home on this host, or a place where programs look for secrets files does not answer.
     """
     require_home(home.name, home.uid, home.path)
     environment = home.environment()
@@ -303,9 +304,11 @@ def _copies(home: Home, directories: list[str]) -> dict[str, _files.Entry]:
             names = sorted(os.listdir(directory)) if directory != "/" else []
         read_elsewhere = directory in directories
         for name in [name for name in names if not (read_elsewhere and _is_read(name))][:_MOST_COPIES]:
-            entry = _directory.read_entry(os.path.join(directory, name))
+            path = os.path.join(directory, name)
+            with reporting(path, "read"):
+                entry = _directory.read_entry(path)
             if entry is not None and entry.text is not None:
-                found[os.path.join(directory, name)] = entry
+                found[path] = entry
     return found
 
 

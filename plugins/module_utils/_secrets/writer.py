@@ -200,7 +200,7 @@ class _Session:
 
     def results(self) -> list[dict[str, Any]]:
         """Say, for every request, what was done or would be done."""
-        found = _directory.listing(self.where, known=self.directories)
+        found = _directory.listing(self.where, known=self.directories, is_certain=False)
         kept = {
             path: entry
             for path, entry in self.entries.items()
