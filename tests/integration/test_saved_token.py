@@ -196,6 +196,27 @@ def test_what_not_even_root_may_replace_is_named_before_anything_is_written(
 
 
 @root
+@pytest.mark.parametrize("name", ["", SERVER_FILE])
+def test_a_file_that_others_may_read_and_nobody_change_stands_in_no_ones_way_without_a_token_to_remove(
+    name: str, add_user: Callable[[str], User]
+) -> None:
+    alice = add_user("alice")
+    host = Host(alice.home, alice, 0o022)
+    directory = host.fill({SERVER_FILE: {"token": OLD_TOKEN}})
+    (directory / SERVER_FILE).chmod(0o644)
+    directory.chmod(0o755)
+    if subprocess.run(["chattr", "+i", directory / name], capture_output=True, check=False).returncode:
+        pytest.skip("the file system of the test's folder has no such marks")
+    try:
+        nothing_to_remove = host.save(state="absent", key="banc")
+        message = host.refuse(state="absent")
+    finally:
+        subprocess.run(["chattr", "-i", directory / name], check=True)
+    assert nothing_to_remove["changed"] is (name == SERVER_FILE)  # the directory is closed to others
+    assert f"{directory / name} is marked immutable. Allow changes (sudo chattr -ia {directory / name})" in message
+
+
+@root
 def test_the_user_can_read_and_change_the_files_and_others_cannot(add_user: Callable[[str], User]) -> None:
     alice, bob = add_user("alice"), add_user("bob")
     outcome = run_module("saved_token", {"user": alice.name, "token": NEW_TOKEN, "validate": False}, Path("/root"))

@@ -20,6 +20,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets.obstacl
     immutable,
     is_immutable,
     is_mounted,
+    is_read_only,
     not_permitted,
     real_path,
     reporting,
@@ -246,21 +247,26 @@ class _Session:
 
     def _require_writable(self) -> None:
         for path in self._changed():
-            directory = self.directories.get(os.path.dirname(path))
-            if directory is None:
-                continue
-            for marked in (directory.path, path):
-                if is_immutable(marked):  # some of the files would be written, and others not
-                    raise immutable(marked, f"write {path}")
-            if path in self.entries and is_mounted(path):
-                raise CaveError(
-                    f"Cannot write {path}: it is a mount of its own, as with a subPath of Kubernetes or -v of Docker, "
-                    "and cannot be replaced. Change what is mounted there, or take the mount away, then run this again."
-                )
-            if not directory.is_writable():
-                raise not_permitted(directory.path, f"write {path}")
+            obstacle = self._obstacle(path)
+            if obstacle is not None:  # some of the files would be written, and others not
+                raise obstacle
         for directory in self.directories.values() if self.differs() else ():
             directory.require_lockable()
+
+    def _obstacle(self, path: str) -> CaveError | None:
+        """Return why a file cannot be written or removed; None where nothing is in the way."""
+        directory = self.directories.get(os.path.dirname(path))
+        if directory is None:
+            return None
+        for marked in (directory.path, path):
+            if is_immutable(marked):
+                return immutable(marked, f"write {path}")
+        if path in self.entries and is_mounted(path):
+            return CaveError(
+                f"Cannot write {path}: it is a mount of its own, as with a subPath of Kubernetes or -v of Docker, "
+                "and cannot be replaced. Change what is mounted there, or take the mount away, then run this again."
+            )
+        return None if directory.is_writable() else not_permitted(directory.path, f"write {path}")
 
     def _malformed(self, index: int) -> list[str]:
         """Return the malformed files that a request needs, or that hold a token which it removes."""
@@ -356,6 +362,10 @@ class _Session:
         touched = {path for share in self.shares.values() for path in share.reasons}
         flaws = {path: self._flaw(path) for path in touched if path in self.texts}
         self.loose = {path: flaw for path, flaw in flaws.items() if flaw}
+        if not self.is_writing():  # what cannot be changed is no reason to fail where nothing is to be removed
+            self.loose = {path: flaw for path, flaw in self.loose.items() if self._obstacle(path) is None}
+            for path in [path for path in self.repairs if is_immutable(path) or is_read_only(path)]:
+                del self.repairs[path]
 
     def _is_in_home(self, path: str) -> bool:
         """Return whether a directory is in the user's own tree, links followed, or the one that was asked for."""
