@@ -30,6 +30,7 @@ os.environ["PATH"] = f"{BIN}{os.pathsep}{os.environ['PATH']}"
 os.environ.setdefault("UV_SYSTEM_CERTS", "1")  # many a lab has a certificate authority of its own
 
 from stages import MINUTE, Run, cadence, root_and, stage, sum_up, with_table  # noqa: E402 (the folders come first)
+from support_matrix import CORES  # noqa: E402
 
 CADENCES = {
     "check": ("lint", "contract", "unit"),
@@ -39,6 +40,7 @@ CADENCES = {
         "package",
         "stores",
         "long",
+        "oldest",
         "browser",
         "compute",
         "stock",
@@ -184,6 +186,12 @@ def stores(run: Run) -> None:
 def long(run: Run) -> None:
     """What the integration tests leave out, as it is one more of many alike."""
     run.pytest("tests/integration", marked="long")
+
+
+@stage(one_core=True)
+def oldest(run: Run) -> None:
+    """What a person reads after a mistake, with the oldest ansible-core that is supported."""
+    run.pytest("tests/integration/test_mistakes.py", marked="not long", CAVE_TESTS_CORE=next(iter(CORES)))
 
 
 @stage(one_core=True)

@@ -82,7 +82,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from ansible.errors import AnsibleError
+from ansible.errors import AnsibleError, AnsibleLookupError
 from ansible.plugins.loader import lookup_loader
 from ansible.plugins.lookup import LookupBase
 
@@ -110,7 +110,15 @@ class LookupModule(LookupBase):
     def run(self, terms: list[Any], variables: Mapping[str, Any] | None = None, **kwargs: Any) -> list[str]:
         """Return the hosts."""
         self.set_options(var_options=variables, direct=kwargs)
-        variables = variables or {}
+        try:
+            return self._hosts(terms, variables or {})
+        except AnsibleError as error:
+            if type(error) is not AnsibleError:
+                raise
+            # Until 2.19, ansible-core calls any other error of a lookup an unhandled exception.
+            raise AnsibleLookupError(error.message) from None
+
+    def _hosts(self, terms: list[Any], variables: Mapping[str, Any]) -> list[str]:
         require_core()
         require_whole_run()
         explain_interruption()

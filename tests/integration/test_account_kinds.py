@@ -13,13 +13,11 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from typing import Any
 
 import pytest
 from account_host import GONE, KINDS, NAMES, UNLISTED
-from matrix import controllers
-from support_matrix import CORES
+from ansible_run import controller
 
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
 from cave_server import CaveServer
@@ -83,7 +81,7 @@ def outcomes(_cave_process: CaveServer, tmp_path_factory: pytest.TempPathFactory
     }
     (folder / "tasks.json").write_text(json.dumps({"tokens": tokens, "tasks": tasks}))
     done = subprocess.run(
-        ["unshare", "--mount", "--propagation", "private", python(), "-m", "account_host", str(folder)],
+        ["unshare", "--mount", "--propagation", "private", controller(), "-m", "account_host", str(folder)],
         capture_output=True,
         text=True,
         check=False,
@@ -93,12 +91,6 @@ def outcomes(_cave_process: CaveServer, tmp_path_factory: pytest.TempPathFactory
     found: dict[str, Any] = json.loads((folder / "outcomes.json").read_text())
     found["tokens"], found["new"] = tokens, new
     return found
-
-
-def python() -> str:
-    """Return the Python with the ansible-core that is asked for, or that of the tests."""
-    wanted = os.environ.get("CAVE_TESTS_CORE")
-    return str(controllers.provide(CORES[wanted]).python) if wanted else sys.executable
 
 
 def by_user(outcome: dict[str, Any]) -> dict[str, dict[str, Any]]:

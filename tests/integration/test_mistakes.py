@@ -538,6 +538,8 @@ def test_a_mistake_ends_with_the_line_that_a_person_needs(
     lab.callback = callback
     spoil(lab)
     run = lab.run(*words)
+    if status == 4 and os.environ.get("CAVE_TESTS_CORE") in ("2.17", "2.18"):
+        status = 1  # ansible-core's own, where the hosts of a play cannot be told
     assert run.status == status, run.output
     assert TOKEN not in run.output
     assert line in near_the_prompt(run.output), f"not within {NEAR} rows of the prompt: {run.output}"

@@ -2,11 +2,15 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Run tasks and playbooks with the real ansible-playbook of the Python that runs the tests."""
+"""Run tasks and playbooks with the real ansible-playbook of the Python that runs the tests.
+
+Where CAVE_TESTS_CORE names another ansible-core ("2.17"), with that one (see tests/slow/matrix).
+"""
 
 from __future__ import annotations
 
 import fcntl
+import functools
 import json
 import os
 import pty
@@ -135,8 +139,20 @@ def uncoloured(text: str) -> str:
 
 
 def command(name: str, *arguments: str) -> list[str]:
-    """The command line of one of Ansible's programs (``playbook``, ``vault`` ...), as installed for this Python."""
-    return [sys.executable, "-m", "ansible", name, *arguments]
+    """The command line of one of Ansible's programs (``playbook``, ``vault`` ...), as installed for controller()."""
+    return [controller(), "-m", "ansible", name, *arguments]
+
+
+@functools.cache
+def controller() -> str:
+    """Return the Python with the ansible-core that is asked for, or that of the tests."""
+    wanted = os.environ.get("CAVE_TESTS_CORE")
+    if not wanted:
+        return sys.executable
+    from matrix import controllers
+    from support_matrix import CORES
+
+    return str(controllers.provide(CORES[wanted]).python)
 
 
 def ansible(folder: Path, name: str, *arguments: str, stdin: str | None = None, **more: str) -> Run:
