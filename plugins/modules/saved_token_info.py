@@ -248,8 +248,8 @@ users:
           description:
             - One of V(unexpected_token), V(malformed), V(bom), V(empty), V(unreadable), V(stale), V(shadowed),
               V(cloud_volume_dir_split), V(cloud_volume_dir_unclear), V(netrc_overrides_token), V(env_token),
-              V(env_token_key), V(shadowed_key), V(legacy_name), V(poisoned_server_map), V(symlink), V(wrong_owner),
-              V(loose_mode), V(known_bad_caveclient).
+              V(ca_bundle), V(env_token_key), V(shadowed_key), V(legacy_name), V(poisoned_server_map), V(symlink),
+              V(wrong_owner), V(loose_mode), V(known_bad_caveclient).
           type: str
         path:
           description: The file or directory.

@@ -97,6 +97,13 @@ def samples() -> list[Problem]:
                 env_keys=(EnvValue("BANC_AUTH_TOKEN_KEY", "my_key", f"{HOME}/.bashrc", 3),)
             )
         ),
+        problems(
+            found({ALL: entry(TOKEN)})._replace(
+                ca_bundles=(
+                    (EnvValue("REQUESTS_CA_BUNDLE", "/etc/ssl/lab-ca.pem", f"{HOME}/.bashrc", 3), "does not exist"),
+                )
+            )
+        ),
         problems(found({OWN: entry(TOKEN), ALL: entry({"token": TOKEN, "banc": OTHER})})),
         problems(found({ALL: entry(TOKEN), LEGACY: entry(OLD)})),
         problems(

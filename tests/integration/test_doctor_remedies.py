@@ -147,6 +147,12 @@ PROBLEM_STORIES: dict[str, Story] = {
         fix,
     ),
     "env_token_key": Story(with_another_key, YOURS, "run: cave-doctor --fix", fix),
+    "ca_bundle": Story(
+        lambda desk, cave: write(desk.home / ".Renviron", "CURL_CA_BUNDLE=~/lab-ca.pem\n"),
+        YOURS,
+        "run: cave-doctor --fix",
+        fix,
+    ),
     "shadowed": Story(left_behind, YOURS, "run: cave-doctor --fix", fix),
     "cloud_volume_dir_split": Story(elsewhere, YOURS, "run: cave-doctor --fix", fix),
     "cloud_volume_dir_unclear": Story(

@@ -467,6 +467,17 @@ def a_package_is_told_of_a_key_that_is_not_there(place: Place) -> None:
     put_below_home(place, ".bashrc", "export BANC_AUTH_TOKEN_KEY=lab\n")
 
 
+@case("ca_bundle")
+def certificates_that_are_not_there(place: Place) -> None:
+    put_below_home(place, ".bashrc", "export EDITOR=vi\nexport REQUESTS_CA_BUNDLE=~/lab-ca.pem\n")
+
+
+@case("ca_bundle")
+def certificates_that_are_none(place: Place) -> None:
+    put_below_home(place, "lab-ca.pem", "-----BEGIN CERTIFICATE-----\n")
+    put_below_home(place, ".config/environment.d/lab.conf", "SSL_CERT_FILE=${HOME}/lab-ca.pem\n")
+
+
 @case("shadowed_key")
 def a_new_key_in_the_file_for_all_servers(place: Place) -> None:
     place.write(DEFAULT_FILE, {"token": place.token, "banc": OTHER_TOKEN})

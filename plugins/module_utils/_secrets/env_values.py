@@ -10,7 +10,7 @@ import os
 import re
 from typing import Iterator, NamedTuple
 
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_texts import WORD
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_texts import JSON, WORD
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_words import plain_value
 
 PATHS = ("CLOUD_FILES_DIR", "NETRC")
@@ -21,9 +21,11 @@ TOKEN_KEYS = {
 }
 """Variable that names the key under which a package looks for the token in the secrets files -> the package, and its
 datastack, which is the key without the variable (auth.py of banc 0.6.1 and fanc-fly 3.2.3)."""
+CA_BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
+"""Variables that name the CA certificates to trust, in the place of the system's."""
 _LONGEST = 4000
 """Bytes: with what comes below it, no more than systems take."""
-_NAME = "|".join((*PATHS, *TOKEN_KEYS))
+_NAME = "|".join((*PATHS, *TOKEN_KEYS, *CA_BUNDLES))
 _ASSIGNMENT = re.compile(
     # Whole between quotation marks, as in a unit's "NAME=value", or as it stands.
     rf"""(?P<mark>["'])(?P<inside>{_NAME})=(?P<whole>[^"'\n]*)(?P=mark)
@@ -37,6 +39,8 @@ _LONGEST_COMMAND = 200
 """Characters: all of a line before each match would take quadratic time."""
 _READING = ("$", "${", 'get("', "get('")
 """What stands before the name of a variable whose value is asked for."""
+_CONDITION = re.compile(r"^[ \t]|&&|\|\||\[[ \t\[]|\b(if|then|test|and|or)\b")
+"""What stands before an assignment that may not be made. In JSON, nothing is conditional."""
 
 
 class EnvValue(NamedTuple):
@@ -47,6 +51,8 @@ class EnvValue(NamedTuple):
     """None: only running the file tells."""
     startup_file: str
     line: int
+    is_certain: bool = True
+    """Whether it is given in any case, as far as its line tells."""
 
     @property
     def path(self) -> str:
@@ -68,4 +74,5 @@ def env_values(startup_file: str, language: str, text: str, home: str, user: str
                 continue
             word = match["value"] if match["name"] else f'"{match["whole"]}"'
             value = plain_value(word, language, home, user)
-            yield EnvValue(match["name"] or match["inside"], value, startup_file, number)
+            is_certain = language == JSON or not _CONDITION.search(line[: match.start()][:_LONGEST_COMMAND])
+            yield EnvValue(match["name"] or match["inside"], value, startup_file, number, is_certain)

@@ -24,7 +24,7 @@ CLOUD_FILES_DIR = "CLOUD_FILES_DIR"
 """Where cloud-files looks for secrets files last."""
 NETRC = "NETRC"
 """The file that requests takes in the place of ``~/.netrc``."""
-_OTHERS = (CLOUD_FILES_DIR, NETRC, "_AUTH_TOKEN_KEY")
+_OTHERS = (CLOUD_FILES_DIR, NETRC, "_AUTH_TOKEN_KEY", "_CA_BUNDLE", "SSL_CERT_FILE")
 _LONGEST_PATH = 4000
 """Bytes: with what comes below it, no more than systems take."""
 
@@ -61,6 +61,8 @@ class Environment(NamedTuple):
     """Netrc file -> the startup file that names it with NETRC."""
     token_keys: tuple[EnvValue, ...] = ()
     """What startup files give to ``TOKEN_KEYS``."""
+    ca_bundles: tuple[EnvValue, ...] = ()
+    """What they give to ``CA_BUNDLES``."""
 
 
 def environment_of(home: str, user: str, inherited: Mapping[str, str]) -> Environment:
@@ -91,7 +93,8 @@ def environment_of(home: str, user: str, inherited: Mapping[str, str]) -> Enviro
         _decided(own or system, known[VARIABLE]),
         files_dirs[-1] if files_dirs else inherited.get(CLOUD_FILES_DIR, ""),
         {found.path: found.startup_file for found in values if found.name == NETRC and found.path},
-        tuple(found for found in values if found.name not in (CLOUD_FILES_DIR, NETRC)),
+        tuple(found for found in values if found.name.endswith("_KEY")),
+        tuple(found for found in values if found.name.endswith(("_BUNDLE", "_CERT_FILE"))),
     )
 
 

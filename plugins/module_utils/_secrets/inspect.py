@@ -40,7 +40,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets.env_tok
     EnvToken,
     tokens_in_environment,
 )
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.environment import CloudVolumeDir
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.environment import CloudVolumeDir, Environment
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import Home
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.obstacles import (
     is_of_the_kernel,
@@ -154,6 +154,8 @@ class UserFiles(NamedTuple):
     """What the user's startup files put into the environment."""
     env_keys: tuple[EnvValue, ...] = ()
     """What they give to ``TOKEN_KEYS``."""
+    ca_bundles: tuple[tuple[EnvValue, str], ...] = ()
+    """CA certificates that they name and that cannot be used, with the reason."""
     copies: Mapping[str, _files.Entry] = {}
     """Further files in these directories that hold tokens, though no program takes them by itself."""
 
@@ -248,9 +250,17 @@ def inspect(home: Home, by_root: bool, managed: str) -> UserFiles:
         named_netrc=environment.netrc,
         env_tokens=tuple(tokens_in_environment(home.path)),
         env_keys=environment.token_keys,
+        ca_bundles=_unusable_bundles(environment) if environment.ca_bundles else (),
         copies=_copies(home, directories),
         closed=tuple(path for path in directories if os.path.isdir(path) and not os.access(path, os.R_OK | os.X_OK)),
     )
+
+
+def _unusable_bundles(environment: Environment) -> tuple[tuple[EnvValue, str], ...]:
+    # Few homes name any, and to import ssl takes longer than to read all files.
+    from ansible_collections.connectomics.cave.plugins.module_utils._secrets.ca_bundles import unusable_bundles
+
+    return tuple(unusable_bundles(environment.ca_bundles))
 
 
 def _other_owner(directory: str, uid: int) -> str:

@@ -47,6 +47,7 @@ PROBLEMS = {
     "cloud_volume_dir_unclear": "a startup file of which it is not certain what it sets CLOUD_VOLUME_DIR to",
     "netrc_overrides_token": "a netrc file has a name and password that programs send in the place of the token",
     "env_token": "a startup file puts a token into the environment, from where it comes back when it is dead",
+    "ca_bundle": "a startup file names CA certificates that cannot be used, so that programs reach no server",
     "env_token_key": "a startup file names a key for the token of a package, under which another one is, or none",
     "shadowed_key": "a key that programs do not find, because a file without it is taken before the one that has it",
     "legacy_name": "a token in chunkedgraph-secret.json, which only some programs still take",
@@ -95,7 +96,7 @@ def file_problems(files: UserFiles, queries: list[TokenQuery]) -> list[Problem]:
 
 def _of_startup_files(files: UserFiles, asked: Any, reading: Reading | None) -> Iterable[Problem]:
     """Return what is wrong with startup files: for one query with its reading, or for all queries."""
-    if not (files.netrc or files.env_tokens or files.env_keys or files.cloud_volume_dir.doubts):
+    if not (files.netrc or files.env_tokens or files.env_keys or files.ca_bundles or files.cloud_volume_dir.doubts):
         return ()
     # Few homes have anything of the kind.
     from ansible_collections.connectomics.cave.plugins.module_utils._secrets import startup_problems as _startup

@@ -135,6 +135,12 @@ def name_other_key(files: UserFiles, found: EnvValue, key: str) -> str:
     return _edited(files, found.startup_file, f"-E -e {quoted(script)}")
 
 
+def name_no_bundle(files: UserFiles, found: EnvValue) -> str:
+    """Return the command that renames a variable to what no program knows; in no language does anything go missing."""
+    script = f"s/(^|[^[:alnum:]_]){found.name}/\\1UNUSED_{found.name}/g"
+    return _edited(files, found.startup_file, f"-E -e {quoted(script)}")
+
+
 def _edited(files: UserFiles, path: str, script: str) -> str:
     return in_startup_file(files, path, f"{this_system().edit()} {script} {quoted(path)}")
 

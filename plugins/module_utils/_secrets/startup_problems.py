@@ -27,6 +27,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets.readers
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.remedies import (
     Problem,
     decide,
+    name_no_bundle,
     name_other_key,
     recode_netrc,
     rename_netrc_entry,
@@ -50,6 +51,8 @@ def startup_problems_of_user(files: UserFiles, queries: list[TokenQuery]) -> Ite
     """Yield what is wrong whatever server it is about: what cannot be known, and keys that lead to other tokens."""
     yield from _undecided(files)
     yield from _keys_in_environment(files, queries)
+    if files.listing or any(query.is_managed for query in queries):  # else it has nothing to do with CAVE
+        yield from _unusable_bundles(files)
 
 
 def _replaced_by_netrc(files: UserFiles) -> Iterable[Problem]:
@@ -110,6 +113,16 @@ def _keys_in_environment(files: UserFiles, queries: list[TokenQuery]) -> Iterabl
                 f"token, and finds {in_words(taken.token)}. It should be {in_words(due[keys[0]])}."
             )
         yield Problem("env_token_key", found.startup_file, message, name_other_key(files, found, keys[0]))
+
+
+def _unusable_bundles(files: UserFiles) -> Iterable[Problem]:
+    """Look for CA certificates that are no use: programs fail on them (SSLError), whatever this collection trusts."""
+    for found, flaw in files.ca_bundles:
+        message = (
+            f"{found.startup_file} sets {found.name} in line {found.line} to {clean_text(found.path)}, which {flaw}: "
+            "programs that are started with it reach no server by https."
+        )
+        yield Problem("ca_bundle", found.startup_file, message, name_no_bundle(files, found))
 
 
 def _is_same(one: str, other: str) -> bool:

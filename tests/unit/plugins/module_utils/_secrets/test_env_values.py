@@ -96,7 +96,7 @@ def test_a_path_is_found_where_a_line_gives_it_to_the_variable(language: str, te
 def test_all_variables_of_a_line_are_found_with_the_startup_file_and_the_line() -> None:
     text = "true\nexport CLOUD_FILES_DIR=/a NETRC=/b BANC_AUTH_TOKEN_KEY=mine\nexport FANC_AUTH_TOKEN_KEY=$(mine)\n"
     found = list(env_values("/etc/profile", SHELL, text, "/home/alice", "alice"))
-    assert found == [
+    assert [one[:4] for one in found] == [
         ("CLOUD_FILES_DIR", "/a", "/etc/profile", 2),
         ("NETRC", "/b", "/etc/profile", 2),
         ("BANC_AUTH_TOKEN_KEY", "mine", "/etc/profile", 2),
@@ -113,3 +113,22 @@ def test_no_text_breaks_the_reader_and_every_path_is_one(before: str, after: str
     for path in paths(language, f"{before}NETRC{after}"):
         assert path.startswith("/")
         assert path.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "is_certain"),
+    [
+        (SHELL, "export SSL_CERT_FILE=/x.pem", True),
+        (SHELL, "export A=b SSL_CERT_FILE=/x.pem", True),
+        (SHELL, "[ -f /x.pem ] && export SSL_CERT_FILE=/x.pem", False),
+        (SHELL, "  export SSL_CERT_FILE=/x.pem", False),
+        (SHELL, "if [[ -f /x.pem ]]; then export SSL_CERT_FILE=/x.pem; fi", False),
+        (FISH, "test -f /x.pem; and set -gx SSL_CERT_FILE /x.pem", False),
+        (JSON, '  {"env": {"SSL_CERT_FILE": "/x.pem"}}', True),
+        (PYTHON, 'os.environ["SSL_CERT_FILE"] = "/x.pem"', True),
+        (UNIT, 'Environment="SSL_CERT_FILE=/x.pem"', True),
+    ],
+)
+def test_what_a_line_gives_under_a_condition_is_not_certain(language: str, text: str, is_certain: bool) -> None:
+    (found,) = env_values("/home/alice/.x", language, text, "/home/alice", "alice")
+    assert (found.path, found.is_certain) == ("/x.pem", is_certain)
