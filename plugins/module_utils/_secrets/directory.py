@@ -275,10 +275,6 @@ def read_entry(name: str, directory: int | None = None, follow: bool = True) -> 
         problem, detail = error.code, str(error)
     except FileNotFoundError:
         return None
-    except OSError as error:
-        if not follow:
-            raise
-        problem, detail = "unreadable", str(_files.Malformed("unreadable", reason(error)))
     mode = stat.S_IMODE(status.st_mode)
     return _files.Entry(mode, status.st_uid, status.st_gid, stat.S_ISREG(status.st_mode), text, problem, detail)
 

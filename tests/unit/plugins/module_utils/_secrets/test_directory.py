@@ -616,3 +616,29 @@ def test_a_file_system_without_locks_is_refused_with_what_to_do(
     monkeypatch.setattr(fcntl, "fcntl", no_locks)
     with pytest.raises(CaveError, match=r"Cannot lock .*\. Mount it with file locks \(NFS: with lockd; "):
         directory.lock()
+
+
+@pytest.mark.parametrize("call", ["listdir", "stat", "open", "read"])
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO, errno.ENOTCONN])
+def test_a_place_that_does_not_answer_is_not_an_empty_one(
+    call: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path / ".cloudvolume" / "secrets"
+    directory.mkdir(parents=True)
+    (directory / "cave-secret.json").write_text(TEXT)
+    real = getattr(os, call)
+
+    def failing(what: Any, *arguments: Any, **how: Any) -> Any:
+        if isinstance(what, int) or str(what).startswith(str(directory)):
+            raise OSError(number, os.strerror(number))
+        return real(what, *arguments, **how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, failing)
+        with pytest.raises(CaveError) as caught:
+            _directory.listing(_readers.places(str(tmp_path)))
+        assert _directory.listing(_readers.places(str(tmp_path)), is_certain=False) == {}
+    assert str(directory) in caught.value.message
+    assert os.strerror(number) in caught.value.message
+    assert "then run this again" in caught.value.message
+    assert "chown" not in caught.value.message
