@@ -257,7 +257,7 @@ def inspect(home: Home, by_root: bool, managed: str) -> UserFiles:
 
 
 def _unusable_bundles(environment: Environment) -> tuple[tuple[EnvValue, str], ...]:
-    # Few homes name any, and to import ssl takes longer than to read all files.
+    # Few homes name any.
     from ansible_collections.connectomics.cave.plugins.module_utils._secrets.ca_bundles import unusable_bundles
 
     return tuple(unusable_bundles(environment.ca_bundles))
