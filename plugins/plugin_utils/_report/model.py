@@ -49,8 +49,18 @@ HOST_VERDICTS = ("host_unreachable", "not_run", "error")
 # A verdict's token is known to the server, whatever else is missing.
 _ACCEPTED = frozenset(("ok", "missing_tos", "missing_permission", "unknown_datastack"))
 
-# In front of a message, since ansible-core 2.19.
-ANSIBLE_PREFIX = re.compile(r"^((Task|Action|Module) failed: )+")
+# Around a message: the first since ansible-core 2.19, the others until then.
+_WRAPPING = re.compile(
+    r"^((Task|Action|Module) failed: )+"
+    r"|^.*Error was a <class '[\w.]+'>, original message: "
+    r"|The error appears to be in '.*",
+    re.DOTALL,
+)
+
+
+def unwrapped(message: str) -> str:
+    """Return what a message of Ansible says, without what it puts around it."""
+    return _WRAPPING.sub("", message)
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
@@ -67,7 +77,7 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
 
 def _host_problem(verdict: str, result: Mapping[str, Any], clean: Cleaner, default_remedy: str) -> dict[str, Any]:
     """Return what is wrong with a host as a whole."""
-    message = ANSIBLE_PREFIX.sub("", clean.text(result.get("msg")))
+    message = clean.text(unwrapped(scalar(result.get("msg"))))
     # A module that could not start says why on its standard error, in the last line.
     last_lines = scalar(result.get("module_stderr")).strip().splitlines()[-1:]
     if last_lines and not last_lines[0].startswith("Shared connection to"):

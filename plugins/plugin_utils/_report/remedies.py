@@ -75,6 +75,10 @@ _HOST_REMEDIES = (
         "Install Python 3.8 or later on the host, or set ansible_python_interpreter to the one it has.",
     ),
     (
+        r"data could not be sent to remote host",
+        "Log in by hand to see why SSH ended, then run again for this host: ssh HOST true",
+    ),
+    (
         r"no start of json|module failure",
         "Set ansible_python_interpreter to a Python of the host, 3.8 or later, that starts for the remote user. "
         "With -vvv, Ansible shows all that came in the place of an answer.",

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ansible_collections.connectomics.cave.plugins.module_utils._text import quoted
-from ansible_collections.connectomics.cave.plugins.plugin_utils._report.model import ANSIBLE_PREFIX
+from ansible_collections.connectomics.cave.plugins.plugin_utils._report.model import unwrapped
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.inventory import Host
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.model import (
     Blocker,
@@ -64,7 +64,7 @@ def seen_of(result: Mapping[str, Any] | None) -> Seen | str:
 
 
 def _reason(result: Mapping[str, Any]) -> str:
-    text = ANSIBLE_PREFIX.sub("", " ".join(str(result.get("msg") or "it was not reached").split()))
+    text = " ".join(unwrapped(str(result.get("msg") or "it was not reached")).split())
     said = str(result.get("module_stderr") or "").strip().splitlines()[-1:]
     if said and not said[0].startswith("Shared connection to"):
         text = f"{text.rstrip('.')}: {said[0].strip()}"

@@ -109,6 +109,22 @@ def test_a_host_that_is_switched_off_is_pending_with_ansibles_reason() -> None:
     assert "Switch it on" in host["problem"]["remedy"]
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Task failed: Module failed: Attempting to decrypt but no vault secrets found",
+        "The conditional check 'a' failed. The error was: An unhandled exception occurred while templating '{{ b }}'. "
+        "Error was a <class 'ansible.parsing.vault.AnsibleVaultError'>, original message: Attempting to decrypt but no "
+        "vault secrets found\n\nThe error appears to be in '/a/verify.yml': line 5, column 3, but may\nbe elsewhere in "
+        "the file.\n\n---\n- name: Verify\n  ^ here\n",
+    ],
+    ids=["2.19", "2.17"],
+)
+def test_what_ansible_puts_around_a_message_is_left_out(message: str) -> None:
+    (host,) = report_of({"ws1": [{"failed": True, "msg": message}]})["hosts"]
+    assert host["problem"]["message"] == "Attempting to decrypt but no vault secrets found"
+
+
 def test_a_host_that_no_task_reached_is_pending() -> None:
     report = report_of({"ws1": [None, None]})
     assert report["hosts"][0]["problem"]["verdict"] == "not_run"
@@ -152,6 +168,7 @@ def test_a_module_that_could_not_start_says_why() -> None:
         ("Missing sudo password", "Add -K"),
         ("ssh: Could not resolve hostname ws1: Name or service not known", "inventory"),
         ("[Errno 28] No space left on device", "Make room"),
+        ('Data could not be sent to remote host "ws1". Make sure this host can be reached over ssh', "why SSH ended"),
         ("mkdir: cannot create directory: Read-only file system", "writable"),
         ("Timeout (12s) waiting for privilege escalation prompt", "Fix what the message names"),
     ],
