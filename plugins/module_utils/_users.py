@@ -67,9 +67,8 @@ def find_user(name: str) -> pwd.struct_passwd:
         raise CaveError(message, unknown_user=name) from error
     if os.geteuid() not in (0, user.pw_uid):
         me = current_user().pw_name
-        raise CaveError(
-            f"Running as {me}, which cannot work for {name}. Run the task as root: become: true, and no other become_user."
-        )
+        remedy = "Run the task as root: become: true, and no other become_user."
+        raise CaveError(f"Running as {me}, which cannot work for {name}. {remedy}")
     return user_at_home(user)
 
 
