@@ -34,6 +34,7 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.model 
     REVOKE,
     STRATEGIES,
     Entry,
+    Known,
     Request,
     Rotation,
     Seen,
@@ -54,7 +55,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "step": {
         "type": "str",
         "required": True,
-        "choices": ["prove", "begin", "canary", "roll_out", "wait", "finish", "choose", "revoke"],
+        "choices": ["prove", "rehearse", "begin", "canary", "roll_out", "wait", "finish", "choose", "revoke"],
     },
     "state": {"type": "str", "no_log": True},
     "results": {"type": "dict", "default": {}},
@@ -198,21 +199,41 @@ class _Step:
         if request.strategy == "overlap":
             self._vault_files()
         _steps.ask_servers(self.state, need_lists=request.strategy == "overlap")
-        meant = [item for item in _decide.decide(self.state.known(inventory)) if item.action != "leave"]
-        if not meant:
-            raise CaveError(_story.nothing_to_rotate(self.state))
-        dead = [item for item in meant if not self.state.accounts[item.source].accepted]
-        alive = [item for item in meant if item not in dead]
+        alive = self._alive(self.state.known(inventory))
         learn(_hosts.given(self.state, alive), "tokens", options["ca_path"])
         work = {name: self._inspection(hosts[name], alive) for name in request.hosts}
-        rehearsals = _hosts.rehearsals(self.state, alive)
         return {
             "state": seal_state(self.state),
             "hosts": {name: what for name, what in work.items() if what},
-            "rehearsals": rehearsals,
             "store_tasks": store_tasks,
-            "ansible_facts": {"cave_rotation": {"rehearsed": list(rehearsals)}},
+            "ansible_facts": {"cave_rotation": {"rehearsed": request.hosts if request.strategy == "overlap" else ()}},
         }
+
+    def _alive(self, known: Known) -> list[Rotation]:
+        """Return the rotations that were asked for, of tokens that the server accepts."""
+        meant = [item for item in _decide.decide(known) if item.action != "leave"]
+        if not meant:
+            raise CaveError(_story.nothing_to_rotate(self.state))
+        return [item for item in meant if known.accounts[item.source].accepted]
+
+    def rehearse(self) -> dict[str, Any]:
+        """Return what hosts are to predict before a token is made."""
+        self.state.seen = self._inspected()
+        known = self.state.known(inventory_of(self.state.hosts.values(), self.state.refused))
+        alive = self._alive(known)
+        return {"hosts": _hosts.rehearsals(self.state, alive, _decide.to_rehearse(alive, known))}
+
+    def _inspected(self) -> dict[str, Seen | str]:
+        """Return what was found on the hosts of the run, and for whom none of their tasks can be given a token."""
+        hosts = self.state.request.hosts
+        seen = self._looked("inspected", hosts)
+        inspected, rehearsed = self.registered("inspected", hosts), self.registered("rehearsed", hosts)
+        for name, found in seen.items():
+            unsendable, result = inspected.get(name, {}).get("unsendable"), rehearsed.get(name, {"skipped": True})
+            result = {"failed": True, "msg": unsendable} if unsendable and result.get("skipped") else result
+            if isinstance(found, Seen) and not result.get("skipped"):
+                seen[name] = _hosts.rehearsed(found, self.state.hosts[name].users, result)
+        return seen
 
     def _inspection(self, host: Host, rotations: list[Rotation]) -> dict[str, Any] | None:
         """Return what saved_token_info is to look at on a host; None when there is no need to look at it."""
@@ -230,16 +251,7 @@ class _Step:
     def begin(self) -> dict[str, Any]:
         """Decide, make the new tokens, and store them."""
         state = self.state
-        state.seen = self._looked("inspected", state.request.hosts)
-        predicted = {
-            name: {"failed": True, "msg": result["unsendable"]}
-            for name, result in self.registered("inspected", state.request.hosts).items()
-            if result.get("unsendable")
-        }
-        for name, result in {**predicted, **self.registered("rehearsed", state.request.hosts)}.items():
-            found = state.seen.get(name)
-            if isinstance(found, Seen):
-                state.seen[name] = _hosts.rehearsed(found, state.hosts[name].users, result)
+        state.seen = self._inspected()
         inventory, vault = inventory_of(state.hosts.values(), state.refused), self.vault()
         if state.request.strategy == "overlap" and not state.request.own_store:
             state.elsewhere = frozenset(self._from_elsewhere(vault))

@@ -30,6 +30,7 @@ options:
     description:
       - V(prove) reads C(caveclient_tokens) and the settings of every host that Ansible knows, and asks the auth servers
         about the tokens. No host is contacted.
+      - V(rehearse) returns what hosts are to predict before a token is made.
       - V(begin) decides for each token what to do, makes the new one if needed, stores it, and reads it back.
       - V(canary) returns what a batch of hosts gets, of the tokens that no canary host has yet.
       - V(roll_out) returns what every host gets.
@@ -43,7 +44,7 @@ options:
         done.
     type: str
     required: true
-    choices: [prove, begin, canary, roll_out, wait, finish, choose, revoke]
+    choices: [prove, rehearse, begin, canary, roll_out, wait, finish, choose, revoke]
   state:
     description: What the step before returned as RV(state). Not for O(step=prove) and O(step=choose).
     type: str
@@ -52,7 +53,8 @@ options:
       - The names of the variables that tasks registered on the hosts.
       - C(inspected), C(again) and C(elsewhere) are of M(connectomics.cave.saved_token_info), before the roll-out, after
         it, and on hosts outside the run.
-      - C(rehearsed), for O(step=begin), is what M(connectomics.cave.saved_token) predicted on hosts in RV(rehearsals).
+      - C(rehearsed), for O(step=begin), is what M(connectomics.cave.saved_token) predicted on hosts after
+        O(step=rehearse).
       - C(removed), for O(step=revoke), is of M(connectomics.cave.saved_token).
       - C(canary) and C(saved) are of M(connectomics.cave.saved_token), C(verified) of
         M(connectomics.cave.verify_access).
@@ -203,14 +205,10 @@ hosts:
   description:
     - For each host what it is inspected for (O(step=prove)), or what it gets (O(step=canary) and O(step=roll_out)).
       Leave other hosts alone.
+    - With O(step=rehearse) it is what a host is to predict. These are the hosts that would get a new token first; where
+      making it may kill the old one at once, all of them.
     - Entries of C(tokens) have their token sealed; P(connectomics.cave.rotated_token#lookup) opens them.
-  returned: with O(step=prove), O(step=canary) and O(step=roll_out)
-  type: dict
-rehearsals:
-  description:
-    - As RV(hosts), for hosts that are to predict whether they could save a new token. There are such hosts where
-      making one may kill the old one at once.
-  returned: with O(step=prove)
+  returned: with O(step=prove), O(step=rehearse), O(step=canary) and O(step=roll_out)
   type: dict
 store_tasks:
   description: The path of the file that O(store_tasks) names; empty without one.
@@ -265,11 +263,12 @@ proven:
   type: bool
 ansible_facts:
   description:
-    - C(cave_rotation), for the next plays. It has C(refused) when the request is refused, C(rehearsed) (the hosts of
-      RV(rehearsals)) after O(step=prove), C(hosts) (those of the run) and C(canaries) after O(step=begin), C(hosts),
-      C(again) (those to inspect again) and C(outside) (hosts outside the run to inspect, with the options for
-      M(connectomics.cave.saved_token_info)) after O(step=wait) and O(step=choose), and C(notes), C(unfinished) and
-      C(found) after O(step=finish) and O(step=revoke), as M(connectomics.cave.fleet_report) takes them.
-  returned: with all steps but O(step=canary) and O(step=roll_out)
+    - C(cave_rotation), for the next plays. It has C(refused) when the request is refused, C(rehearsed) (those that
+      may have to predict something) after O(step=prove), C(hosts) (those of the run) and C(canaries) after
+      O(step=begin), C(hosts), C(again) (those to inspect again) and C(outside) (hosts outside the run to inspect,
+      with the options for M(connectomics.cave.saved_token_info)) after O(step=wait) and O(step=choose), and
+      C(notes), C(unfinished) and C(found) after O(step=finish) and O(step=revoke), as
+      M(connectomics.cave.fleet_report) takes them.
+  returned: with all steps but O(step=rehearse), O(step=canary) and O(step=roll_out)
   type: dict
 """

@@ -98,6 +98,29 @@ def test_an_overlap_makes_no_token_while_all_its_hosts_are_off_and_the_next_run_
     assert_rotated(lab, old)
 
 
+def test_an_overlap_makes_no_token_that_no_host_could_save_and_one_for_the_hosts_that_can(lab: Lab) -> None:
+    old = lab.persons["alice"].token
+    files = {host: lab.secrets(host) / "cave-secret.json" for host in lab.hosts}
+    good = {host: path.read_text() for host, path in files.items()}
+    for path in files.values():
+        path.write_text("{")
+    for check in ([], ["--check"]):
+        run = lab.rotate(*check, strategy="overlap")
+        assert run.status == 2, run.output
+        assert "No token was made: no host could get it now: ws1, ws2, ws3 (" in said(run.output)
+        assert "is not JSON" in said(run.output)
+        assert (lab.tokens(), lab.stored()) == ([old], old)
+    for host in ("ws2", "ws3"):
+        files[host].write_text(good[host])
+    run = lab.rotate(strategy="overlap")
+    assert run.status == 2, run.output
+    (new,) = set(lab.tokens()) - {old}
+    assert [lab.saved(host) for host in ("ws2", "ws3")] == [new] * 2
+    files["ws1"].write_text(good["ws1"])
+    assert lab.rotate(strategy="overlap").ok
+    assert_rotated(lab, old)
+
+
 def test_check_mode_predicts_and_changes_nothing(lab: Lab) -> None:
     old = lab.persons["alice"].token
     before = lab.vault.read_bytes()

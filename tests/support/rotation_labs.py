@@ -245,7 +245,7 @@ class Rotations(RuleBasedStateMachine):
             finish(run)
 
     def _repair(self) -> None:
-        self.lab.off, self.lab.broken, self.lab.fixed = set(), set(), set()
+        self.lab.off, self.lab.broken, self.lab.full, self.lab.fixed = set(), set(), set(), set()
 
     @precondition(lambda self: self.runs)
     @rule(which=st.integers(0, 1), steps=st.integers(1, 6))
@@ -277,9 +277,10 @@ class Rotations(RuleBasedStateMachine):
         self.lab.off ^= {self.lab.hosts[which % len(self.lab.hosts)]}
 
     def damage(self, which: int) -> None:
-        """Break somebody's files, or repair them."""
+        """Break somebody's files, or repair them; or let there be no space for them, or some again."""
         accounts = sorted({(holder.host, holder.user) for holder in self.lab.holders})
-        self.lab.broken ^= {accounts[which % len(accounts)]} if accounts else set()
+        found = self.lab.broken if which < 8 else self.lab.full
+        found ^= {accounts[which % len(accounts)]} if accounts else set()
 
     def protect(self, which: int) -> None:
         """Make a place of the vault one that cannot be written, or that can again."""

@@ -71,7 +71,8 @@ class Lab:
         fixed: variables that the run may not write.
         files: tokens on hosts, by host, user, path and key.
         off: hosts that are switched off.
-        broken: hosts and users whose files cannot be written.
+        broken: hosts and users whose files cannot be read or written.
+        full: hosts and users whose files cannot be written, which only an attempt or a rehearsal shows.
         before: what was in the vault before, by variable.
         faults: what a run did that it must never do.
     """
@@ -86,6 +87,7 @@ class Lab:
     files: dict[tuple[str, str, str, str], str] = field(default_factory=dict)
     off: set[str] = field(default_factory=set)
     broken: set[tuple[str, str]] = field(default_factory=set)
+    full: set[tuple[str, str]] = field(default_factory=set)
     clock: float = 1_800_000_000.0
     before: dict[str, str] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
@@ -127,6 +129,15 @@ class Lab:
             failed = {user: "malformed" for name, user in self.broken if name == host}
             found[host] = "off" if host in self.off else Seen(tuple(places), failed, trouble=len(failed))
         return found
+
+    def rehearse(self, hosts: Iterable[str], seen: dict[str, Seen | str]) -> None:
+        """Add to what was found on hosts whether a token could be saved there."""
+        for host in hosts:
+            found = seen[host]
+            if isinstance(found, Seen):
+                full = {user: "no space left" for name, user in self.full if name == host}
+                failed = {**full, **found.failed}
+                seen[host] = found._replace(failed=failed, trouble=len(failed), rehearsed=True)
 
     def account(self, token: str) -> Account:
         """Return what the server says of a token."""
@@ -191,6 +202,7 @@ class Lab:
                     unreachable = [
                         place for place in self.may_need(item.name, request.give_up)
                         if place.split()[0] in off or place.split()[0] not in request.hosts
+                        or tuple(place.split()[:2]) in self.full
                     ]  # fmt: skip
                     self.faults += [f"making {name} killed {item.name}: {place}" for place in unreachable]
         return name
@@ -204,7 +216,7 @@ class Lab:
 
     def save(self, entry: Entry, token: str) -> bool:
         """Write a token on a host, in the place of the one before in all of the account's files."""
-        if entry.host in self.off or not self.use(token) or (entry.host, entry.user) in self.broken:
+        if entry.host in self.off or not self.use(token) or (entry.host, entry.user) in self.broken | self.full:
             return False
         mine = self.place(entry)
         before = self.files.get(mine)
@@ -255,7 +267,10 @@ def rotate(lab: Lab, request: Request) -> Generator[str, None, Outcome]:
     _decide.decide(Known(inventory, {}, accounts, request))
     seen = lab.look(lab.hosts)
     off = {host for host, found in seen.items() if isinstance(found, str)}
-    rotations = list(_decide.decide(Known(inventory, seen, accounts, request)))
+    known = Known(inventory, seen, accounts, request)
+    alive = [item for item in _decide.decide(known) if item.action != "leave" and accounts[item.source].accepted]
+    lab.rehearse(_decide.to_rehearse(alive, known), seen)
+    rotations = list(_decide.decide(known))
     failed = False
     lab.faults += [
         f"{rotation.users} are rotated and were not named"
@@ -338,7 +353,11 @@ def rotate(lab: Lab, request: Request) -> Generator[str, None, Outcome]:
                 effects.append(f"revoked {old.token}")
         failed = failed or any(
             entry.host not in request.give_up
-            and (held_by(lab, entry) != rotation.new or entry.host in lab.off or (entry.host, entry.user) in lab.broken)
+            and (
+                held_by(lab, entry) != rotation.new
+                or entry.host in lab.off
+                or (entry.host, entry.user) in lab.broken | lab.full
+            )
             for entry in rotation.entries
         )
     return Outcome(not failed, tuple(effects), tuple(rotations))
@@ -354,7 +373,7 @@ def take_off(lab: Lab, request: Request) -> Generator[str, None, Outcome]:
     for entry in entries:
         if entry.host not in request.hosts or (request.users and entry.user not in request.users):
             continue
-        if entry.host in lab.off or (entry.host, entry.user) in lab.broken:
+        if entry.host in lab.off or (entry.host, entry.user) in lab.broken | lab.full:
             failed = True
             continue
         yield f"take {entry.key} of {entry.user} off {entry.host}"
@@ -388,7 +407,9 @@ def _needless(lab: Lab, rotation: Rotation, request: Request, seen: Mapping[str,
         not request.anyway
         and not {entry.host for entry in mine} <= request.give_up
         and not any(
-            isinstance(found, Seen) and entry.user not in found.failed for entry in mine for found in [seen[entry.host]]
+            isinstance(found, Seen) and entry.user not in found.failed and (entry.host, entry.user) not in lab.full
+            for entry in mine
+            for found in [seen[entry.host]]
         )
     ):
         return [f"a new one for {own.name} that no host could get"]

@@ -72,7 +72,22 @@ def decide(known: Known) -> tuple[Rotation, ...]:
             rotation = replace(rotation, blockers=_holders.blockers(rotation, known))
         rotations.append(rotation)
     rotations = without_strangers(rotations, known)
-    return tuple(_with_canaries(item, known) for item in rotations)
+    return tuple(with_canaries(item, known) for item in rotations)
+
+
+def to_rehearse(rotations: Sequence[Rotation], known: Known) -> tuple[str, ...]:
+    """Return the hosts that predict whether they could save a new token, before one is made for these rotations.
+
+    They are those that would get it first; where making it may kill the old one, all that hold that.
+    """
+    request = known.request
+    if request.strategy != "overlap" or request.anyway:
+        return ()
+    found: set[str] = set()
+    for rotation in rotations:
+        meant = with_canaries(replace(rotation, action="make", withheld={}), known)
+        found.update(meant.canaries if known.accounts[meant.source].two_live else meant.hosts)
+    return tuple(host for host in request.hosts if host in found)
 
 
 def refuse_impossible(inventory: Inventory, request: Request) -> None:
@@ -298,7 +313,10 @@ def _lockout(rotation: Rotation, account: Account, known: Known) -> str:
         )
     if account.two_live:
         return ""
-    gone = [Blocker(host, found) for host in holders for found in [_unready(rotation, host, seen)] if found]
+    # Before the variables named a dead token, this one may have been there: a host that is off may have it since.
+    suspects = replace(rotation, entries=(*rotation.entries, *_holders.kin(rotation, known)))
+    holders = _holders.may_hold(suspects.entries, known)
+    gone = [Blocker(host, found) for host in holders for found in [_unready(suspects, host, seen)] if found]
     gone += [
         Blocker(host, f"{place.user}: {place.path} holds it, and the variables do not name it")
         for host, found in seen.items()
@@ -323,10 +341,15 @@ def _nobody_gets_it(rotation: Rotation, known: Known) -> str:
         for entry in rotation.entries
         if entry.host in request.hosts and not entry.absent
     ]
-    gone = [blocker for blocker in why if blocker.host not in request.give_up]
-    if request.anyway or not gone or not all(blocker.reason for blocker in why):
+    # A roll-out stops at those that get it first. What is wrong with one that the user named, _without_canary says.
+    named = set(request.canary) & set(rotation.hosts)
+    rehearsed = {host for host, found in known.seen.items() if isinstance(found, Seen) and found.rehearsed}
+    tried = [blocker for blocker in why if blocker.host in rehearsed and not named] or why
+    gone = [blocker for blocker in tried if blocker.host not in request.give_up]
+    if request.anyway or not gone or not all(blocker.reason for blocker in tried):
         return ""
-    return f"No token was made: no host could get it now: {with_reasons(gone)}. Run again when one can."
+    who = "no host" if len(tried) == len(why) else "none of the hosts that get it first"
+    return f"No token was made: {who} could get it now: {with_reasons(gone)}. Run again when one can."
 
 
 def _without_canary(rotation: Rotation, known: Known) -> str:
@@ -349,7 +372,7 @@ def _unready(rotation: Rotation, host: str, seen: Mapping[str, Seen | str]) -> s
          and entry.host == host), "")  # fmt: skip
 
 
-def _with_canaries(rotation: Rotation, known: Known) -> Rotation:
+def with_canaries(rotation: Rotation, known: Known) -> Rotation:
     """Choose the hosts that get a token first: of the run, looked at, those first on which nothing is wrong."""
     seen, request = known.seen, known.request
     if rotation.idle:

@@ -143,14 +143,10 @@ def given(state: State, rotations: Iterable[Rotation]) -> Iterator[dict[str, Any
         yield saving(host, [{**item.own, "token": item.token} for item in host.held if item.entry in entries])
 
 
-def rehearsals(state: State, rotations: Iterable[Rotation]) -> dict[str, dict[str, Any]]:
-    """Return what hosts of the run are to predict before a token is made that may kill the old one at once."""
-    request = state.request
-    if request.strategy != "overlap" or request.anyway:
-        return {}
-    doubtful = [item for item in rotations if not state.accounts[item.source].two_live]
-    tried = replace(state, rotations=[replace(item, action="make", new="") for item in doubtful])
-    found = {name: todo(tried, state.hosts[name], {}).entries for name in request.hosts}
+def rehearsals(state: State, rotations: Iterable[Rotation], hosts: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return what hosts are to predict before tokens are made for some rotations."""
+    tried = replace(state, rotations=[replace(item, action="make", new="", withheld={}) for item in rotations])
+    found = {name: todo(tried, state.hosts[name], {}).entries for name in hosts}
     return {name: saving(state.hosts[name], entries) for name, entries in found.items() if entries}
 
 
@@ -163,7 +159,8 @@ def rehearsed(found: Seen, users: Iterable[str], result: Mapping[str, Any]) -> S
     failed = {str(item.get("user")): str(item.get("msg")) for item in told if item.get("failed")}
     if not told and (result.get("failed") or result.get("unreachable")):
         failed = dict.fromkeys(users, _reason(result))
-    return found._replace(failed={**failed, **found.failed}, trouble=found.trouble + 100 * len(failed))
+    failed, trouble = {**failed, **found.failed}, found.trouble + 100 * len(failed)
+    return found._replace(failed=failed, trouble=trouble, rehearsed=True)
 
 
 def _keeps_its_token(state: State, rotation: Rotation, entry: Entry) -> bool:

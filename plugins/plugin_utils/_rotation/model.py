@@ -72,6 +72,7 @@ class Seen(NamedTuple):
         trouble: how likely the host is to fail for reasons of its own.
         persons: whose token an account has: ids, by user and server.
         proven: tokens that the server accepted when it was asked from there, by user and server.
+        rehearsed: whether the host has predicted that a token could be saved; ``failed`` has for whom it could not.
     """
 
     places: tuple[Place, ...] = ()
@@ -79,6 +80,7 @@ class Seen(NamedTuple):
     trouble: int = 0
     persons: Mapping[tuple[str, str], int] = {}
     proven: frozenset[tuple[str, str, str]] = frozenset()
+    rehearsed: bool = False
 
 
 class Listed(NamedTuple):

@@ -70,6 +70,10 @@ DEFECTS = {
     "make though no account of a host that is on could get it": Defect(
         "not all(blocker.reason for", "not all(known.seen.get(blocker.host) == blocker.reason for"
     ),
+    "make though none of those that get it first could save it": Defect(
+        "meant.canaries if known.accounts[meant.source].two_live else meant.hosts",
+        "() if known.accounts[meant.source].two_live else meant.hosts",
+    ),
     "make where a holder is outside of the run": Defect("    if outside:\n", "    if False:\n"),
     "make where a holder is off, on a server that kills the old one": Defect(
         '    if not gone:\n        return ""\n', '    if True:\n        return ""\n'

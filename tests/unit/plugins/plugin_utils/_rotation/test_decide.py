@@ -15,6 +15,7 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.decide
     NEW_FOR,
     decide,
     old_token,
+    to_rehearse,
     used_since,
 )
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.lineage import (
@@ -179,6 +180,45 @@ def test_where_the_old_token_may_die_at_once_none_is_made_unless_all_can_get_the
     assert anyway.action == "make"
     (two_live,) = decided(entries, {OLD: account(OLD_ONE)}, seen)
     assert two_live.action == "make"
+
+
+def test_where_it_may_die_at_once_a_host_that_is_off_may_have_it_beside_a_dead_one_by_the_variables() -> None:
+    entries = [entry("ws1", "bob", NEW), entry("ws2", "alice", OLD)]
+    accounts = {NEW: account(NEW_ONE, two_live=False), OLD: Account(False, "It is dead.")}
+    seen = {"ws1": has(("bob", NEW)), "ws2": "it is off"}
+    for hosts in (("ws1", "ws2"), ("ws1",)):
+        found, *_rest = decided(entries, accounts, seen, hosts=hosts, name="summer")
+        assert found.action == "refuse"
+        assert "these could not get the new one: ws2 (it is off)" in found.reason
+    (given_up, _dead) = decided(entries, accounts, seen, name="summer", give_up=frozenset({"ws2"}))
+    assert given_up.action == "make"
+    (reached, _dead) = decided(entries, accounts, {**seen, "ws2": has(("alice", OLD))}, name="summer")
+    assert reached.action == "make"
+
+
+@pytest.mark.parametrize("tried", [{"ws1"}, {"ws1", "ws2"}])
+def test_none_is_made_when_none_of_the_hosts_that_get_it_first_could_save_it(tried: set[str]) -> None:
+    entries = [entry("ws1"), entry("ws2")]
+    full = has(("alice", OLD), failed={"alice": "no space left"}, rehearsed=True)
+    seen = {host: full if host in tried else has(("alice", OLD)) for host in ("ws1", "ws2")}
+    (found,) = decided(entries, {OLD: account(OLD_ONE)}, seen)
+    assert found.action == "refuse"
+    assert "could get it now: ws1" in found.reason
+    seen["ws2"] = has(("alice", OLD), rehearsed=True)
+    (found,) = decided(entries, {OLD: account(OLD_ONE)}, seen)
+    assert (found.action, found.canaries) == ("make", ("ws2",))
+
+
+def test_those_that_get_a_token_first_rehearse_and_where_it_may_kill_the_old_one_all_holders() -> None:
+    entries = [entry(f"ws{number}") for number in range(1, 6)]
+    hosts = tuple(item.host for item in entries)
+    seen = {host: has(("alice", OLD)) for host in hosts}
+    for two_live, wanted in ((True, hosts[:3]), (False, hosts)):
+        accounts = {OLD: account(OLD_ONE, two_live=two_live)}
+        known = Known(Inventory(hosts, tuple(entries)), seen, accounts, Request(hosts, strategy="overlap"))
+        assert to_rehearse(decide(known), known) == wanted
+        for request in (Request(hosts), Request(hosts, strategy="overlap", anyway=True)):
+            assert to_rehearse(decide(known), known._replace(request=request)) == ()
 
 
 def test_what_the_server_does_not_list_cannot_be_replaced() -> None:
