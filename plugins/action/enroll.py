@@ -39,10 +39,10 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_list
     clean_description,
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import Verdict
-from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError, require_limits
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
 from ansible_collections.connectomics.cave.plugins.plugin_utils._action import CaveAction
-from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import require_seconds, vault_secrets
+from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import vault_secrets
 from ansible_collections.connectomics.cave.plugins.plugin_utils._enroll_dialogue import Enrolment, Outcome, Person
 from ansible_collections.connectomics.cave.plugins.plugin_utils._enroll_keepers import (
     Keeper,
@@ -114,7 +114,7 @@ class ActionModule(CaveAction):
         return VaultVariable(options["path"], variable, secrets, options["vault_id"], options["format"], beside)
 
     def _enroll(self, options: dict[str, Any], store: Keeper, variables: Mapping[str, Any]) -> dict[str, Any]:
-        require_seconds(options["timeout"])
+        require_limits(options["timeout"], options["retries"])
         server = server_address(options["server"])
         wanted = options["datastacks"]
         if options["profiles"]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleError
+from ansible.plugins.loader import lookup_loader
 from ansible.utils.display import Display
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
@@ -42,7 +43,7 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._report.scope im
     without_account,
 )
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.services import note_since
-from ansible_collections.connectomics.cave.plugins.plugin_utils._variables import unknown_variables
+from ansible_collections.connectomics.cave.plugins.plugin_utils._variables import settings_of_run, unknown_variables
 
 display = Display()
 
@@ -66,6 +67,14 @@ ARGUMENTS = {
     "require_users": {"type": "bool", "default": False},
 }
 
+SETTINGS = {
+    "report": "dest",
+    "reports": "merge",
+    "junit": "junit",
+    "pending_ok": "pending_ok",
+    "audit_strict": "strict",
+}
+"""The variables of the playbooks, without ``caveclient_`` in front, that are options."""
 _ROTATION = "rotate"
 OTHER_TAGS = "Choose other tags."
 _LARGEST_FILE = 256 * 1024 * 1024  # bytes of a report to merge; one of 500 hosts with 50 users has about 15 million
@@ -80,6 +89,25 @@ class ActionModule(CaveAction):
     BYPASS_HOST_LOOP = True  # once for the whole play, whatever run_once says
     _requires_connection = False
     _supports_check_mode = True
+
+    _wrong: Sequence[str] = ()
+    """What is wrong with the variables of the run. None of that loses the report."""
+
+    def with_settings(self, args: Mapping[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
+        """Add the variables that the run, or a task's ``__caveclient_settings``, names."""
+        run = args.get("run") or {}
+        names = run.get("settings") or task_vars.get("__caveclient_settings") or ()
+        if names:
+            first = [*(run.get("hosts") or self._chosen(run, task_vars)), task_vars["inventory_hostname"]][0]
+            values, self._wrong = settings_of_run(names, task_vars, first, self._templar.template)
+            args = {**args, **{SETTINGS[name]: value for name, value in values.items() if name in SETTINGS}}
+        return super().with_settings(args, task_vars)
+
+    def _chosen(self, run: Mapping[str, Any], task_vars: Mapping[str, Any]) -> list[str]:
+        """Return the hosts that a run takes which has refused to."""
+        lookup: Any = lookup_loader.get("connectomics.cave.fleet_hosts", self._loader, self._templar)
+        hosts: list[str] = lookup.run([run.get("pattern")], task_vars, with_tokens=bool(run.get("with_tokens")))
+        return hosts
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the task's result."""
@@ -144,7 +172,8 @@ class ActionModule(CaveAction):
     def _merged(self, options: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
         if not options["merge"]:
             raise CaveError(
-                "There is no report to merge. Name the folders of the runs, or their report.json: "
+                " ".join(self._wrong)
+                or "There is no report to merge. Name the folders of the runs, or their report.json: "
                 "-e caveclient_reports=reports/1,reports/2 -e caveclient_report=reports/all"
             )
         clean = Cleaner(self._own_tokens(variables))
@@ -155,6 +184,7 @@ class ActionModule(CaveAction):
             *map(clean.sentence, shared),
             *[note for note in report["notes"] if not is_of_one_token(note)],
         ]
+        report["unfinished"] += self._wrong
         return report
 
     def _collected(self, options: Mapping[str, Any], variables: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
@@ -169,7 +199,10 @@ class ActionModule(CaveAction):
         results, names = {}, set(variables)
         tokens = set(self._own_tokens(variables))
         hosts = options["hosts"] or run.get("hosts", variables["ansible_play_hosts_all"])
-        refused = options["refused"]
+        refused, notes = options["refused"], options["notes"]
+        if self._wrong and not hosts:
+            refused, notes = refused or " ".join(self._wrong), []
+        unfinished = [*options["unfinished"], *self._wrong]
         hosts = [] if refused else hosts  # none of them was touched
         for host in dict.fromkeys([*hosts, *options["found"]]):
             own = hostvars.raw_get(host) if host in hostvars else {}
@@ -189,11 +222,11 @@ class ActionModule(CaveAction):
             check_mode=check_mode,
             notes=[
                 *_expiring(results),
-                *options["notes"],
+                *notes,
                 *unknown_variables(names),
                 *([] if refused else _left_alone(results, run, variables)),
             ],
-            unfinished=[f"Refused, and nothing was done. {refused}"] if refused else options["unfinished"],
+            unfinished=[f"Refused, and nothing was done. {refused}"] if refused else unfinished,
         )
         if refused:
             return report

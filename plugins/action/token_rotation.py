@@ -13,10 +13,9 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.utils.display import Display
 
-from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError, require_limits
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import masked, secrets_among
 from ansible_collections.connectomics.cave.plugins.plugin_utils._action import CaveAction
-from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import require_seconds
 from ansible_collections.connectomics.cave.plugins.plugin_utils._local_servers import learn
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import decide as _decide
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import hosts as _hosts
@@ -160,7 +159,7 @@ class _Step:
 
     def _settings(self) -> Settings:
         options = self.options
-        require_seconds(options["timeout"])
+        require_limits(options["timeout"], options["retries"])
         if not (math.isfinite(options["grace"]) and options["grace"] >= 0):
             raise CaveError(
                 f"caveclient_rotate_grace is {options['grace']:g}. Give seconds: 0 or more (310 by default)."

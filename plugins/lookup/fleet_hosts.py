@@ -56,6 +56,13 @@ options:
         tokens. Nor is a host returned on which that failed.
     type: bool
     default: false
+  settings:
+    description:
+      - Variables that a playbook reads once for all hosts, without C(caveclient_) in front.
+      - No host is returned when one of them is wrong for the first of the hosts. The report says what is wrong.
+    type: list
+    elements: str
+    default: []
   share_tokens:
     description:
       - Whether tokens in C(caveclient_tokens) that several of the hosts have are decrypted now. In the C(hosts) of a
@@ -99,6 +106,7 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._fleet_run impor
     require_whole_run,
 )
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.scope import HERE, unknown_names
+from ansible_collections.connectomics.cave.plugins.plugin_utils._variables import settings_of_run
 
 _SUFFIXES = ("", ".yml", ".yaml", ".json")
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -156,6 +164,10 @@ class LookupModule(LookupBase):
         if noted is None and not beyond:
             there = set(variables.get("ansible_play_hosts_all", hosts))
             hosts = [host for host in hosts if host in there]
+        settings = self.get_option("settings")
+        if settings and hostvars is not None:
+            first = hosts[0] if hosts else str(variables["inventory_hostname"])
+            hosts = [] if settings_of_run(settings, variables, first, self._templar.template)[1] else hosts
         if self.get_option("share_tokens"):
             open_shared_tokens(map(hostvars.raw_get, hosts))
         if hosts and beyond:

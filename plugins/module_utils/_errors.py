@@ -22,6 +22,14 @@ class CaveError(Exception):
         self.details = details
 
 
+def require_limits(timeout: float, retries: int) -> None:
+    """Raise CaveError for a time in which no answer can come, as a server gives none, or which no clock can count."""
+    if not 1 <= timeout <= 86400:
+        raise CaveError(f"timeout must be at least 1 second and at most a day (86400), and is {timeout}.")
+    if retries < 0:
+        raise CaveError(f"retries must be 0 or more, and is {retries}.")
+
+
 def unexpected(error: BaseException) -> str:
     """Return a message for an error that the code does not expect: where it happened, and its kind.
 

@@ -14,7 +14,7 @@ from typing import Any, Callable, Mapping, NoReturn, Protocol
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError, unexpected
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError, require_limits, unexpected
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import misplaced_secret, strings_out_of_place
 from ansible_collections.connectomics.cave.plugins.module_utils._text import readable
 
@@ -67,8 +67,7 @@ def run_module(arguments: Mapping[str, Any], work: Callable[[Module], Mapping[st
     module: Module = CaveModule(**arguments, supports_check_mode=True)
     failed = True
     try:
-        if module.params["timeout"] < 1:  # it would look like a server that gives no answer
-            raise CaveError(f"timeout must be at least 1 second, and is {module.params['timeout']}.")
+        require_limits(module.params["timeout"], module.params.get("retries") or 0)
         result, failed = dict(work(module)), False
     except CaveError as error:
         result = {**error.details, "msg": error.message}

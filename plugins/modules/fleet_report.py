@@ -147,9 +147,10 @@ notes:
     playbooks of this collection instead begin with C(plays/begin.yml) and end with C(plays/report.yml).
     These choose the hosts, report from C(localhost), and then let each host that is not done fail by itself. They read
     C(__caveclient_title), C(__caveclient_results) (the registered variables, in order), C(__caveclient_with_tokens)
-    (leave hosts without tokens alone), C(__caveclient_tags) (the tags that the playbook has); and
-    C(__caveclient_notes), C(__caveclient_unfinished), C(__caveclient_require_users), C(__caveclient_strict),
-    C(__caveclient_found) and C(__caveclient_pending) for the options of these names. C(verify.yml) shows how.
+    (leave hosts without tokens alone), C(__caveclient_settings) (variables without C(caveclient_) in front that are
+    refused before anything is done if they are wrong), C(__caveclient_tags) (the tags that the playbook has); and
+    C(__caveclient_notes), C(__caveclient_unfinished), C(__caveclient_require_users), C(__caveclient_found) and
+    C(__caveclient_pending) for the options of these names. C(verify.yml) shows how.
   - The lines are printed as they are, whatever the callback for the results. When that callback prints JSON, they go to
     standard error.
 seealso:

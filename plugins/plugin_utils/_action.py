@@ -91,6 +91,22 @@ class CaveAction(ActionBase):
                 found[name] = value
         return {name: self._as_list(name, value) for name, value in {**found, **args}.items()}
 
+    def _wrong_variables(self, task_vars: Mapping[str, Any]) -> str:
+        """Return what is wrong with the variables that the task takes, or with those that its play wants checked.
+
+        ``__caveclient_check_variables`` is a list of names without ``caveclient_`` in front, or true for all variables
+        of the role, which a host's first task checks.
+        """
+        check = task_vars.get("__caveclient_check_variables") or ()
+        if check is True and not task_vars.get("__caveclient_installed"):
+            return wrong_variables(task_vars, self._templar.template)
+        taken = task_vars.get("__caveclient_variables") or ()
+        names = [
+            name for name in taken if task_vars.get(f"caveclient_{name}") is not None
+        ]  # null: as if it was not set
+        names += () if check is True else check
+        return wrong_variables(task_vars, self._templar.template, names) if names else ""
+
     def _as_list(self, name: str, value: Any) -> Any:
         """Return an option's value, as a list where text stands for one: ``-e x="alice, bob"``."""
         option = self.spec.get(name, {})
@@ -128,11 +144,10 @@ def _guarded(run: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]
         variables = task_vars or {}
         try:
             require_core()
-            self._task.args = given = self.with_settings(given, variables)
-            message = ""
-            if variables.get("__caveclient_check_variables") and not variables.get("__caveclient_installed"):
-                message = wrong_variables(variables, self._templar.template)  # a host's first task does so
-            message = message or self.complaint(variables)
+            message = self._wrong_variables(variables)
+            if not message:
+                self._task.args = given = self.with_settings(given, variables)
+                message = self.complaint(variables)
             _warn_of_typing_errors(variables)
             if not message:
                 return run(self, tmp, task_vars)

@@ -144,21 +144,20 @@ def given(read: Callable[[], Any]) -> Any:
     try:
         value = read()
     except AnsibleError as error:
-        if type(error).__name__ != "AnsibleValueOmittedError":  # since ansible-core 2.19
+        if not is_omission(error):
             raise
         return None
     return None if is_omitted(value) else value
 
 
+def is_omission(error: BaseException) -> bool:
+    """Return whether an error means that a template leaves its value out (since ansible-core 2.19)."""
+    return type(error).__name__ == "AnsibleValueOmittedError"
+
+
 def is_omitted(value: object) -> bool:
     """Return whether a value stands for one that a template left out (since ansible-core 2.19, and before)."""
     return type(value).__name__ == "_OmitType" or (isinstance(value, str) and value.startswith("__omit_place_holder__"))
-
-
-def require_seconds(timeout: float) -> None:
-    """Raise CaveError for a time in which no answer can come: it would look like a server that gives none."""
-    if timeout < 1:
-        raise CaveError(f"timeout must be at least 1 second, and is {timeout:g}.")
 
 
 def plain_string(value: object, what: str) -> str:
@@ -192,8 +191,7 @@ def forces_terminal(program: str, options: str, host: str) -> bool:
     except ValueError:
         return False  # SSH says so itself
     named = [words[place + 1] for place, word in enumerate(words[:-1]) if word == "-F"]
-    own = [Path(pwd.getpwuid(os.getuid()).pw_dir, ".ssh", "config"), Path("/etc/ssh/ssh_config")]
-    files = [*map(Path, named or own), *Path("/etc/ssh/ssh_config.d").glob("*.conf")]
+    files = [*map(Path, named or _ssh_files()), *Path("/etc/ssh/ssh_config.d").glob("*.conf")]
     try:
         if not any(_SPEAKS_OF_TERMINALS.search(file.read_bytes()) for file in files if file.is_file()):
             return False
@@ -201,6 +199,14 @@ def forces_terminal(program: str, options: str, host: str) -> bool:
     except OSError:
         return False  # SSH, which needs both, says so itself
     return b"\nrequesttty force\n" in told.stdout
+
+
+def _ssh_files() -> list[Path]:
+    system = Path("/etc/ssh/ssh_config")
+    try:
+        return [Path(pwd.getpwuid(os.getuid()).pw_dir, ".ssh", "config"), system]
+    except KeyError:  # in a container, for one, a process may have a number without an account
+        return [system]
 
 
 def made_once(name: str, make: Callable[[], tuple[str, bytes]]) -> Path:

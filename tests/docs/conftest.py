@@ -15,6 +15,8 @@ import pytest
 import yaml
 from ansible_run import ROOT, ansible
 
+from ansible_collections.connectomics.cave.plugins.plugin_utils._variables import known_variables
+
 MODULES = sorted(path.stem for path in (ROOT / "plugins" / "modules").glob("[!_]*.py"))
 PLAYBOOKS = sorted(path.stem for path in (ROOT / "playbooks").glob("*.yml"))
 
@@ -38,7 +40,7 @@ def role_options() -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def variables(role_options: dict[str, Any]) -> set[str]:
     """Every variable of the role and of the playbooks that a person may set."""
-    used: set[str] = set(role_options)
+    used: set[str] = set(role_options) | known_variables()
     for path in Path(ROOT / "playbooks").rglob("*.yml"):
         used |= set(re.findall(r"(?<![_\w])caveclient_\w+", path.read_text(encoding="utf-8")))
     return used

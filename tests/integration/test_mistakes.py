@@ -10,6 +10,7 @@ With the callback of the collection, and (nox -s long) with Ansible's own, whose
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -298,7 +299,13 @@ MISTAKES: list[tuple[str, Spoil, tuple[str, ...], int, str]] = [
         0,
         "2 workstations ok",
     ),
-    ("no time to save", variables(caveclient_timeout=0), TOKEN_ONLY, 2, "timeout must be at least 1 second, and is 0"),
+    (
+        "no time to save",
+        variables(caveclient_timeout=0),
+        TOKEN_ONLY,
+        2,
+        "caveclient_timeout must be from 1 to 86400",
+    ),
     ("no time to rotate", variables(caveclient_timeout=0), ("rotate",), 2, "timeout must be at least 1 second"),
     (
         "a task's time with a unit",
@@ -306,6 +313,44 @@ MISTAKES: list[tuple[str, Spoil, tuple[str, ...], int, str]] = [
         VERIFY,
         2,
         "Set caveclient_task_timeout to a number of seconds",
+    ),
+    *(
+        (f"{name} is {value}", nothing, (*words, "-e", json.dumps({f"caveclient_{name}": value})), 2, says)
+        for words, name, value, says in [
+            (VERIFY, "pending_ok", "perhaps", "caveclient_pending_ok must be true or false, and is 'perhaps'"),
+            (
+                VERIFY,
+                "pending_ok",
+                "{{ nowhere }}",
+                "pending_ok cannot be filled in: 'nowhere' is undefined",
+            ),
+            (VERIFY, "report", ["a"], "caveclient_report must be a path, and is a list"),
+            (VERIFY, "report", "{{ nowhere }}/x", "caveclient_report cannot be filled in"),
+            (VERIFY, "hosts", "{{ nowhere }}", "caveclient_hosts cannot be filled in"),
+            (VERIFY, "services", {}, "caveclient_services must be a list of texts, and is a mapping"),
+            (VERIFY, "retries", [], "caveclient_retries must be a whole number, and is a list"),
+            (VERIFY, "wait", None, "caveclient_wait is no time to wait: null"),
+            (("audit", *OF_ONE), "audit_strict", "perhaps", "caveclient_audit_strict must be true or false"),
+            (
+                ("audit", *OF_ONE),
+                "audit_firewall",
+                [],
+                "caveclient_audit_firewall must be true or false",
+            ),
+            (("audit",), "audit_users", "{{ nowhere }}", "'nowhere' is undefined"),
+            (("merge_reports",), "reports", {"a": 1}, "caveclient_reports must be a list of paths, and is a mapping"),
+            (("rotate", *PASSWORD), "rotate_users", "{{ nowhere }}", "caveclient_rotate_users cannot be filled in"),
+            (("rotate", *PASSWORD), "rotate_grace", [], "caveclient_rotate_grace must be a number, and is a list"),
+            (
+                ("decommission", *PASSWORD),
+                "decommission_users",
+                "{{ nowhere }}",
+                "users cannot be filled in",
+            ),
+            (TOKEN_ONLY, "rate", -1, "caveclient_rate must be from 0 to 1000000, and is -1"),
+            (TOKEN_ONLY, "retries", -1, "caveclient_retries must be from 0 to 1000, and is -1"),
+            (TOKEN_ONLY, "task_timeout", -1, "-> Set caveclient_task_timeout to a number of seconds"),
+        ]
     ),
     ("perhaps as another", variables(caveclient_become="maybe"), VERIFY, 2, "Set caveclient_become to true or false"),
     ("pipelining, perhaps", variables(ansible_pipelining="maybe"), VERIFY, 2, "maybe"),

@@ -68,7 +68,7 @@ def test_what_does_not_pass_by_itself_is_not_waited_for(lab: Lab) -> None:
 def test_a_time_that_is_none_is_refused(lab: Lab, time: str) -> None:
     run = lab.play("verify", caveclient_wait=time)
     assert run.status == 2, run.output
-    assert f"caveclient_wait is '{time}', which is no time to wait. Write 30m, 2h, 90s" in squeezed(run)
+    assert f"caveclient_wait is no time to wait: '{time}'. Write 30m, 2h, 90s" in squeezed(run)
     assert lab.cave.requests() == []
 
 

@@ -41,7 +41,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers im
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.tokens import clean_token
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import Verdict, client_error_verdict
-from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError, require_limits
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.inspect import (
     HostUser,
     Options,
@@ -64,8 +64,7 @@ def run(params: Mapping[str, Any]) -> dict[str, Any]:
         CaveError: somebody's access doesn't work; ``details`` has all that is returned otherwise.
     """
     limits = Limits(params["timeout"], params["retries"], params["ca_path"])
-    if limits.timeout < 1:  # here as well: not only the module calls this
-        raise CaveError(f"timeout must be at least 1 second, and is {limits.timeout}.")
+    require_limits(limits.timeout, limits.retries)  # here as well: not only the module calls this
     wanted = services_wanted(params["services"])
     if params["token"] is not None:
         query = _query({}, params)

@@ -21,7 +21,7 @@ _HOST_REMEDIES = (
         "ansible-playbook connectomics.cave.enroll",
     ),
     (
-        r"'caveclient_tokens'",
+        r"'caveclient_tokens'|^caveclient_tokens must be",
         "Write caveclient_tokens as a list of entries with user and token: "
         '[{user: alice, token: "{{ vault_cave_token_alice }}"}]',
     ),
@@ -84,7 +84,7 @@ _HOST_REMEDIES = (
         "With -vvv, Ansible shows all that came in the place of an answer.",
     ),
     (
-        r"(keyword|field) 'timeout'",
+        r"(keyword|field) 'timeout'|^timeout -?\d+ is invalid",
         "Set caveclient_task_timeout to a number of seconds (default: 120).",
     ),
     (

@@ -151,3 +151,8 @@ def test_options_that_are_no_words_and_a_missing_ssh_force_no_terminal(tmp_path:
     (tmp_path / "config").write_text("RequestTTY force\n")
     assert forces_terminal("ssh", "-o 'ControlPath", "ws1") is False
     assert forces_terminal(str(tmp_path / "nowhere"), f"-F {tmp_path}/config", "ws1") is False
+
+
+def test_a_number_without_an_account_has_no_ssh_file_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.getuid", lambda: 1_234_567_890)
+    assert forces_terminal("ssh", "", "ws1") is False

@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+from copy import copy
+from typing import Any
+
 import pytest
 
 from ansible_collections.connectomics.cave.plugins.plugin_utils._variables import (
@@ -46,20 +49,48 @@ def test_what_the_collection_reads_is_known() -> None:
 
 
 def test_the_variables_of_a_host_are_checked_as_those_of_the_role() -> None:
-    assert wrong_variables({"caveclient_verify": "client", "caveclient_keep": "2", "other": object()}, dict) == ""
-    wrong = wrong_variables({"caveclient_verify": "clint", "caveclient_keep": "two"}, dict)
-    assert wrong.startswith("Validation of arguments failed:\n")
+    assert wrong_variables({"caveclient_verify": "client", "caveclient_keep": "2", "other": object()}, copy) == ""
+    wrong = wrong_variables({"caveclient_verify": "clint", "caveclient_keep": "two"}, copy)
     assert "value of caveclient_verify must be one of: api, client, none" in wrong
-    assert "argument 'caveclient_keep' is of type" in wrong
+    assert "caveclient_keep must be a whole number, and is 'two'." in wrong
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("rate", -1, "caveclient_rate must be from 0 to 1000000, and is -1."),
+        ("rate", True, "caveclient_rate must be a number, and is true."),
+        ("rate", float("inf"), "caveclient_rate must be from 0 to 1000000, and is Infinity."),
+        ("retries", -1, "caveclient_retries must be from 0 to 1000, and is -1."),
+        ("retries", [], "caveclient_retries must be a whole number, and is a list."),
+        ("timeout", 10**12, "caveclient_timeout must be from 1 to 86400, and is 1000000000000."),
+        ("path", ["a"], "caveclient_path must be a path, and is a list."),
+        ("server", {"a": 1}, "caveclient_server must be text, and is a mapping."),
+        ("extras", [["cv"]], "caveclient_extras must be a list of texts, and is a list."),
+        ("verify", None, 'caveclient_verify has no value. Give it one, or leave it out: the default is "api".'),
+        (
+            "validate",
+            "0123456789abcdef0123456789abcdef",
+            "caveclient_validate must be true or false, and is another text.",
+        ),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_with_the_name_of_its_variable(name: str, value: Any, sentence: str) -> None:
+    assert wrong_variables({f"caveclient_{name}": value}, copy, [name]) == sentence
 
 
 def test_a_variable_without_a_value_is_named_with_its_default_where_one_is_needed() -> None:
-    wrong = wrong_variables({"caveclient_datastacks": None, "caveclient_retries": None, "caveclient_keep": "two"}, dict)
+    wrong = wrong_variables({"caveclient_datastacks": None, "caveclient_retries": None, "caveclient_keep": "two"}, copy)
     assert "caveclient_datastacks has no value. Give it one, or leave it out: the default is [" in wrong
     assert "caveclient_retries has no value. Give it one, or leave it out: the default is 2." in wrong
     assert "caveclient_keep" in wrong
     assert "NoneType" not in wrong
 
 
+def test_a_variable_that_a_template_leaves_out_is_not_set() -> None:
+    left_out = "__omit_place_holder__0123"
+    assert wrong_variables({"caveclient_retries": left_out, "caveclient_path": left_out}, copy) == ""
+
+
 def test_text_and_paths_may_be_left_empty() -> None:
-    assert wrong_variables({"caveclient_interpreter": None, "caveclient_group": None}, dict) == ""
+    assert wrong_variables({"caveclient_interpreter": None, "caveclient_group": None}, copy) == ""
