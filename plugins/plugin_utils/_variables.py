@@ -214,7 +214,7 @@ def _complaint(name: str, value: Any) -> str:
     if is_other or is_nested or (errors and "choices" not in option):
         return f"{name} must be {_KINDS[option.get('elements') or kind, kind]}, and is {_shown(value)}."
     if errors:
-        return str(errors[0])
+        return f"value of {name} must be one of: {', '.join(option['choices'])}, and is {_shown(value)}."
     if limits and not limits[0] <= float(value) <= limits[1]:
         return f"{name} must be from {limits[0]} to {limits[1]}, and is {_shown(value)}."
     return ""

@@ -765,7 +765,7 @@ REFUSED = [
     ({"vault_file": "vault.yml"}, "caveclient_rotate_vault_file names"),
     ({"vault_file": "closed.yml"}, "closed.yml"),
     ({"vault_file": "other.yml"}, "Name that file as well in caveclient_rotate_vault_file."),
-    ({"strategy": "auto"}, "value of strategy must be one of: cutover, overlap"),
+    ({"strategy": "auto"}, "value of caveclient_rotate_strategy must be one of: cutover, overlap"),
     ({"old": "0a1b2c3d"}, "Ask for one after the other"),
     ({"canary": ["TOKEN"]}, "canary"),
     ({"grace": "nan"}, "caveclient_rotate_grace is nan. Give seconds: 0 or more"),

@@ -67,6 +67,7 @@ def test_the_variables_of_a_host_are_checked_as_those_of_the_role() -> None:
         ("path", ["a"], "caveclient_path must be a path, and is a list."),
         ("server", {"a": 1}, "caveclient_server must be text, and is a mapping."),
         ("extras", [["cv"]], "caveclient_extras must be a list of texts, and is a list."),
+        ("stale", "0" * 32, "value of caveclient_stale must be one of: update, report, ignore, and is another text."),
         ("verify", None, 'caveclient_verify has no value. Give it one, or leave it out: the default is "api".'),
         (
             "validate",
