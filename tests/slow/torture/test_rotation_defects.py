@@ -15,6 +15,6 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.parametrize("name", [*DEFECTS, *DEPARTURES])
 def test_a_seeded_defect_is_found(name: str) -> None:
-    found = search_apart("torture.rotation_defects", name, "60000", "4" if name in DEPARTURES else "1")
+    found = search_apart("torture.rotation_defects", name, "60000", "7" if name in DEPARTURES else "1")
     assert found.returncode == 1, found.stdout
     assert "AssertionError" in found.stderr, found.stderr

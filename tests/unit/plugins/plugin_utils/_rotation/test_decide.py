@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -63,7 +64,7 @@ def has(*places: tuple[str, str], **more: Any) -> Seen:
 
 
 def decided(
-    entries: list[Entry], accounts: dict[str, Account], seen: dict[str, Seen | str] | None = None, **request: Any
+    entries: list[Entry], accounts: dict[str, Account], seen: Mapping[str, Seen | str] | None = None, **request: Any
 ) -> list[Rotation]:
     hosts = tuple(dict.fromkeys(item.host for item in entries))
     vault = {item.token: (f"vault of {item.host}",) for item in entries}
@@ -185,7 +186,7 @@ def test_where_the_old_token_may_die_at_once_none_is_made_unless_all_can_get_the
 def test_where_it_may_die_at_once_a_host_that_is_off_may_have_it_beside_a_dead_one_by_the_variables() -> None:
     entries = [entry("ws1", "bob", NEW), entry("ws2", "alice", OLD)]
     accounts = {NEW: account(NEW_ONE, two_live=False), OLD: Account(False, "It is dead.")}
-    seen = {"ws1": has(("bob", NEW)), "ws2": "it is off"}
+    seen: dict[str, Seen | str] = {"ws1": has(("bob", NEW)), "ws2": "it is off"}
     for hosts in (("ws1", "ws2"), ("ws1",)):
         found, *_rest = decided(entries, accounts, seen, hosts=hosts, name="summer")
         assert found.action == "refuse"
