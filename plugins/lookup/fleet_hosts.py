@@ -89,7 +89,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from ansible.errors import AnsibleError, AnsibleLookupError
+from ansible.errors import AnsibleError, AnsibleLookupError, AnsibleTemplateError
 from ansible.plugins.loader import lookup_loader
 from ansible.plugins.lookup import LookupBase
 
@@ -120,9 +120,9 @@ class LookupModule(LookupBase):
         self.set_options(var_options=variables, direct=kwargs)
         try:
             return self._hosts(terms, variables or {})
+        except AnsibleTemplateError:
+            raise
         except AnsibleError as error:
-            if type(error) is not AnsibleError:
-                raise
             # Until 2.19, ansible-core calls any other error of a lookup an unhandled exception.
             raise AnsibleLookupError(error.message) from None
 
