@@ -243,7 +243,7 @@ class ActionModule(CaveAction):
         report["notes"] += [clean.text(sentence) for sentence in through]
         report["unfinished"] += [clean.text(sentence) for sentence in blocked]
         report["notes"] += _asked_nobody(report) if options["require_users"] else []
-        report["unfinished"] += _nothing_done(report, results, run, options, variables)
+        report["unfinished"] += map(clean.sentence, _nothing_done(report, results, run, options, variables))
         return report
 
 

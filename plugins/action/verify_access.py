@@ -31,11 +31,15 @@ class ActionModule(TokenAction):
         if args.get("services") not in ("full", ["full"]) or len(hosts) < 2 or not isinstance(users, (list, tuple)):
             return super().run_on_host(args, task_vars)
         result = super().run_on_host({**args, "services": ["reach"]}, task_vars)
-        left = questions_left(result, users, partial(claim, str(self._task._uuid)))
-        if not left:
-            return result
-        asked = {**args, "services": ["person"], "users": left, "method": "api"}
-        return merged(result, self.run_module(asked, task_vars))
+        try:
+            left = questions_left(result, users, partial(claim, str(self._task._uuid)))
+            if not left:
+                return result
+            asked = {**args, "services": ["person"], "users": left, "method": "api"}
+            return merged(result, self.run_module(asked, task_vars))
+        except (AttributeError, KeyError, TypeError, ValueError):
+            message = result.get("msg") or "What came from the host is not this module's answer."
+            return {**result, "failed": True, "msg": message}
 
     def requests(self, args: dict[str, Any]) -> int:
         """Return one for each user, one for each of the user's datastacks, and those to its services."""

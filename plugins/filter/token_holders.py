@@ -54,8 +54,9 @@ def token_holders(tokens: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     holders: list[dict[str, Any]] = []
     if is_omitted(tokens):
         return holders
-    if isinstance(tokens, (str, Mapping)) or not all(isinstance(item, Mapping) for item in tokens):
-        raise AnsibleFilterError("token_holders takes a list of mappings with the keys user and token.")
+    is_list = isinstance(tokens, Iterable) and not isinstance(tokens, (str, Mapping))
+    if not is_list or not all(isinstance(item, Mapping) for item in tokens):
+        raise AnsibleFilterError("caveclient_tokens must be a list of entries with user and token.")
     for item in tokens:
         holder = {key: item[key] for key in _KEPT if item.get(key) is not None}
         if item.get("state") != "absent" and holder not in holders:

@@ -49,6 +49,7 @@ _TERMINAL_ASKED_FOR = re.compile(
     r"(?:^|\s)-[46AaCfGgKkMNnqsTtVvXxYy]*t(?=\s|$)|(?i:requesttty\s*[= ]\s*[\"']?(yes|true|force))"
 )
 _WANTS_TERMINAL = re.compile(r"must have a tty|a terminal is required|a tty is required", re.IGNORECASE)
+_KEPT = "_connectomics_cave_arguments"
 _ALLOW = "caveclient_allow_remote_files: true"
 
 
@@ -139,8 +140,7 @@ def _guarded(run: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]
         if self._is_guarded:  # one that was guarded calls that of its base class
             return run(self, tmp, task_vars)
         self._is_guarded = True
-        # With retries, a task is run again with what is left in its arguments.
-        self._given = given = getattr(self, "_given", self._task.args)
+        kept = given = _given(self._task)
         variables = task_vars or {}
         try:
             require_core()
@@ -162,10 +162,18 @@ def _guarded(run: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]
             message = unexpected(error)
         finally:
             self._task.args = shown_arguments(given, self.spec)
+            self._task.__dict__[_KEPT] = self._task.args, kept
             self._is_guarded = False
         return {"failed": True, "changed": False, "msg": message}
 
     return guarding
+
+
+def _given(task: Any) -> dict[str, Any]:
+    """Return the arguments that a task was given: with retries it is run again, by another plugin, with those shown."""
+    shown, given = task.__dict__.get(_KEPT, (None, task.args))
+    arguments: dict[str, Any] = given if task.args is shown else task.args
+    return arguments
 
 
 class _Unshown(str):
@@ -264,6 +272,8 @@ class HostAction(StockAction):
         result: dict[str, Any] = self._execute_module(
             module_name=name, module_args=args, task_vars=variables, wrap_async=is_async
         )
+        if result.get("failed"):  # what is no Python may show what it was sent: all that came is in the result
+            return dict(masked(result, secrets_among(args, self.spec)))
         return result
 
     def _prefer_pipelining(self, variables: Mapping[str, Any]) -> None:

@@ -25,6 +25,7 @@ _COLLECTION = Path(__file__).parents[2]
 _VARIABLE = re.compile(r"(?<![A-Za-z0-9_])caveclient_[a-z0-9_]*[a-z0-9]")
 _PREFIX = "caveclient_"
 _OTHER_OPTIONS: dict[str, dict[str, Any]] = {
+    "caveclient_become": {"type": "bool", "default": True},
     "caveclient_hosts": {"type": "list", "elements": "str"},
     "caveclient_wait": {"type": "raw"},
     "caveclient_report": {"type": "path"},
@@ -134,12 +135,12 @@ def wrong_variables(
     Args:
         variables: those of the host, as they are.
         template: fills one in.
-        names: without ``caveclient_`` in front; None: those of the role.
+        names: without ``caveclient_`` in front; None: those of the role, and whether to become root.
 
     Raises:
         AnsibleError: a variable cannot be filled in.
     """
-    wanted = role_options() if names is None else dict.fromkeys(_PREFIX + name for name in names)
+    wanted = [*role_options(), "caveclient_become"] if names is None else [_PREFIX + name for name in names]
     complaints = []
     for name in wanted:
         if name in variables:

@@ -157,6 +157,13 @@ def old_python(lab: Lab) -> None:
     lab.set(ansible_python_interpreter=lab.program("python3.6", says))
 
 
+def another_answer(lab: Lab) -> None:
+    """Let a host answer what the module does not."""
+    answer = json.dumps({"failed": True, "msg": "the disk is on fire", "users": [{}]})
+    for host in lab.hosts:
+        lab.python(host).write_text(f"#!/bin/sh\ncat > /dev/null\necho '{answer}'\n")
+
+
 def in_the_way(lab: Lab) -> None:
     lab.write("folder", "")
 
@@ -306,7 +313,13 @@ MISTAKES: list[tuple[str, Spoil, tuple[str, ...], int, str]] = [
         2,
         "caveclient_timeout must be from 1 to 86400",
     ),
-    ("no time to rotate", variables(caveclient_timeout=0), ("rotate",), 2, "timeout must be at least 1 second"),
+    (
+        "no time to rotate",
+        variables(caveclient_timeout=0),
+        ("rotate",),
+        2,
+        "caveclient_timeout must be from 1 to 86400",
+    ),
     (
         "a task's time with a unit",
         variables(caveclient_task_timeout="2m"),
@@ -337,7 +350,7 @@ MISTAKES: list[tuple[str, Spoil, tuple[str, ...], int, str]] = [
                 [],
                 "caveclient_audit_firewall must be true or false",
             ),
-            (("audit",), "audit_users", "{{ nowhere }}", "'nowhere' is undefined"),
+            (("audit",), "audit_users", "{{ nowhere }}", "-> Define the variable, or correct its name. NOTE"),
             (("merge_reports",), "reports", {"a": 1}, "caveclient_reports must be a list of paths, and is a mapping"),
             (("rotate", *PASSWORD), "rotate_users", "{{ nowhere }}", "caveclient_rotate_users cannot be filled in"),
             (("rotate", *PASSWORD), "rotate_grace", [], "caveclient_rotate_grace must be a number, and is a list"),
@@ -347,6 +360,21 @@ MISTAKES: list[tuple[str, Spoil, tuple[str, ...], int, str]] = [
                 "{{ nowhere }}",
                 "users cannot be filled in",
             ),
+            (
+                ("decommission", *PASSWORD, "-e", f"caveclient_decommission_users={_lab.USER}"),
+                "retries",
+                -3,
+                "caveclient_retries must be from 0 to 1000, and is -3",
+            ),
+            (
+                VERIFY,
+                "become",
+                None,
+                "caveclient_become has no value. Give it one, or leave it out: the default is true",
+            ),
+            (("audit", *OF_ONE), "become", None, "caveclient_become has no value"),
+            (TOKEN_ONLY, "become", None, "caveclient_become has no value"),
+            (("rotate", *PASSWORD), "become", None, "caveclient_become has no value"),
             (TOKEN_ONLY, "rate", -1, "caveclient_rate must be from 0 to 1000000, and is -1"),
             (TOKEN_ONLY, "retries", -1, "caveclient_retries must be from 0 to 1000, and is -1"),
             (TOKEN_ONLY, "task_timeout", -1, "-> Set caveclient_task_timeout to a number of seconds"),
@@ -381,6 +409,10 @@ MISTAKES: list[tuple[str, Spoil, tuple[str, ...], int, str]] = [
         TOKEN_ONLY,
         2,
         "-> Write caveclient_tokens as a list of entries",
+    ),
+    *(
+        (f"tokens as {value}, verified", tokens(value), VERIFY, 2, "-> Write caveclient_tokens as a list of entries")
+        for value in ("a text", {"user": "alice"}, 5, True)
     ),
     ("a bare token in the list", tokens([TOKEN]), TOKEN_ONLY, 2, "-> Write caveclient_tokens as a list of entries"),
     ("a token among the datastacks", variables(caveclient_datastacks=[TOKEN]), TOKEN_ONLY, 2, "in the wrong place?"),
@@ -432,6 +464,21 @@ MISTAKES: list[tuple[str, Spoil, tuple[str, ...], int, str]] = [
         "-> Install Python 3.8 or later on the host",
     ),
     ("Python too old", old_python, VERIFY, 2, "-> Install a newer Python beside it"),
+    (
+        "nowhere to put a module",
+        nothing,
+        ("verify", "-e", "ansible_pipelining=false", "-e", "ansible_remote_tmp=/proc/nowhere"),
+        2,
+        "-> Set ansible_remote_tmp to a folder that the remote user can write in",
+    ),
+    (
+        "a Python that repeats what it is sent",
+        variables(ansible_python_interpreter="/bin/cat"),
+        TOKEN_ONLY,
+        2,
+        "Set ansible_python_interpreter to a Python",
+    ),
+    ("another answer", another_answer, VERIFY, 2, "the disk is on fire"),
     # Accounts
     ("no such account", entry(user="no-such-user-here"), TOKEN_ONLY, 2, "no-such-user-here"),
     (
@@ -588,6 +635,25 @@ def test_a_mistake_ends_with_the_line_that_a_person_needs(
     assert run.status == status, run.output
     assert TOKEN not in run.output
     assert line in near_the_prompt(run.output), f"not within {NEAR} rows of the prompt: {run.output}"
+
+
+def test_a_task_that_is_tried_again_has_its_token(lab: Lab) -> None:
+    options = {"tokens": "{{ caveclient_tokens }}", "server": "{{ caveclient_server }}"}
+    task = {"connectomics.cave.saved_token": options, "register": "saved", "until": "saved.attempts == 3"}
+    play = {"hosts": "all", "gather_facts": False, "tasks": [{**task, "retries": 3, "delay": 0}]}
+    lab.write("site.yml", json.dumps([play]))
+    run = lab.play("site.yml")
+    assert run.ok, run.output
+
+
+def test_a_run_that_does_nothing_is_an_error_for_ci_and_its_report_has_no_control_characters(lab: Lab) -> None:
+    name = "\x1b[31mworkstation\u202e"
+    run = lab.play("verify", caveclient_hosts=name, caveclient_report="reports", caveclient_junit="reports/junit.xml")
+    assert run.status == 2, run.output
+    page, junit = ((lab.report / name).read_text() for name in ("report.html", "junit.xml"))
+    assert "workstation" in page
+    assert not [text for text in (page, junit) if "\x1b" in text or "\u202e" in text]
+    assert '<testsuites name="connectomics.cave.verify" tests="1" failures="0" errors="1">' in junit
 
 
 def near_the_prompt(output: str) -> str:

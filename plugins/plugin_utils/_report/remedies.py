@@ -16,12 +16,16 @@ _HOST_REMEDIES = (
         "it is not the one that this value was encrypted with.",
     ),
     (
-        r"is undefined|undefined variable",
+        r"'\w*(vault|token)\w*' is undefined",
         "Define the variable, or correct its name. A token gets into the vault with: "
         "ansible-playbook connectomics.cave.enroll",
     ),
     (
-        r"'caveclient_tokens'|^caveclient_tokens must be",
+        r"is undefined|undefined variable",
+        "Define the variable, or correct its name.",
+    ),
+    (
+        r"'caveclient_tokens'|caveclient_tokens must be",
         "Write caveclient_tokens as a list of entries with user and token: "
         '[{user: alice, token: "{{ vault_cave_token_alice }}"}]',
     ),
@@ -90,6 +94,11 @@ _HOST_REMEDIES = (
     (
         r"(keyword|field) 'become'",
         "Set caveclient_become to true or false (default: true).",
+    ),
+    (
+        r"failed to create temporary directory",
+        "Set ansible_remote_tmp to a folder that the remote user can write in, such as /tmp/.ansible. Where it is one "
+        "already, its file system is full or read-only.",
     ),
     (
         r"read-only file system",

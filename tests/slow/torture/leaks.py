@@ -278,7 +278,7 @@ def _all_cases(url: str) -> list[Case]:
         Case(
             "filter, wrong",
             {verify: {**where, "users": "{{ vault_cave_token_alice_new | connectomics.cave.token_holders }}"}},
-            "token_holders takes a list",
+            "caveclient_tokens must be a list",
             local=True,
         ),
         Case("revoke", {made: {**alone, "token": new, "description": "hunt", "state": "absent"}}, local=True),
