@@ -108,7 +108,8 @@ class ActionModule(CaveAction):
         read_afresh()
         try:
             options = self._options()
-            step = _Step(options, task_vars or {}, self._loader, bool(self._task.check_mode))
+            run = AnsibleRun(task_vars or {}, self._loader, self._task._parent._play)
+            step = _Step(options, run, bool(self._task.check_mode))
             found = getattr(step, options["step"])()
         except NotSealedError:
             return {**result, "failed": True, "msg": "The state is not one that a step of this run returned."}
@@ -135,9 +136,9 @@ class ActionModule(CaveAction):
 class _Step:
     """The steps, with what they need of Ansible."""
 
-    def __init__(self, options: dict[str, Any], variables: Mapping[str, Any], loader: Any, check: bool) -> None:
+    def __init__(self, options: dict[str, Any], run: AnsibleRun, check: bool) -> None:
         self.options = options
-        self.run = AnsibleRun(variables, loader)
+        self.run = run
         self.check = check
         if options["step"] not in ("prove", "choose"):
             self.state: State = unseal_state(str(options["state"]))
@@ -190,8 +191,6 @@ class _Step:
             own_store=options["store_tasks"] is not None,
             other_person=options["other_person"],
         )
-        store_tasks = options["store_tasks"]
-        store_tasks = "" if store_tasks is None else self.run.file("caveclient_rotate_store_tasks", store_tasks)
         self.state = State(hosts, request, self._settings(), stored=places_read())
         inventory = inventory_of(hosts.values())
         _decide.refuse_impossible(inventory, request)
@@ -204,7 +203,7 @@ class _Step:
         return {
             "state": seal_state(self.state),
             "hosts": {name: what for name, what in work.items() if what},
-            "store_tasks": store_tasks,
+            "store_tasks": self.run.tasks("caveclient_rotate_store_tasks", options["store_tasks"]),
             "ansible_facts": {"cave_rotation": {"rehearsed": request.hosts if request.strategy == "overlap" else ()}},
         }
 
@@ -300,12 +299,14 @@ class _Step:
         return {"hosts": hosts, "state": seal_state(self.state)}
 
     def _read_back(self, rotation: Rotation) -> set[str]:
-        """Return which tokens the variables give now to the entries of a rotation, on the first host that has it."""
-        name = rotation.hosts[0]
-        host = self.run.read_host(name)
-        mine = {entry.number for entry in rotation.entries if entry.host == name}
+        """Return what the variables give now to the entries of a rotation, on the first host that has it."""
+        host = self.run.read_host(rotation.hosts[0])
+        mine = {entry.number for entry in rotation.entries if entry.host == host.name}
         unreadable = {message for user, message in host.problems if user is None or user in rotation.users}
-        return unreadable | {item.entry.token for item in host.held if item.entry.number in mine}
+        # Ansible has read files with variables when the run began: what follows one that holds the new token is stored.
+        new = {variable for _path, variable in self.vault().places(self.state.values[rotation.new])}
+        held = [item for item in host.held if item.entry.number in mine]
+        return unreadable | {item.entry.token for item in held if not new or self.run.keeps_its_token(item, new, ())}
 
     def _todo(
         self, hosts: Iterable[str], results: Mapping[str, Mapping[str, Any] | None], first: bool = False

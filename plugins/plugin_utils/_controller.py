@@ -14,7 +14,7 @@ import re
 import shlex
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -105,14 +105,14 @@ def forget_results(hostvars: Any) -> None:
         manager.set_host_facts("localhost", {name: {} for name in stale})
 
 
-def set_by_play(variables: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the variables of this collection that a play sets for all its hosts, as they are."""
+def set_by_play(variables: Mapping[str, Any], others: Container[str] = ()) -> dict[str, Any]:
+    """Return the variables of this collection, and the ``others``, that a play sets for all its hosts, as they are."""
     host, hostvars = variables.get("inventory_hostname"), variables.get("hostvars")
     own = hostvars.raw_get(host) if hostvars and host in hostvars else {}
     return {
         name: value
         for name, value in variables.items()
-        if name.startswith("caveclient_") and (name not in own or _differ(own[name], value))
+        if (name.startswith("caveclient_") or name in others) and (name not in own or _differ(own[name], value))
     }
 
 

@@ -72,10 +72,13 @@ def test_hosts_with_odd_names_are_counted_too(lab: Lab) -> None:
 
 def test_check_mode_takes_nothing_off_and_says_what_it_would(lab: Lab) -> None:
     before = [picture(lab.home(name)) for name in lab.hosts]
-    done = lab.play("decommission", "--check", "--diff", users=USER)
+    done = lab.play("decommission", "--check", "--diff", users=USER, revoke=True)
     assert done.ok, done.output
     assert [picture(lab.home(name)) for name in lab.hosts] == before
-    assert f"Taken off: {USER} {fingerprint(lab.token)} (2 hosts)." in squeezed(done)
+    assert lab.tokens() == [lab.token]
+    assert f"Would be taken off: {USER} {fingerprint(lab.token)} (2 hosts)." in squeezed(done)
+    assert f"Would be revoked on the server: {fingerprint(lab.token)}." in squeezed(done)
+    assert "Revoked on the server" not in done.output
     assert "Check mode, nothing was changed" in done.output
 
 

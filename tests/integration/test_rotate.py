@@ -286,6 +286,43 @@ def test_a_store_that_gives_something_else_than_was_stored_stops_the_token_befor
         assert (lab.saved(host), old in lab.tokens(person)) == (old, True)
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "is no list of tasks"),
+        ("name: Store it\n", "is no list of tasks"),
+        ("- hosts: all\n  tasks: []\n", "something else than tasks"),
+        ("- name: [\n", "cannot be read"),
+    ],
+)
+def test_a_file_of_tasks_that_could_not_run_is_refused_before_a_token_is_made(lab: Lab, text: str, says: str) -> None:
+    (lab.folder / "store.yml").write_text(text)
+    run = lab.rotate(strategy="overlap", store_tasks="store.yml")
+    assert run.status == 2
+    assert "Refused, and nothing was done. caveclient_rotate_store_tasks names " in said(run.output)
+    assert says in said(run.output)
+    assert lab.tokens() == [lab.token]
+
+
+def test_a_store_that_still_gives_the_old_token_stops_the_new_one_before_any_host_has_it(
+    cave: CaveServer, tmp_path: Path
+) -> None:
+    lab = with_safes(cave, tmp_path)
+    store = lab.folder / "store.yml"
+    store.write_text("- ansible.builtin.debug:\n    msg: stored\n")
+    run = lab.rotate(strategy="overlap", store_tasks="store.yml", other_person=True)
+    assert run.status == 2
+    for host, person in lab.people.items():
+        old = lab.persons[person].token
+        assert f"what caveclient_tokens gives now is {fingerprint(old)}." in said(run.output)
+        assert (lab.saved(host), old in lab.tokens(person)) == (old, True)
+    store.write_text(STORE.replace("TOKEN", OPENED))
+    run = lab.rotate(strategy="overlap", store_tasks="store.yml", other_person=True)
+    assert run.ok, run.output
+    for host, person in lab.people.items():
+        assert [lab.saved(host)] == lab.tokens(person) != [lab.persons[person].token]
+
+
 def test_when_the_labs_own_tasks_fail_no_host_gets_the_new_token_and_the_next_run_stores_it(lab: Lab) -> None:
     old = lab.persons["alice"].token
     store = lab.folder / "store.yml"

@@ -698,6 +698,19 @@ def test_what_a_site_sets_for_a_rotation_counts_as_what_an_inventory_sets(cave: 
     assert (lab.folder / "junit.xml").exists()
 
 
+def test_a_token_in_a_variable_of_a_site_reaches_the_hosts(cave: CaveServer, tmp_path: Path) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice", ws2="alice")
+    lab.write_vault({})
+    new = cave.make_token("alice")
+    (lab.folder / "token").write_text(new)
+    own = {"vault_cave_token_alice": "{{ lookup('ansible.builtin.file', inventory_dir ~ '/token') }}"}
+    rotate = {"import_playbook": "connectomics.cave.rotate", "vars": own}
+    (lab.folder / "site.yml").write_text(yaml.safe_dump([rotate]))
+    run = lab.play("site.yml")
+    assert run.ok, run.output
+    assert [lab.saved(host) for host in lab.hosts] == [new] * 2
+
+
 @pytest.mark.parametrize("limit", [[], ["--limit", "ws1"]], ids=["in_the_run", "outside"])
 def test_a_host_that_failed_earlier_in_the_run_is_not_done_whatever_was_found_on_it_before(
     cave: CaveServer, tmp_path: Path, limit: list[str]

@@ -46,15 +46,20 @@ class AnsibleRun:
     Attributes:
         hosts: of the play, in order.
         variables: of the task.
+
+    Args:
+        variables: see above.
+        loader: what Ansible hands to a plugin.
+        play: the one of the task.
     """
 
-    def __init__(self, variables: Mapping[str, Any], loader: Any) -> None:
+    def __init__(self, variables: Mapping[str, Any], loader: Any, play: Any = None) -> None:
         self.variables = variables
         self.hosts: list[str] = list(variables["ansible_play_hosts_all"])
         self._hostvars = variables["hostvars"]
         self._loader = loader
         self._known: dict[str, Mapping[str, Any]] = {}
-        self._of_play = set_by_play(variables)
+        self._of_play = set_by_play(variables, play.get_vars() if play else ())
 
     def _raw(self, host: str) -> Mapping[str, Any]:
         """Return the variables of a host as they are. Ansible puts them together anew whenever it is asked."""
@@ -78,7 +83,7 @@ class AnsibleRun:
         return Templar(loader=self._loader, variables={**self._raw(host), "hostvars": self._hostvars})
 
     def keeps_its_token(self, item: Held, variables: Iterable[VariablePath], stored: Iterable[Place]) -> bool:
-        """Return whether an entry gives its token whatever is in the variables, and in the places of stores.
+        """Return whether an entry gives its token whatever is in these variables, and in the places of stores.
 
         What comes from another host's variables cannot be told from that, and counts as one that follows.
         """
@@ -159,6 +164,21 @@ class AnsibleRun:
             where = ", ".join(dict.fromkeys(str(item.parent) for item in found))
             raise CaveError(f"{option} names {path}, which is no file in {where}. Correct the path.")
         return str(real.resolve())
+
+    def tasks(self, option: str, path: str | None) -> str:
+        """Return where a file of tasks is that an option names; empty where it names none."""
+        if path is None:
+            return ""
+        real = self.file(option, path)
+        try:
+            found = self._loader.load_from_file(real)
+        except AnsibleError as error:
+            raise CaveError(f"{option} names {real}, which cannot be read: {error.message}") from None
+        if not isinstance(found, list) or not found:
+            raise CaveError(f"{option} names {real}, which is no list of tasks. Correct it.")
+        if any(not isinstance(task, Mapping) or "hosts" in task for task in found):
+            raise CaveError(f"{option} names {real}, which has something else than tasks in its list. Correct it.")
+        return real
 
 
 def _is_template(value: Any) -> bool:

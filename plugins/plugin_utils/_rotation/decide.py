@@ -348,7 +348,7 @@ def _nobody_gets_it(rotation: Rotation, known: Known) -> str:
     gone = [blocker for blocker in tried if blocker.host not in request.give_up]
     if request.anyway or not gone or not all(blocker.reason for blocker in tried):
         return ""
-    who = "no host" if len(tried) == len(why) else "none of the hosts that get it first"
+    who = "no host" if len(tried) == len(why) else "it goes first to one of these hosts, and none of them"
     return f"No token was made: {who} could get it now: {with_reasons(gone)}. Run again when one can."
 
 

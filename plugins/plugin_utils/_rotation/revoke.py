@@ -94,7 +94,8 @@ def revoke_taken_off(state: State, removed: Mapping[str, Mapping[str, Any] | Non
                 continue
             result.tokens.extend(item.fingerprint for item in dead)
             if dead and others:
-                result.notes.append(f"{about} was revoked although it may still be needed: {others}.")
+                done = "would be" if state.settings.check else "was"
+                result.notes.append(f"{about} {done} revoked although it may still be needed: {others}.")
             if rotation in found:
                 continue
             rest = _left(listing, {rotation.old[0].token for rotation in rotations})

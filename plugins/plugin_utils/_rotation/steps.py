@@ -280,8 +280,8 @@ def _fingerprints(tokens: Iterable[Listed]) -> str:
 def note_stored(state: State, stored: Iterable[str], read_back: Callable[[Rotation], set[str]]) -> None:
     """Note which tokens the user's own tasks have stored; the others are given to no host.
 
-    ``read_back`` returns which tokens the variables give now. Where they come from a file that Ansible read when the
-    run began, that is still the old one, and says nothing.
+    ``read_back`` returns which tokens the variables give now. That it is still the old one holds nobody up whose old
+    one is dead.
     """
     stored = set(stored)
     for index, rotation in enumerate(state.rotations):
@@ -289,14 +289,14 @@ def note_stored(state: State, stored: Iterable[str], read_back: Callable[[Rotati
             continue
         why = "the tasks of caveclient_rotate_store_tasks failed."
         if rotation.new in stored:
-            given = {rotation.new, *rotation.tokens, *(item.token for item in rotation.old)}
-            wrong = sorted(read_back(rotation) - given)
+            wrong = sorted(read_back(rotation) - {rotation.new, *state.dead})
             if not wrong:
                 state.tell(rotation, "The lab's own tasks have stored it.")
                 continue
             why = (
                 "the tasks of caveclient_rotate_store_tasks ended well, but what caveclient_tokens gives now is "
-                f"{', '.join(wrong)}. Correct the tasks, or the lookup that reads the store."
+                f"{', '.join(wrong)}. Correct the tasks, or the lookup that reads the store; if Ansible reads it only "
+                "when a run begins, run again."
             )
         text = description(state.request.name, rotation.source, state.request.revoke == "never")
         message = _lost(state.servers[rotation.source], text, why).message
