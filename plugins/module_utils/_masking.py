@@ -21,7 +21,8 @@ _TOKENS_IN_TEXT = (
     re.compile(r"(?<=token=)[A-Za-z0-9._~+/=%-]{16,}", re.IGNORECASE),
 )
 _WORDS = re.compile(r"[\s,;'\"{}\[\]()]+|(?<=\w)=(?=\w)|(?<=\w):(?=\s)")
-_TOKEN = re.compile(r"[0-9A-Fa-f]{32}|eyJ[\w-]+\.[\w-]+\.[\w-]*")
+# Not a part of a path, of a name or of a longer number; a word that ends may be followed by a dot.
+_TOKEN = re.compile(r"(?<![\w./+~-])(?:[0-9A-Fa-f]{32}|eyJ[\w-]+\.[\w-]+\.[\w-]*)(?![\w/-]|\.\w)")
 _RANDOM = re.compile(r"[A-Za-z0-9+/_-]{40,}={0,2}")
 _SYMBOLS = re.compile(r"[^A-Za-z0-9]")
 _KINDS = re.compile(r"[a-z]+|[A-Z]+|[0-9]+")
@@ -33,6 +34,8 @@ _SECRET_KEYS = frozenset(("token", "tokens", "password", "secret"))
 _CREDENTIALS = re.compile(r"(\w://)(?:[^/\s:@]*:(?!\d*(?:[/\s?#'\"]|$))\S*|[^/\s]*)@")
 _OF_ADDRESSES = ("server", "servers", "datastacks", "local_servers", "tokens", "expected", "users")
 """Options with addresses that no user name belongs in."""
+_OF_PACKAGES = ("find_links", "packages", "constraints", "version", "extras", "python", "path", "interpreter")
+"""Options that an installer gets, or in whose place such an address was typed."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 _ANYTHING: Mapping[str, Any] = {"type": "raw"}
@@ -107,12 +110,10 @@ def looks_like_a_token(text: str) -> bool:
 
     32 hex digits, a JWT, or 40 and more random characters. A path, a URL and a long name are none.
     """
-    return any(map(_is_token_like, _WORDS.split(text)))
+    return bool(_TOKEN.search(text)) or any(map(_is_random, _WORDS.split(text)))
 
 
-def _is_token_like(word: str) -> bool:
-    if _TOKEN.fullmatch(word):
-        return True
+def _is_random(word: str) -> bool:
     if not _RANDOM.fullmatch(word) or (word[0] in "/~." and word[-1] != "="):
         return False
     # Of random base64, two in three characters are of another kind than the one before; of words, few are.
@@ -218,7 +219,8 @@ def shown_arguments(
 
     def visit(value: Any, option: Option, _where: str) -> Any:
         is_plain = isinstance(value, (str, int, float)) and option is not None and not option.get("no_log")
-        return value if is_plain and not looks_like_a_token(str(value)) else hide(value)
+        is_open = is_plain and not looks_like_a_token(str(value)) and not _CREDENTIALS.search(str(value))
+        return value if is_open else hide(value)
 
     return walk(params, spec, visit)
 
@@ -250,6 +252,9 @@ def misplaced_secret(params: Mapping[str, Any], spec: Mapping[str, Any], known: 
             complaints.append(f"{place} looks like a token. Is the token in the wrong place?")
         elif isinstance(value, str) and top in _OF_ADDRESSES and _CREDENTIALS.search(value):
             complaints.append(f"{place} has a user name or password in a URL. Give the address without them.")
+        elif isinstance(value, str) and top in _OF_PACKAGES and _CREDENTIALS.search(value):
+            remedy = "Put them into the ~/.netrc of the user that installs, or the whole address into index_url."
+            complaints.append(f"{place} has a user name or password in a URL, and would be seen in logs. {remedy}")
         elif "." in where and option.get("type") == "str" and not isinstance(value, str):
             complaints.append(f"{place} is not a string. Put it in quotes.")
 

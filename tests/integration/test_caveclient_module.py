@@ -281,6 +281,35 @@ def test_an_index_that_is_unreachable_is_named_and_the_old_one_lives(workstation
     assert len(workstation.builds()) == 1
 
 
+def test_no_way_leads_back_to_a_build_that_was_taken_apart(workstation: Workstation) -> None:
+    first = workstation(version="8.0.0")["build"]
+    workstation(version="8.2.1")
+    shutil.rmtree(workstation.path / "builds" / first / "lib")
+
+    for check in ([], ["--check"]):
+        assert "There is no earlier build" in workstation.fails(*check, state="rolled_back")
+    assert workstation.asks() == "8.2.1"
+
+
+@pytest.mark.parametrize(
+    ("place", "complaint"),
+    [
+        ("gone/caveclient", "gone is a link that leads to no directory"),  # as to a disk that is not mounted
+        ("gone", "gone is a link that leads to no directory"),
+        ("file/lab/caveclient", "file is a file; expected a directory"),
+        ("a:b", "holds a colon"),
+    ],
+)
+def test_where_nothing_can_be_installed_is_said_at_once_and_predicted(
+    workstation: Workstation, place: str, complaint: str
+) -> None:
+    (workstation.folder / "gone").symlink_to("nowhere")
+    (workstation.folder / "file").touch()
+
+    for check in ([], ["--check"]):
+        assert complaint in workstation.fails(*check, path=str(workstation.folder / place))
+
+
 def test_a_number_for_a_version_is_refused_before_it_loses_a_digit(workstation: Workstation) -> None:
     assert "version: 8.1 was read as a number" in workstation.fails(version=8.10)
     assert "python: 3.1 was read as a number" in workstation.fails(python=3.10)

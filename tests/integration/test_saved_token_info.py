@@ -576,6 +576,21 @@ def a_directory_that_is_the_teams(place: Place) -> None:
     team.chmod(0o2775)
 
 
+@case("loose_mode", root=True)
+def a_directory_below_a_link_that_is_the_teams(place: Place) -> None:
+    """The variable CLOUD_VOLUME_DIR, of which there is none, is not to blame."""
+    team = place.home.parent / "team"
+    shutil.rmtree(team, ignore_errors=True)
+    shutil.copytree(place.secrets.parent, team)
+    shutil.rmtree(place.secrets.parent)
+    place.secrets.parent.symlink_to(team)
+    place.give_back()
+    if place.user is not None:
+        place.user.owns(team)
+    team.chmod(0o755)
+    (team / "secrets").chmod(0o2770)
+
+
 @pytest.mark.root
 def test_a_directory_of_a_team_keeps_its_mode_when_the_remedy_is_run(place: Place) -> None:
     a_directory_that_is_the_teams(place)

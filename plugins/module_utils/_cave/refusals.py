@@ -199,7 +199,8 @@ def _common_verdict(answer: Answer, server: str, token: str) -> Verdict | None:
     if found.error == "missing_permission":
         return permission_verdict(server, "", found.data.get("auth_dataset"), found.data.get("required_permission"))
     if status in (400, 401, 403) and answer.claims_json and not _is_of_a_gateway(answer):
-        message = f"{server} refuses the request: status {status} {found.error}{_says(found)}."
+        error = f" {found.error}" if found.error else ""
+        message = f"{server} refuses the request: status {status}{error}{_says(found)}."
         return Verdict("client_error", message, report_remedy(), server)
     return None
 

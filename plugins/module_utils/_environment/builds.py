@@ -73,6 +73,10 @@ class Build(NamedTuple):
             return f"the Python of {self.path} is gone ({base})"
         return ""
 
+    def has_caveclient(self) -> bool:
+        """Return whether the caveclient that it was made with is in it still."""
+        return "caveclient" in _installed.installed_packages(self.site_packages)
+
     def pack(self, file: str) -> str:
         """Pack it for other hosts into a new file, and return the file's digest; see ``archive.pack``."""
         # Only here: a run that changes nothing is not to wait for the import.
@@ -98,8 +102,10 @@ class Builds:
         """
         for path in (self.path, self.folder):
             _trust.check("path", str(path), "Choose a path below folders that root alone can write, such as /opt.")
-        if self.path.exists() and not self.path.is_dir():
-            raise CaveError(f"path: {self.path} is a file; expected a directory, or nothing there.")
+        there = next(path for path in (self.folder, self.path, *self.path.parents) if os.path.lexists(path))
+        if not there.is_dir():
+            found = "a link that leads to no directory" if there.is_symlink() else "a file"
+            raise CaveError(f"path: {there} is {found}; expected a directory, or nothing there.")
         if (self.path / "pyvenv.cfg").exists():
             raise CaveError(
                 f"path: {self.path} is a virtual environment itself. To install into it, set interpreter: "
@@ -131,9 +137,8 @@ class Builds:
     def before_live(self) -> Build | None:
         """Return the build that was live before the live one is; None where none was, or it is gone."""
         live = self.live()
-        return next(
-            (build for build in self.complete() if build != live and build.last_live and not build.trouble()), None
-        )
+        earlier = (build for build in self.complete() if build != live and build.last_live)
+        return next((build for build in earlier if not build.trouble() and build.has_caveclient()), None)
 
     def live(self) -> Build | None:
         """Return the build that is live; None when there is none, or it is not a whole one of ours."""

@@ -135,6 +135,9 @@ def check_place(path: str) -> None:
     found = _trust.changeable(os.path.dirname(path), {0, os.geteuid()})
     if found:
         raise CaveError(f"doctor: {found}, so others could replace {path}. Choose a folder that only root can change.")
+    if path.endswith("/") or os.path.isdir(path):
+        program = os.path.join(path, "cave-doctor")
+        raise CaveError(f"doctor: {path} is a folder; expected the path of the program, such as {program}.")
     if os.path.lexists(path) and not is_there(path):
         raise CaveError(f"doctor: {path} is another program. Choose another path, or move it away.")
 

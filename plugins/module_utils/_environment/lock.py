@@ -16,6 +16,9 @@ from typing import Callable, Iterator
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 
+_FAILURES_AT_MOST = 100
+"""To make the folder, while another run removes it; more often, and nothing can be made there."""
+
 
 @contextlib.contextmanager
 def locked(
@@ -35,8 +38,15 @@ def locked(
         CaveError: another run does not end in time.
     """
     deadline = time.monotonic() + timeout
+    failures = 0
     while True:
-        descriptor = _open(file, make_folder)
+        try:
+            descriptor = _open(file, make_folder)
+        except (FileNotFoundError, FileExistsError):  # another run has just removed the folder
+            failures += 1
+            if failures > _FAILURES_AT_MOST:
+                raise
+            continue
         if descriptor is not None:
             if _try(descriptor) and _is_file(descriptor, file):
                 break
@@ -70,12 +80,9 @@ def is_held(file: Path) -> bool:
 
 def _open(file: Path, make_folder: Callable[[], object] | None) -> int | None:
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-    try:
-        if make_folder:
-            make_folder()
-        descriptor = os.open(file, flags, 0o600)
-    except (FileNotFoundError, FileExistsError):  # another run has just removed the folder
-        return None
+    if make_folder:
+        make_folder()
+    descriptor = os.open(file, flags, 0o600)
     if _is_private(descriptor):
         return descriptor
     os.close(descriptor)  # other accounts may have opened it, and hold it

@@ -238,8 +238,8 @@ class Managed(Environment):
         earlier = self.builds.before_live()
         if not earlier:
             raise CaveError(
-                f"There is no earlier build below {self.builds.folder} to go back to. With keep: 1 or more, the next "
-                "upgrade leaves one; for now, ask for the earlier version with state: present."
+                f"There is no earlier build below {self.builds.folder} to go back to, or none that is whole. With "
+                "keep: 1 or more, the next upgrade leaves one; for now, ask for that version with state: present."
             )
         return earlier
 

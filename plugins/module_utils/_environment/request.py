@@ -140,6 +140,8 @@ def parse_options(params: Mapping[str, Any]) -> Options:
     for name in ("path", "jupyter_dir", "ca_path", "doctor"):
         if params[name] and not os.path.isabs(params[name]):
             raise CaveError(f"{name}: {params[name]} is not an absolute path.")
+    if ":" in params["path"]:
+        raise CaveError(f"path: {params['path']} holds a colon, and no environment works there. Choose another path.")
     if params["keep"] < 0:
         raise CaveError(f"keep: {params['keep']} is less than 0.")
     controller = params["_controller"] or {}
@@ -154,7 +156,7 @@ def parse_options(params: Mapping[str, Any]) -> Options:
     return Options(
         request=request,
         path="/" + os.path.normpath(params["path"]).lstrip("/"),
-        interpreter=params["interpreter"] or "",
+        interpreter=(params["interpreter"] or "").strip(),
         installer=params["installer"],
         source=Source(params["index_url"] or "", tuple(params["find_links"]), params["offline"]),
         links_are_here=params["remote_src"],
@@ -189,6 +191,7 @@ def parse_request(
             f"version: {version!r} is neither a version (8.2.1) nor a specifier (>=8,<9). For the newest, leave it "
             "empty."
         )
+    extras = [extra.strip() for extra in extras]
     for extra in extras:
         if not _EXTRA.fullmatch(extra):
             raise CaveError(f"extras: {extra!r} is not the name of an extra (such as cv).")
@@ -208,12 +211,15 @@ def parse_request(
 
 def _python_wanted(typed: str) -> str:
     """Return a path, or a version: 3.11 for python3.11 as well."""
-    if not typed or "/" in typed:
+    if not typed or typed.startswith("/"):
         return typed
     match = _PYTHON.fullmatch(typed)
     if not match:
-        raise CaveError(f"python: {typed!r} is neither the path of a Python nor a version (3.12).")
-    return match.group(1)
+        raise CaveError(f"python: {typed!r} is neither the absolute path of a Python nor a version (3.12).")
+    version = match.group(1)
+    if version == "3.1":  # no host has it, but YAML makes it of 3.10
+        raise CaveError("python: 3.1 is no Python of today. For 3.10, put the version in quotes: python: '3.10'.")
+    return version
 
 
 def normal_name(name: str) -> str:

@@ -16,7 +16,7 @@ import os
 import re
 import stat
 import time
-from typing import Container, Mapping, NamedTuple
+from typing import Callable, Container, Mapping, NamedTuple
 
 from ansible_collections.connectomics.cave.plugins.module_utils import _atomic
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
@@ -182,7 +182,9 @@ class Directory:
                     )
                 time.sleep(0.02)
 
-    def write(self, name: str, text: str, mode: int, group: int | None) -> None:
+    def write(
+        self, name: str, text: str, mode: int, group: int | None, before: Callable[[], object] | None = None
+    ) -> None:
         """Put ``text`` under ``name`` (see ``_atomic``); ``group`` is a group id, None for whichever it gets."""
         with reporting(os.path.join(self.path, name), "write"):
             _atomic.replace_file(
@@ -193,6 +195,7 @@ class Directory:
                 group=group,
                 temporary=f".connectomics-cave-{os.urandom(8).hex()}.tmp",
                 when_made=self._require_closed,
+                before_rename=before,
             )
 
     def _require_closed(self, descriptor: int) -> None:

@@ -333,7 +333,10 @@ def _wrong_directory(files: UserFiles, place: Place) -> Iterable[Problem]:
         yield _loose(files, place)._replace(remedy=own_copy(files, place))  # others may use it as it is
     elif place.is_outside:
         if place.mode & 0o022 and not place.mode & stat.S_ISVTX:
-            yield _loose(files, place)._replace(remedy=unset_cloud_volume_dir(files))
+            above = [other for other in files.places if other.is_link and other.path == os.path.dirname(place.path)]
+            yield _loose(files, place)._replace(
+                remedy=own_copy(files, above[0]) if above else unset_cloud_volume_dir(files)
+            )
     elif place.kind == "parent" and place.mode & 0o022:
         yield _loose(files, place, f"chmod go-w {word}")
     elif place.kind == "directory" and place.mode & 0o077 & ~_directory_mode(files):

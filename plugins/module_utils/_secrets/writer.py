@@ -178,10 +178,12 @@ class _Session:
         for path in self.plan.order:
             directory, name = os.path.split(path)
             text = self.plan.texts.get(path)
+            is_as_read = partial(self._require, path, self.texts.get(path))
             if text is None and path in self.texts:
+                is_as_read()
                 self.directories[directory].remove(name)
             elif text is not None and (text != self.texts.get(path) or path in self.loose):
-                self.directories[directory].write(name, text, self._mode(path), self.home.group)
+                self.directories[directory].write(name, text, self._mode(path), self.home.group, is_as_read)
         restore_labels(*self.missing[:1])
 
     def read_back(self) -> None:
@@ -191,13 +193,16 @@ class _Session:
             CaveError: a program that takes no lock wrote at the same time.
         """
         for path in self.plan.order:
-            directory, name = os.path.split(path)
-            entry = self.directories[directory].read(name) if directory in self.directories else None
-            if (entry.text if entry else None) != self.plan.texts.get(path):
-                raise CaveError(
-                    f"Another program changed {path} while it was written. "
-                    "Let nobody run save_token at the same time, then run this again."
-                )
+            self._require(path, self.plan.texts.get(path))
+
+    def _require(self, path: str, text: str | None) -> None:
+        directory, name = os.path.split(path)
+        entry = self.directories[directory].read(name) if directory in self.directories else None
+        if (entry.text if entry else None) != text:
+            raise CaveError(
+                f"Another program changed {path} while it was written. "
+                "Let nobody run save_token at the same time, then run this again."
+            )
 
     def results(self) -> list[dict[str, Any]]:
         """Say, for every request, what was done or would be done."""

@@ -164,6 +164,36 @@ def test_what_is_no_token_is_not_taken_for_one(text: str) -> None:
     assert shown_arguments({"user": text}, SPEC) == {"user": text}
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("alice:{}", "alice@{}", "<{}>", "`{}`", "{}.", "{}!", "a|{}", "\u200b{}", "\ufeff{}", " {}\n"),
+        *("https://cave.example.org/?token={}&x=1", "${}", "*{}*", "{}\\n"),
+    ],
+)
+def test_a_token_is_found_with_whatever_was_typed_or_copied_around_it(text: str) -> None:
+    for token in (SECRET, SECRET.upper()):
+        complaint = misplaced_secret({"users": [text.format(token)]}, SPEC)
+        assert complaint == "users[1] looks like a token. Is the token in the wrong place?"
+
+
+@pytest.mark.parametrize(
+    "text", [f"/srv/{SECRET}", f"~/{SECRET}.json", f"cache_{SECRET}", f"{SECRET}-1.whl", f"lab-{SECRET}", f"{SECRET}/a"]
+)
+def test_a_digest_in_a_name_is_no_token(text: str) -> None:
+    assert not looks_like_a_token(text)
+
+
+@pytest.mark.parametrize("option", ["find_links", "packages", "constraints", "version", "extras", "python", "path"])
+def test_a_password_in_the_address_of_packages_is_refused_and_not_shown(option: str) -> None:
+    address = "https://lab:p@ssw0rd@pypi.lab.example/simple"
+    is_list = spec_of("caveclient")[option]["type"] == "list"
+    given = {option: [f"x @ {address}"] if is_list else address}
+    complaint = misplaced_secret(given, spec_of("caveclient"))
+    assert "has a user name or password in a URL, and would be seen in logs" in complaint
+    assert "ssw0rd" not in complaint + json.dumps(shown_arguments(given, spec_of("caveclient")))
+
+
 def test_a_key_that_is_a_token_is_hidden() -> None:
     assert SECRET not in json.dumps(shown_arguments({"people": [{SECRET: "alice"}], SECRET: 1}, SPEC))
     assert misplaced_secret({SECRET: "x"}, SPEC) == (

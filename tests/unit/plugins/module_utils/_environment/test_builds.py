@@ -40,12 +40,14 @@ def finish(builds: Builds, place: Path, record: dict[str, Any]) -> Build:
 
 
 def make(builds: Builds, version: str = "8.2.1") -> Build:
-    """Make a build without anything in it but a Python."""
+    """Make a build without anything in it but a Python, and what says that caveclient is installed."""
     place, work = builds.new_place()
     work.rmdir()
     (place / "bin").mkdir(parents=True)
     (place / "bin" / "python").symlink_to(sys.executable)
-    (place / "lib" / f"python{PYTHON.rpartition('.')[0]}" / "site-packages").mkdir(parents=True)
+    packages = place / "lib" / f"python{PYTHON.rpartition('.')[0]}" / "site-packages"
+    (packages / f"caveclient-{version}.dist-info").mkdir(parents=True)
+    (packages / f"caveclient-{version}.dist-info" / "RECORD").touch()
     base = os.path.realpath(sys.executable)
     return finish(builds, place, make_record(Request(version), PYTHON, base, "uv 1", {"caveclient": version}))
 

@@ -57,6 +57,12 @@ def test_another_program_of_that_name_stays(place: Path) -> None:
     assert place.read_text() == "#!/bin/sh\n"
 
 
+def test_a_folder_in_the_place_of_a_program_is_named(place: Path) -> None:
+    for folder in (str(place.parent), f"{place}/"):
+        with pytest.raises(CaveError, match=r"is a folder; expected the path of the program, such as .*/cave-doctor\."):
+            doctor.check_place(folder)
+
+
 def test_a_folder_in_which_others_can_write_is_refused(place: Path) -> None:
     place.parent.chmod(0o777)
 

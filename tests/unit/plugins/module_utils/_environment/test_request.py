@@ -124,10 +124,15 @@ def test_a_version_of_python_is_understood_as_people_write_it(typed: str) -> Non
     assert request(python="/usr/bin/python3.11").python == "/usr/bin/python3.11"
 
 
-@pytest.mark.parametrize("typed", ["python", "pypy3", "3.11-dev", "py311", "3.11.2.1", "newest"])
+@pytest.mark.parametrize("typed", ["python", "pypy3", "3.11-dev", "py311", "3.11.2.1", "newest", "bin/python", "~/p"])
 def test_what_is_neither_a_path_nor_a_version_of_python_is_refused(typed: str) -> None:
-    with pytest.raises(CaveError, match=r"neither the path of a Python nor a version \(3\.12\)"):
+    with pytest.raises(CaveError, match=r"neither the absolute path of a Python nor a version \(3\.12\)"):
         request(python=typed)
+
+
+def test_what_yaml_makes_of_an_unquoted_version_is_named() -> None:
+    with pytest.raises(CaveError, match=r"For 3\.10, put the version in quotes: python: '3\.10'"):
+        request(python="3.1")
 
 
 def test_names_of_packages_are_compared_as_all_tools_do() -> None:

@@ -41,6 +41,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets import 
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import obstacles as _obstacles
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import startup_texts as _startup_texts
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets import writer as _writer
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import Home
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.lock import try_lock
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.requests import Request
@@ -612,6 +613,24 @@ def test_a_program_that_writes_at_the_same_time_is_noticed(tmp_path: Path, monke
     monkeypatch.setattr(_directory.Directory, "write", interfered)
     with pytest.raises(CaveError, match=r"Another program changed .*cave-secret\.json while it was written"):
         save(home_of(tmp_path), [request()], "update", check_mode=False)
+
+
+@pytest.mark.parametrize("state", ["present", "absent"])
+def test_what_a_program_without_a_lock_wrote_meanwhile_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    fill(tmp_path, {DEFAULT_FILE: {"token": OLD_TOKEN}})
+    carry_out = _writer._Session.carry_out
+
+    def late(session: Any) -> None:
+        fill(tmp_path, {DEFAULT_FILE: {"token": OLD_TOKEN, "theirs": OTHER_TOKEN}})
+        carry_out(session)
+
+    monkeypatch.setattr(_writer._Session, "carry_out", late)
+    asked = request() if state == "present" else request(None)
+    with pytest.raises(CaveError, match=r"Another program changed .*cave-secret\.json while it was written"):
+        save(home_of(tmp_path), [asked], "update", check_mode=False)
+    assert token_in(secrets_of(tmp_path) / DEFAULT_FILE, "theirs") == OTHER_TOKEN
 
 
 def test_what_another_run_wrote_meanwhile_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
