@@ -79,7 +79,7 @@ _HOST_REMEDIES = (
         "Install Python 3.8 or later on the host, or set ansible_python_interpreter to the one it has.",
     ),
     (
-        r"data could not be sent to remote host",
+        r"data could not be sent to remote host.*broken pipe",
         "Log in by hand to see why SSH ended, then run again for this host: ssh HOST true",
     ),
     (

@@ -168,7 +168,7 @@ def test_a_module_that_could_not_start_says_why() -> None:
         ("Missing sudo password", "Add -K"),
         ("ssh: Could not resolve hostname ws1: Name or service not known", "inventory"),
         ("[Errno 28] No space left on device", "Make room"),
-        ('Data could not be sent to remote host "ws1". Make sure this host can be reached over ssh', "why SSH ended"),
+        ("Data could not be sent to remote host. [Errno 32] Broken pipe", "why SSH ended"),
         ("mkdir: cannot create directory: Read-only file system", "writable"),
         ("Timeout (12s) waiting for privilege escalation prompt", "Fix what the message names"),
     ],
