@@ -484,7 +484,7 @@ def is_running(stat: Path) -> bool:
     ("script", "said"),
     [
         (None, "The interpreter does not exist"),
-        ("#!/nonexistent/python\n", "No such file"),
+        ("#!/no/such/python\n", "No such file"),
         ('#!/bin/sh\necho "core dumped \033[31m" >&2; exit 139\n', "status 139: core dumped"),
         ("#!/bin/sh\nexit 0\n", "status 0"),
         (f"#!/bin/sh\nexec '{sys.executable}' -S \"$@\"\n", "No module named 'caveclient'"),

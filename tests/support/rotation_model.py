@@ -59,6 +59,14 @@ class Holder(NamedTuple):
     variable: str
 
 
+class Accidents(NamedTuple):
+    """What was wrong at some time: hosts that were off, accounts whose files could not be read, or not written."""
+
+    off: frozenset[str]
+    broken: frozenset[tuple[str, str]]
+    full: frozenset[tuple[str, str]]
+
+
 @dataclass
 class Lab:
     """Everything there is.
@@ -153,13 +161,21 @@ class Lab:
     def _same_person(self, one: Token, other: Token) -> bool:
         return (one.server, one.person) == (other.server, other.person)
 
+    def accidents(self) -> Accidents:
+        """Return what cannot be reached, read or written now."""
+        return Accidents(frozenset(self.off), frozenset(self.broken), frozenset(self.full))
+
     def may_need(
-        self, token: str, give_up: Iterable[str], looked_at: Mapping[tuple[str, str, str, str], str] | None = None
+        self,
+        token: str,
+        give_up: Iterable[str],
+        then: Accidents,
+        looked_at: Mapping[tuple[str, str, str, str], str] | None = None,
     ) -> list[str]:
         """Return who would be locked out without a token; ``looked_at``: of those that had it then.
 
-        What cannot be looked at has to be known of where the variables name that person: an account on a host that is
-        on, any account on one that is off.
+        What could not be looked at ``then`` has to be known of where the variables name that person: an account on a
+        host that was on, any account on one that was off.
         """
         whose = self.tokens[token]
         accounts = {
@@ -174,8 +190,8 @@ class Lab:
             if held == token
             and (looked_at is None or looked_at.get((host, user, path, key)) == token)
             and host not in give_up
-            and (host not in self.off or host in hosts)
-            and ((host, user) not in self.broken or (host, user) in accounts)
+            and (host not in then.off or host in hosts)
+            and ((host, user) not in then.broken or (host, user) in accounts)
         ]
 
     # What is done
@@ -187,8 +203,8 @@ class Lab:
         self.tokens[name] = Token(name, server, person, number, self.clock - age, description)
         return name
 
-    def make(self, source: str, description: str, request: Request, off: set[str]) -> str:
-        """Make the token that replaces another one, once; ``off`` were the hosts that could not be looked at before."""
+    def make(self, source: str, description: str, request: Request, then: Accidents) -> str:
+        """Make the token that replaces another one, once; ``then``: the accidents that were known before."""
         old = self.tokens[source]
         mine = [item for item in self.tokens.values() if item.alive and self._same_person(item, old)]
         found = [item for item in mine if replaces(item.description) == source]
@@ -200,9 +216,9 @@ class Lab:
                 item.alive = False
                 if not request.anyway and item.name == source:
                     unreachable = [
-                        place for place in self.may_need(item.name, request.give_up)
-                        if place.split()[0] in off or place.split()[0] not in request.hosts
-                        or tuple(place.split()[:2]) in self.full
+                        place for place in self.may_need(item.name, request.give_up, then)
+                        if place.split()[0] in then.off or place.split()[0] not in request.hosts
+                        or tuple(place.split()[:2]) in then.full
                     ]  # fmt: skip
                     self.faults += [f"making {name} killed {item.name}: {place}" for place in unreachable]
         return name
@@ -228,9 +244,14 @@ class Lab:
         return True
 
     def revoke(
-        self, token: str, request: Request, vault: dict[str, str], files: dict[tuple[str, str, str, str], str]
+        self,
+        token: str,
+        request: Request,
+        then: Accidents,
+        vault: dict[str, str],
+        files: dict[tuple[str, str, str, str], str],
     ) -> None:
-        """Revoke a token; ``vault`` and ``files`` are what was there when the lab was looked at before.
+        """Revoke a token; ``vault``, ``files`` and ``then`` are what was there when the lab was looked at before.
 
         What a second administrator writes after the look is noticed as a use of the token. Whoever says that uses do
         not matter is not kept from taking that one away.
@@ -239,7 +260,8 @@ class Lab:
         if request.strategy == "cutover" or request.revoke == "never":
             self.faults.append(f"revoking {token}, which was to be kept")
         looked_at = files if request.revoke == "even_if_used" else None
-        self.faults += [f"revoking {token}: {place}" for place in self.may_need(token, request.give_up, looked_at)]
+        locked_out = self.may_need(token, request.give_up, then, looked_at)
+        self.faults += [f"revoking {token}: {place}" for place in locked_out]
         self.faults += [f"revoking {token}: {name} has it" for name, held in vault.items() if held == token]
 
 
@@ -266,9 +288,9 @@ def rotate(lab: Lab, request: Request) -> Generator[str, None, Outcome]:
     inventory = lab.inventory(entries)
     _decide.decide(Known(inventory, {}, accounts, request))
     seen = lab.look(lab.hosts)
-    off = {host for host, found in seen.items() if isinstance(found, str)}
     known = Known(inventory, seen, accounts, request)
     alive = [item for item in _decide.decide(known) if item.action != "leave" and accounts[item.source].accepted]
+    then = lab.accidents()
     lab.rehearse(_decide.to_rehearse(alive, known), seen)
     rotations = list(_decide.decide(known))
     failed = False
@@ -291,7 +313,7 @@ def rotate(lab: Lab, request: Request) -> Generator[str, None, Outcome]:
                 rotations[index] = replace(rotation, action="refuse")
                 continue
             kept = request.revoke == "never"
-            name = lab.make(rotation.source, description(request.name, rotation.source, kept), request, off)
+            name = lab.make(rotation.source, description(request.name, rotation.source, kept), request, then)
             effects.append(f"made {name}")
             rotations[index] = replace(rotation, new=name)
         if rotation.action in ("make", "continue"):
@@ -320,13 +342,13 @@ def rotate(lab: Lab, request: Request) -> Generator[str, None, Outcome]:
                         effects.append(f"saved {rotation.new} on {entry.host} for {entry.user}")
     marks = {old.token: lab.tokens[old.token].last_used for rotation in rotations for old in rotation.old}
     yield "wait"
-    seen, vault, files = lab.look(lab.hosts), dict(lab.vault), dict(lab.files)
+    seen, then, vault, files = lab.look(lab.hosts), lab.accidents(), dict(lab.vault), dict(lab.files)
     inventory = lab.inventory(entries)
     without = {
         rotation.tokens: [
             f"revoking what {rotation.new} replaces: {entry.host} {entry.user} does not have that"
             for entry in rotation.entries
-            if entry.host not in request.give_up and held_by(lab, entry) != rotation.new
+            if entry.host not in request.give_up and not has(lab, entry, rotation.new)
         ]
         for rotation in rotations
     }
@@ -348,7 +370,7 @@ def rotate(lab: Lab, request: Request) -> Generator[str, None, Outcome]:
                 failed = True
                 left = old.token
             elif now is not None:
-                lab.revoke(old.token, request, vault, files)
+                lab.revoke(old.token, request, then, vault, files)
                 lab.faults += without[rotation.tokens]
                 effects.append(f"revoked {old.token}")
         failed = failed or any(
@@ -383,13 +405,13 @@ def take_off(lab: Lab, request: Request) -> Generator[str, None, Outcome]:
             del lab.files[place]
             effects.append(f"took {held} off {entry.host}")
     yield "look again"
-    seen, files = lab.look(lab.hosts), dict(lab.files)
+    seen, then, files = lab.look(lab.hosts), lab.accidents(), dict(lab.files)
     for rotation in _holders.taken_off(Known(inventory, seen, accounts, request)):
         if rotation.blockers or not lab.tokens[rotation.source].alive:
             failed = failed or bool(rotation.blockers)
             continue
         yield f"revoke {rotation.source}"
-        lab.revoke(rotation.source, request, {}, files)
+        lab.revoke(rotation.source, request, then, {}, files)
         effects.append(f"revoked {rotation.source}")
     return Outcome(not failed, tuple(effects))
 
@@ -423,6 +445,14 @@ def _needless(lab: Lab, rotation: Rotation, request: Request, seen: Mapping[str,
 def held_by(lab: Lab, entry: Entry) -> str | None:
     """Return the token that a holder has in its own place."""
     return lab.files.get(lab.place(entry))
+
+
+def has(lab: Lab, entry: Entry, token: str) -> bool:
+    """Return whether the account has a token under the key of an entry, whichever of a server's names it lies under."""
+    return any(
+        held == token and (host, user, key) == (entry.host, entry.user, entry.key)
+        for (host, user, _path, key), held in lab.files.items()
+    )
 
 
 def finish(run: Generator[str, None, Outcome]) -> Outcome:

@@ -88,11 +88,11 @@ _HOST_REMEDIES = (
         "With -vvv, Ansible shows all that came in the place of an answer.",
     ),
     (
-        r"(keyword|field) 'timeout'|^timeout -?\d+ is invalid",
+        r"(keyword|field) 'timeout'|^timeout -?\d+ is invalid|^caveclient_task_timeout must be",
         "Set caveclient_task_timeout to a number of seconds (default: 120).",
     ),
     (
-        r"(keyword|field) 'become'",
+        r"(keyword|field) 'become'|^caveclient_become has no value",
         "Set caveclient_become to true or false (default: true).",
     ),
     (
