@@ -559,6 +559,29 @@ def test_a_server_that_fails_while_uses_are_looked_for_leaves_a_report_and_the_o
     assert old in lab.tokens()
 
 
+def test_a_token_that_was_made_and_stored_is_named_when_the_server_fails_then_and_the_next_run_goes_on_with_it(
+    cave: CaveServer, tmp_path: Path
+) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice")
+    old = lab.persons["alice"].token
+    lab.variables.update(caveclient_retries=0)
+    # The lists before this one: what the person has, and again before one is made.
+    cave.set_fault("/auth/api/v1/user/token", "status", status=503, method="GET", skip=2)
+    run = lab.rotate(strategy="overlap")
+    cave.clear_faults()
+    assert run.status == 2
+    new = lab.stored()
+    assert new is not None
+    assert lab.tokens() == [new, old]
+    assert lab.saved("ws1") == old
+    made = f"The token {fingerprint(new)} was made to replace {fingerprint(old)}, and is kept as vault_cave_token_alice"
+    assert f"{made} in {lab.vault}. No host has it yet: {cave.url}" in said(run)
+    assert "Run the same command again: it continues there." in said(run)
+    assert recap(run.output)["ws1"]["changed"] == 1  # the controller's tasks count for it
+    assert lab.rotate(strategy="overlap").ok
+    assert (lab.saved("ws1"), lab.tokens()) == (new, [new])
+
+
 @pytest.mark.parametrize("kind", ["status", "html"])
 def test_a_server_that_fails_to_list_tokens_keeps_nobody_from_the_one_in_the_vault(
     cave: CaveServer, tmp_path: Path, kind: str

@@ -19,13 +19,14 @@ from typing import Any
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.probe import Question, prove
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_api import NotMadeError
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_list import Listing, Selection, iso
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import Person, token_page
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import Person
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import decide as _decide
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import hosts as _hosts
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.holders import blockers
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.inventory import Held, VaultFiles
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.lineage import description, replaces
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.making import lost, with_new_token
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.model import (
     Account,
     Blocker,
@@ -35,7 +36,6 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.model 
     Rotation,
     Seen,
 )
-from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.sealed import remember
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.state import State
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.wording import with_reasons
 
@@ -185,9 +185,10 @@ def begin(state: State, inventory: Inventory, vault: VaultFiles) -> bool:
         if rotation.action not in ("make", "continue"):
             continue
         try:
-            state.rotations[index] = _with_new_token(state, rotation, vault)
+            state.rotations[index] = with_new_token(state, rotation, vault)
             done = True
         except CaveError as error:
+            done = done or bool(error.details.get("stored"))
             if isinstance(error, NotMadeError):
                 state.declined.add(rotation.tokens)  # what the hosts have is as good as before
             state.rotations[index] = replace(rotation, action="refuse", reason=error.message, old=())
@@ -208,73 +209,6 @@ def _refuse_all(state: State) -> None:
     for rotation in wanted:
         reasons.setdefault(rotation.reason, []).append(f"{', '.join(rotation.users)} ({rotation.source})")
     raise CaveError(" ".join(f"{', '.join(who)}: {reason}" for reason, who in reasons.items()))
-
-
-def _with_new_token(state: State, rotation: Rotation, vault: VaultFiles) -> Rotation:
-    api = state.api(rotation.source)
-    kept = state.request.revoke == "never"
-    text = description(state.request.name, rotation.source, kept)
-    old = [state.values[token] for token in rotation.tokens]
-    given = dict.fromkeys((*rotation.tokens, *(item.token for item in rotation.old)))
-    stale = [state.values[token] for token in given if token != rotation.new and token in state.values]
-    if state.settings.check:
-        where = ", ".join(f"{'.'.join(name)} in {path}" for token in old for path, name in vault.writable(token))
-        if rotation.action == "make":
-            state.tell(rotation, f"A new token would be made to replace {rotation.source}.")
-        if where and not state.request.own_store:
-            state.tell(rotation, f"It would be kept as {where}.")
-        return rotation
-    places: list[dict[str, str]] = []
-
-    def keep(value: str) -> None:
-        if not state.request.own_store:
-            try:
-                places[:] = vault.store(stale, value)
-            except CaveError as error:
-                raise _lost(api.server, text, error.message) from None
-
-    if rotation.action == "make":
-        if not state.request.own_store and not vault.still_holds(stale):
-            raise CaveError("Another run has replaced this token in the vault meanwhile. Run again.")
-        made = api.ensure(text, same=lambda found: replaces(found) == rotation.source, keep=keep)
-        if made.token is None:
-            raise CaveError("No token was made.")
-        value, number = made.token.value, made.token.fingerprint
-        rotation = replace(rotation, new=number)
-        state.tell(rotation, f"The token {number} was made to replace {rotation.source} ({text!r} on the token page).")
-        if made.old_token_alive is False:
-            left = tuple(item for item in rotation.old if item.token != rotation.source)
-            rotation = replace(rotation, old=left, canaries=())
-            state.dead.add(rotation.source)
-            state.tell(rotation, "The server has killed the old one, so the hosts get the new one at once.")
-    else:
-        found = next((item for item in api.listing().tokens if item.fingerprint == rotation.new), None)
-        if found is None:
-            raise CaveError(f"The server does not list the token {rotation.new} any more. Run it again.")
-        value = found.value
-        state.tell(rotation, f"{rotation.reason} The token {rotation.new} replaces {_fingerprints(rotation.old)}.")
-        keep(value)
-    state.values[rotation.new] = value
-    state.servers[rotation.new] = api.server
-    for token in stale:
-        remember(token, value)
-    if state.request.own_store and stale:
-        state.unstored.add(rotation.tokens)
-    elif places:
-        kept_as = ", ".join(f"{item['name']} in {item['path']}" for item in places)
-        state.tell(rotation, f"It is kept as {kept_as}.")
-    return rotation
-
-
-def _lost(server: str, text: str, why: str) -> CaveError:
-    return CaveError(
-        f"A token was made and could not be stored: {why} It is on the token page, {token_page(server)}, as {text!r}. "
-        "The next run takes it from there."
-    )
-
-
-def _fingerprints(tokens: Iterable[Listed]) -> str:
-    return ", ".join(item.token for item in tokens)
 
 
 def note_stored(state: State, stored: Iterable[str], read_back: Callable[[Rotation], set[str]]) -> None:
@@ -299,7 +233,7 @@ def note_stored(state: State, stored: Iterable[str], read_back: Callable[[Rotati
                 "when a run begins, run again."
             )
         text = description(state.request.name, rotation.source, state.request.revoke == "never")
-        message = _lost(state.servers[rotation.source], text, why).message
+        message = lost(state.servers[rotation.source], text, why).message
         state.rotations[index] = replace(rotation, action="refuse", reason=message, old=())
         state.tell(rotation, message, failed=True)
     state.unstored.clear()
