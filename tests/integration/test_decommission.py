@@ -140,6 +140,28 @@ def test_a_token_that_was_found_is_revoked_with_the_one_of_the_vault(lab: Lab) -
     assert f"alice still has other tokens on the server: {fingerprint(laptop)} (a laptop's)." in squeezed(done)
 
 
+def test_the_token_of_the_vault_is_kept_while_one_that_was_found_has_to_be_revoked_with_it(lab: Lab) -> None:
+    leaked = lab.cave.make_token("alice", "leaked")
+    for host in lab.hosts:
+        (lab.secrets(host) / "cave-secret.json").write_text(json.dumps({"token": leaked}))
+    lab.variables["caveclient_retries"] = 0
+    lab.cave.set_fault("/auth/api/v1/user/token", "status", status=503, times=1, method="DELETE")
+    run = lab.play("decommission", users=USER, revoke=True)
+    assert run.status == 2, run.output
+    assert lab.holding(leaked) == lab.holding(lab.token) == []
+    assert lab.tokens() == [leaked, lab.token]
+    found, given = fingerprint(leaked), fingerprint(lab.token)
+    assert f"{found} ({USER}) is not revoked: {lab.cave.url}" in squeezed(run)
+    assert f"As no further run finds it, revoke it on {lab.cave.url}/sticky_auth/settings/tokens, or by" in squeezed(
+        run
+    )
+    assert f"(state: absent, fingerprint: {found}) with the token {given}, which is kept for that." in squeezed(run)
+    assert f"{given} ({USER}) is not revoked: with it, {found} has to be revoked first." in squeezed(run)
+    lab.cave.revoke(leaked)
+    assert lab.play("decommission", users=USER, revoke=True).ok
+    assert lab.tokens() == []
+
+
 def test_a_token_that_was_found_and_that_nobody_lists_is_named(lab: Lab) -> None:
     lab.cave.add_person("mallory", ["minnie65_public"])
     strange = lab.cave.make_token("mallory")

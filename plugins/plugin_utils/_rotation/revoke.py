@@ -28,6 +28,9 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.model 
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.state import State
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.wording import with_reasons
 
+FORCE = "-e caveclient_decommission_force=true."
+"""What has a token revoked although somebody may need it."""
+
 
 class Revoked(NamedTuple):
     """The fingerprints of what was revoked, what to say of it, and what could not be done."""
@@ -69,8 +72,16 @@ def revoke_taken_off(state: State, removed: Mapping[str, Mapping[str, Any] | Non
         for token, whose in unknown.items()
         if not whose <= set(missing)
     )
+    needed: dict[str, list[str]] = {}  # by a token of the variables, those that it has still to revoke
     for rotation in rotations:
         token, names = rotation.old[0].token, ", ".join(rotation.users)
+        with_it = ""
+        if rotation in found:
+            needed.setdefault(rotation.source, []).append(token)
+            with_it = (
+                f"revoke it on {token_page(state.servers[rotation.source])}, or by connectomics.cave.server_token "
+                f"(state: absent, fingerprint: {token}) with the token {rotation.source}, which is kept for that."
+            )
         about = f"{token} ({names})"
         left = [] if state.settings.check else _not_taken_off(rotation, removed)
         others = with_reasons([*left, *rotation.blockers])
@@ -80,23 +91,30 @@ def revoke_taken_off(state: State, removed: Mapping[str, Mapping[str, Any] | Non
         elif not account.accepted:
             result.unfinished.append(f"{about} is not revoked: {account.message}")
         elif others and not force:
+            way_out = f"in a run that revokes it, or {with_it}" if with_it else "or say " + FORCE
             result.unfinished.append(
-                f"{about} is not revoked, as it may still be needed: {others}. Take it off there as well, or say "
-                "-e caveclient_decommission_force=true."
+                f"{about} is not revoked, as it may still be needed: {others}. Take it off there as well, {way_out}"
+            )
+        elif needed.get(token):
+            result.unfinished.append(
+                f"{about} is not revoked: with it, {', '.join(needed[token])} has to be revoked first."
             )
         else:
+            once_only = f" As no further run finds it, {with_it}" if with_it else ""
             try:
                 listing, dead = state.api(rotation.source).revoke(
                     Selection(fingerprint=token), force=True, check=state.settings.check
                 )
             except CaveError as error:
-                result.unfinished.append(f"{about} is not revoked: {error.message}")
+                result.unfinished.append(f"{about} is not revoked: {error.message}{once_only}")
                 continue
+            if with_it:
+                needed[rotation.source].remove(token)
             result.tokens.extend(item.fingerprint for item in dead)
             if dead and others:
                 done = "would be" if state.settings.check else "was"
                 result.notes.append(f"{about} {done} revoked although it may still be needed: {others}.")
-            if rotation in found:
+            if with_it:
                 continue
             rest = _left(listing, {rotation.old[0].token for rotation in rotations})
             if rest:

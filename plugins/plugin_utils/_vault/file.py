@@ -327,7 +327,8 @@ def _cipher_for_new(content: _Content, secrets: VaultSecrets, vault_id: str | No
         if len(candidates) > 1:
             raise CaveError(
                 f"this run has secrets for several vault ids ({_ids(secrets)}), and nothing says which one encrypts "
-                "a new variable. Say it with vault_id."
+                f"a new variable. Say it: -e caveclient_enroll_vault_id={candidates[0]}, "
+                "-e caveclient_rotate_vault_id, or vault_id of the module."
             )
         wanted = candidates[0]
     if wanted not in available:

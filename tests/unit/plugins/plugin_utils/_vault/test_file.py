@@ -254,7 +254,7 @@ def test_a_new_variable_takes_the_vault_id_that_was_asked_for(tmp_path: Path) ->
 
 def test_an_ambiguous_vault_id_is_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "vault.yml"
-    with pytest.raises(CaveError, match=r"several vault ids .default, lab.*Say it with vault_id"):
+    with pytest.raises(CaveError, match=r"several vault ids .default, lab.*Say it: -e caveclient_enroll_vault_id="):
         set_variable(str(path), NAME, NEW, SECRETS)
     assert listing(path) == []
 
