@@ -295,8 +295,7 @@ class _Step:
     def roll_out(self) -> dict[str, Any]:
         """Return what each host gets."""
         _steps.note_stored(self.state, self.options["stored"], self._read_back)
-        hosts = self._todo(self.state.request.hosts, self._canaries())
-        return {"hosts": hosts, "state": seal_state(self.state)}
+        return {"hosts": self._todo(self.state.request.hosts, self._canaries()), "state": seal_state(self.state)}
 
     def _read_back(self, rotation: Rotation) -> set[str]:
         """Return what the variables give now to the entries of a rotation, on the first host that has it."""
@@ -334,10 +333,11 @@ class _Step:
         """Wait for those who still use an old token, and return the hosts to look at once more."""
         state = self.state
         ends = [rotation for rotation in state.rotations if not rotation.idle]
-        if any(rotation.old for rotation in ends):
+        old = any(rotation.old for rotation in ends)
+        if old:
             _steps.wait(state, self._saved(), display.display)
-        again = state.request.hosts if any(rotation.old for rotation in ends) and not self.check else ()
-        fleet = _fleet(state) if again and state.marks else ()  # one may be revoked, and lie where no variable says so
+        again = state.request.hosts if old and not self.check else ()
+        fleet = _fleet(state) if old and (self.check or state.marks) else ()  # it may lie where no variable says so
         holders = [host for rotation in ends for host in rotation.hosts]
         return self._looks(again, {host: self._inspection(state.hosts[host], ends) for host in (*holders, *fleet)})
 

@@ -253,6 +253,24 @@ def test_a_copy_that_keeps_the_old_token_alive_is_named_with_the_command_that_re
     assert lab.tokens() == [lab.stored()] != [lab.token]
 
 
+def test_check_mode_predicts_that_a_copy_keeps_the_old_token_alive(cave: CaveServer, tmp_path: Path) -> None:
+    lab = make_lab(tmp_path, cave, ws1="alice", ws2="alice")
+    lab.store(alice=cave.make_token("alice"))
+    old = fingerprint(lab.token)
+    predicted = lab.rotate("--check", old=old)
+    assert predicted.ok, predicted.output
+    assert "The old one would be revoked when every host has the new one." in said(predicted)
+    assert lab.rotate().ok
+    copy = lab.secrets("ws2") / "laptop-cave-secret.json"
+    copy.write_text(json.dumps({"token": lab.token}))
+    for check, not_revoked in ((["--check"], "would not be revoked"), ([], "is not revoked")):
+        run = lab.rotate(*check, old=old)
+        assert run.status == 2, run.output
+        assert f"The old token {old} {not_revoked}, as it may still be needed: ws2 ({USER}: {copy} has" in said(run)
+        assert f"Remove the copy on the host, then run again for this host: sudo rm {copy}" in said(run)
+    assert lab.token in lab.tokens()
+
+
 def test_two_keys_with_two_tokens_of_one_account_are_both_rotated_and_both_revoked(
     cave: CaveServer, tmp_path: Path
 ) -> None:

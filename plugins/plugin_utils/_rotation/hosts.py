@@ -326,6 +326,25 @@ def not_done(
     return found
 
 
+def predicted(state: State, rotation: Rotation, saved: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Seen | str]:
+    """Return what would be on the hosts once those of the run have a rotation's token, as saved_token predicts."""
+    found = dict(state.seen)
+    for host in state.request.hosts:
+        seen = found.get(host)
+        if not isinstance(seen, Seen):
+            continue
+        told = [item for item in _mappings((saved.get(host) or {}).get("users")) if not item.get("failed")]
+        replaced = {(item.get("user"), token) for item in told for token in item.get("previous_fingerprints") or ()}
+        left = [place for place in seen.places if (place.user, place.token) not in replaced]
+        new = [
+            Place(entry.user, "", entry.key, rotation.new)
+            for entry in rotation.entries
+            if entry.host == host and not trouble_of(entry, saved.get(host))
+        ]
+        found[host] = seen._replace(places=(*left, *new))
+    return found
+
+
 def found_on(
     state: State,
     name: str,

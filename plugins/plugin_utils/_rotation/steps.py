@@ -297,11 +297,14 @@ def finish(
             state.tell(rotation, rotation.left, failed=True)
         if behind:
             state.tell(rotation, f"Not everywhere yet: {with_reasons(behind)}.", failed=True)
-        if rotation.old and not state.settings.check:
+        if rotation.old:
             try:
                 fresh = fresh or inventory_with(state, inventory, vault)
             except CaveError as error:  # a file of the vault does not open any more
                 state.tell(rotation, f"The old tokens are not revoked: {error.message}", failed=True)
+                continue
+            if state.settings.check:
+                _predict_revocation(state, rotation, fresh, saved)
                 continue
             who = blockers(rotation, state.known(fresh))
             for blocker in who:
@@ -316,11 +319,26 @@ def finish(
                 done = _revoke(state, rotation, old, [*who, *behind])
                 revoked = revoked or bool(done)
                 alive = old.token if done is False and not who and not behind else ""
-        elif rotation.old:
-            state.tell(rotation, "The old one would be revoked when every host has the new one.")
         else:
             _tell_of_replaced(state, rotation)
     return revoked
+
+
+def _predict_revocation(
+    state: State, rotation: Rotation, inventory: Inventory, saved: Mapping[str, Mapping[str, Any] | None]
+) -> None:
+    """Tell whether the old tokens would be revoked, as far as that follows from what is on the hosts."""
+    stores = state.request.strategy == "overlap"  # by then, the vault has the new one
+    known = state.known(inventory._replace(vault={}) if stores else inventory)
+    who = blockers(rotation, known._replace(seen=_hosts.predicted(state, rotation, saved)))
+    for blocker in who:
+        state.blocked.setdefault(blocker.host, []).append(blocker.reason)
+    if who:
+        old = ", ".join(item.token for item in rotation.old)
+        text = f"The old token {old} would not be revoked, as it may still be needed: {with_reasons(who)}."
+        state.tell(rotation, text, failed=True)
+    else:
+        state.tell(rotation, "The old one would be revoked when every host has the new one.")
 
 
 def _revoke(state: State, rotation: Rotation, old: Listed, needed: Sequence[Blocker]) -> bool | None:
