@@ -349,6 +349,17 @@ def test_what_cannot_work_is_said_before_anything_is_asked(desk: Desk, arguments
     assert not desk.vault.exists()
 
 
+def test_a_file_of_sops_is_left_as_it_is_and_the_message_says_where_the_token_goes(desk: Desk) -> None:
+    sealed = "other: ENC[AES256_GCM,data:x]\nsops:\n  mac: ENC[AES256_GCM,data:x]\n  version: 3.11.0\n"
+    desk.vault.write_text(sealed)
+    done = ansible(desk.folder, "playbook", *desk.arguments(), stdin="")
+    assert done.status == 2
+    said = " ".join(done.output.split())
+    assert f"{desk.vault}: it is a file of SOPS, which refuses one that another program has changed." in said
+    assert "-e caveclient_enroll_secret=FILE#KEY" in said
+    assert desk.vault.read_text() == sealed
+
+
 def test_check_mode_asks_nothing(desk: Desk) -> None:
     done = ansible(desk.folder, "playbook", *desk.arguments("--check"), stdin="")
     assert done.ok, done.output

@@ -65,6 +65,11 @@ def clean_token(value: object) -> str:
         raise CaveError("The token is a template that was not filled in. Check the variable's quotes and its name.")
     if token[0] in "\"'" or token[-1] in "\"'":
         raise CaveError("The token has quotation marks in its value. Give the characters between them alone.")
+    if token.startswith("ENC["):
+        raise CaveError(
+            "The token is as SOPS encrypts it. Read it with lookup('connectomics.cave.stored_token', 'FILE#KEY'), "
+            "and set caveclient_store to sops."
+        )
     if re.match(r"(authorization:\s*)?bearer\s", token, re.IGNORECASE):
         raise CaveError("The token begins with 'Bearer', as in an HTTP header. Give what follows it alone.")
     if token[0] == "{":

@@ -79,6 +79,14 @@ class _Content(NamedTuple):
     cipher: _Cipher | None
 
 
+_OF_OTHERS = (
+    (b"\0GITCRYPT\0", "it is locked by git-crypt. Unlock it (git-crypt unlock), then run again."),
+    (b"version https://git-lfs.", "it is a pointer of Git LFS. Fetch the file itself (git lfs pull), then run again."),
+    (b"-----BEGIN ", "another program than ansible-vault has encrypted it. Decrypt it, or name another file."),
+)
+"""How files begin that other programs have encrypted or put aside, and what to do about them."""
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # What callers use
 
@@ -287,11 +295,20 @@ def _decrypted(data: bytes, secrets: VaultSecrets) -> _Content:
     if is_encrypted(data):
         _require_secrets(secrets)
         data, cipher = _decrypt(data, secrets, "it")
+    for beginning, what in _OF_OTHERS:
+        if data.startswith(beginning):
+            raise CaveError(what)
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
         raise CaveError("it is not UTF-8 text. Is this the right file?") from None
-    return _Content(_yaml_tree.parse(text), cipher)
+    document = _yaml_tree.parse(text)
+    if ("sops", "mac") in _yaml_tree.scalars(document):
+        raise CaveError(
+            "it is a file of SOPS, which refuses one that another program has changed. Set caveclient_store to sops, "
+            "and name the token by file and key: -e caveclient_enroll_secret=FILE#KEY."
+        )
+    return _Content(document, cipher)
 
 
 def _new_content(secrets: VaultSecrets, vault_id: str | None, new_format: str) -> _Content:

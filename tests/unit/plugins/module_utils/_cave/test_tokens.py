@@ -66,6 +66,7 @@ def test_surrounding_white_space_is_dropped(space: str) -> None:
         ("{{ vault_token }}", "template"),
         ("'0123456789abcdef'", "quotation marks"),
         ('"0123456789abcdef"', "quotation marks"),
+        ("ENC[AES256_GCM,data:p673w==,iv:YY=,aad:UQ=,tag:A=,type:str]", "as SOPS encrypts it"),
         ("Bearer 0123456789abcdef", "begins with 'Bearer'"),
         ("Authorization: Bearer 0123456789abcdef", "begins with 'Bearer'"),
         ('{"token": "0123456789abcdef"}', "content of a secrets file"),

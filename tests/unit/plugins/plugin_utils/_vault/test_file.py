@@ -304,6 +304,11 @@ def test_a_damaged_vault_file_is_refused(tmp_path: Path, damage: bytes) -> None:
         (b"vault_cave_token_alice: \"{{ lookup('pipe', 'x') }}\"\n", "is a template"),
         (b"vault_cave_token_alice: [1]\n", "is a list"),
         (b"a: [\n", "not valid YAML"),
+        (b"\0GITCRYPT\0\1\2\xff", "is locked by git-crypt. Unlock it"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n", "is a pointer of Git LFS"),
+        (b"-----BEGIN AGE ENCRYPTED FILE-----\nYWdl\n", "another program than ansible-vault"),
+        (b"a: ENC[AES256_GCM,data:x]\nsops:\n  mac: ENC[AES256_GCM,data:x]\n", "is a file of SOPS"),
+        (b'{"a": "ENC[x]", "sops": {"mac": "ENC[x]", "version": "3.11.0"}}', "is a file of SOPS"),
     ],
 )
 def test_a_file_of_another_kind_is_refused_with_the_reason(tmp_path: Path, content: bytes, says: str) -> None:
