@@ -96,6 +96,8 @@ class ActionModule(CaveAction):
     def with_settings(self, args: Mapping[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
         """Add the variables that the run, or a task's ``__caveclient_settings``, names."""
         run = args.get("run") or {}
+        if not isinstance(run, Mapping):
+            return super().with_settings(args, task_vars)  # which the argument spec refuses
         names = run.get("settings") or task_vars.get("__caveclient_settings") or ()
         if names:
             first = [*(run.get("hosts") or self._chosen(run, task_vars)), task_vars["inventory_hostname"]][0]
@@ -118,6 +120,7 @@ class ActionModule(CaveAction):
             required_one_of=[("title", "merge", "run")],
         )
         try:
+            _require_shape(options)
             return {**result, **self._report(options, task_vars or {})}
         except CaveError as error:
             return {**result, **error.details, "failed": True, "msg": error.message}
@@ -245,6 +248,18 @@ class ActionModule(CaveAction):
         report["notes"] += _asked_nobody(report) if options["require_users"] else []
         report["unfinished"] += map(clean.sentence, _nothing_done(report, results, run, options, variables))
         return report
+
+
+def _require_shape(options: Mapping[str, Any]) -> None:
+    """Raise CaveError where ``run`` or ``found`` holds something else than plays and tasks put there."""
+    run = options["run"]
+    if run is not None:
+        lists = [run.get("results"), *[run[name] for name in ("hosts", "tags", "settings") if name in run]]
+        are_lists = all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists)
+        if not isinstance(run.get("title"), str) or (run["title"] and not are_lists):
+            raise CaveError("run must be what plays/begin.yml recorded, with title, results and hosts.")
+    if not all(isinstance(found, list) for found in options["found"].values()):
+        raise CaveError("found must be a mapping of hosts, each with a list of results.")
 
 
 def _complete(report: dict[str, Any], pending: str, run: Mapping[str, Any], variables: Mapping[str, Any]) -> None:

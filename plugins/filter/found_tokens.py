@@ -56,8 +56,13 @@ def found_tokens(users: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
     Raises:
         AnsibleFilterError: it is not a list of mappings.
     """
-    if isinstance(users, (str, Mapping)) or not all(isinstance(item, Mapping) for item in users):
-        raise AnsibleFilterError("found_tokens takes the list users that saved_token_info returned.")
+    try:
+        return _found_tokens(users)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise AnsibleFilterError("found_tokens takes the list users that saved_token_info returned.") from error
+
+
+def _found_tokens(users: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
     entries: list[dict[str, str]] = []
     for item in users:
         if not item.get("server"):

@@ -14,7 +14,8 @@ author: connectomics.cave contributors (@connectomics)
 description:
   - Returns the entries of variables such as C(caveclient_tokens). If an entry's token cannot be read, because a
     variable is not defined or the vault's password is missing, the entry comes without it.
-  - So a comparison with the vault does not fail without its password.
+  - So a comparison with the vault does not fail without its password. A variable that can be read and is no list of
+    entries fails.
   - Use it directly in a module option that does not show it, such as
     O(connectomics.cave.saved_token_info#module:expected). A variable, a loop or C(debug) could show it.
 options:
@@ -45,12 +46,16 @@ _raw:
 from collections.abc import Mapping
 from typing import Any
 
-from ansible.errors import AnsibleError
+from ansible.errors import AnsibleError, AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 from ansible.utils.display import Display
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import plain_string
+from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import (
+    is_encrypted,
+    is_omitted,
+    plain_string,
+)
 
 display = Display()
 _UNREADABLE = object()
@@ -60,26 +65,38 @@ class LookupModule(LookupBase):
     """See the documentation above."""
 
     def run(self, terms: list[str], variables: Mapping[str, Any] | None = None, **kwargs: Any) -> list[dict[str, Any]]:
-        """Return the entries of the variables named."""
+        """Return the entries of the variables named.
+
+        Raises:
+            AnsibleLookupError: a variable, or an entry, can be read and is of another kind. The message shows none of
+                it.
+        """
         self.set_options(var_options=variables, direct=kwargs)
         entries = []
         for term in terms:
             value = (variables or {}).get(term)
             if isinstance(value, str):  # the list as a whole is a template
                 value = self._read(value)
-            if isinstance(value, (list, tuple)):
-                found = [self._entry(index, value) for index in range(len(value))]
-                entries += [entry for entry in found if entry]
+            if value is None or value is _UNREADABLE or is_omitted(value) or is_encrypted(value):
+                continue
+            if not isinstance(value, (list, tuple)):
+                raise AnsibleLookupError(f"{term} must be a list of entries with user and token.")
+            found = [self._entry(term, index, value) for index in range(len(value))]
+            entries += [entry for entry in found if entry]
         return entries
 
-    def _entry(self, index: int, entries: Any) -> dict[str, Any] | None:
+    def _entry(self, term: str, index: int, entries: Any) -> dict[str, Any] | None:
         """Return what can be read of an entry; None where its user cannot."""
         try:
             entry = entries[index]
             entry = self._read(entry) if isinstance(entry, str) else entry
-            if not isinstance(entry, Mapping):
+            if entry is _UNREADABLE:
                 return None
+            if not isinstance(entry, Mapping):
+                raise AnsibleLookupError(f"{term}[{index}] must be an entry with user and token.")
             found = {str(name): self._read(entry, name) for name in entry}
+        except AnsibleLookupError:
+            raise
         except AnsibleError:
             return None
         found = {name: value for name, value in found.items() if value is not _UNREADABLE}

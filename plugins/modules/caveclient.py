@@ -60,7 +60,8 @@ options:
       - V(present) installs caveclient as the other options describe.
       - V(absent) removes the managed environment with all its builds, or only caveclient from O(interpreter); and the
         Jupyter kernel that starts it.
-      - V(rolled_back) returns to the build before the last upgrade. A second run changes nothing.
+      - V(rolled_back) returns to the build before the last upgrade, if caveclient is still in it. A second run
+        changes nothing.
     type: str
     choices: [present, absent, rolled_back]
     default: present
@@ -131,7 +132,8 @@ options:
     default: false
   python:
     description:
-      - The Python to make a managed environment with, a path, or a version such as V(3.12) (quote it).
+      - The Python to make a managed environment with, an absolute path, or a version such as V(3.12) (quote it).
+      - For a version, the first on the host's PATH that runs and that nobody but root can change.
       - By default the one that runs this module; if caveclient no longer supports it, the newest on the host.
     type: str
     default: ""

@@ -61,6 +61,17 @@ _OTHER_OPTIONS: dict[str, dict[str, Any]] = {
     "caveclient_decommission_everywhere": {"type": "bool", "default": False},
     "caveclient_decommission_force": {"type": "bool", "default": False},
     "caveclient_decommission_revoke": {"type": "bool", "default": False},
+    "caveclient_decommission_ca_path": {"type": "path"},
+    "caveclient_enroll_user": {"type": "str"},
+    "caveclient_enroll_vault": {"type": "path"},
+    "caveclient_enroll_secret": {"type": "str"},
+    "caveclient_enroll_variable": {"type": "str"},
+    "caveclient_enroll_key": {"type": "str"},
+    "caveclient_enroll_vault_id": {"type": "str"},
+    "caveclient_enroll_format": {"type": "str", "choices": ["inline", "file"], "default": "inline"},
+    "caveclient_enroll_new": {"type": "bool"},
+    "caveclient_enroll_open_pages": {"type": "bool", "default": True},
+    "caveclient_enroll_ca_path": {"type": "path"},
 }
 """What playbooks read besides the role's variables, where it is this that has to say what is wrong with it."""
 _DAY = 86400

@@ -355,3 +355,23 @@ def test_what_cannot_be_merged_is_named(site: Site, content: bytes | None, messa
 
 
 # The pattern of the playbooks ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"run": {"title": "verify"}}, "run must be what plays/begin.yml recorded"),
+        ({"run": {"title": "verify", "results": ["a", 1]}}, "run must be what plays/begin.yml recorded"),
+        ({"run": {"title": ["verify"], "results": []}}, "run must be what plays/begin.yml recorded"),
+        ({"run": {"title": "verify", "results": [], "hosts": "ws1"}}, "run must be what plays/begin.yml recorded"),
+        ({"run": "verify"}, "'run' is of type"),
+        ({"found": {"ws1": 5}}, "found must be a mapping of hosts, each with a list of results."),
+        ({"found": {"ws1": {"users": []}}}, "found must be a mapping of hosts, each with a list of results."),
+    ],
+)
+def test_a_run_or_results_of_another_shape_are_named(site: Site, options: dict[str, Any], says: str) -> None:
+    title = {"title": None} if "run" in options else {}
+    run = site.run({"ws1": [result(ok("alice"))]}, **title, **options)
+    assert run.status == 2, run.output
+    assert says in printed(run)
+    assert "Unexpected error" not in run.output

@@ -588,6 +588,24 @@ MISTAKES: list[tuple[str, Spoil, tuple[str, ...], int, str]] = [
         2,
         "there is no such directory",
     ),
+    (
+        "enroll, perhaps a new person",
+        nothing,
+        (
+            *("enroll", *PASSWORD, "-e", "caveclient_enroll_user=alice", "-e", "caveclient_enroll_new=perhaps"),
+            *("-e", "caveclient_enroll_vault=group_vars/all/vault.yml"),
+        ),
+        2,
+        "caveclient_enroll_new must be true or false, and is 'perhaps'",
+    ),
+    *(
+        (f"{words[0]} with tokens that are {kind}", variables(caveclient_tokens=tokens), words, 2, says)
+        for words in [("audit", *OF_ONE), ("decommission", "-e", f"caveclient_decommission_users={_lab.USER}")]
+        for kind, tokens, says in [
+            ("text", "alice", "-> Write caveclient_tokens as a list of entries with user and token"),
+            ("a list of texts", ["alice"], "caveclient_tokens[0] must be an entry with user and token"),
+        ]
+    ),
     ("decommission everything", nothing, ("decommission", *PASSWORD), 2, "This would take everybody's tokens off"),
     (
         "decommission somebody unknown",

@@ -290,13 +290,14 @@ class Story:
             killers = [new for new in made.values() if (new.server, new.person) == (token.server, token.person)]
             if killers and token.server in after.legacy:
                 if not request.anyway and any(replaces(new.description) == mark for new in killers):
-                    holding = before.may_need(mark, request.give_up)
+                    holding = before.may_need(mark, request.give_up, before.accidents())
                     out = {*before.off, *(set(before.hosts) - set(request.hosts))}
                     yield from (f"making one killed {mark}: {place}" for place in holding if place.split()[0] in out)
                 continue
             if request.strategy == "cutover" or request.revoke == "never":
                 yield f"{mark} was revoked, and nobody asked for that"
-            yield from (f"{mark} was revoked: {place}" for place in after.may_need(mark, request.give_up))
+            holding = after.may_need(mark, request.give_up, after.accidents())
+            yield from (f"{mark} was revoked: {place}" for place in holding)
             yield from (f"{mark} was revoked: {name} has it" for name, held in after.vault.items() if held == mark)
         if request.strategy == "cutover" and made:
             yield f"a cutover made {sorted(made)}"

@@ -288,6 +288,7 @@ def _kernel_account(
         )
 
     if wanted and account is None:
+        _proof.check_directory("jupyter_dir", file.parent)
         _check_for_users(options)
 
     def work(python: str, name: str | None, check: bool) -> _Kernel:

@@ -26,6 +26,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._atomic import s
 from ansible_collections.connectomics.cave.plugins.module_utils._environment import installed as _installed
 from ansible_collections.connectomics.cave.plugins.module_utils._environment import lock as _lock
 from ansible_collections.connectomics.cave.plugins.module_utils._environment import processes as _processes
+from ansible_collections.connectomics.cave.plugins.module_utils._environment import proof as _proof
 from ansible_collections.connectomics.cave.plugins.module_utils._environment.request import Parcel
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 
@@ -102,10 +103,7 @@ class Builds:
         """
         for path in (self.path, self.folder):
             _trust.check("path", str(path), "Choose a path below folders that root alone can write, such as /opt.")
-        there = next(path for path in (self.folder, self.path, *self.path.parents) if os.path.lexists(path))
-        if not there.is_dir():
-            found = "a link that leads to no directory" if there.is_symlink() else "a file"
-            raise CaveError(f"path: {there} is {found}; expected a directory, or nothing there.")
+        _proof.check_directory("path", self.folder)
         if (self.path / "pyvenv.cfg").exists():
             raise CaveError(
                 f"path: {self.path} is a virtual environment itself. To install into it, set interpreter: "

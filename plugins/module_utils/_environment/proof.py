@@ -39,6 +39,18 @@ for name in {modules!r}:
 """
 
 
+def check_directory(what: str, path: Path) -> None:
+    """Make sure that a path is a directory, or can become one.
+
+    Raises:
+        CaveError: it is, or leads through, something else.
+    """
+    there = next(place for place in (path, *path.parents) if os.path.lexists(place))
+    if not there.is_dir():
+        found = "a link that leads to no directory" if there.is_symlink() else "a file"
+        raise CaveError(f"{what}: {there} is {found}; expected a directory, or nothing there.")
+
+
 def check_place(what: str, path: str) -> None:
     """Make sure that programs can run from a path, before anything is installed there.
 

@@ -158,9 +158,12 @@ def _newest_first() -> list[str]:
 
 
 def _first_python(names: Iterable[str], suits: Any) -> Python | None:
-    path = _processes.clean_environment(os.environ)["PATH"]
-    for name in names:
-        executable = shutil.which(name, path=path)
+    folders = _processes.clean_environment(os.environ)["PATH"].split(os.pathsep)
+    # Each folder by itself: the first that has one may hold a shim that does not run, or another account's.
+    places = [[None] if os.path.isabs(name) else folders for name in names]
+    for executable in dict.fromkeys(
+        shutil.which(name, path=folder) for name, there in zip(names, places) for folder in there
+    ):
         python = probe(executable) if executable and not _changeable(executable) else None
         if python and suits(python) and not _changeable(python.base):
             return python

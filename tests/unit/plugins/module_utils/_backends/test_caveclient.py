@@ -432,6 +432,20 @@ def test_a_kernel_appears_changes_its_name_and_goes(host: Host) -> None:
     assert len(host.installed) == 1
 
 
+@pytest.mark.parametrize("check", [False, True])
+@pytest.mark.parametrize("name", ["jupyter", "jupyter/kernels", "jupyter/kernels/cave"])
+def test_a_file_in_the_place_of_a_kernels_folder_is_named_before_anything_is_done(
+    host: Host, name: str, check: bool
+) -> None:
+    place = host.folder / name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.touch()
+    with pytest.raises(CaveError, match=f"jupyter_dir: {place} is a file; expected a directory"):
+        host(check=check, jupyter_kernel="CAVE")
+    assert host.installed == []
+    assert not host.path.exists()
+
+
 def test_a_damaged_kernel_is_written_again(host: Host) -> None:
     host(jupyter_kernel="CAVE")
     kernel = host.folder / "jupyter" / "kernels" / "cave" / "kernel.json"

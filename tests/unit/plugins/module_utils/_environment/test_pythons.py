@@ -138,6 +138,22 @@ def test_a_python_is_found_by_its_version(monkeypatch: pytest.MonkeyPatch, tmp_p
         choose_python("3.12.4", "")
 
 
+def test_a_program_that_is_no_python_does_not_hide_one_of_its_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A version manager's shim is first on many PATHs, and runs only where its user chose that version."""
+    shims, real = tmp_path / "shims", tmp_path / "bin"
+    shims.mkdir()
+    real.mkdir()
+    program(shims / "python3.12", "echo 'version 3.12 is not installed' >&2; exit 127")
+    fake_pythons(monkeypatch, real, "3.12.1")
+    pretend = _pythons.probe
+    monkeypatch.setattr(_pythons, "probe", lambda path: None if Path(path).parent == shims else pretend(path))
+    monkeypatch.setenv("PATH", f"{shims}:{real}")
+
+    assert choose_python("3.12", "").executable == str(real / "python3.12")
+
+
 @pytest.mark.parametrize("others", [True, False])
 def test_a_python_that_others_can_change_is_passed_over_and_named_where_it_is_the_only_one(
     others: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
