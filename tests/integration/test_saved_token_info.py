@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import certifi
 import pytest
 import stub_wheels
 from ansible_run import environment, run_tasks
@@ -676,6 +677,24 @@ def test_a_link_becomes_a_file_with_all_its_keys(place: Place) -> None:
     path = place.secrets / DEFAULT_FILE
     assert not path.is_symlink()
     assert token_in(path, "banc") == OTHER_TOKEN
+
+
+def test_certificates_without_the_servers_authority_are_told_and_the_remedy_adds_it(
+    place: Place, cave_tls: CaveServer
+) -> None:
+    authority, bundle = place.folder / "ca.pem", place.home / "lab-ca.pem"
+    authority.write_text(Path(str(cave_tls.ca)).read_text())
+    shutil.rmtree(place.secrets)
+    place.cave, place.token = cave_tls, cave_tls.add_person("alice", [STACK]).token
+    place.options["ca_path"] = str(authority)
+    assert place.module("saved_token", user=place.name, token=place.token, ca_path=str(authority)).ok
+    bundle.write_text("# Sch\u00fctz's own\n" + Path(certifi.where()).read_text().rstrip())
+    put_below_home(place, ".bashrc", "export REQUESTS_CA_BUNDLE=~/lab-ca.pem\n")
+    [problem] = place.problems(validate=True)
+    assert problem["code"] == "ca_bundle"
+    assert f"lacks the authority that signed the certificate of {cave_tls.url}" in problem["message"]
+    place.run_remedy(problem["remedy"])
+    assert place.problems(validate=True) == []
 
 
 # What is told ---------------------------------------------------------------------------------------------------------

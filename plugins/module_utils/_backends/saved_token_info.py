@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Iterable, Iterator, Mapping, NamedTuple, Sequence
 
 from ansible_collections.connectomics.cave.plugins.module_utils import _users
+from ansible_collections.connectomics.cave.plugins.module_utils._backends import bundle_check
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.netrc_entries import replacing_netrc
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import (
     host_of,
@@ -72,6 +73,8 @@ class _Found(NamedTuple):
     """What caveclient sends."""
     others: list[Any]
     """Other tokens that may be the good one, each with its problem now, and as it is if that one is good."""
+    bundles: list[Any]
+    """The user's own CA certificates, each with the problem that there is if they do not vouch for the server."""
     home: str
     """The user's, with a slash at its end; empty where it is somebody else's."""
 
@@ -87,7 +90,8 @@ def run(params: Mapping[str, Any]) -> dict[str, Any]:
     found_accounts = accounts_on_host(params["homes"] or [], usual_places=usual) if params["users"] is None else {}
     items = _items(params, found_accounts)
     accounts = {**_users.find_users(item.user for item in items if item.user not in found_accounts), **found_accounts}
-    found = _look(items, accounts, options)
+    trusted = bundle_check.trusted(params["ca_path"]) if params["validate"] else None
+    found = _look(items, accounts, options, trusted)
     if params["users"] is None:
         items = [item for item in items if _has_something(item, accounts[item.user], found[item.number])]
     addresses = {}
@@ -95,8 +99,11 @@ def run(params: Mapping[str, Any]) -> dict[str, Any]:
         answers = _ask(items, found, params)
         items, learned = _with_local_servers(items, answers, params)
         if learned:  # more files are known to hold tokens of the server
-            found = _look(items, accounts, options)
+            found = _look(items, accounts, options, trusted)
         _note_answers(items, found, answers, params)
+        looked_at = [(item.result, found[item.number]) for item in items]
+        named = [(result, known.bundles) for result, known in looked_at if isinstance(known, _Found)]
+        bundle_check.note_distrust(named, params["timeout"])
         stacks = [verdict for _question, access in answers.values() for verdict in access.datastacks]
         addresses = {"addresses": _addresses(items, stacks, params)} if params["addresses"] else {}
     users = [item.result for item in items]
@@ -105,14 +112,17 @@ def run(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _look(
-    items: Sequence[_Item], accounts: Mapping[str, pwd.struct_passwd | CaveError], options: Options
+    items: Sequence[_Item],
+    accounts: Mapping[str, pwd.struct_passwd | CaveError],
+    options: Options,
+    trusted: str | None,
 ) -> dict[int, _Found | CaveError]:
     """Note in each item's result what its user's files are, and return the rest, or an error, by the item's number."""
     queries: dict[str, list[TokenQuery]] = {item.user: [] for item in items}
     for item in items:
         queries[item.user].append(item.query)
     looked_at = {name: accounts[name] for name in queries}
-    outcomes = inspect_each(looked_at, options, partial(_results, queries), _PATIENCE)
+    outcomes = inspect_each(looked_at, options, partial(_results, queries, trusted), _PATIENCE)
     found: dict[int, _Found | CaveError] = {}
     for item in items:
         outcome = outcomes[item.user]
@@ -120,11 +130,11 @@ def _look(
             _fail(item, outcome)
             found[item.number] = outcome
             continue
-        result, reading, others = outcome["results"].pop(0)
+        result, reading, others, bundles = outcome["results"].pop(0)
         item.result.update(result)
         if is_without_account(item.user, accounts[item.user]):
             item.result.update(has_account=False, msg=f"The user id {item.user} has no account on this host.")
-        found[item.number] = _Found(Reading(*reading), others, outcome["home"])
+        found[item.number] = _Found(Reading(*reading), others, bundles, outcome["home"])
     return found
 
 
@@ -199,12 +209,12 @@ def _has_something(item: _Item, account: pwd.struct_passwd | CaveError, found: _
 # In a process that is the user ----------------------------------------------------------------------------------------
 
 
-def _results(queries: Mapping[str, list[TokenQuery]], files: UserFiles) -> dict[str, Any]:
+def _results(queries: Mapping[str, list[TokenQuery]], trusted: str | None, files: UserFiles) -> dict[str, Any]:
     """Return what was found of one user.
 
     Returns:
-        ``results``: for each query the module's result, and what caveclient sends. ``home``: of the user, with a slash
-        at its end; empty where it is somebody else's.
+        ``results``: for each query the module's result, what caveclient sends, and the last of ``_Found``. ``home``: of
+        the user, with a slash at its end; empty where it is somebody else's.
     """
     mine = queries[files.user]
     results = []
@@ -228,7 +238,8 @@ def _results(queries: Mapping[str, list[TokenQuery]], files: UserFiles) -> dict[
             "problems": [problem._asdict() for problem in _problems.in_order(problems)],
             **_comparison(query, readings[0].token),
         }
-        results.append((result, readings[0], _others(files, query, readings[0], problems)))
+        others = _others(files, query, readings[0], problems)
+        results.append((result, readings[0], others, bundle_check.usable_bundles(files, query.server, trusted)))
     return {"results": results, "home": f"{files.home}/" if _owns(files.home) else ""}
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""CA certificates that startup files name, and with which programs fail; in a process that is the files' user."""
+"""CA certificates that startup files name, and why programs fail on them; in a process that is the files' user."""
 
 from __future__ import annotations
 
@@ -21,13 +21,25 @@ _CERTIFICATE = re.compile(
 _MOST_BYTES = 16 * 1024 * 1024
 
 
-def unusable_bundles(named: Iterable[EnvValue]) -> Iterator[tuple[EnvValue, str]]:
-    """Yield the variables that name what cannot be used, each with the reason: the last of a kind in a file counts."""
+def bundles(named: Iterable[EnvValue]) -> Iterator[tuple[EnvValue, str]]:
+    """Yield the variables that name certificates, each with why these cannot be used: the last of a kind in a file.
+
+    The reason is empty where they can.
+    """
     last = {(one.startup_file, one.name): one for one in named}
     for one in last.values():
-        flaw = _flaw(one.path, one.name) if one.path and one.is_certain else ""
-        if flaw:
-            yield one, flaw
+        if one.path and one.is_certain:
+            yield one, _flaw(one.path, one.name)
+
+
+def certificates_in(path: str) -> str:
+    """Return the certificates of a file alone, without what people write between them; empty where it has none."""
+    try:
+        with open(path, "rb") as file:
+            found = [match.group() for match in _CERTIFICATE.finditer(file.read(_MOST_BYTES))]
+    except OSError:  # a directory, for one
+        return ""
+    return b"\n".join([*found, b""]).decode("ascii")
 
 
 def _flaw(path: str, variable: str) -> str:

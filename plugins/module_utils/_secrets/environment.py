@@ -64,6 +64,14 @@ class Environment(NamedTuple):
     ca_bundles: tuple[EnvValue, ...] = ()
     """What they give to ``CA_BUNDLES``."""
 
+    def examined_bundles(self) -> tuple[tuple[EnvValue, str], ...]:
+        """Return what is named by ``CA_BUNDLES``, with why it cannot be used; empty where it can."""
+        if not self.ca_bundles:
+            return ()
+        from ansible_collections.connectomics.cave.plugins.module_utils._secrets.ca_bundles import bundles
+
+        return tuple(bundles(self.ca_bundles))
+
 
 def environment_of(home: str, user: str, inherited: Mapping[str, str]) -> Environment:
     """Return the environment of a user; to be called in a process that is the user.

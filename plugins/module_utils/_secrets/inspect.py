@@ -40,7 +40,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets.env_tok
     EnvToken,
     tokens_in_environment,
 )
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.environment import CloudVolumeDir, Environment
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.environment import CloudVolumeDir
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.locations import Home
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.obstacles import (
     is_of_the_kernel,
@@ -155,9 +155,11 @@ class UserFiles(NamedTuple):
     env_keys: tuple[EnvValue, ...] = ()
     """What they give to ``TOKEN_KEYS``."""
     ca_bundles: tuple[tuple[EnvValue, str], ...] = ()
-    """CA certificates that they name and that cannot be used, with the reason."""
+    """CA certificates that they name, with why these cannot be used; empty where they can."""
     copies: Mapping[str, _files.Entry] = {}
     """Further files in these directories that hold tokens, though no program takes them by itself."""
+    home_uid: int = -1
+    """Whose the home is; -1: not known."""
 
     def server_map(self) -> dict[str, str]:
         """Return which server caveclient takes for a datastack. A map that it cannot read is an empty one to it."""
@@ -250,17 +252,11 @@ def inspect(home: Home, by_root: bool, managed: str) -> UserFiles:
         named_netrc=environment.netrc,
         env_tokens=tuple(tokens_in_environment(home.path)),
         env_keys=environment.token_keys,
-        ca_bundles=_unusable_bundles(environment) if environment.ca_bundles else (),
+        ca_bundles=environment.examined_bundles(),
         copies=_copies(home, directories),
+        home_uid=os.stat(home.path).st_uid,
         closed=tuple(path for path in directories if os.path.isdir(path) and not os.access(path, os.R_OK | os.X_OK)),
     )
-
-
-def _unusable_bundles(environment: Environment) -> tuple[tuple[EnvValue, str], ...]:
-    # Few homes name any.
-    from ansible_collections.connectomics.cave.plugins.module_utils._secrets.ca_bundles import unusable_bundles
-
-    return tuple(unusable_bundles(environment.ca_bundles))
 
 
 def _other_owner(directory: str, uid: int) -> str:

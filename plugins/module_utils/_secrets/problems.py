@@ -28,6 +28,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets.remedie
     beside,
     discard,
     own_copy,
+    own_home,
     remove,
     unset_cloud_volume_dir,
     upgrade,
@@ -47,7 +48,7 @@ PROBLEMS = {
     "cloud_volume_dir_unclear": "a startup file of which it is not certain what it sets CLOUD_VOLUME_DIR to",
     "netrc_overrides_token": "a netrc file has a name and password that programs send in the place of the token",
     "env_token": "a startup file puts a token into the environment, from where it comes back when it is dead",
-    "ca_bundle": "a startup file names CA certificates that cannot be used, so that programs reach no server",
+    "ca_bundle": "a startup file names CA certificates with which programs do not reach the server",
     "env_token_key": "a startup file names a key for the token of a package, under which another one is, or none",
     "shadowed_key": "a key that programs do not find, because a file without it is taken before the one that has it",
     "legacy_name": "a token in chunkedgraph-secret.json, which only some programs still take",
@@ -354,6 +355,9 @@ def _directory_mode(files: UserFiles) -> int:
 
 def _foreign(files: UserFiles, place: Place) -> Problem:
     message = f"{place.path} belongs to user id {place.uid}, not to {files.user}."
+    if place.uid == files.home_uid != 0:
+        message = f"{message} The home {files.home} is theirs as well: {files.user} needs another one."
+        return Problem("wrong_owner", place.path, message, own_home(files))
     command = f"sudo chown -h {quoted(files.user)} {quoted(place.path)}"  # -h: it may have become a link
     return Problem("wrong_owner", place.path, message, command)
 

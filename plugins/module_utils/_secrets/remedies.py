@@ -141,6 +141,19 @@ def name_no_bundle(files: UserFiles, found: EnvValue) -> str:
     return _edited(files, found.startup_file, f"-E -e {quoted(script)}")
 
 
+def own_home(files: UserFiles) -> str:
+    """Return the command that gives a user another home than that of somebody else, which stays as it is."""
+    command = this_system().make_home(quoted(files.user))
+    return command if command.startswith("sudo ") else f"sudo {command} NEW_HOME {quoted(files.user)}"
+
+
+def add_authorities(files: UserFiles, path: str, trusted: str, *, is_own: bool) -> str:
+    """Return the command that adds a file of CA certificates to another one, which is the user's own or root's."""
+    script = f"{{ echo; cat {quoted(trusted)}; }} >> {quoted(path)}"  # the last line may have no end
+    command = f"sh -c {quoted(script)}"
+    return as_user(files, command) if is_own else f"sudo {command}"
+
+
 def _edited(files: UserFiles, path: str, script: str) -> str:
     return in_startup_file(files, path, f"{this_system().edit()} {script} {quoted(path)}")
 

@@ -13,7 +13,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts i
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import looks_like_a_token
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets import files as _files
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.env_tokens import CHUNKEDGRAPH_SECRET
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.env_values import TOKEN_KEYS
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.env_values import TOKEN_KEYS, EnvValue
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.inspect import (
     TokenQuery,
     UserFiles,
@@ -118,11 +118,16 @@ def _keys_in_environment(files: UserFiles, queries: list[TokenQuery]) -> Iterabl
 def _unusable_bundles(files: UserFiles) -> Iterable[Problem]:
     """Look for CA certificates that are no use: programs fail on them (SSLError), whatever this collection trusts."""
     for found, flaw in files.ca_bundles:
-        message = (
-            f"{found.startup_file} sets {found.name} in line {found.line} to {clean_text(found.path)}, which {flaw}: "
-            "programs that are started with it reach no server by https."
-        )
-        yield Problem("ca_bundle", found.startup_file, message, name_no_bundle(files, found))
+        if flaw:
+            message = (
+                f"{named_bundle(found)}, which {flaw}: programs that are started with it reach no server by https."
+            )
+            yield Problem("ca_bundle", found.startup_file, message, name_no_bundle(files, found))
+
+
+def named_bundle(found: EnvValue) -> str:
+    """Return how messages name CA certificates, with what names them."""
+    return f"{found.startup_file} sets {found.name} in line {found.line} to {clean_text(found.path)}"
 
 
 def _is_same(one: str, other: str) -> bool:

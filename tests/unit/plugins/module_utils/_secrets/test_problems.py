@@ -285,6 +285,16 @@ def test_no_mode_is_changed_outside_of_the_home(there: Place, remedy: str | None
         assert str(remedy) in problem.remedy
 
 
+def test_no_folder_of_another_persons_home_is_given_away() -> None:
+    there = place(0o700, uid=UID + 1, kind="parent")
+    (problem,) = problems(found({}, [there])._replace(home_uid=UID + 1), asked())
+    assert problem.code == "wrong_owner"
+    assert "needs another one" in problem.message
+    assert problem.remedy == "sudo usermod --home NEW_HOME alice"
+    (problem,) = problems(found({}, [there])._replace(home_uid=UID), asked())
+    assert problem.remedy.startswith("sudo chown -h ")
+
+
 def test_a_group_may_be_let_in_on_purpose() -> None:
     for there in (place(0o640), place(0o750, kind="directory")):
         assert problems(found({}, [there], mode=0o640), asked()) == []
