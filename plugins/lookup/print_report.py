@@ -42,6 +42,7 @@ _raw:
 from collections.abc import Mapping
 from typing import Any
 
+from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 
 from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import lift_limit
@@ -56,5 +57,9 @@ class LookupModule(LookupBase):
         """Print the lines."""
         self.set_options(var_options=variables, direct=kwargs)
         lift_limit(variables["hostvars"]._inventory, lifted=False)
-        print_lines(Line(**line) for line in terms)
+        try:
+            lines = [Line(**line) for line in terms]
+        except TypeError:
+            raise AnsibleLookupError("print_report takes the lines that fleet_report left in cave_report.") from None
+        print_lines(lines)
         return []

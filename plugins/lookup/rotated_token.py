@@ -61,6 +61,6 @@ class LookupModule(LookupBase):
         items = [item for term in terms for item in (term if isinstance(term, (list, tuple)) else [term])]
         try:
             return [opened(item) for item in items]
-        except NotSealedError:
+        except (NotSealedError, KeyError, TypeError, AttributeError):  # the last ones of what has no sealed token
             message = "This is not a token that was sealed in this run. Use it in the run that made it."
             raise AnsibleLookupError(message) from None

@@ -230,6 +230,15 @@ def _import_what_came_along() -> None:
             importlib.import_module(name)
 
 
+def _import_what_users_may_not_read() -> None:
+    """Import what is imported only where it is needed, where Python's own folder is closed to users."""
+    place = os.path.dirname(os.path.realpath(os.__file__))
+    while place != "/" and os.stat(place).st_mode & 0o001:
+        place = os.path.dirname(place)
+    if place != "/":
+        import urllib.parse  # noqa: F401
+
+
 def _start(job: Job) -> tuple[int, int]:
     """Start a job; return the pipe that brings its answer, and its process id."""
     # The groups are looked up before the fork: name services may hold locks that a forked child never gets.
@@ -291,6 +300,7 @@ def _answer(job: Job, groups: list[int] | None = None, to_become: bool = False) 
     umask = os.umask(0o077)
     try:
         if groups is not None:
+            _import_what_users_may_not_read()
             _become(job.user, groups)
         if to_become:
             os.chdir("/")

@@ -93,6 +93,32 @@ def test_offline_no_server_is_asked(desk: Desk, cave: CaveServer) -> None:
     assert cave.requests() == []
 
 
+def test_offline_a_home_without_a_token_is_not_well(desk: Desk) -> None:
+    done = desk.ask("--offline")
+
+    assert done.returncode == YOURS
+    assert "run: cave-doctor token" in " ".join(done.stdout.split())
+    assert "well" not in done.stdout
+
+
+def test_what_cannot_be_fixed_by_itself_is_not_advised_to_be(desk: Desk, cave: CaveServer) -> None:
+    desk.save(f"{cave.add_person('alice', permissions=[DATASTACK]).token}\r\n")
+
+    done = desk.ask()
+
+    assert done.returncode == YOURS
+    assert "--fix" not in done.stdout
+    assert "run: cave-doctor token" in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize("word", ["--offline", "--json", "--fix", DATASTACK])
+def test_a_word_that_does_not_go_with_token_is_wrong_use(word: str, desk: Desk) -> None:
+    done = desk.ask("token", word, answers=f"{NEW_TOKEN}\n")
+
+    assert done.returncode == 2
+    assert "goes with no other word" in done.stderr
+
+
 def test_json_holds_what_a_report_holds_of_a_user(desk: Desk, cave: CaveServer) -> None:
     desk.save(cave.add_person("alice", permissions=[DATASTACK]).token)
 

@@ -310,6 +310,13 @@ def test_where_nothing_can_be_installed_is_said_at_once_and_predicted(
         assert complaint in workstation.fails(*check, path=str(workstation.folder / place))
 
 
+def test_a_directory_in_the_way_of_the_kernel_is_predicted(workstation: Workstation) -> None:
+    (workstation.jupyter / "kernels" / "cave" / "kernel.json").mkdir(parents=True)
+    for check in ([], ["--check"]):
+        complaint = workstation.fails(*check, jupyter_kernel="CAVE")
+        assert "kernel.json is a directory, where a file was expected" in complaint
+
+
 def test_a_number_for_a_version_is_refused_before_it_loses_a_digit(workstation: Workstation) -> None:
     assert "version: 8.1 was read as a number" in workstation.fails(version=8.10)
     assert "python: 3.1 was read as a number" in workstation.fails(python=3.10)

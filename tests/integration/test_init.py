@@ -127,3 +127,18 @@ def test_an_empty_password_makes_nothing(tmp_path: Path) -> None:
     assert run.status == 2, run.output
     assert "There is no password." in run.output
     assert not (tmp_path / "lab").exists()
+
+
+def test_a_check_does_not_say_that_the_folder_is_made(tmp_path: Path) -> None:
+    words = ["connectomics.cave.init", "--check", "-e", "dest=lab", "-e", "caveclient_init_vault_password=secret"]
+    run = ansible(tmp_path, "playbook", *words)
+    assert run.ok, run.output
+    assert "lab would be made" in run.output
+    assert not (tmp_path / "lab").exists()
+
+
+@pytest.mark.parametrize("dest", ["null", "5", "[1]"])
+def test_what_is_no_name_of_a_folder_is_refused(dest: str, tmp_path: Path) -> None:
+    run = ansible(tmp_path, "playbook", "connectomics.cave.init", "-e", f'{{"dest": {dest}}}')
+    assert run.status == 2, run.output
+    assert "Name the folder to make: -e dest=lab" in run.output

@@ -49,7 +49,11 @@ def main(arguments: Sequence[str], lab: Mapping[str, Any]) -> int:
     if any(map(looks_like_a_token, arguments)):
         _say("A token does not go on the command line, where others see it: run cave-doctor token", sys.stderr)
         return _WRONG_USE
-    options = _parser(lab).parse_args(arguments)
+    parser = _parser(lab)
+    options = parser.parse_args(arguments)
+    others = (options.json, options.offline, options.wait, options.ask_admin, options.fix)
+    if "token" in options.datastacks and (any(others) or len(options.datastacks) > 1):
+        parser.error('"token" saves a token, which the server has to accept: it goes with no other word than --server')
     try:
         question = Question(
             server_address(options.server), options.datastacks or list(lab.get("datastacks", [])), options.path

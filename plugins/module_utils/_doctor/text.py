@@ -43,15 +43,17 @@ def advice(found: Examination) -> list[Advice]:
     problems = found.files.get("problems", [])
     # The problem that is behind a verdict says what to do.
     explained = {_BEHIND.get(problem["code"], "") for problem in problems}
+    may_fix = any(words.is_fixable(problem) for problem in problems)
     asked = [
-        words.on_verdict(verdict, page)
+        words.on_verdict(verdict, page, may_fix)
         for verdict in verdicts
         if "verdict" in verdict and verdict["verdict"] not in explained
     ]
     works = (found.access or {}).get("verdict") == "ok"
     about_files = [words.on_problem(problem, works) for problem in problems]
     failed = [Advice(words.YOURS, str(found.files["msg"]))] if found.files.get("failed") else []
-    return list(dict.fromkeys([*failed, *filter(None, asked), *about_files]))
+    unasked = [] if verdicts or about_files or failed or found.files.get("fingerprint") else [words.without_token(page)]
+    return list(dict.fromkeys([*failed, *unasked, *filter(None, asked), *about_files]))
 
 
 def exit_status(found: Examination) -> int:

@@ -47,19 +47,27 @@ class Advice(NamedTuple):
     text: str
 
 
-def on_verdict(verdict: Mapping[str, Any], token_page: str) -> Advice | None:
+def on_verdict(verdict: Mapping[str, Any], token_page: str, may_fix: bool = True) -> Advice | None:
     """Return what to do about a verdict (as ``Verdict.as_dict`` has it); None where access works.
 
     Args:
         verdict: what was found.
         token_page: the address of the page on which the server shows a person's tokens.
+        may_fix: whether the person may run the remedy of one of the problems with the files.
     """
     code = verdict["verdict"]
     if code == "ok":
         return None
+    if code == "malformed_file" and not may_fix:
+        return without_token(token_page)
     whose, text = _ADVICE.get(code, (ADMINISTRATORS, _SEND))
     said = text.format(page=token_page, url=verdict.get("url") or verdict.get("server", ""))
     return Advice(whose, said or str(verdict.get("remedy") or verdict["message"]))
+
+
+def without_token(token_page: str) -> Advice:
+    """Return what to do where there is no token, or none that is of use."""
+    return Advice(YOURS, _SAVE_ONE.format(page=token_page))
 
 
 def on_problem(problem: Mapping[str, str], works: bool) -> Advice:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.connectomics.cave.plugins.module_utils._atomic import replace_file
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.module_utils._systems import restore_labels, system_certificates
 
 KERNEL_NAME = "cave"
@@ -51,7 +52,13 @@ def kernel_content(python: str, display_name: str, ca_path: str | None = None) -
 
 
 def read_kernel(file: Path) -> dict[str, Any]:
-    """Return the description that is there; empty when there is none that everybody can read."""
+    """Return the description that is there; empty when there is none that everybody can read.
+
+    Raises:
+        CaveError: a directory is in its place.
+    """
+    if file.is_dir() and not file.is_symlink():
+        raise CaveError(f"jupyter_kernel: {file} is a directory, where a file was expected. Move it away.")
     content, mode = _read(file)
     return content if mode & 0o444 == 0o444 else {}
 

@@ -352,3 +352,22 @@ def test_an_answer_is_json() -> None:
 )
 def test_a_name_that_would_act_on_a_terminal_is_shown_with_escapes(name: str, shown: str) -> None:
     assert _users.shown(name) == shown
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o755])
+def test_what_users_may_not_read_is_imported_before_a_process_becomes_one(mode: int, tmp_path: Path) -> None:
+    for above in (tmp_path, *tmp_path.parents):
+        if above.stat().st_uid == os.geteuid() and not above.stat().st_mode & 0o001:
+            above.chmod(0o755)
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib").chmod(mode)
+    program = f"""
+import os, sys
+from {_users.__name__} import _import_what_users_may_not_read
+sys.modules.pop("urllib.parse", None)
+os.__file__ = {str(tmp_path / "lib" / "os.py")!r}
+_import_what_users_may_not_read()
+print("urllib.parse" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{mode == 0o700}\n"

@@ -18,6 +18,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._environment.ker
     remove_kernel,
     write_kernel,
 )
+from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 
 PYTHON = "/opt/caveclient/current/bin/python"
 
@@ -25,6 +26,13 @@ PYTHON = "/opt/caveclient/current/bin/python"
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     return kernel_file(str(tmp_path / "jupyter"))
+
+
+def test_what_is_in_the_way_of_a_kernel_is_named_before_it_is_written(file: Path) -> None:
+    assert read_kernel(file) == {}
+    file.mkdir(parents=True)
+    with pytest.raises(CaveError, match=r"kernel\.json is a directory, where a file was expected"):
+        read_kernel(file)
 
 
 def test_the_kernel_is_named_cave(file: Path) -> None:
