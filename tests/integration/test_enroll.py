@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import threading
@@ -339,6 +340,12 @@ def test_a_page_is_opened_on_a_desktop_and_with_consent_alone(
         ([], "There is no terminal here, so nobody can be asked for a token. Nothing was stored."),
         (["-e", "caveclient_enroll_vault=nowhere/vault.yml"], "there is no such directory"),
         (["-e", "caveclient_server=cave.example.org"], "Did you mean https://cave.example.org?"),
+        (["-e", "caveclient_hosts=typo"], "No host was found to take the server from: caveclient_hosts is typo."),
+        (
+            ["-e", "caveclient_hosts=ws2", "--limit", "ws1"],
+            "No host was found to take the server from: caveclient_hosts is ws2, --limit is ws1.",
+        ),
+        (["--limit", "ws2"], "There is no terminal here"),
     ],
 )
 def test_what_cannot_work_is_said_before_anything_is_asked(desk: Desk, arguments: list[str], says: str) -> None:
@@ -347,6 +354,19 @@ def test_what_cannot_work_is_said_before_anything_is_asked(desk: Desk, arguments
     assert says in " ".join(done.output.split())
     assert "Traceback" not in done.output
     assert not desk.vault.exists()
+
+
+@pytest.mark.parametrize("hosts", [{"room 3, left": None}, {"a:b": None, "ws1": None}, {}])
+def test_the_server_is_that_of_the_first_host_whatever_its_name_is_or_the_variables(
+    desk: Desk, hosts: dict[str, None]
+) -> None:
+    server = {"caveclient_server": "cave.example.org"}
+    inventory = {"all": {"hosts": dict.fromkeys(hosts, server)}}
+    (desk.folder / "hosts.yml").write_text(yaml.safe_dump(inventory))
+    more = [] if hosts else ["-e", json.dumps(server)]
+    done = ansible(desk.folder, "playbook", *desk.arguments(*more), stdin="")
+    assert done.status == 2, done.output
+    assert "Did you mean https://cave.example.org?" in " ".join(done.output.split())
 
 
 def test_a_file_of_sops_is_left_as_it_is_and_the_message_says_where_the_token_goes(desk: Desk) -> None:
