@@ -49,7 +49,7 @@ def token_holders(tokens: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return who holds a token: the entries of ``caveclient_tokens`` that are to be present, without their tokens.
 
     Raises:
-        AnsibleFilterError: it is not a list of mappings. The message shows none of it.
+        AnsibleFilterError: it is not a list of mappings, or a state is another word. The message shows none of it.
     """
     holders: list[dict[str, Any]] = []
     if is_omitted(tokens):
@@ -58,6 +58,8 @@ def token_holders(tokens: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     if not is_list or not all(isinstance(item, Mapping) for item in tokens):
         raise AnsibleFilterError("caveclient_tokens must be a list of entries with user and token.")
     for item in tokens:
+        if item.get("state") not in (None, "present", "absent") and not is_omitted(item["state"]):
+            raise AnsibleFilterError("The state of an entry in caveclient_tokens must be present or absent.")
         holder = {key: item[key] for key in _KEPT if item.get(key) is not None}
         if item.get("state") != "absent" and holder not in holders:
             holders.append(holder)

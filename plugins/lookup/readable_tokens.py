@@ -74,6 +74,8 @@ class LookupModule(LookupBase):
         self.set_options(var_options=variables, direct=kwargs)
         entries = []
         for term in terms:
+            if not isinstance(term, str):
+                raise AnsibleLookupError("readable_tokens takes the names of variables, such as 'caveclient_tokens'.")
             value = (variables or {}).get(term)
             if isinstance(value, str):  # the list as a whole is a template
                 value = self._read(value)

@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import errno
 import functools
+import os
 import re
 from collections.abc import Callable, Mapping
 from types import ModuleType
@@ -160,6 +162,8 @@ def _guarded(run: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]
                 raise
         except Exception as error:  # noqa: BLE001 (see above)
             message = unexpected(error)
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+                message = f"This controller, not the host, cannot write a file: {os.strerror(error.errno)}."
         finally:
             self._task.args = shown_arguments(given, self.spec)
             self._task.__dict__[_KEPT] = self._task.args, kept

@@ -606,6 +606,13 @@ MISTAKES: list[tuple[str, Spoil, tuple[str, ...], int, str]] = [
             ("a list of texts", ["alice"], "caveclient_tokens[0] must be an entry with user and token"),
         ]
     ),
+    (
+        "a state that is none",
+        variables(caveclient_tokens=[{"user": _lab.USER, "token": "{{ vault_cave_token_alice }}", "state": "Absent"}]),
+        VERIFY,
+        2,
+        "The state of an entry in caveclient_tokens must be present or absent",
+    ),
     ("decommission everything", nothing, ("decommission", *PASSWORD), 2, "This would take everybody's tokens off"),
     (
         "decommission somebody unknown",

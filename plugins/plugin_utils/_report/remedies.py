@@ -11,6 +11,10 @@ import re
 # What Ansible says of a host that it could not work on, and what a person does about it; the first that fits.
 _HOST_REMEDIES = (
     (
+        r"^this controller, not the host, cannot write",
+        "Make room on this controller, or set ANSIBLE_HOME and TMPDIR to folders that can be written. Then run again.",
+    ),
+    (
         r"vault secrets|vault password|decryption failed|attempting to decrypt",
         "Give the vault's password: add --ask-vault-pass, or set vault_password_file in ansible.cfg. If one was given, "
         "it is not the one that this value was encrypted with.",

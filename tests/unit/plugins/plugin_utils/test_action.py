@@ -7,8 +7,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +23,7 @@ from ansible.template import Templar
 from ansible_collections.connectomics.cave.plugins.action.saved_token import ActionModule as SaveAction
 from ansible_collections.connectomics.cave.plugins.modules import saved_token
 from ansible_collections.connectomics.cave.plugins.plugin_utils._action import CaveAction, TokenAction, unshown
+from ansible_collections.connectomics.cave.plugins.plugin_utils._report.remedies import host_remedy
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.sealed import NotSealedError, seal
 
 TOKEN = "Zm9vYmFyYmF6cXV4Zm9vYmFyYmF6cXV4Zm9vYmFyYmE="
@@ -53,6 +56,13 @@ class Action(CaveAction):
         if self.error:
             raise self.error
         return {"changed": True}
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_no_host_is_blamed_for_the_controllers_own_disk(number: int) -> None:
+    result = Action(OSError(number, os.strerror(number), "file")).run()
+    assert result["msg"] == f"This controller, not the host, cannot write a file: {os.strerror(number)}."
+    assert "ANSIBLE_HOME" in host_remedy(result["msg"])
 
 
 @pytest.mark.parametrize("error", [RuntimeError(TOKEN), KeyError(TOKEN), OSError(5, TOKEN), UnicodeError(TOKEN)])
