@@ -177,11 +177,15 @@ class Lab:
         What could not be looked at ``then`` has to be known of where the variables name that person: an account on a
         host that was on, any account on one that was off.
         """
-        whose = self.tokens[token]
+        named = {item: self.tokens[self.vault[item.variable]] for item in self.holders}
+        theirs = {item for item, held in named.items() if self._same_person(held, self.tokens[token])}
+        # Whose a dead token was, the server does not say.
+        users = {item.user for item in theirs if named[item].alive or named[item].name == token}
+        successors = {replaces(item.description) for item in self.tokens.values() if item.alive}
         accounts = {
             (item.host, item.user)
-            for item in self.holders
-            if self._same_person(self.tokens[self.vault[item.variable]], whose)
+            for item in theirs
+            if named[item].alive or item.user in users or named[item].name in successors
         }
         hosts = {host for host, _user in accounts}
         return [

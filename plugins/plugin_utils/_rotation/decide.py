@@ -345,10 +345,12 @@ def _nobody_gets_it(rotation: Rotation, known: Known) -> str:
     named = set(request.canary) & set(rotation.hosts)
     rehearsed = {host for host, found in known.seen.items() if isinstance(found, Seen) and found.rehearsed}
     tried = [blocker for blocker in why if blocker.host in rehearsed and not named] or why
-    gone = [blocker for blocker in tried if blocker.host not in request.give_up]
-    if request.anyway or not gone or not all(blocker.reason for blocker in tried):
+    wanted = [blocker for blocker in why if blocker.host not in request.give_up]
+    if request.anyway or not wanted or not all(blocker.reason for blocker in tried):
         return ""
-    who = "no host" if len(tried) == len(why) else "it goes first to one of these hosts, and none of them"
+    nobody = all(blocker.reason for blocker in wanted)
+    gone = wanted if nobody else [blocker for blocker in tried if blocker in wanted]
+    who = "no host" if nobody else "it goes first to one of these hosts, and none of them"
     return f"No token was made: {who} could get it now: {with_reasons(gone)}. Run again when one can."
 
 
@@ -373,7 +375,10 @@ def _unready(rotation: Rotation, host: str, seen: Mapping[str, Seen | str]) -> s
 
 
 def with_canaries(rotation: Rotation, known: Known) -> Rotation:
-    """Choose the hosts that get a token first: of the run, looked at, those first on which nothing is wrong."""
+    """Choose the hosts that get a token first: of the run, looked at, those first on which nothing is wrong.
+
+    Those that were given up come last.
+    """
     seen, request = known.seen, known.request
     if rotation.idle:
         return rotation
@@ -388,7 +393,9 @@ def with_canaries(rotation: Rotation, known: Known) -> Rotation:
         and entry.user not in found.failed
     }
     named = tuple(host for host in request.canary if host in rotation.hosts)
-    best = tuple(sorted(fit, key=lambda host: (fit[host], request.hosts.index(host)))[:CANARIES])
+    best = tuple(
+        sorted(fit, key=lambda host: (host in request.give_up, fit[host], request.hosts.index(host)))[:CANARIES]
+    )
     return replace(rotation, canaries=named or best)
 
 

@@ -82,13 +82,12 @@ def kin(rotation: Rotation, known: Known) -> tuple[Entry, ...]:
     listed = [item for token in tokens for item in known.accounts.get(token, Account(False)).tokens or ()]
     replaced = {replaces(item.description) for item in listed}
 
-    def is_kin(entry: Entry) -> bool:
-        account = known.accounts[entry.token]
-        if account.tokens is None:
-            return entry.user in rotation.users or entry.token in replaced
-        return any(item.token in tokens for item in account.tokens)
-
-    return tuple(entry for entry in known.inventory.entries if entry not in rotation.entries and is_kin(entry))
+    others = [entry for entry in known.inventory.entries if entry not in rotation.entries]
+    lists = {entry: known.accounts[entry.token].tokens for entry in others}
+    found = {entry for entry in others if any(item.token in tokens for item in lists[entry] or ())}
+    users = {*rotation.users, *(entry.user for entry in found)}
+    found |= {entry for entry in others if lists[entry] is None and (entry.user in users or entry.token in replaced)}
+    return tuple(entry for entry in others if entry in found)
 
 
 def taken_off(known: Known) -> tuple[Rotation, ...]:

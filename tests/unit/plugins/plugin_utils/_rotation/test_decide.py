@@ -19,6 +19,7 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.decide
     to_rehearse,
     used_since,
 )
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.holders import taken_off
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.lineage import (
     DEFAULT_NAME,
     description,
@@ -142,6 +143,30 @@ def test_no_token_is_made_while_no_host_could_get_it() -> None:
     assert [item.action for item in decided(of_two, accounts, off)] == ["make"]
     for wanted in ({"anyway": True}, {"give_up": frozenset({"ws1", "ws2"})}):
         assert [item.action for item in decided(entries, accounts, off, **wanted)] == ["make"]
+
+
+def test_a_host_that_was_given_up_gets_a_token_last_and_stands_for_no_other() -> None:
+    entries = [entry("ws1"), entry("ws2")]
+    accounts = {OLD: account(OLD_ONE)}
+    full = has(("alice", OLD), failed={"alice": "no space left"}, rehearsed=True)
+    (found,) = decided(entries, accounts, {"ws1": "off", "ws2": full}, give_up=frozenset({"ws2"}))
+    assert found.action == "refuse"
+    assert "no host could get it now: ws1 (off)." in found.reason
+    (found,) = decided(entries, accounts, give_up=frozenset({"ws1"}))
+    assert found.canaries[0] == "ws2"
+
+
+def test_a_dead_token_may_be_of_whoever_has_a_user_of_that_name() -> None:
+    """Also where the user has another token of the person whose token goes."""
+    entries = [entry("ws1"), entry("ws2", "shared", NEW), entry("ws3", "shared", THIRD), entry("ws3", "bob", THIRD)]
+    person = account(OLD_ONE, NEW_ONE)
+    accounts = {OLD: person, NEW: person, THIRD: Account(False, "dead")}
+    hosts = ("ws1", "ws2", "ws3")
+    seen: dict[str, Seen | str] = {"ws1": has(), "ws2": has(("shared", NEW)), "ws3": "off"}
+    request = Request(hosts, strategy="overlap", users=frozenset({"alice"}), own_store=True)
+    (found,) = taken_off(Known(Inventory(hosts, tuple(entries)), seen, accounts, request))
+    assert [(item.host, item.user) for item in found.kin] == [("ws2", "shared"), ("ws3", "shared")]
+    assert [blocker.host for blocker in found.blockers] == ["ws3"]
 
 
 def test_the_oldest_token_is_revoked_first_as_the_later_ones_lead_to_it() -> None:
