@@ -54,9 +54,9 @@ class Lab(_lab.Lab):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
-    def program(self, name: str, says: str, status: int = 1) -> str:
+    def program(self, name: str, says: str, status: int = 1, first: str = ":") -> str:
         """Write a program that says something on its standard error and fails, and return its path."""
-        self.write(name, f"#!/bin/sh\necho '{says}' >&2\nexit {status}\n")
+        self.write(name, f"#!/bin/sh\n{first}\necho '{says}' >&2\nexit {status}\n")
         (self.folder / name).chmod(0o755)
         return str(self.folder / name)
 
@@ -113,9 +113,10 @@ def tokens(given: Any) -> Spoil:
 
 
 def ssh(says: str) -> Spoil:
-    """Reach ws2 by an SSH that fails with a message."""
+    """Reach ws2 by an SSH that fails with a message, once Ansible has sent what it wants to."""
     return lambda lab: lab.hosts["ws2"].update(
-        ansible_connection="ssh", ansible_ssh_executable=lab.program("ssh", says, 255)
+        ansible_connection="ssh",
+        ansible_ssh_executable=lab.program("ssh", says, 255, "timeout 60 cat > /dev/null"),
     )
 
 
