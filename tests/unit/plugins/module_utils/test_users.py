@@ -369,5 +369,6 @@ os.__file__ = {str(tmp_path / "lib" / "os.py")!r}
 _import_what_users_may_not_read()
 print("urllib.parse" in sys.modules)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == f"{mode == 0o700}\n"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment)
+    assert done.stdout == f"{mode == 0o700}\n", done.stderr
