@@ -81,7 +81,6 @@ def kin(rotation: Rotation, known: Known) -> tuple[Entry, ...]:
     tokens = {*rotation.tokens, *(item.token for item in rotation.old)}
     listed = [item for token in tokens for item in known.accounts.get(token, Account(False)).tokens or ()]
     replaced = {replaces(item.description) for item in listed}
-
     others = [entry for entry in known.inventory.entries if entry not in rotation.entries]
     lists = {entry: known.accounts[entry.token].tokens for entry in others}
     found = {entry for entry in others if any(item.token in tokens for item in lists[entry] or ())}

@@ -27,7 +27,7 @@ class Defect(NamedTuple):
 
 DEFECTS = {
     "forget hosts that are off and have a newer token of the person by the variables": Defect(
-        "        return any(item.token in tokens for item in account.tokens)\n", "        return False\n"
+        "if any(item.token in tokens for item in lists[entry] or ())", "if not tokens"
     ),
     "revoke while a file that may not be written has it": Defect(
         '    found += [Blocker("", place) for token in sorted(old) for place in inventory.fixed.get(token, ())]\n', ""
