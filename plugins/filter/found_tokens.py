@@ -57,9 +57,11 @@ def found_tokens(users: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
         AnsibleFilterError: it is not a list of mappings.
     """
     try:
+        if isinstance(users, (str, Mapping)):
+            raise TypeError
         return _found_tokens(users)
-    except (AttributeError, KeyError, TypeError) as error:
-        raise AnsibleFilterError("found_tokens takes the list users that saved_token_info returned.") from error
+    except (AttributeError, KeyError, TypeError):
+        raise AnsibleFilterError("found_tokens takes the list users that saved_token_info returned.") from None
 
 
 def _found_tokens(users: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:

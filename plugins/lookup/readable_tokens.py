@@ -91,16 +91,14 @@ class LookupModule(LookupBase):
         """Return what can be read of an entry; None where its user cannot."""
         try:
             entry = entries[index]
-            entry = self._read(entry) if isinstance(entry, str) else entry
-            if entry is _UNREADABLE:
-                return None
-            if not isinstance(entry, Mapping):
-                raise AnsibleLookupError(f"{term}[{index}] must be an entry with user and token.")
-            found = {str(name): self._read(entry, name) for name in entry}
-        except AnsibleLookupError:
-            raise
         except AnsibleError:
             return None
+        entry = self._read(entry) if isinstance(entry, str) else entry
+        if entry is _UNREADABLE:
+            return None
+        if not isinstance(entry, Mapping):
+            raise AnsibleLookupError(f"{term}[{index}] must be an entry with user and token.")
+        found = {str(name): self._read(entry, name) for name in entry}
         found = {name: value for name, value in found.items() if value is not _UNREADABLE}
         try:
             if "token" in found:

@@ -161,9 +161,10 @@ def _guarded(run: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]
             if message == str(error):
                 raise
         except Exception as error:  # noqa: BLE001 (see above)
-            message = unexpected(error)
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
                 message = f"This controller, not the host, cannot write a file: {os.strerror(error.errno)}."
+            else:
+                message = unexpected(error)
         finally:
             self._task.args = shown_arguments(given, self.spec)
             self._task.__dict__[_KEPT] = self._task.args, kept

@@ -560,17 +560,23 @@ def test_a_canary_that_fails_once_and_is_saved_then_is_done(cave: CaveServer, tm
     assert "2 workstations ok" in run.output
 
 
+def overlap_while_lists_fail(lab: Lab, after: int) -> Run:
+    """Rotate while the server gives out no further list of a person's tokens ``after`` so many."""
+    lab.variables.update(caveclient_retries=0)
+    lab.cave.set_fault("/auth/api/v1/user/token", "status", status=503, method="GET", skip=after)
+    run = lab.rotate(strategy="overlap")
+    lab.cave.clear_faults()
+    assert run.status == 2, run.output
+    return run
+
+
 def test_a_server_that_fails_while_uses_are_looked_for_leaves_a_report_and_the_old_token(
     cave: CaveServer, tmp_path: Path
 ) -> None:
     lab = make_lab(tmp_path, cave, ws1="alice")
     old = lab.persons["alice"].token
-    lab.variables.update(caveclient_retries=0)
     # The lists before this one: what the person has, again before one is made, and again after it was made.
-    cave.set_fault("/auth/api/v1/user/token", "status", status=500, method="GET", skip=3)
-    run = lab.rotate(strategy="overlap")
-    cave.clear_faults()
-    assert run.status == 2
+    run = overlap_while_lists_fail(lab, after=3)
     assert lab.saved("ws1") == lab.stored() != old
     assert "is not revoked" in said(run)
     assert (lab.report / "report.json").exists()
@@ -582,12 +588,8 @@ def test_a_token_that_was_made_and_stored_is_named_when_the_server_fails_then_an
 ) -> None:
     lab = make_lab(tmp_path, cave, ws1="alice")
     old = lab.persons["alice"].token
-    lab.variables.update(caveclient_retries=0)
     # The lists before this one: what the person has, and again before one is made.
-    cave.set_fault("/auth/api/v1/user/token", "status", status=503, method="GET", skip=2)
-    run = lab.rotate(strategy="overlap")
-    cave.clear_faults()
-    assert run.status == 2
+    run = overlap_while_lists_fail(lab, after=2)
     new = lab.stored()
     assert new is not None
     assert lab.tokens() == [new, old]

@@ -327,7 +327,7 @@ def finish(
 def _predict_revocation(
     state: State, rotation: Rotation, inventory: Inventory, saved: Mapping[str, Mapping[str, Any] | None]
 ) -> None:
-    """Tell whether the old tokens would be revoked, as far as that follows from what is on the hosts."""
+    """Predict from what is on the hosts whether the old tokens would be revoked, and tell the user."""
     stores = state.request.strategy == "overlap"  # by then, the vault has the new one
     known = state.known(inventory._replace(vault={}) if stores else inventory)
     who = blockers(rotation, known._replace(seen=_hosts.predicted(state, rotation, saved)))

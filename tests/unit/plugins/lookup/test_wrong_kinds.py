@@ -10,8 +10,9 @@ from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
-from ansible.errors import AnsibleLookupError
+from ansible.errors import AnsibleFilterError, AnsibleLookupError
 
+from ansible_collections.connectomics.cave.plugins.filter.found_tokens import found_tokens
 from ansible_collections.connectomics.cave.plugins.lookup import print_report, rotated_token
 
 WRONG: list[Any] = [None, "text", 5, {"a": 1}, {}, [["a"]], [None]]
@@ -24,3 +25,9 @@ def test_a_value_of_a_wrong_kind_is_named(plugin: Any, value: Any, monkeypatch: 
     monkeypatch.setattr(plugin.LookupModule, "set_options", lambda *_given, **_named: None)
     with pytest.raises(AnsibleLookupError, match=SAYS[plugin]):
         plugin.LookupModule().run([value], {"hostvars": MagicMock()})
+
+
+@pytest.mark.parametrize("value", [*WRONG, "", [{"server": "https://cave.example.org", "files": [5]}]])
+def test_found_tokens_names_what_it_takes(value: Any) -> None:
+    with pytest.raises(AnsibleFilterError, match="takes the list users that saved_token_info returned"):
+        found_tokens(value)

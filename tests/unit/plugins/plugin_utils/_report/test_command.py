@@ -33,7 +33,7 @@ PROVISION = "ansible-playbook connectomics.cave.provision --tags token"
         ),
         ("ansible-playbook connectomics.cave.rotate", "ansible-playbook -K connectomics.cave.rotate"),
         ("ansible-playbook connectomics.cave.enroll", "ansible-playbook -K connectomics.cave.enroll"),
-        ("sudo rm /root/x", "sudo rm /root/x"),
+        ("sudo rm /srv/x", "sudo rm /srv/x"),
     ],
 )
 def test_a_remedy_for_a_host_names_it_unless_its_command_has_to_know_all_hosts(remedy: str, limited: str) -> None:
