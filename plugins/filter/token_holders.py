@@ -59,7 +59,7 @@ def token_holders(tokens: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         raise AnsibleFilterError("caveclient_tokens must be a list of entries with user and token.")
     for item in tokens:
         if item.get("state") not in (None, "present", "absent") and not is_omitted(item["state"]):
-            raise AnsibleFilterError("The state of an entry in caveclient_tokens must be present or absent.")
+            raise AnsibleFilterError("An entry in caveclient_tokens has a state other than present and absent.")
         holder = {key: item[key] for key in _KEPT if item.get(key) is not None}
         if item.get("state") != "absent" and holder not in holders:
             holders.append(holder)

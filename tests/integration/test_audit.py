@@ -147,3 +147,10 @@ def test_one_entry_that_cannot_be_read_hides_no_other(lab: Lab) -> None:
 def test_no_token_is_shown_at_any_verbosity(lab: Lab) -> None:
     lab.store(alice=lab.cave.refresh("alice"))
     assert "TASK" in lab.play("audit", "-vvvvv").output  # where the lab looks for tokens
+
+
+def test_nothing_is_said_of_the_vault_where_no_host_was_looked_at(lab: Lab) -> None:
+    lab.variables["caveclient_tokens"] = "alice"
+    done = lab.play("audit", "-e", f"caveclient_audit_users={USER}")
+    assert done.status == 2, done.output
+    assert "No token was compared" not in done.output

@@ -612,7 +612,7 @@ MISTAKES: list[tuple[str, Spoil, tuple[str, ...], int, str]] = [
         variables(caveclient_tokens=[{"user": _lab.USER, "token": "{{ vault_cave_token_alice }}", "state": "Absent"}]),
         VERIFY,
         2,
-        "The state of an entry in caveclient_tokens must be present or absent",
+        "caveclient_tokens has a state other than present and absent. -> Fix what the message names",
     ),
     ("decommission everything", nothing, ("decommission", *PASSWORD), 2, "This would take everybody's tokens off"),
     (
