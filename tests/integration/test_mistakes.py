@@ -351,7 +351,7 @@ MISTAKES: list[tuple[str, Spoil, tuple[str, ...], int, str]] = [
                 [],
                 "caveclient_audit_firewall must be true or false",
             ),
-            (("audit",), "audit_users", "{{ nowhere }}", "-> Define the variable, or correct its name. NOTE"),
+            (("audit",), "audit_users", "{{ nowhere }}", "-> Define the variable, or correct its name. 0 work"),
             (("merge_reports",), "reports", {"a": 1}, "caveclient_reports must be a list of paths, and is a mapping"),
             (("rotate", *PASSWORD), "rotate_users", "{{ nowhere }}", "caveclient_rotate_users cannot be filled in"),
             (("rotate", *PASSWORD), "rotate_grace", [], "caveclient_rotate_grace must be a number, and is a list"),
