@@ -289,7 +289,7 @@ def rotate(lab: Lab, request: Request) -> Generator[str, None, Outcome]:
     effects: list[str] = []
     entries = lab.entries()
     accounts = _asked_about(lab, entries)
-    inventory = lab.inventory(entries)
+    inventory, as_left = lab.inventory(entries), dict(lab.vault)
     _decide.decide(Known(inventory, {}, accounts, request))
     seen = lab.look(lab.hosts)
     known = Known(inventory, seen, accounts, request)
@@ -313,7 +313,7 @@ def rotate(lab: Lab, request: Request) -> Generator[str, None, Outcome]:
         if rotation.action == "make":
             yield f"make for {rotation.source}"
             stored = any(lab.vault[name] in rotation.tokens for name in lab.vault if name not in lab.fixed)
-            if not lab.tokens[rotation.source].alive or not stored:
+            if not lab.tokens[rotation.source].alive or not stored or lab.vault != as_left:
                 rotations[index] = replace(rotation, action="refuse")
                 continue
             kept = request.revoke == "never"
@@ -330,7 +330,7 @@ def rotate(lab: Lab, request: Request) -> Generator[str, None, Outcome]:
                         yield f"store {new} in {variable}"
                     first = False
                     lab.before[variable] = token
-                    lab.vault[variable] = new
+                    lab.vault[variable] = as_left[variable] = new
                     effects.append(f"stored {new} in {variable}")
     for rotation in rotations:
         if rotation.idle:

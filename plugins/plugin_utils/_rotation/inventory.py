@@ -276,6 +276,7 @@ class VaultFiles:
         self._vault_id = vault_id
         self._given = list(given)
         self._read: dict[str, _file.Values] = {}
+        self._left: dict[str, _file.Values] = {}  # as first read, or as this run has written it
         self._texts: dict[str, list[str]] = {}
 
     def places(self, token: str) -> list[tuple[str, VariablePath]]:
@@ -338,9 +339,13 @@ class VaultFiles:
         return self._texts[path]
 
     def still_holds(self, tokens: Iterable[str]) -> bool:
-        """Return whether a place that may be written holds one of the tokens now."""
-        self._read.clear()  # another run may have stored something since
-        return any(self.writable(token) for token in tokens)
+        """Return whether a place that may be written holds one of the tokens now, and nobody else has changed a file.
+
+        Where another run is storing a token, what the variables said before is not who holds it.
+        """
+        self._read.clear()
+        unchanged = all(self._values(path) == values for path, values in list(self._left.items()))
+        return unchanged and any(self.writable(token) for token in tokens)
 
     def store(self, old: Iterable[str], new: str) -> list[dict[str, str]]:
         """Put ``new`` into all places of the tokens ``old``, read it back from there, and return these places.
@@ -353,6 +358,7 @@ class VaultFiles:
         for path, variable in places:
             self._set(path, variable, new)
             self._read.pop(path, None)
+            self._left.pop(path, None)
             if _file.read_variable(path, variable, self._secrets) != new:
                 raise CaveError(f"{path}: {label(variable)} does not hold what was stored in it.")
         return [{"path": path, "name": label(variable)} for path, variable in places or self.places(new)]
@@ -368,6 +374,7 @@ class VaultFiles:
                 if path in self.named:
                     raise
                 self._read[path] = _file.Values({}, [])
+            self._left.setdefault(path, self._read[path])
         return self._read[path]
 
 

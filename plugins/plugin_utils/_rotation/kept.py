@@ -43,11 +43,6 @@ class KeptTokens(VaultFiles):
         """Return the places that hold a token, and cannot be changed, each with the reason."""
         return [*super().fixed(token), *(text for _place, text in self._looked_at(token) if text)]
 
-    def still_holds(self, tokens: Iterable[str]) -> bool:
-        """Return whether a place that may be written holds one of the tokens now."""
-        tokens = list(tokens)
-        return super().still_holds(tokens) or any(self._holding(token) for token in tokens)
-
     def store(self, old: Iterable[str], new: str) -> list[dict[str, str]]:
         """Put ``new`` into all places of the tokens ``old``, read it back from there, and return these places."""
         old = list(old)

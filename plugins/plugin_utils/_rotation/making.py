@@ -47,7 +47,7 @@ def with_new_token(state: State, rotation: Rotation, vault: VaultFiles) -> Rotat
 
     if rotation.action == "make":
         if not state.request.own_store and not vault.still_holds(stale):
-            raise CaveError("Another run has replaced this token in the vault meanwhile. Run again.")
+            raise CaveError("No token was made: the variables have changed since this run began. Run again.")
         try:
             made = api.ensure(text, same=lambda found: replaces(found) == rotation.source, keep=keep)
         except CaveError as error:

@@ -213,6 +213,22 @@ def test_a_place_in_which_a_token_cannot_be_replaced_is_told_before_one_is_made(
     assert "Give the token a variable of its own" in reason
 
 
+def test_a_run_notices_that_another_one_has_changed_the_variables_and_not_what_it_stored_itself(tmp_path: Path) -> None:
+    """Where another run is between two places, what the variables said is not who holds the newer token."""
+    folder = tmp_path / "group_vars"
+    folder.mkdir()
+    (folder / "alice.yml").write_text(f"v: {OLD}\n")
+    (folder / "bob.yml").write_text(encrypted("w", "c" * 32))
+    vault = VaultFiles([str(tmp_path)], [], [], SECRETS)
+    assert [name for _path, name in vault.places(OLD)] == [("v",)]
+    assert vault.still_holds([OLD])
+    vault.store([OLD], NEW)
+    assert vault.still_holds([NEW])
+    assert not vault.still_holds([OLD])
+    (folder / "bob.yml").write_text(encrypted("w", NEW))
+    assert not vault.still_holds([NEW])
+
+
 @pytest.mark.parametrize(
     "name",
     ["group_vars/all.yml.bak", "group_vars/all.yml~", "group_vars/all/vault~", "group_vars/.all.yml", "all.yml"],
