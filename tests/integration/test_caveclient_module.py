@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import certifi
 import pytest
 import stub_wheels
 from ansible_run import ROOT, Run, run_tasks
@@ -415,7 +416,7 @@ def test_the_kernel_sees_what_was_proven_whatever_the_notebook_server_says(
     (tmp_path / "module" / "numpy").mkdir(parents=True)
     (tmp_path / "module" / "numpy" / "__init__.py").write_text("raise ImportError('an old one')")
     bundles: list[str | None] = []
-    for ca_path in (None, "/etc/hosts"):
+    for ca_path in (None, certifi.where()):
         result = workstation(packages=["numpy"], jupyter_kernel="CAVE", ca_path=ca_path)
         kernel = json.loads(Path(result["kernel"]).read_text())
         started = subprocess.run(
@@ -429,7 +430,7 @@ def test_the_kernel_sees_what_was_proven_whatever_the_notebook_server_says(
         assert numpy.startswith(str(workstation.path))
         bundles.append(bundle)
 
-    assert bundles == [system_certificates(), "/etc/hosts"]
+    assert bundles == [system_certificates(), certifi.where()]
 
 
 # --- Interrupted ---

@@ -29,6 +29,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._environment.req
     parse_options,
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.ca_bundles import flaw_of_bundle
 from ansible_collections.connectomics.cave.plugins.module_utils._systems import this_system
 
 _GRACE = 30.0
@@ -287,6 +288,8 @@ def _kernel_account(
             f"caveclient_jupyter_kernel: false), or jupyter_dir to {this_system().jupyter_of(owner.pw_dir)}."
         )
 
+    if wanted and options.ca_path and (flaw := flaw_of_bundle(options.ca_path)):
+        raise CaveError(f"ca_path: {options.ca_path} {flaw} on this host. Name a file of CA certificates (PEM).")
     if wanted and account is None:
         _proof.check_directory("jupyter_dir", file.parent)
         _check_for_users(options)
@@ -313,9 +316,10 @@ def _check_for_users(options: Options) -> None:
         _proof.check_open("jupyter_kernel", part)
     if options.ca_path:
         closed = _trust.closed_to_others(options.ca_path) if os.geteuid() == 0 else ""
-        if closed or not os.path.isfile(options.ca_path):
-            why = f"notebooks cannot read it: {closed}" if closed else "there is no such file on this host"
-            raise CaveError(f"ca_path: {options.ca_path}: {why}. Name a file that everybody can read.")
+        if closed:
+            raise CaveError(
+                f"ca_path: notebooks cannot read {options.ca_path}: {closed}. Name a file that everybody can read."
+            )
 
 
 def _update_kernel(file: Path, python: str, wanted: str | None, ca_path: str, check: bool) -> _Kernel:

@@ -29,7 +29,7 @@ def bundles(named: Iterable[EnvValue]) -> Iterator[tuple[EnvValue, str]]:
     last = {(one.startup_file, one.name): one for one in named}
     for one in last.values():
         if one.path and one.is_certain:
-            yield one, _flaw(one.path, one.name)
+            yield one, flaw_of_bundle(one.path, one.name)
 
 
 def certificates_in(path: str) -> str:
@@ -42,7 +42,8 @@ def certificates_in(path: str) -> str:
     return b"\n".join([*found, b""]).decode("ascii")
 
 
-def _flaw(path: str, variable: str) -> str:
+def flaw_of_bundle(path: str, variable: str = "SSL_CERT_FILE") -> str:
+    """Return why programs cannot use the CA certificates that a variable names; empty where they can."""
     try:
         mode = os.stat(path).st_mode
         if stat.S_ISDIR(mode):  # requests takes one, and OpenSSL does not

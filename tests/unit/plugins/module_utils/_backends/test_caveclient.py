@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import stat
 import sys
@@ -17,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import certifi
 import pytest
 from homes import let_in
 from module_runner import arguments_of
@@ -334,12 +336,16 @@ def test_what_a_default_access_control_list_lets_in_is_refused(host: Host) -> No
 @pytest.mark.root
 def test_a_bundle_that_no_notebook_could_read_is_refused(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = host.folder / "lab.pem"
-    with pytest.raises(CaveError, match=r"ca_path: .*lab.pem: there is no such file"):
+    with pytest.raises(CaveError, match=r"ca_path: .*lab.pem does not exist on this host"):
         host(jupyter_kernel="CAVE", ca_path=str(bundle))
-    bundle.touch()
+    bundle.write_text("not yet")
+    with pytest.raises(CaveError, match=r"ca_path: .*lab.pem holds no certificates on this host"):
+        host(jupyter_kernel="CAVE", ca_path=str(bundle))
+    assert host.installed == []
+    shutil.copy(certifi.where(), bundle)
     assert host(jupyter_kernel="CAVE", ca_path=str(bundle))["kernel"]
     monkeypatch.setattr(_trust, "closed_to_others", lambda path: "closed" if path == str(bundle) else "")
-    with pytest.raises(CaveError, match=r"ca_path: .*: notebooks cannot read it: closed\."):
+    with pytest.raises(CaveError, match=r"ca_path: notebooks cannot read .*: closed\."):
         host(jupyter_kernel="CAVE", ca_path=str(bundle))
 
 
