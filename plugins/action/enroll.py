@@ -38,7 +38,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_list
     LONGEST_DESCRIPTION,
     clean_description,
 )
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import Verdict
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import Verdict, token_page
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError, require_limits
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
 from ansible_collections.connectomics.cave.plugins.plugin_utils._action import CaveAction
@@ -52,6 +52,7 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._enroll_keepers 
 from ansible_collections.connectomics.cave.plugins.plugin_utils._profiles import chosen, with_datastacks
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.ansible_run import AnsibleRun
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.inventory import variable_files
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.steps import lets_two_live
 from ansible_collections.connectomics.cave.plugins.plugin_utils._stores.places import folder_of, place_of
 
 display = Display()
@@ -128,8 +129,15 @@ class ActionModule(CaveAction):
         person = Person(options["user"], server, stacks, options["new_account"])
         tokens = _Tokens(options, server, store, partial(self._servers_of, variables))
         show = _open_page if options["open_pages"] and _desktop_opener() else None
-        outcome = Enrolment(terminal, person, verdict_on, show, tokens).run(stored)
-        changed = outcome.token is not None and store.write(outcome.token)
+        try:
+            outcome = Enrolment(terminal, person, verdict_on, show, tokens).run(stored)
+            if outcome.token is not None and store.read() != stored:
+                raise CaveError(
+                    f"{store.name} in {store.path} was changed while you were asked. Nothing was stored: run again."
+                )
+            changed = outcome.token is not None and store.write(outcome.token)
+        except CaveError as error:
+            raise CaveError(f"{error.message}{tokens.left_over()}") from None
         return {"changed": changed, **_result(options["user"], outcome, stored, store)}
 
     def _servers_of(self, variables: Mapping[str, Any], token: str) -> list[str]:
@@ -148,6 +156,8 @@ class _Tokens:
         self._server = server
         self._store = store
         self._servers_of = servers_of
+        self._made = ""
+        self._description = f"connectomics.cave, enrolled for {options['user']}"[:LONGEST_DESCRIPTION].strip()
 
     def _api(self, token: str) -> TokenApi:
         return TokenApi(self._server, token, **_limits(self._options))
@@ -160,10 +170,30 @@ class _Tokens:
             return ""  # the verdict on the token says what is wrong
         return expiring_message(self._server, token) if kind == EXPIRING else ""
 
+    def at_risk(self, token: str) -> str:
+        """Return a sentence when a token that this one makes might kill another that computers have; else nothing."""
+        api = self._api(token)
+        keys = api.listing().tokens
+        if len(keys) != 1 or keys[0].description == self._description or lets_two_live(api):
+            return ""
+        return (
+            f"{self._options['user']} has a token that stays, {keys[0].fingerprint}. On this server, making another "
+            f"may kill that, and lock out every computer that has it. Take that one from {token_page(self._server)}."
+        )
+
+    def left_over(self) -> str:
+        """Return a sentence about a token that was made for this and is not stored; nothing when none was."""
+        page = token_page(self._server)
+        made = f" The token {self._made} was made, and stays on {page} as {self._description!r}."
+        return f"{made} Enrolling takes it from there; revoke it if nobody needs it." if self._made else ""
+
     def make_key(self, token: str) -> str:
         """Return a token that does not end, made with one that does."""
-        text = f"connectomics.cave, enrolled for {self._options['user']}"[:LONGEST_DESCRIPTION].strip()
-        made = self._api(token).ensure(clean_description(text, token))
+
+        def keep(value: str) -> None:
+            self._made = fingerprint(value)
+
+        made = self._api(token).ensure(clean_description(self._description, token), keep=keep)
         if made.token is None:
             raise CaveError("No token was made. Nothing was stored.", gave_up=True)
         return made.token.value

@@ -17,8 +17,9 @@ description:
   - Guides the person at the terminal. It shows which pages of the server to open, asks for the token without showing
     it, checks it with the server, says whose it is, and stores it in an ansible-vault file or in another store.
   - If terms of service must be accepted, it shows the form's address, waits, and asks again.
-  - If the vault's token works, it says so and asks for nothing. It never makes a token, and warns against making one
-    where that could lock out other computers.
+  - If the vault's token works, it says so and asks for nothing. It warns against making a token where that could lock
+    out other computers, and makes one itself only when one of a browser's login was pasted, with the person's consent,
+    and where no other one can die of it.
   - Nothing is stored until the person agrees. Ctrl-C leaves everything as it was.
   - Runs once, on the controller, whatever the play's hosts, and contacts no host.
 extends_documentation_fragment:

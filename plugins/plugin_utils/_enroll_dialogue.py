@@ -68,6 +68,9 @@ class Tokens(Protocol):
     def expiring(self, token: str) -> str:
         """Return a sentence when a token ends by itself, as one of a browser's login does; else nothing."""
 
+    def at_risk(self, token: str) -> str:
+        """Return a sentence when a token that this one makes might kill another that computers have; else nothing."""
+
     def make_key(self, token: str) -> str:
         """Return a token that does not end, made with one that does."""
 
@@ -196,6 +199,10 @@ class Enrolment:
         if not expiring or self._tokens is None:
             return token
         self._terminal.say(expiring)
+        at_risk = self._tokens.at_risk(token)
+        if at_risk:
+            self._terminal.say(at_risk)
+            return None
         if self._agrees("Make a token that stays with it now, and store that one?", default=True):
             return self._tokens.make_key(token)
         self._terminal.say("It is not stored: every computer that had it would be locked out within a week.")

@@ -23,6 +23,7 @@ from ansible_run import ansible, command, environment, wait_until_read
 
 from ansible_collections.connectomics.cave.plugins.action.enroll import _alike, _identifier
 from ansible_collections.connectomics.cave.plugins.module_utils._masking import fingerprint
+from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.file import set_variable
 from cave_server import CaveServer
 
 STACK = "minnie65_public"
@@ -417,3 +418,45 @@ def test_a_token_of_a_browsers_login_is_swapped_for_a_key(desk: Desk) -> None:
     assert desk.finish(terminal) == 0
     assert desk.stored() in [item["token"] for item in desk.cave.tokens("alice")]
     assert desk.stored() != session
+
+
+def test_where_a_new_token_may_kill_the_old_one_a_browsers_login_makes_none(desk: Desk) -> None:
+    alice = desk.cave.add_person("alice", [STACK])
+    desk.cave.configure(legacy=True)
+    terminal = desk.start("-e", "caveclient_enroll_new=false")
+    hand_over(desk, terminal, desk.cave.log_in("alice"))
+    terminal.expect(f"has a token that stays, {fingerprint(alice.token)}.*lock out every computer.*Take that one from")
+    hand_over(desk, terminal, alice.token)
+    answer(terminal, "Store it for alice")
+    assert desk.finish(terminal) == 0
+    assert [desk.stored()] == [item["token"] for item in desk.cave.tokens("alice")] == [alice.token]
+
+
+def test_a_token_that_was_made_and_is_not_stored_is_named_and_taken_the_next_time(desk: Desk) -> None:
+    desk.cave.add_person("alice", [STACK])
+    session = desk.cave.log_in("alice")
+    for consent, status in (("n", 2), ("y", 0)):
+        terminal = desk.start("-e", "caveclient_enroll_new=false")
+        hand_over(desk, terminal, session)
+        answer(terminal, "Make a token that stays with it now")
+        answer(terminal, "Store it for alice", consent)
+        assert desk.finish(terminal) == status
+        made = desk.cave.tokens("alice")[0]
+        assert made["description"] == "connectomics.cave, enrolled for alice"
+        left = f"The token {fingerprint(made['token'])} was made, and stays on {desk.cave.url}/"
+        assert left in " ".join(desk.screen.split())
+    assert len(desk.cave.tokens("alice")) == 2
+    assert desk.stored() == made["token"]
+
+
+def test_what_somebody_else_stores_meanwhile_is_not_overwritten(desk: Desk) -> None:
+    alice = desk.cave.add_person("alice", [STACK])
+    terminal = desk.start("-e", "caveclient_enroll_new=false")
+    terminal.expect("take the token that is listed on")
+    secrets = [("default", VaultSecret(b"correct horse"))]
+    set_variable(str(desk.vault), (VARIABLE,), WRONG, secrets)
+    hand_over(desk, terminal, alice.token)
+    answer(terminal, "Store it for alice")
+    assert desk.finish(terminal) == 2
+    assert "was changed while you were asked. Nothing was stored: run again." in " ".join(desk.screen.split())
+    assert desk.stored() == WRONG

@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Any
 
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.probe import Question, prove
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_api import NotMadeError
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_api import NotMadeError, TokenApi
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.token_list import Listing, Selection, iso
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import Person
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
@@ -138,10 +138,13 @@ def account_of(listing: Listing, token: str, two_live: bool) -> Account:
 
 
 def _two_live(state: State, token: str) -> bool:
-    if state.request.strategy != "overlap":
-        return False
+    return state.request.strategy == "overlap" and lets_two_live(state.api(token))
+
+
+def lets_two_live(api: TokenApi) -> bool:
+    """Return whether a server is known, by its version, to let an old token live when a new one is made."""
     try:
-        version = state.api(token).auth_version()
+        version = api.auth_version()
     except CaveError:
         return False
     return version is not None and version >= FIRST_THAT_LETS_TWO_LIVE

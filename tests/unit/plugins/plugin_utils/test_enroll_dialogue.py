@@ -137,13 +137,18 @@ def test_only_somebody_new_is_told_to_make_a_token_without_the_warning() -> None
 class Suspicious:
     """A server and a vault that say something of a token."""
 
-    def __init__(self, doubt: str = "", expiring: str = "") -> None:
+    def __init__(self, doubt: str = "", expiring: str = "", at_risk: str = "") -> None:
         self.doubted = doubt
         self.ends = expiring
+        self.endangered = at_risk
         self.made: list[str] = []
 
     def expiring(self, token: str) -> str:
         return self.ends if token == DEAD else ""
+
+    def at_risk(self, token: str) -> str:
+        assert token == DEAD
+        return self.endangered
 
     def make_key(self, token: str) -> str:
         self.made.append(token)
@@ -176,6 +181,14 @@ def test_without_consent_a_token_that_ends_by_itself_is_asked_for_again() -> Non
     talk = Talk([DEAD, "n", TOKEN, ""], [OK, OK])
     assert talked(talk, tokens).token == TOKEN
     assert tokens.made == []
+
+
+def test_no_token_is_made_that_might_kill_the_one_that_computers_have() -> None:
+    tokens = Suspicious(expiring="It ends within a week.", at_risk="It may kill another one.")
+    talk = Talk([DEAD, TOKEN, ""], [OK, OK])
+    assert talked(talk, tokens).token == TOKEN
+    assert tokens.made == []
+    assert "It may kill another one." in talk.said
 
 
 @pytest.mark.parametrize(("answer", "stored"), [("", False), ("y", True)])
