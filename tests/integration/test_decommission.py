@@ -172,6 +172,19 @@ def test_a_token_that_was_found_and_that_nobody_lists_is_named(lab: Lab) -> None
     assert f"{fingerprint(strange)} ({USER}) is in nobody's list of tokens here" in squeezed(done)
 
 
+def test_a_token_that_was_found_is_not_passed_over_where_the_one_in_the_vault_is_dead(lab: Lab) -> None:
+    """It is alive, and the same person's: only the list says so, which a dead token does not get."""
+    newer = lab.cave.make_token("alice", "newer")
+    lab.save(newer)
+    lab.cave.revoke(lab.token)
+    done = lab.play("decommission", users=USER, revoke=True)
+    assert done.status == 2
+    assert lab.holding(newer) == []
+    assert f"{fingerprint(newer)} ({USER}) is not revoked: it may be of the same person as the token" in squeezed(done)
+    assert f"Whoever has the account can revoke it on {lab.cave.url}/sticky_auth/settings/tokens." in squeezed(done)
+    assert lab.tokens() == [newer]
+
+
 def test_a_value_that_ends_in_a_newline_is_the_same_token(lab: Lab) -> None:
     lab.store(alice=f"{lab.token}\n")
     done = lab.play("decommission", users=USER, revoke=True)
@@ -263,6 +276,23 @@ def test_a_token_that_the_vault_does_not_give_is_not_revoked_and_that_is_said(la
     assert f"Not revoked, since the vault does not have the token, or does not open, for {USER}" in squeezed(done)
     assert lab.holding(lab.token) == []
     assert lab.cave.tokens("alice")
+
+
+def test_an_entry_that_cannot_be_read_may_name_a_token_that_is_not_revoked(lab: Lab) -> None:
+    bob = lab.cave.add_person("bob", ["minnie65_public"])
+    lab.save(bob.token, "ws2")
+    lab.hosts["ws2"]["caveclient_tokens"] = [{"user": USER, "token": "{{ nowhere }}"}]
+    done = lab.play("decommission", users=USER, revoke=True)
+    assert done.status == 2
+    assert "cannot be read on ws2 (entry 1 of caveclient_tokens: it cannot be read" in squeezed(done)
+    assert lab.tokens() == []
+    assert lab.holding(bob.token) == []
+    assert [item["token"] for item in lab.cave.tokens("bob")] == [bob.token]
+    lab.hosts["ws2"]["caveclient_tokens"] = [{"user": USER, "token": "{{ vault_cave_token_bob }}"}]
+    lab.store(alice=lab.token, bob=bob.token)
+    done = lab.play("decommission", users=USER, revoke=True)
+    assert done.ok, done.output
+    assert lab.tokens("bob") == []
 
 
 def test_the_environment_goes_when_that_is_asked_for(lab: Lab) -> None:

@@ -65,13 +65,33 @@ def revoke_taken_off(state: State, removed: Mapping[str, Mapping[str, Any] | Non
             "Not revoked, since the vault does not have the token, or does not open, for "
             f"{', '.join(missing)}. Whoever has the account can revoke it on {_pages(state, run)}."
         )
-    result.notes.extend(
-        f"{token} ({', '.join(sorted(whose))}) is in nobody's list of tokens here: it was revoked before, or is of "
-        "somebody who has no token in caveclient_tokens. Whoever has the account can revoke it on "
-        f"{_pages(state, run)}."
-        for token, whose in unknown.items()
-        if not whose <= set(missing)
-    )
+    unread = [
+        Blocker(host, message)
+        for host in state.request.hosts
+        for user, message in state.hosts[host].problems
+        if user is None or user in wanted - set(missing)
+    ]
+    if unread:
+        result.unfinished.append(
+            "Further tokens may be left on the server, since what caveclient_tokens names cannot be read on "
+            f"{with_reasons(unread)}. Correct that, and run again."
+        )
+    unlisted = {user for rotation in named if known.accounts[rotation.source].tokens is None for user in rotation.users}
+    for token, entries in unknown.items():
+        whose = {entry.user for entry in entries}
+        about = f"{token} ({', '.join(sorted(whose))})"
+        pages = ", ".join(sorted({token_page(entry.server) for entry in entries}))
+        way_out = f"Whoever has the account can revoke it on {pages}."
+        if whose & unlisted:
+            result.unfinished.append(
+                f"{about} is not revoked: it may be of the same person as the token in the vault, and with that one, "
+                f"the server lists nothing. {way_out}"
+            )
+        elif not whose <= set(missing):
+            result.notes.append(
+                f"{about} is in nobody's list of tokens here: it was revoked before, or is of somebody who has no "
+                f"token in caveclient_tokens. {way_out}"
+            )
     needed: dict[str, list[str]] = {}  # by a token of the variables, those that it has still to revoke
     for rotation in rotations:
         token, names = rotation.old[0].token, ", ".join(rotation.users)
@@ -124,8 +144,8 @@ def revoke_taken_off(state: State, removed: Mapping[str, Mapping[str, Any] | Non
 
 def _found(
     known: Known, removed: Mapping[str, Mapping[str, Any] | None], sources: set[str]
-) -> tuple[list[Rotation], dict[str, set[str]]]:
-    """Return the tokens that were taken off and that no variable names; and whose those are that no list here has."""
+) -> tuple[list[Rotation], dict[str, list[Entry]]]:
+    """Return the tokens that were taken off and that no variable names; and who had those that no list here has."""
     entries: dict[str, list[Entry]] = {}
     for host, result in removed.items():
         for item in (result or {}).get("users") or ():
@@ -142,7 +162,7 @@ def _found(
             rotation = replace(rotation, kin=kin(rotation, known))
             found.append(replace(rotation, blockers=blockers(rotation, known)))
         else:
-            unknown[token] = {entry.user for entry in holders}
+            unknown[token] = holders
     return found, unknown
 
 
