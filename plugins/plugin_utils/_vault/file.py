@@ -355,7 +355,8 @@ def _cipher_for_new(content: _Content, secrets: VaultSecrets, vault_id: str | No
         )
     if wanted in used:
         # A wrong password must not make a file that no single password opens.
-        _decrypt(used[wanted], [(wanted, available[wanted])], "another variable of it")
+        named = [(name, secret) for name, secret in secrets if str(name) == wanted]
+        return _decrypt(used[wanted], named, "another variable of it")[1]
     return _Cipher(available[wanted], None if wanted == C.DEFAULT_VAULT_IDENTITY else wanted)
 
 

@@ -252,6 +252,18 @@ def test_a_new_variable_takes_the_vault_id_that_was_asked_for(tmp_path: Path) ->
     assert read_variable(str(path), NAME, DEFAULT) == NEW
 
 
+@pytest.mark.parametrize("vault_id", [None, "lab"])
+def test_of_two_passwords_with_one_name_a_new_variable_takes_that_of_the_others(
+    tmp_path: Path, vault_id: str | None
+) -> None:
+    """As with vault_password_file in ansible.cfg and --ask-vault-pass."""
+    path, mine = tmp_path / "vault.yml", [(vault_id or "default", SECRETS[0][1])]
+    path.write_text(inline("other", OLD, mine, vault_id))
+    both = [(mine[0][0], SECRETS[1][1]), *mine]
+    set_variable(str(path), NAME, NEW, both, vault_id=vault_id)
+    assert read_variable(str(path), NAME, mine) == NEW
+
+
 def test_an_ambiguous_vault_id_is_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "vault.yml"
     with pytest.raises(CaveError, match=r"several vault ids .default, lab.*Say it: -e caveclient_enroll_vault_id="):
