@@ -313,6 +313,8 @@ def _lockout(rotation: Rotation, account: Account, known: Known) -> str:
         )
     if account.two_live:
         return ""
+    if _holders.outdated(known) and not request.own_store:
+        return "No token was made: the variables have changed since this run began. Run again."
     # Before the variables named a dead token, this one may have been there: a host that is off may have it since.
     suspects = replace(rotation, entries=(*rotation.entries, *_holders.kin(rotation, known)))
     holders = _holders.may_hold(suspects.entries, known)

@@ -34,6 +34,16 @@ def may_hold(entries: Iterable[Entry], known: Known) -> list[str]:
     return [host for host in inventory.hosts if host in found and host not in known.request.give_up]
 
 
+def outdated(known: Known) -> bool:
+    """Return whether a variable gave a dead token that it has no more: another run has stored a newer one."""
+    inventory = known.inventory
+    return any(
+        not (entry.absent or known.accounts[entry.token].accepted or entry in inventory.elsewhere)
+        and not (inventory.vault.get(entry.token) or inventory.fixed.get(entry.token))
+        for entry in inventory.entries
+    )
+
+
 def blockers(rotation: Rotation, known: Known) -> tuple[Blocker, ...]:
     """Return who may still hold one of the old tokens; empty when they can be revoked.
 

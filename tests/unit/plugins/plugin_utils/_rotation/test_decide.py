@@ -317,6 +317,24 @@ def test_canaries_are_hosts_on_which_nothing_else_is_wrong() -> None:
     assert "the canary host cannot get it first: ws4 (unreachable: off). Name another one." in off.reason
 
 
+@pytest.mark.parametrize("stored_since", [True, False])
+def test_no_token_is_made_that_may_kill_what_another_run_has_stored_since_the_variables_were_read(
+    stored_since: bool,
+) -> None:
+    """The other run gives to bob what this one would kill, as it takes his dead token for all that he has."""
+    entries = (entry("ws1", "alice", NEW), entry("ws2", "bob", OLD))
+    accounts = {NEW: account(NEW_ONE, two_live=False), OLD: Account(False, "It is dead.")}
+    vault = {NEW: ("a in vault.yml",), OLD: () if stored_since else ("b in vault.yml",)}
+    seen = {"ws1": has(("alice", NEW)), "ws2": has(("bob", OLD))}
+    request = Request(("ws1", "ws2"), strategy="overlap", name="autumn")
+    (found,) = [
+        item for item in decide(Known(Inventory(request.hosts, entries, vault=vault), seen, accounts, request))
+        if item.source == NEW
+    ]  # fmt: skip
+    assert found.action == ("refuse" if stored_since else "make"), found.reason
+    assert ("the variables have changed since this run began. Run again." in found.reason) is stored_since
+
+
 # -- whose token it is -------------------------------------------------------------------------------------------------
 
 
