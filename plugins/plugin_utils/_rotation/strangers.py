@@ -61,7 +61,12 @@ def without_strangers(rotations: Sequence[Rotation], known: Known) -> list[Rotat
                 ids = ", ".join(str(number) for number in sorted(whose_before))
                 reasons[entry] = f"{whose}, and the one that {entry.host} has is of another person (id {ids})."
             elif not whose_before and held.get(entry.user) and rotation.new not in held[entry.user]:
-                others = {other.user for _item, other, number in owners if number == person} - {entry.user}
+                # Each server counts its people for itself.
+                others = {
+                    other.user
+                    for other_item, other, number in owners
+                    if (number, accounts[other_item.source].name) == (person, account.name)
+                } - {entry.user}
                 twin = next((user for user in sorted(others) if not held[entry.user] & held.get(user, set())), None)
                 if twin is not None:
                     reasons[entry] = f"{whose}, who is {twin} on the hosts."

@@ -368,6 +368,13 @@ def test_when_all_old_tokens_are_dead_a_person_who_is_another_user_is_a_stranger
     assert strangers(("alice", NEW, 3, None, OLD), ("guest", NEW, 3, None, OLD)) == []
 
 
+def test_two_people_of_two_servers_with_the_same_number_are_no_strangers() -> None:
+    mine, hers = entry("ws1", "alice", NEW), entry("ws2", "bob", OTHER, "https://other.example.org")
+    accounts = {NEW: account(listed(NEW, 1)), OTHER: account(listed(OTHER, 1))._replace(name="Bob")}
+    seen = {"ws1": has(("alice", OLD)), "ws2": has(("bob", OTHER))}
+    assert [item.action for item in decided([mine, hers], accounts, seen, strategy="cutover")] == 2 * ["roll_out"]
+
+
 def test_a_user_without_a_token_before_is_no_stranger() -> None:
     assert strangers(("alice", OTHER, 4, None, ""), ("bob", OTHER, 4, 4, OTHER)) == []
 
