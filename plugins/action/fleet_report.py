@@ -38,6 +38,7 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._report.printing
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.scope import (
     collection_version,
     outside_inventory,
+    true_of_all,
     why_no_host,
     why_no_task,
     without_account,
@@ -187,7 +188,7 @@ class ActionModule(CaveAction):
             *map(clean.sentence, shared),
             *[note for note in report["notes"] if not is_of_one_token(note)],
         ]
-        report["unfinished"] += self._wrong
+        report["unfinished"] = [*true_of_all(report["unfinished"], report["hosts"]), *self._wrong]
         return report
 
     def _collected(self, options: Mapping[str, Any], variables: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:

@@ -61,7 +61,8 @@ options:
     description:
       - Reports of earlier runs to merge, instead of reporting on this run. Each is the path of a C(report.json) on the
         controller, or of its folder.
-      - A host in several of them is taken from the latest.
+      - A host in several of them is taken from the latest. What is unfinished of a run stays so until a later one has
+        repeated it for the hosts that were not done.
     type: list
     elements: path
   notes:

@@ -335,6 +335,30 @@ def test_a_token_of_users_in_several_reports_is_noted_once_where_these_are_merge
 
 
 @pytest.mark.parametrize(
+    ("results", "options", "says"),
+    [
+        ({"ws2": [result(ok("alice"))]}, {"refused": "The vault is not there."}, "The vault is not there."),
+        ({"ws2": [result(ok("alice"))]}, {"unfinished": ["A token is still to be revoked."]}, "still to be revoked."),
+        ({"ws2": [result({"user": "alice", "has_account": False})]}, {}, ""),  # she has one on the others
+        (
+            {"ws2": [result({"user": "bob", "has_account": False})]},
+            {},
+            "bob has no account on any of these hosts.",
+        ),
+    ],
+)
+def test_a_slice_that_is_unfinished_leaves_the_merged_report_unfinished(
+    site: Site, results: dict[str, list[Any]], options: dict[str, Any], says: str
+) -> None:
+    assert site.run(results, dest="slices/0", **options).status == 2
+    assert site.run({"ws1": [result(ok("alice"))]}, dest="slices/1").status == 0
+    for sources in ("slices/0,slices/1", "slices/1,slices/0"):
+        run = ansible(site.folder, "playbook", "connectomics.cave.merge_reports", "-e", f"caveclient_reports={sources}")
+        assert run.status == (2 if says else 0), run.output
+        assert says in printed(run)
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
         (None, "cannot be read: No such file or directory"),

@@ -21,6 +21,7 @@ from typing import Any
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report.cleaning import (
     TIME,
+    VERDICT,
     Cleaner,
     boolean,
     mapping,
@@ -271,20 +272,27 @@ def read_report(data: object, source: str, clean: Cleaner) -> dict[str, Any]:
         name, time = clean.name(host.get("name")), matching(TIME, host.get("time"))
         if not name or time is None:
             raise CaveError(f"{source} is damaged: a host in it has no name or no time. Run the playbook again.")
+        if not isinstance(host.get("users"), list) or len(mappings(host["users"])) != len(host["users"]):
+            raise CaveError(f"{source} is damaged: {name} has no list of users. Run the playbook again.")
         problem = None
-        if found := mapping(host.get("problem")):
+        if found := host.get("problem"):
+            found = mapping(found) or {}
             problem = {
                 "verdict": scalar(found.get("verdict")) if found.get("verdict") in HOST_VERDICTS else "error",
                 "message": clean.text(found.get("message")),
                 "remedy": clean.text(found.get("remedy")),
             }
-        users = [user_entry(entry, clean) for entry in mappings(host.get("users"))]
+        entries = [
+            entry if matching(VERDICT, entry.get("verdict")) else {**entry, "verdict": "error"}
+            for entry in host["users"]
+        ]
+        users = [user_entry(entry, clean) for entry in entries]
         hosts.append(_finished_host(name, boolean(host.get("changed")), time, problem, users))
     title, check_mode = clean.name(data.get("title")), data.get("check_mode") is True
-    return {
-        **_finished(title, check_mode, _sentences(data.get("notes"), clean), hosts),
-        "unfinished": _sentences(data.get("unfinished"), clean),
-    }
+    unfinished = _sentences(data.get("unfinished"), clean)
+    if not title or not (hosts or unfinished):
+        raise CaveError(f"{source} is damaged: it has no title, or says of no host how it is. Run the playbook again.")
+    return {**_finished(title, check_mode, _sentences(data.get("notes"), clean), hosts), "unfinished": unfinished}
 
 
 def _sentences(value: object, clean: Cleaner) -> list[str]:
@@ -295,7 +303,8 @@ def merge_reports(reports: Sequence[Mapping[str, Any]], title: str = "") -> dict
     """Return one report of several: of the slices of a fleet, or of a run and its repetition for the pending hosts.
 
     A host that is in several is taken from the latest; at the same time, from the one given last. The result does not
-    depend on how the hosts were spread: it equals the report of one run over all of them.
+    depend on how the hosts were spread: it equals the report of one run over all of them. What is unfinished of a run
+    is so until it has been repeated.
 
     Args:
         reports: at least one.
@@ -317,8 +326,20 @@ def merge_reports(reports: Sequence[Mapping[str, Any]], title: str = "") -> dict
                 hosts[host["name"]] = host
     notes = list(dict.fromkeys(note for report in reports for note in report["notes"]))
     merged = _finished(title or titles[0], any(report["check_mode"] for report in reports), notes, list(hosts.values()))
-    latest = max(reports, key=lambda report: report["time"] or "")
-    return {**merged, "unfinished": latest["unfinished"]}
+    left = [report for report in reports if not _was_repeated(report, hosts)]
+    return {
+        **merged,
+        "unfinished": list(dict.fromkeys(sentence for report in left for sentence in report["unfinished"])),
+    }
+
+
+def _was_repeated(report: Mapping[str, Any], latest: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Return whether later reports are about the hosts that were not done in this one; about all, where all were.
+
+    No report repeats one without hosts, as of a run that was refused: which hosts that was for is not known.
+    """
+    waiting = [host for host in report["hosts"] if host["state"] in ("failed", "pending")] or report["hosts"]
+    return bool(waiting) and all(latest[host["name"]] is not host for host in waiting)
 
 
 def hosts_in(report: Mapping[str, Any], *states: str) -> list[str]:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from ansible.inventory.manager import split_host_pattern
 
@@ -22,6 +23,9 @@ _USUAL = "/etc/ansible/hosts"
 """The inventory where nobody names one; it may be there, and empty."""
 HERE = ("localhost", "127.0.0.1", "::1")
 """Hosts that need no inventory."""
+_NOWHERE = "{} has no account on any of these hosts."
+_MAYBE_NO_ACCOUNT = ("no_account", "not_saved", "not_read")
+"""Verdicts on users who may have none on a host."""
 _SOME_OF_IT = re.compile(r"(?<=.)\[(-?\d+|\d+[:-]\d*)\]$")
 """Which of the hosts that match: ``lab[0]``, ``lab[1:3]``."""
 
@@ -122,8 +126,20 @@ def without_account(entries: Iterable[tuple[str, str, bool]]) -> tuple[list[str]
         for user, hosts in found.items()
         if all(hosts.values())
     ]
-    nowhere = [f"{user} has no account on any of these hosts." for user, hosts in found.items() if not hosts[True]]
+    nowhere = [_NOWHERE.format(user) for user, hosts in found.items() if not hosts[True]]
     return somewhere, nowhere
+
+
+def true_of_all(sentences: Iterable[str], hosts: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return what is unfinished of merged reports without what was true of one's hosts alone.
+
+    Args:
+        sentences: of each.
+        hosts: of all of them.
+    """
+    users = [user for host in hosts for user in host["users"]]
+    there = {_NOWHERE.format(user["user"]) for user in users if user["verdict"] not in _MAYBE_NO_ACCOUNT}
+    return [sentence for sentence in sentences if sentence not in there]
 
 
 @cache

@@ -647,6 +647,32 @@ def test_a_later_run_replaces_what_an_earlier_one_found() -> None:
         assert [host["time"] for host in merged["hosts"]] == ["2026-11-22T12:00:00Z", "2026-11-22T13:00:00Z"]
 
 
+OTHERS_FINE = {"ws7": [result(ok("alice"))]}
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "is_repeated"),
+    [
+        ({}, OTHERS_FINE, False),  # refused, or no host matched
+        ({"ws1": [result(ok("alice"))]}, OTHERS_FINE, False),
+        ({"ws1": [unreachable("ws1")]}, OTHERS_FINE, False),
+        ({"ws1": [result(ok("alice"))], **OTHERS_FINE}, OTHERS_FINE, False),
+        ({"ws1": [result(ok("alice"))], "ws7": [unreachable("ws7")]}, OTHERS_FINE, True),
+        (OTHERS_FINE, OTHERS_FINE, True),
+    ],
+)
+def test_what_a_run_left_undone_counts_until_the_run_is_repeated(
+    first: dict[str, Any], later: dict[str, Any], is_repeated: bool
+) -> None:
+    reports = [
+        report_of(first, unfinished=["Nothing was done."]),
+        report_of(later, time=NOON + timedelta(hours=1)),
+    ]
+    for order in (reports, reports[::-1]):
+        read = [read_report(json.loads(to_json(report)), "report.json", Cleaner()) for report in order]
+        assert merge_reports(read)["unfinished"] == ([] if is_repeated else ["Nothing was done."])
+
+
 def test_reports_of_different_playbooks_are_not_merged_by_accident() -> None:
     reports = [report_of({"ws1": [result(ok("alice"))]}), report_of({"ws2": [result(ok("alice"))]})]
     reports[1]["title"] = "rotate"
@@ -672,11 +698,28 @@ def test_a_report_of_a_newer_release_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "hosts", [7, [7], [{}], [{"name": "ws1"}], [{"name": "ws1", "time": "yesterday"}], [{"time": 1}]]
+    "hosts",
+    [
+        *(7, [], [7], [{}], [{"name": "ws1"}], [{"name": "ws1", "time": "yesterday"}], [{"time": 1}]),
+        *([{"name": "ws1", "time": "2026-11-22T12:00:00Z", **users}] for users in ({}, {"users": "x"}, {"users": [7]})),
+    ],
 )
 def test_a_damaged_report_is_refused(hosts: object) -> None:
     with pytest.raises(CaveError, match="damaged"):
-        read_report({"version": 1, "hosts": hosts}, "x.json", Cleaner())
+        read_report({"version": 1, "title": "verify", "hosts": hosts}, "x.json", Cleaner())
+
+
+def test_a_report_without_a_title_is_refused() -> None:
+    with pytest.raises(CaveError, match="damaged"):
+        read_report({**report_of({"ws1": [result(ok("alice"))]}), "title": ""}, "x.json", Cleaner())
+
+
+@pytest.mark.parametrize("damage", [{"problem": "it is off"}, {"users": [{"user": "alice"}]}])
+def test_what_is_damaged_in_a_report_is_not_ok(damage: dict[str, Any]) -> None:
+    report = deepcopy(report_of({"ws1": [result(ok("alice"))]}))
+    report["hosts"][0].update(damage)
+    [host] = read_report(report, "x.json", Cleaner())["hosts"]
+    assert host["state"] == "failed"
 
 
 def test_a_hostile_report_is_cleaned_when_it_is_merged() -> None:
