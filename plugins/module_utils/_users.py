@@ -236,6 +236,8 @@ def _import_what_users_may_not_read() -> None:
     while place != "/" and os.stat(place).st_mode & 0o001:
         place = os.path.dirname(place)
     if place != "/":
+        import glob  # noqa: F401
+        import grp  # noqa: F401
         import urllib.parse  # noqa: F401
 
 

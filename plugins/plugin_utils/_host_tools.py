@@ -24,6 +24,11 @@ from ansible_collections.connectomics.cave.plugins.module_utils._systems import 
 
 _DOWNLOAD_TIMEOUT = 120
 _ARCHIVES = (".whl", ".tar.gz", ".zip")
+_PIP = (
+    "import sys; sys.path[:] = filter(None, sys.path); "
+    "import runpy; runpy.run_module('pip', run_name='__main__', alter_sys=True)"
+)
+"""Runs pip as -m does, but takes nothing from the folder that the playbook is run in."""
 
 
 def find_tool(kinds: Iterable[str], host: Mapping[str, str], folder: Path) -> tuple[str, Path]:
@@ -118,7 +123,7 @@ def find_pip_wheel(python: str, folder: Path, may_download: bool = True) -> Path
 
 def _download(package: str, folder: Path, *options: str) -> Path | None:
     """Return the newest wheel of a package from the controller's index; None where there is none."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+    command = [sys.executable, "-c", _PIP, "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     command += [*options, "--dest", str(folder), package]
     try:
         subprocess.run(command, check=True, capture_output=True, timeout=_DOWNLOAD_TIMEOUT)

@@ -679,9 +679,8 @@ def test_a_link_becomes_a_file_with_all_its_keys(place: Place) -> None:
     assert token_in(path, "banc") == OTHER_TOKEN
 
 
-def test_certificates_without_the_servers_authority_are_told_and_the_remedy_adds_it(
-    place: Place, cave_tls: CaveServer
-) -> None:
+def without_the_authority(place: Place, cave_tls: CaveServer) -> Path:
+    """Have the user's startup file name certificates that do not vouch for the server; return their file."""
     authority, bundle = place.folder / "ca.pem", place.home / "lab-ca.pem"
     authority.write_text(Path(str(cave_tls.ca)).read_text())
     shutil.rmtree(place.secrets)
@@ -690,9 +689,28 @@ def test_certificates_without_the_servers_authority_are_told_and_the_remedy_adds
     assert place.module("saved_token", user=place.name, token=place.token, ca_path=str(authority)).ok
     bundle.write_text("# Sch\u00fctz's own\n" + Path(certifi.where()).read_text().rstrip())
     put_below_home(place, ".bashrc", "export REQUESTS_CA_BUNDLE=~/lab-ca.pem\n")
+    return bundle
+
+
+def test_certificates_without_the_servers_authority_are_told_and_the_remedy_adds_it(
+    place: Place, cave_tls: CaveServer
+) -> None:
+    without_the_authority(place, cave_tls)
     [problem] = place.problems(validate=True)
     assert problem["code"] == "ca_bundle"
     assert f"lacks the authority that signed the certificate of {cave_tls.url}" in problem["message"]
+    place.run_remedy(problem["remedy"])
+    assert place.problems(validate=True) == []
+
+
+@pytest.mark.root
+def test_root_is_told_to_write_to_no_certificates_that_the_user_can_replace(place: Place, cave_tls: CaveServer) -> None:
+    """They are root's, and in the user's own folder: when the command is run, a link to /etc/sudoers may be there."""
+    bundle = without_the_authority(place, cave_tls)
+    os.chown(bundle, 0, 0)
+    bundle.chmod(0o644)
+    [problem] = place.problems(validate=True)
+    assert bundle.name not in problem["remedy"]
     place.run_remedy(problem["remedy"])
     assert place.problems(validate=True) == []
 

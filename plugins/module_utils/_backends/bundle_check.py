@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Iterable
 
-from ansible_collections.connectomics.cave.plugins.module_utils._secrets.obstacles import owner_of
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.problems import Problem, in_order
 
 if TYPE_CHECKING:
@@ -46,6 +45,7 @@ def usable_bundles(files: UserFiles, server: str, trusted: str | None) -> list[t
         name_no_bundle,
     )
     from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_problems import named_bundle
+    from ansible_collections.connectomics.cave.plugins.module_utils._trust import changeable
 
     bundles = []
     for found, flaw in files.ca_bundles:
@@ -54,7 +54,8 @@ def usable_bundles(files: UserFiles, server: str, trusted: str | None) -> list[t
             continue
         is_own = os.access(found.path, os.W_OK)
         is_other = bool(trusted) and os.path.realpath(trusted) != os.path.realpath(found.path)
-        if is_other and (is_own or owner_of(found.path) == 0):
+        # What the user can put in its place, such as a link, root does not write to.
+        if is_other and (is_own or not changeable(found.path, (0,))):
             remedy = add_authorities(files, found.path, trusted, is_own=is_own)
         else:
             remedy = name_no_bundle(files, found)

@@ -148,7 +148,14 @@ def own_home(files: UserFiles) -> str:
 
 
 def add_authorities(files: UserFiles, path: str, trusted: str, *, is_own: bool) -> str:
-    """Return the command that adds a file of CA certificates to another one, which is the user's own or root's."""
+    """Return the command that adds a file of CA certificates to another one.
+
+    Args:
+        files: the user's.
+        path: of the file to add to, which is the user's own, or which root alone can replace.
+        trusted: the file to add.
+        is_own: whether it is the user's.
+    """
     script = f"{{ echo; cat {quoted(trusted)}; }} >> {quoted(path)}"  # the last line may have no end
     command = f"sh -c {quoted(script)}"
     return as_user(files, command) if is_own else f"sudo {command}"

@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -62,6 +64,30 @@ def test_the_folder_that_ansible_runs_in_has_no_uv(monkeypatch: pytest.MonkeyPat
     found = find_uv()
 
     assert found is None or tmp_path not in found.parents
+
+
+@pytest.mark.parametrize("name", ["pip/__main__.py", "pip.py", "runpy.py", "zipfile.py"])
+def test_the_folder_that_ansible_runs_in_has_no_pip(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
+    """The playbook may be run in a folder in which others can write, such as /tmp."""
+    here, index, folder = (tmp_path / part for part in ("here", "index", "folder"))
+    for path in (here / "pip", index, folder):
+        path.mkdir(parents=True)
+    planted = here / "planted"
+    (here / name).write_text(f"open({str(planted)!r}, 'w').close()\n")
+    (here / "pip" / "__init__.py").touch()
+    if name == "pip.py":
+        shutil.rmtree(here / "pip")
+    stub_wheels.wheel(index, "pip", "99.0", {"pip/__main__.py": ""})
+    for variable, value in {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(index), "PIP_CONFIG_FILE": os.devnull}.items():
+        monkeypatch.setenv(variable, value)
+    monkeypatch.setattr(_host_tools, "_places_of_wheels", list)
+    monkeypatch.chdir(here)
+
+    found = find_pip_wheel("3.11.2", folder)
+
+    assert not planted.exists()
+    assert found is not None
+    assert found.name.startswith("pip-99.0")
 
 
 def test_uv_is_brought_to_a_machine_of_the_same_kind(uv: Path, tmp_path: Path) -> None:
