@@ -114,6 +114,54 @@ class TestAsRoot:
         session, pid = lines.splitlines()[-2].split()
         assert session == pid
 
+    @pytest.mark.parametrize(
+        ("content", "mode", "says", "remedy"),
+        [
+            ("#!/bin/sh\n", 0o644, "python: no permission for", "or install caveclient elsewhere: "),
+            ("#!/nonexistent/python\n", 0o755, "cannot be run: No such file", "Install caveclient anew: "),
+            (
+                "#!/bin/sh\necho 'no libpython here' >&2\nexit 127\n",
+                0o755,
+                "no libpython here",
+                "Install caveclient anew: ",
+            ),
+        ],
+    )
+    def test_half_an_environment_is_named_with_what_to_do(
+        self,
+        content: str,
+        mode: int,
+        says: str,
+        remedy: str,
+        cave: CaveServer,
+        users: tuple[User, User],
+        verify: Callable[..., Outcome],
+    ) -> None:
+        alice, _bob = users
+        save(cave, alice, cave.add_person("alice", [STACK]).token)
+        python = alice.home.parent / "half" / "current" / "bin" / "python"
+        python.parent.mkdir(parents=True, exist_ok=True)
+        python.write_text(content)
+        python.chmod(mode)
+        [found] = verify("client", users=[alice.name], interpreter=None, path=str(python.parents[2])).result["users"]
+        assert found["verdict"] == "client_error"
+        assert says in found["message"]
+        assert f"{remedy}ansible-playbook connectomics.cave.provision" in found["remedy"]
+
+    def test_an_environment_that_is_closed_to_a_user_is_named(
+        self, cave: CaveServer, users: tuple[User, User], verify: Callable[..., Outcome]
+    ) -> None:
+        alice, _bob = users
+        save(cave, alice, cave.add_person("alice", [STACK]).token)
+        with tempfile.TemporaryDirectory() as folder:  # of mode 0700
+            python = Path(folder, "bin", "python")
+            python.parent.mkdir()
+            python.symlink_to("/bin/true")
+            [found] = verify("client", users=[alice.name], interpreter=str(python)).result["users"]
+        assert found["verdict"] == "client_error"
+        assert f"{alice.name} cannot run {python}: no permission for {folder} (mode 0700)." == found["message"]
+        assert found["remedy"].startswith(f"Let {alice.name} enter or run that")
+
     @pytest.mark.network
     def test_a_check_changes_nothing(
         self, cave: CaveServer, users: tuple[User, User], verify: Callable[..., Outcome]

@@ -13,6 +13,7 @@ import os
 import pwd
 import select
 import signal
+import stat
 import subprocess
 import time
 from typing import Any, Mapping, NamedTuple
@@ -23,7 +24,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.trust impo
     unusable_bundle,
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
-from ansible_collections.connectomics.cave.plugins.module_utils._trust import python_changeable
+from ansible_collections.connectomics.cave.plugins.module_utils._trust import python_changeable, way_to
 
 _PASSED_ON = (
     "http_proxy",
@@ -72,13 +73,22 @@ def environment(user: pwd.struct_passwd, ca_path: str | None, inherited: Mapping
 def run_client(check: Check, user: pwd.struct_passwd) -> list[dict[str, Any]]:
     """Run ``CAVEclient`` for every datastack, and return what ``client_script`` says of each, in order.
 
-    A datastack about which nothing was said has the exception ``TimeoutExpired`` (killed at the timeout), ``OSError``
-    (it could not be started), ``ChildProcessError`` (it ended without a word) or ``SSLError`` (the user cannot read the
-    CA certificates, of which requests says not that, nor where they are).
+    A datastack about which nothing was said has one exception alone, without its ancestors: ``TimeoutExpired`` (killed
+    at the timeout), ``OSError`` (it could not be started), ``ChildProcessError`` (it ended without a word) or
+    ``SSLError`` (the user cannot read the CA certificates, of which requests says not that, nor where they are).
 
     Raises:
-        CaveError: somebody besides root and the user can change the interpreter, and so could read the user's token.
+        CaveError: the user cannot run the interpreter; or somebody besides root and the user can change it, and so
+            could read the user's token.
     """
+    if not os.access(check.python, os.X_OK):
+        closed = [step for step in way_to(check.python).steps if not os.access(step.path, os.X_OK)]
+        where = f"{closed[0].path} (mode {stat.S_IMODE(closed[0].info.st_mode):04o})" if closed else check.python
+        raise CaveError(
+            f"{user.pw_name} cannot run {check.python}: no permission for {where}. "
+            f"Let {user.pw_name} enter or run that, or install caveclient elsewhere: "
+            "ansible-playbook connectomics.cave.provision"
+        )
     changeable = python_changeable(check.python, (0, user.pw_uid))
     if changeable:
         raise CaveError(

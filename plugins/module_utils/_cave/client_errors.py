@@ -49,6 +49,8 @@ _FAILURES = (
     ("cut", {"ConnectionError", "RetryError", "ChunkedEncodingError"}),
 )
 """Which of the failures of HTTP the exceptions of requests are; the first one that fits counts."""
+_NOT_RUN = (("builtins.OSError",), ("builtins.ChildProcessError",))
+"""What ``client`` calls a Python that does not start, or ends before it says a word."""
 _HTTP_ERROR_TEXT = re.compile(
     r"\s*(?P<status>[1-5][0-9]{2}) (?:Client|Server) Error: .*? for url: (?P<url>\S+)", re.DOTALL
 )
@@ -119,7 +121,7 @@ def _client_failure(
             "ansible-playbook connectomics.cave.provision --tags token"
         )
         return Verdict("client_error", said, remedy, server)
-    if names & {"ImportError", "ModuleNotFoundError"}:
+    if names & {"ImportError", "ModuleNotFoundError"} or outcome.names in _NOT_RUN:
         remedy = "Install caveclient anew: ansible-playbook connectomics.cave.provision"
         return Verdict("client_error", said, remedy, server)
     return Verdict("client_error", said, report_remedy(), server)

@@ -69,6 +69,7 @@ SSL = ("requests.exceptions.SSLError", *CONNECTION)
         (outcome("requests.exceptions.InvalidHeader", text="Invalid leading whitespace"), "client_error"),
         (outcome("builtins.ModuleNotFoundError", "builtins.ImportError", text="No module named 'x'"), "client_error"),
         (outcome("builtins.PermissionError", "builtins.OSError", text="[Errno 13]"), "client_error"),
+        (outcome("builtins.OSError", text="/opt/x/bin/python cannot be run: Exec format error"), "client_error"),
     ],
 )
 def test_an_outcome_of_the_real_client(given: ClientOutcome, verdict: str) -> None:
