@@ -80,7 +80,6 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "retries": {"type": "int", "default": 2},
 }
 
-
 BEFORE_ANYTHING = ("prove", "begin", "choose")
 """Steps that can refuse what was asked for. No host is to blame for that: the play goes on to the report."""
 
@@ -297,15 +296,18 @@ class _Step:
         _steps.note_stored(self.state, self.options["stored"], self._read_back)
         return {"hosts": self._todo(self.state.request.hosts, self._canaries()), "state": seal_state(self.state)}
 
-    def _read_back(self, rotation: Rotation) -> set[str]:
-        """Return what the variables give now to the entries of a rotation, on the first host that has it."""
-        host = self.run.read_host(rotation.hosts[0])
-        mine = {entry.number for entry in rotation.entries if entry.host == host.name}
-        unreadable = {message for user, message in host.problems if user is None or user in rotation.users}
+    def _read_back(self, rotation: Rotation) -> dict[str, set[str]]:
+        """Return what the variables of each host give now to the entries of a rotation."""
         # Ansible has read files with variables when the run began: what follows one that holds the new token is stored.
         new = {variable for _path, variable in self.vault().places(self.state.values[rotation.new])}
-        held = [item for item in host.held if item.entry.number in mine]
-        return unreadable | {item.entry.token for item in held if not new or self.run.keeps_its_token(item, new, ())}
+        mine = {(entry.host, entry.number) for entry in rotation.entries if not entry.absent}
+        found = {}
+        for name in dict.fromkeys(host for host, _number in mine if host not in self.state.request.give_up):
+            host, before = self.run.read_host(name), self.state.hosts[name].problems
+            held = [item for item in host.held if (name, item.entry.number) in mine]
+            found[name] = {item.entry.token for item in held if not new or self.run.keeps_its_token(item, new, ())}
+            found[name] |= {text for user, text in {*host.problems} - {*before} if user in (None, *rotation.users)}
+        return found
 
     def _todo(
         self, hosts: Iterable[str], results: Mapping[str, Mapping[str, Any] | None], first: bool = False
@@ -360,9 +362,7 @@ class _Step:
         """Revoke what nobody needs any more, and say how it ended for every token and host."""
         state = self.state
         run = state.request.hosts
-        results = self._canaries()
-        registered = self.registered("saved", run)
-        saved = self._saved()
+        results, registered, saved = self._canaries(), self.registered("saved", run), self._saved()
         if any(rotation.old for rotation in state.rotations) and not self.check:
             unseen = {host: what for host, what in state.seen.items() if isinstance(what, str)}
             state.seen = {**self._looked("again", run), **unseen}

@@ -323,6 +323,26 @@ def test_a_store_that_still_gives_the_old_token_stops_the_new_one_before_any_hos
         assert [lab.saved(host)] == lab.tokens(person) != [lab.persons[person].token]
 
 
+def test_a_store_that_one_host_does_not_read_stops_the_new_token_before_any_host_has_it(
+    cave: CaveServer, tmp_path: Path
+) -> None:
+    lab = with_safes(cave, tmp_path)
+    old = lab.token
+    (tmp_path / "own-safe").write_text(old)
+    lab.hosts["ws3"]["safe"] = "own-safe"
+    (lab.folder / "store.yml").write_text(STORE.replace("TOKEN", OPENED))
+    run = lab.rotate(strategy="overlap", store_tasks="store.yml", other_person=True)
+    assert run.status == 2
+    assert f"what caveclient_tokens gives now on ws3 is {fingerprint(old)}." in said(run.output)
+    assert [lab.saved(host) for host in ("ws1", "ws3")] == [old, old]
+    assert [lab.saved("ws2")] == lab.tokens("bob") != [lab.persons["bob"].token]
+    del lab.hosts["ws3"]["safe"]
+    lab.hosts["ws3"]["safe"] = lab.hosts["ws1"]["safe"]
+    run = lab.rotate(strategy="overlap", store_tasks="store.yml", other_person=True)
+    assert run.ok, run.output
+    assert [lab.saved(host) for host in ("ws1", "ws3")] == 2 * lab.tokens() != [old, old]
+
+
 def test_when_the_labs_own_tasks_fail_no_host_gets_the_new_token_and_the_next_run_stores_it(lab: Lab) -> None:
     old = lab.persons["alice"].token
     store = lab.folder / "store.yml"
@@ -501,6 +521,25 @@ def test_killed_between_the_servers_answer_and_the_vault_the_token_is_found_agai
         run = lab.rotate(strategy="overlap", name="spring")
     assert run.ok, run.output
     assert assert_rotated(lab, old) == made
+
+
+def test_a_token_whose_place_somebody_else_takes_while_it_is_made_goes_to_no_host(lab: Lab) -> None:
+    """Nobody would find it in the vault again."""
+    old = lab.persons["alice"].token
+    lab.cave.set_fault("/auth/api/v1/user/token", "drip", method="POST", interval=0.2)
+    process = lab.start(strategy="overlap", name="spring")
+    deadline = time.monotonic() + 60
+    while len(lab.tokens()) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    mine = lab.cave.make_token("alice", "by hand")
+    lab.store(alice=mine)
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode == 2
+    assert "A token was made and could not be stored: somebody has put another one" in said(output)
+    assert f"as 'spring (replaces {fingerprint(old)})'" in said(output)
+    assert old in lab.tokens()
+    assert lab.stored() == mine
+    assert_untouched(lab, old)
 
 
 def test_two_rotations_at_the_same_time_end_with_one_new_token(lab: Lab) -> None:

@@ -1008,7 +1008,8 @@ def test_tasks_that_cannot_store_a_token_leave_it_where_the_message_says(cave: C
 def test_what_is_not_revoked_although_it_was_named_is_said(cave: CaveServer, tmp_path: Path) -> None:
     lab = make_lab(tmp_path, cave, ws1="alice", ws2="bob")
     alice, bob = (lab.persons[name].token for name in ("alice", "bob"))
-    lab.store(alice=cave.make_token("alice"), bob=bob)
+    new = cave.make_token("alice")
+    lab.store(alice=new, bob=bob)
     run = lab.rotate(old="0a1b2c3d")
     assert run.ok, run.output
     assert "0a1b2c3d is in nobody's list of tokens here: it was revoked before, is mistyped" in said(run)
@@ -1021,6 +1022,10 @@ def test_what_is_not_revoked_although_it_was_named_is_said(cave: CaveServer, tmp
     run = lab.rotate(old=f" {fingerprint(alice).upper()}")
     assert run.ok, run.output
     assert lab.tokens() == [lab.stored()]
+    lab.store(alice=new, bob="d" * 32)
+    run = lab.rotate("--limit", "ws1", old="0a1b2c3d")
+    assert run.status == 2
+    assert f"0a1b2c3d is not revoked: it is in no list of tokens here, and may be of {USER}, whose list" in said(run)
 
 
 # -- all around --------------------------------------------------------------------------------------------------------

@@ -41,6 +41,8 @@ def with_new_token(state: State, rotation: Rotation, vault: VaultFiles) -> Rotat
         if not state.request.own_store:
             try:
                 places[:] = vault.store(stale, value)
+                if not places and rotation.new not in rotation.tokens:
+                    raise CaveError("somebody has put another one into the place of the old one in the meantime.")
             except CaveError as error:
                 raise lost(api.server, text, error.message) from None
         made_so_far.append(fingerprint(value))

@@ -37,7 +37,7 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.model 
     Seen,
 )
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.state import State
-from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.wording import with_reasons
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.wording import hosts_named, with_reasons
 
 FIRST_THAT_LETS_TWO_LIVE = (2, 30, 3)
 """The version of the auth server on which this was measured."""
@@ -214,25 +214,29 @@ def _refuse_all(state: State) -> None:
     raise CaveError(" ".join(f"{', '.join(who)}: {reason}" for reason, who in reasons.items()))
 
 
-def note_stored(state: State, stored: Iterable[str], read_back: Callable[[Rotation], set[str]]) -> None:
+def note_stored(state: State, stored: Iterable[str], read_back: Callable[[Rotation], Mapping[str, set[str]]]) -> None:
     """Note which tokens the user's own tasks have stored; the others are given to no host.
 
-    ``read_back`` returns which tokens the variables give now. That it is still the old one holds nobody up whose old
-    one is dead.
+    ``read_back`` returns which tokens the variables of each host give now. That it is still the old one holds nobody up
+    whose old one is dead.
     """
     stored = set(stored)
+    dead = {*state.dead, *(token for token, account in state.accounts.items() if not account.accepted)}
     for index, rotation in enumerate(state.rotations):
         if rotation.tokens not in state.unstored:
             continue
         why = "the tasks of caveclient_rotate_store_tasks failed."
         if rotation.new in stored:
-            wrong = sorted(read_back(rotation) - {rotation.new, *state.dead})
+            given = {host: found - {rotation.new, *dead} for host, found in read_back(rotation).items()}
+            wrong = {host: found for host, found in given.items() if found}
             if not wrong:
                 state.tell(rotation, "The lab's own tasks have stored it.")
                 continue
             why = (
-                "the tasks of caveclient_rotate_store_tasks ended well, but what caveclient_tokens gives now is "
-                f"{', '.join(wrong)}. Correct the tasks, or the lookup that reads the store; if Ansible reads it only "
+                "the tasks of caveclient_rotate_store_tasks ended well, but what caveclient_tokens gives now "
+                f"{f'on {hosts_named(wrong)} ' if wrong.keys() < given.keys() else ''}is "
+                f"{', '.join(sorted(set().union(*wrong.values())))}. "
+                "Correct the tasks, or the lookup that reads the store; if Ansible reads it only "
                 "when a run begins, run again."
             )
         text = description(state.request.name, rotation.source, state.request.revoke == "never")

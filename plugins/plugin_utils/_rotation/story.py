@@ -14,7 +14,7 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._report.colleagu
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation import hosts as _hosts
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.decide import find
 from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.state import State
-from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.wording import hosts_named
+from ansible_collections.connectomics.cave.plugins.plugin_utils._rotation.wording import hosts_named, names
 
 
 def notes(state: State, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[list[str], list[str]]:
@@ -71,11 +71,17 @@ def _note_old(state: State, token: str, told: list[str], unfinished: list[str]) 
         return
     whose = next((item for item in state.rotations if find(token, state.accounts[item.source])), None)
     if whose is None:
-        if all(account.tokens is not None for account in state.accounts.values()):
-            told.append(
-                f"{token} is in nobody's list of tokens here: it was revoked before, is mistyped, or is of somebody "
-                "who has no token in caveclient_tokens."
+        unlisted = {user for item in state.rotations for user in item.users if not state.accounts[item.source].tokens}
+        if unlisted:
+            unfinished.append(
+                f"{token} is not revoked: it is in no list of tokens here, and may be of {names(sorted(unlisted))}, "
+                "whose list the server does not give for the token in the vault."
             )
+            return
+        told.append(
+            f"{token} is in nobody's list of tokens here: it was revoked before, is mistyped, or is of somebody "
+            "who has no token in caveclient_tokens."
+        )
         return
     person = state.accounts[whose.source].name or ", ".join(whose.users)
     advice = " Run without --limit, caveclient_hosts and caveclient_rotate_users." if whose.action == "leave" else ""
