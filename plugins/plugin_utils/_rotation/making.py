@@ -41,8 +41,6 @@ def with_new_token(state: State, rotation: Rotation, vault: VaultFiles) -> Rotat
         if not state.request.own_store:
             try:
                 places[:] = vault.store(stale, value)
-                if not places and rotation.new not in rotation.tokens:
-                    raise CaveError("somebody has put another one into the place of the old one in the meantime.")
             except CaveError as error:
                 raise lost(api.server, text, error.message) from None
         made_so_far.append(fingerprint(value))
@@ -79,6 +77,10 @@ def with_new_token(state: State, rotation: Rotation, vault: VaultFiles) -> Rotat
         value, old_ones = found.value, ", ".join(item.token for item in rotation.old)
         state.tell(rotation, f"{rotation.reason} The token {rotation.new} replaces {old_ones}.")
         keep(value)
+    # Not before: of two runs that make one at the same time, the other one may have stored it.
+    if not (state.request.own_store or places or rotation.new in rotation.tokens):
+        why = "somebody has put another one into the place of the old one in the meantime."
+        raise lost(api.server, text, why)
     state.values[rotation.new] = value
     state.servers[rotation.new] = api.server
     for token in stale:
