@@ -36,11 +36,13 @@ def with_new_token(state: State, rotation: Rotation, vault: VaultFiles) -> Rotat
         return rotation
     places: list[dict[str, str]] = []
     made_so_far: list[str] = []
+    given_up: list[str] = []
 
     def keep(value: str) -> None:
         if not state.request.own_store:
             try:
-                places[:] = vault.store(stale, value)
+                places[:] = vault.store([*stale, *given_up], value)
+                given_up.append(value)  # where another run's token is taken in its place
             except CaveError as error:
                 raise lost(api.server, text, error.message) from None
         made_so_far.append(fingerprint(value))
