@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -503,14 +504,20 @@ def test_without_a_vault_password_nothing_is_made(lab: Lab) -> None:
 # -- killed, and together ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("of_it", ["all of it", "the main process alone"])
-def test_killed_between_the_servers_answer_and_the_vault_the_token_is_found_again(lab: Lab, of_it: str) -> None:
-    old = lab.persons["alice"].token
+def making(lab: Lab) -> subprocess.Popen[str]:
+    """Start a rotation, and return when the server has made its token and is about to say so."""
     lab.cave.set_fault("/auth/api/v1/user/token", "drip", method="POST", interval=0.2)
     process = lab.start(strategy="overlap", name="spring")
     deadline = time.monotonic() + 60
     while len(lab.tokens()) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
+    return process
+
+
+@pytest.mark.parametrize("of_it", ["all of it", "the main process alone"])
+def test_killed_between_the_servers_answer_and_the_vault_the_token_is_found_again(lab: Lab, of_it: str) -> None:
+    old = lab.persons["alice"].token
+    process = making(lab)
     lab.kill(process, workers=of_it == "all of it")
     lab.cave.clear_faults()
     made = lab.tokens()[0]
@@ -526,11 +533,7 @@ def test_killed_between_the_servers_answer_and_the_vault_the_token_is_found_agai
 def test_a_token_whose_place_somebody_else_takes_while_it_is_made_goes_to_no_host(lab: Lab) -> None:
     """Nobody would find it in the vault again."""
     old = lab.persons["alice"].token
-    lab.cave.set_fault("/auth/api/v1/user/token", "drip", method="POST", interval=0.2)
-    process = lab.start(strategy="overlap", name="spring")
-    deadline = time.monotonic() + 60
-    while len(lab.tokens()) < 2 and time.monotonic() < deadline:
-        time.sleep(0.05)
+    process = making(lab)
     mine = lab.cave.make_token("alice", "by hand")
     lab.store(alice=mine)
     output = process.communicate(timeout=120)[0]

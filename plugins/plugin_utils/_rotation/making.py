@@ -35,17 +35,16 @@ def with_new_token(state: State, rotation: Rotation, vault: VaultFiles) -> Rotat
             state.tell(rotation, f"It would be kept as {where}.")
         return rotation
     places: list[dict[str, str]] = []
-    made_so_far: list[str] = []
-    given_up: list[str] = []
+    so_far: list[str] = []
 
     def keep(value: str) -> None:
         if not state.request.own_store:
             try:
-                places[:] = vault.store([*stale, *given_up], value)
-                given_up.append(value)  # where another run's token is taken in its place
+                # What this run has stored before gives way to the token of another run that made one, too.
+                places[:] = vault.store([*stale, *so_far], value)
             except CaveError as error:
                 raise lost(api.server, text, error.message) from None
-        made_so_far.append(fingerprint(value))
+        so_far.append(value)
 
     if rotation.action == "make":
         if not state.request.own_store and not vault.still_holds(stale):
@@ -53,13 +52,14 @@ def with_new_token(state: State, rotation: Rotation, vault: VaultFiles) -> Rotat
         try:
             made = api.ensure(text, same=lambda found: replaces(found) == rotation.source, keep=keep)
         except CaveError as error:
-            if not made_so_far:
+            if not so_far:
                 raise
             if not places:
                 raise lost(api.server, text, error.message) from None
             raise CaveError(
-                f"The token {made_so_far[-1]} was made to replace {rotation.source}, and is kept as {_named(places)}. "
-                f"No host has it yet: {error.message} Run the same command again: it continues there.",
+                f"The token {fingerprint(so_far[-1])} was made to replace {rotation.source}, and is kept as "
+                f"{_named(places)}. No host has it yet: {error.message} "
+                "Run the same command again: it continues there.",
                 stored=True,
             ) from None
         if made.token is None:
