@@ -356,6 +356,21 @@ def a_cloud_volume_dir_of_somebody_else(place: Place) -> None:
     shared = place.home.parent / "shared" / "secrets"
     shared.mkdir(parents=True, exist_ok=True)
     (shared / DEFAULT_FILE).write_text(json.dumps({"token": OLD}))
+    (shared / DEFAULT_FILE).chmod(0o644)
+
+
+@case("unreadable", root=True)
+def a_file_in_cloud_volume_dir_that_its_owner_keeps_from_others(place: Place) -> None:
+    a_cloud_volume_dir_of_somebody_else(place)
+    (place.home.parent / "shared" / "secrets" / DEFAULT_FILE).chmod(0o600)
+
+
+@case("malformed", root=True)
+def a_cut_file_in_somebody_elses_cloud_volume_dir(place: Place) -> None:
+    a_cloud_volume_dir_of_somebody_else(place)
+    shared = place.home.parent / "shared" / "secrets" / DEFAULT_FILE
+    shared.write_text("{")
+    shared.chmod(0o644)
 
 
 @case("cloud_volume_dir_split", root=True)
@@ -543,6 +558,14 @@ def a_file_that_root_wrote(place: Place) -> None:
 
 
 @case("wrong_owner", root=True)
+def a_file_of_roots_that_has_another_name_elsewhere(place: Place) -> None:
+    elsewhere = place.folder / "shadow"
+    (place.secrets / DEFAULT_FILE).rename(elsewhere)
+    os.chown(elsewhere, 0, 0)
+    os.link(elsewhere, place.secrets / DEFAULT_FILE)
+
+
+@case("wrong_owner", root=True)
 def a_directory_that_root_made(place: Place) -> None:
     os.chown(place.secrets, 0, 0)
     place.is_managed = False
@@ -701,6 +724,36 @@ def test_certificates_without_the_servers_authority_are_told_and_the_remedy_adds
     assert f"lacks the authority that signed the certificate of {cave_tls.url}" in problem["message"]
     place.run_remedy(problem["remedy"])
     assert place.problems(validate=True) == []
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("owner", "mode", "command"),
+    [
+        (0, 0o755, "sudo sed -i "),
+        (0, 0o777, "sudo -e "),
+        (65534, 0o755, "sudo -u nobody sed -i "),
+        (65534, 0o777, "sudo -e "),
+    ],
+)
+def test_nobody_is_told_to_edit_a_startup_file_that_others_can_replace(
+    owner: int, mode: int, command: str, place: Place
+) -> None:
+    """When the command is run, a link to a file of whoever runs it may be there; an editor of sudo follows none."""
+    folder = place.home.parent / "lab"
+    folder.mkdir(exist_ok=True)
+    sourced = folder / "cave.sh"
+    sourced.write_text(f"export CLOUD_VOLUME_DIR={place.home}/$UNKNOWN\n")
+    put_below_home(place, ".profile", f". {sourced}\n")
+    os.chown(folder, owner, owner)
+    os.chown(sourced, owner, owner)
+    folder.chmod(mode)
+    [problem] = place.problems()
+    assert problem["code"] == "cloud_volume_dir_unclear"
+    assert problem["remedy"].startswith(command)
+    if "sed" in command:
+        place.run_remedy(problem["remedy"])
+        assert place.problems() == []
 
 
 @pytest.mark.root

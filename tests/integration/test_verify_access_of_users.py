@@ -148,6 +148,20 @@ class TestAsRoot:
         assert says in found["message"]
         assert f"{remedy}ansible-playbook connectomics.cave.provision" in found["remedy"]
 
+    def test_a_python_that_a_signal_ends_is_told_with_its_name_and_not_to_be_installed_anew(
+        self, cave: CaveServer, users: tuple[User, User], verify: Callable[..., Outcome]
+    ) -> None:
+        alice, _bob = users
+        save(cave, alice, cave.add_person("alice", [STACK]).token)
+        python = alice.home.parent / "ended" / "bin" / "python"
+        python.parent.mkdir(parents=True, exist_ok=True)
+        python.write_text("#!/bin/sh\nkill -KILL $$\n")
+        python.chmod(0o755)
+        [found] = verify("client", users=[alice.name], interpreter=str(python)).result["users"]
+        assert found["verdict"] == "client_error"
+        assert "was ended by SIGKILL (probably for lack of memory)" in found["message"]
+        assert found["remedy"].startswith("Look up what ended it in the host's log")
+
     def test_an_environment_that_is_closed_to_a_user_is_named(
         self, cave: CaveServer, users: tuple[User, User], verify: Callable[..., Outcome]
     ) -> None:

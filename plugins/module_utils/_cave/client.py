@@ -18,6 +18,7 @@ import subprocess
 import time
 from typing import Any, Mapping, NamedTuple
 
+from ansible_collections.connectomics.cave.plugins.module_utils import _ends
 from ansible_collections.connectomics.cave.plugins.module_utils._cave import client_script as _client_script
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.trust import (
     bundle_for_requests,
@@ -74,7 +75,8 @@ def run_client(check: Check, user: pwd.struct_passwd) -> list[dict[str, Any]]:
     """Run ``CAVEclient`` for every datastack, and return what ``client_script`` says of each, in order.
 
     A datastack about which nothing was said has one exception alone, without its ancestors: ``TimeoutExpired`` (killed
-    at the timeout), ``OSError`` (it could not be started), ``ChildProcessError`` (it ended without a word) or
+    at the timeout), ``OSError`` (it could not be started), ``ChildProcessError`` (it ended without a word),
+    ``CalledProcessError`` (a signal ended it) or
     ``SSLError`` (the user cannot read the CA certificates, of which requests says not that, nor where they are).
 
     Raises:
@@ -137,7 +139,8 @@ def run_client(check: Check, user: pwd.struct_passwd) -> list[dict[str, Any]]:
         why = ("subprocess.TimeoutExpired", f"CAVEclient had not ended after {check.timeout:g} s, and was stopped")
     else:
         lines = last_words.decode("utf-8", "replace").strip().splitlines() or ["it said nothing"]
-        why = ("builtins.ChildProcessError", f"{check.python} ended with status {status}: {lines[-1]}")
+        name = "builtins.ChildProcessError" if status >= 0 else "subprocess.CalledProcessError"
+        why = (name, f"{check.python} {_ends.how(status)}: {lines[-1]}")
     results = {result["datastack"]: result for result in _results(said)}
     return [results.get(name) or _silent(name, *why) for name in check.datastacks]
 

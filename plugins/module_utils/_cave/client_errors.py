@@ -22,6 +22,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts i
     clean_text,
     no_token_verdict,
 )
+from ansible_collections.connectomics.cave.plugins.module_utils._ends import AFTER_A_SIGNAL
 
 
 class ClientOutcome(NamedTuple):
@@ -51,6 +52,7 @@ _FAILURES = (
 """Which of the failures of HTTP the exceptions of requests are; the first one that fits counts."""
 _NOT_RUN = (("builtins.OSError",), ("builtins.ChildProcessError",))
 """What ``client`` calls a Python that does not start, or ends before it says a word."""
+_ENDED_BY_A_SIGNAL = ("subprocess.CalledProcessError",)
 _HTTP_ERROR_TEXT = re.compile(
     r"\s*(?P<status>[1-5][0-9]{2}) (?:Client|Server) Error: .*? for url: (?P<url>\S+)", re.DOTALL
 )
@@ -121,6 +123,8 @@ def _client_failure(
             "ansible-playbook connectomics.cave.provision --tags token"
         )
         return Verdict("client_error", said, remedy, server)
+    if outcome.names == _ENDED_BY_A_SIGNAL:
+        return Verdict("client_error", said, AFTER_A_SIGNAL, server)
     if names & {"ImportError", "ModuleNotFoundError"} or outcome.names in _NOT_RUN:
         remedy = "Install caveclient anew: ansible-playbook connectomics.cave.provision"
         return Verdict("client_error", said, remedy, server)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import signal
 
+from ansible_collections.connectomics.cave.plugins.module_utils import _ends
 from ansible_collections.connectomics.cave.plugins.module_utils._environment import pip_config as _pip_config
 from ansible_collections.connectomics.cave.plugins.module_utils._environment.processes import Outcome
 from ansible_collections.connectomics.cave.plugins.module_utils._environment.request import Source
@@ -155,6 +156,8 @@ def explain(outcome: Outcome, source: Source, doing: str, seconds: float) -> Cav
             said = _line_around(output, match.start())
             where = {"index": _index_named_in(output, source), "source": _source_of(source)}
             return CaveError(f"Could not {doing}: {cause.format(**where)}. {remedy} It said: {said}", **details)
+    if outcome.returncode < 0:
+        return CaveError(f"Could not {doing}: it {_ends.how(outcome.returncode)}. {_ends.AFTER_A_SIGNAL}", **details)
     return CaveError(f"Could not {doing}. It said: {last_line(output) or 'nothing at all'}", **details)
 
 

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Mapping, Sequence
 
-from ansible_collections.connectomics.cave.plugins.module_utils import _trust, _users
+from ansible_collections.connectomics.cave.plugins.module_utils import _ends, _trust, _users
 from ansible_collections.connectomics.cave.plugins.module_utils._environment import processes as _processes
 from ansible_collections.connectomics.cave.plugins.module_utils._environment.installed import (
     installed_packages,
@@ -161,8 +161,10 @@ def _judge(outcome: _processes.Outcome, what: str, python: str, timeout: float, 
         raise CaveError(f"Importing caveclient with {python} took more than {timeout:.0f} seconds.", **details)
     if closed:
         raise CaveError(f"{what}: {closed}. Choose another place, or open it (chmod o+x).", **details)
+    if outcome.returncode < 0:
+        raise CaveError(f"{what}: {python} {_ends.how(outcome.returncode)}. {_ends.AFTER_A_SIGNAL}", **details)
     telling = [line for line in outcome.error.splitlines() if "error" in line.lower()]
-    reason = last_line("\n".join(telling) or outcome.error) or f"it ended with {outcome.returncode}"
+    reason = last_line("\n".join(telling) or outcome.error) or f"it {_ends.how(outcome.returncode)}"
     noexec = _trust.no_programs_from(python)
     remedy = (
         f"{noexec} is on a file system that is mounted noexec: choose another place."

@@ -118,6 +118,8 @@ class Place(NamedTuple):
     """Whether an access control list lets further users do what the group may."""
     is_outside: bool = False
     """Whether a directory leads out of the home, where others may use it."""
+    has_further_names: bool = False
+    """Whether a file has hard links elsewhere."""
 
 
 class UserFiles(NamedTuple):
@@ -298,7 +300,8 @@ def _places(home: Home, where: _readers.Places, listing: Mapping[str, _files.Ent
                 is_sound = entry is not None and entry.text is not None
                 mode, is_link = stat.S_IMODE(status.st_mode), stat.S_ISLNK(status.st_mode)
                 has_list = bool(mode & 0o070) and has_access_list(path)
-                yield Place(path, "file", mode, status.st_uid, is_link, is_sound, has_list)
+                more = not is_link and status.st_nlink > 1
+                yield Place(path, "file", mode, status.st_uid, is_link, is_sound, has_list, has_further_names=more)
 
 
 def _copies(home: Home, directories: list[str]) -> dict[str, _files.Entry]:

@@ -283,10 +283,13 @@ def _broken_files(files: UserFiles, queries: list[TokenQuery]) -> Iterable[Probl
         if not entry.problem or path in links or (entry.problem == "unreadable" and path in foreign):
             continue
         word = quoted(path)
-        if entry.problem == "unreadable":
+        code = entry.problem if entry.problem in ("bom", "empty", "unreadable") else "malformed"
+        if files.owner_there and os.path.dirname(path) == files.where.cloud_volume[0]:  # others may use it as it is
+            yield Problem(code, path, f"{path} {entry.detail}.", unset_cloud_volume_dir(files))
+            continue
+        if code == "unreadable":
             yield Problem("unreadable", path, f"{path} {entry.detail}.", beside(files, path, f"chmod 600 {word}"))
             continue
-        code = entry.problem if entry.problem in ("bom", "empty") else "malformed"
         managed = [one for one in queries if one.is_managed and not one.is_absent]
         is_map = os.path.basename(path) == _files.SERVER_MAP
         if any(one.datastacks if is_map else _is_written(path, files, one) for one in managed):
@@ -358,6 +361,8 @@ def _foreign(files: UserFiles, place: Place) -> Problem:
     if place.uid == files.home_uid != 0:
         message = f"{message} The home {files.home} is theirs as well: {files.user} needs another one."
         return Problem("wrong_owner", place.path, message, own_home(files))
+    if place.has_further_names:  # in another folder it may be anything of theirs
+        return Problem("wrong_owner", place.path, f"{message} It has further names.", discard(place.path, files))
     command = f"sudo chown -h {quoted(files.user)} {quoted(place.path)}"  # -h: it may have become a link
     return Problem("wrong_owner", place.path, message, command)
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The commands that put a user's files right: pure functions of what was found.
+"""The commands that put a user's files right: functions of what was found, and of whose the startup files are.
 
 Commands that follow links run as the user (sudo -u), so that no link of the user's misleads root.
 """
@@ -10,6 +10,7 @@ Commands that follow links run as the user (sudo -u), so that no link of the use
 from __future__ import annotations
 
 import os.path
+import pwd
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,6 +18,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets import 
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.env_tokens import EnvToken
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.environment import Doubt
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.inspect import Place, UserFiles
+from ansible_collections.connectomics.cave.plugins.module_utils._secrets.obstacles import owner_of, real_path
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.startup_texts import (
     CSH,
     FISH,
@@ -57,6 +59,14 @@ def as_user(files: UserFiles, command: str) -> str:
     return f"sudo -u {quoted(name)} {command}" if files.by_root else command
 
 
+def _account_of(uid: int) -> str:
+    """Return how sudo is told of an account."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"#{uid}"
+
+
 def beside(files: UserFiles, path: str, command: str) -> str:
     """Return a command that changes the directory of ``path``: to be run as the user where it is the user's."""
     mine = {place.path for place in files.places if place.kind != "file" and place.uid == files.uid}
@@ -77,8 +87,18 @@ def own_copy(files: UserFiles, place: Place) -> str:
 
 
 def in_startup_file(files: UserFiles, path: str, command: str) -> str:
-    """Return a command that changes a startup file: to be run as the user, but for the host's own."""
-    return as_user(files, command) if _is_own(files, path) else f"sudo {command}"
+    """Return a command that changes a startup file, as its owner. Where others can replace it, it is edited by hand.
+
+    They could put a link there, to a file that is the owner's; ``sudo -e`` follows none.
+    """
+    from ansible_collections.connectomics.cave.plugins.module_utils._trust import changeable
+
+    owner = owner_of(real_path(path))
+    if _is_own(files, path) or owner == files.uid:
+        return as_user(files, command)
+    if changeable(path, (0, owner)):
+        return f"sudo -e {quoted(path)}"
+    return f"sudo -u {quoted(_account_of(owner))} {command}" if owner else f"sudo {command}"
 
 
 def _is_own(files: UserFiles, path: str) -> bool:

@@ -63,6 +63,13 @@ def test_an_import_that_fails_says_why(python: tuple[str, Path]) -> None:
         check_imports(python[0], python[1], request(), dict(os.environ), 20)
 
 
+def test_an_import_that_a_signal_ends_says_which(python: tuple[str, Path]) -> None:
+    (python[1] / "caveclient" / "__init__.py").write_text("import os; os.kill(os.getpid(), 9)")
+
+    with pytest.raises(CaveError, match=r"was ended by SIGKILL .*\. Look up what ended it"):
+        check_imports(python[0], python[1], request(), dict(os.environ), 20)
+
+
 def test_an_import_that_hangs_is_ended(python: tuple[str, Path]) -> None:
     (python[1] / "caveclient" / "__init__.py").write_text("import time; time.sleep(60)")
 
