@@ -257,11 +257,19 @@ def test_colours_are_for_terminals_that_want_them(desk: Desk) -> None:
     assert "\x1b" not in desk.ask("--offline").stdout
 
 
-def test_an_impossible_server_address_is_named(desk: Desk) -> None:
-    done = desk.ask("--server", "global.daf-apis.com")
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (("--server", "global.daf-apis.com"), "has no https:// in front"),
+        (("--server", "https://global.daf-apis.com:99999"), "is not of the form"),
+        (("--offline", "two words"), "is not the name of a datastack"),
+    ],
+)
+def test_an_impossible_address_or_name_is_wrong_use(typed: tuple[str, ...], said: str, desk: Desk) -> None:
+    done = desk.ask(*typed)
 
-    assert "has no https:// in front" in done.stderr
-    assert done.returncode == YOURS
+    assert said in done.stderr
+    assert done.returncode == 2
 
 
 @pytest.mark.parametrize("version", ["3.8", "3.9", "3.10", "3.12", "3.13"])

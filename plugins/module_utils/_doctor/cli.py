@@ -15,7 +15,11 @@ import sys
 import time
 from typing import Any, Mapping, Sequence, TextIO
 
-from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import DEFAULT_SERVER, server_address
+from ansible_collections.connectomics.cave.plugins.module_utils._cave.servers import (
+    DEFAULT_SERVER,
+    parse_datastacks,
+    server_address,
+)
 from ansible_collections.connectomics.cave.plugins.module_utils._cave.verdicts import TRANSIENT, token_page
 from ansible_collections.connectomics.cave.plugins.module_utils._doctor import text, words
 from ansible_collections.connectomics.cave.plugins.module_utils._doctor.examine import Examination, Question, examine
@@ -55,9 +59,14 @@ def main(arguments: Sequence[str], lab: Mapping[str, Any]) -> int:
     if "token" in options.datastacks and (any(others) or len(options.datastacks) > 1):
         parser.error('"token" saves a token, which the server has to accept: it goes with no other word than --server')
     try:
-        question = Question(
-            server_address(options.server), options.datastacks or list(lab.get("datastacks", [])), options.path
-        )
+        server = server_address(options.server)
+        if options.datastacks != ["token"]:
+            parse_datastacks(options.datastacks, server)
+    except CaveError as error:
+        _say(error.message, sys.stderr)
+        return _WRONG_USE
+    try:
+        question = Question(server, options.datastacks or list(lab.get("datastacks", [])), options.path)
         if options.datastacks == ["token"]:
             return _save(question._replace(datastacks=list(lab.get("datastacks", []))))
         return _examine(options, question, str(lab["version"]))

@@ -134,6 +134,10 @@ _EXPORTERS = ("export", "declare", "typeset", "readonly", "local")
 _SPECIAL = (*_EXPORTERS, "eval", ".", "source", "exec", "set", "unset", "trap", "return", "exit", ":")
 """Commands for which a variable set in front of them may stay."""
 _HARMLESS = ("echo", "printf", "env", "test", "[", "[[", "mkdir", "ls", "cd", "alias", "return", "exit")
+_RUNNING_OTHERS = (".", "source", "eval")
+"""Commands that may set any variable."""
+_STEADY = {"HOME", "USER", "LOGNAME", VARIABLE}
+"""Variables that no file is expected to set by the way, and the one whose settings are followed by themselves."""
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(\+?)=(.*)", re.DOTALL)
 _NAMED = re.compile(r"""["']?([A-Za-z_][A-Za-z0-9_]*)(?:\+?=|["']?$)""")
 
@@ -159,6 +163,10 @@ class _Reader:
         concerns = any(_may_set(word) for word in words)
         if self.language == SHELL and words[0] == "set" and len(words) > 1 and "a" in words[1]:
             self.all_exported = command.is_certain and words[1].startswith("-")
+        if words[0] in _RUNNING_OTHERS:
+            self.values.update(dict.fromkeys(set(self.values) - _STEADY))
+        if any(_names_it(word) for word in words):
+            self._set(None, command.line)
         if not command.is_certain:
             self._doubt(words)
             if concerns and not _is_harmless(words):
@@ -354,6 +362,7 @@ class _Reader:
 
 
 _MODIFIER = re.compile(r":[A-Za-z&]")
+_ITS_NAME = re.compile(rf"""[A-Za-z_][A-Za-z0-9_]*=["']?{VARIABLE}["']?""")
 _SETS_BY_THE_WAY = re.compile(rf"\$\{{{VARIABLE}:?=")
 _REFERENCE = re.compile(
     r"""\$(?P<name>[A-Za-z_][A-Za-z0-9_]*) (?!\[)
@@ -378,3 +387,8 @@ def _may_set(word: str) -> bool:
     """Return whether a word may set the variable, other than by reading it."""
     rest = word.replace(f"${VARIABLE}", "").replace(f"${{{VARIABLE}}}", "")
     return VARIABLE in rest
+
+
+def _names_it(word: str) -> bool:
+    """Return whether another variable gets the name of this one, through which it may be set: ``export $V=/a``."""
+    return bool(_ITS_NAME.fullmatch(word))
