@@ -12,6 +12,7 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import is_omitted
+from ansible_collections.connectomics.cave.plugins.plugin_utils._variables import wrong_entry
 
 DOCUMENTATION = r"""
 name: token_holders
@@ -49,17 +50,17 @@ def token_holders(tokens: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return who holds a token: the entries of ``caveclient_tokens`` that are to be present, without their tokens.
 
     Raises:
-        AnsibleFilterError: it is not a list of mappings, or a state is another word. The message shows none of it.
+        AnsibleFilterError: it is not a list of mappings, or one names no user. The message shows none of it.
     """
     holders: list[dict[str, Any]] = []
     if is_omitted(tokens):
         return holders
     is_list = isinstance(tokens, Iterable) and not isinstance(tokens, (str, Mapping))
-    if not is_list or not all(isinstance(item, Mapping) for item in tokens):
+    if not is_list:
         raise AnsibleFilterError("caveclient_tokens must be a list of entries with user and token.")
-    for item in tokens:
-        if item.get("state") not in (None, "present", "absent") and not is_omitted(item["state"]):
-            raise AnsibleFilterError("An entry in caveclient_tokens has a state other than present and absent.")
+    for number, item in enumerate(tokens, 1):
+        if complaint := wrong_entry(item, number):
+            raise AnsibleFilterError(complaint)
         holder = {key: item[key] for key in _KEPT if item.get(key) is not None}
         if item.get("state") != "absent" and holder not in holders:
             holders.append(holder)

@@ -56,6 +56,7 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._controller impo
     is_omitted,
     plain_string,
 )
+from ansible_collections.connectomics.cave.plugins.plugin_utils._variables import wrong_entry
 
 display = Display()
 _UNREADABLE = object()
@@ -83,29 +84,32 @@ class LookupModule(LookupBase):
                 continue
             if not isinstance(value, (list, tuple)):
                 raise AnsibleLookupError(f"{term} must be a list of entries with user and token.")
-            found = [self._entry(term, index, value) for index in range(len(value))]
+            found = [self._entry(term, number, value) for number in range(1, len(value) + 1)]
             entries += [entry for entry in found if entry]
         return entries
 
-    def _entry(self, term: str, index: int, entries: Any) -> dict[str, Any] | None:
+    def _entry(self, term: str, number: int, entries: Any) -> dict[str, Any] | None:
         """Return what can be read of an entry; None where its user cannot."""
         try:
-            entry = entries[index]
+            entry = entries[number - 1]
         except AnsibleError:
             return None
         entry = self._read(entry) if isinstance(entry, str) else entry
         if entry is _UNREADABLE:
             return None
-        if not isinstance(entry, Mapping):
-            raise AnsibleLookupError(f"{term}[{index}] must be an entry with user and token.")
-        found = {str(name): self._read(entry, name) for name in entry}
+        is_mapping = isinstance(entry, Mapping)
+        found = {str(name): self._read(entry, name) for name in entry} if is_mapping else {}
+        if found.get("user") is _UNREADABLE:
+            return None
         found = {name: value for name, value in found.items() if value is not _UNREADABLE}
+        if complaint := wrong_entry(found if is_mapping else entry, number, term):
+            raise AnsibleLookupError(complaint)
         try:
             if "token" in found:
                 found["token"] = plain_string(found["token"], "The token")
         except (CaveError, AnsibleError):
             del found["token"]
-        return found if isinstance(found.get("user"), str) else None
+        return found
 
     def _read(self, value: Any, *path: Any) -> Any:
         """Return a value with its templates filled in, or _UNREADABLE."""

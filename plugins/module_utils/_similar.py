@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import pwd
-from typing import Iterable
+from typing import Iterable, Sequence
 
 _LOOK_ALIKE = str.maketrans("li|o_. ", "1110---")
 """Characters, in lower case, that are mistaken for each other."""
@@ -44,7 +44,11 @@ def similar(name: str, known: Iterable[str], apart: float = 0.4) -> list[str]:
 
 def did_you_mean(name: str, known: Iterable[str], apart: float = 0.4) -> str:
     """Return a question, after a space, that names what is nearest to a misspelt name; empty when nothing is near."""
-    names = similar(name, known, apart)
+    return choice_of(similar(name, known, apart))
+
+
+def choice_of(names: Sequence[str]) -> str:
+    """Return a question, after a space, whether one of these was meant; empty for none."""
     if not names:
         return ""
     if len(names) > _NAMED:

@@ -18,8 +18,8 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.yaml import yaml_load
 from jinja2 import UndefinedError
 
-from ansible_collections.connectomics.cave.plugins.module_utils._similar import did_you_mean, similar
-from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import is_omission, is_omitted
+from ansible_collections.connectomics.cave.plugins.module_utils._similar import choice_of, similar
+from ansible_collections.connectomics.cave.plugins.plugin_utils._controller import given, is_omission, is_omitted
 
 _COLLECTION = Path(__file__).parents[2]
 _VARIABLE = re.compile(r"(?<![A-Za-z0-9_])caveclient_[a-z0-9_]*[a-z0-9]")
@@ -116,7 +116,12 @@ def unknown_variables(names: Iterable[str]) -> list[str]:
     suspects = {name for name in names if name.startswith(_PREFIX) or _begins_nearly_so(name)}
     sentences = []
     for name in sorted(suspects - known_variables() if suspects else ()):
-        question = did_you_mean(name, sorted(known_variables()), apart=0.3 if name.startswith(_PREFIX) else 0.15)
+        known = sorted(known_variables())
+        # caveclient_users for caveclient_audit_users, caveclient_server_address for caveclient_server
+        longer = [other for other in known if other.endswith(f"_{name[len(_PREFIX) :]}")]
+        shorter = [other for other in known if name.startswith(f"{other}_")]
+        apart = 0.3 if name.startswith(_PREFIX) else 0.15
+        question = choice_of(longer or shorter[-1:] or similar(name, known, apart))
         if question or name.startswith(_PREFIX):
             hint = question.replace(" D", ": d", 1) or "."
             sentences.append(f"{name} is no variable of this collection{hint}")
@@ -220,16 +225,53 @@ def _complaint(name: str, value: Any) -> str:
     errors = ArgumentSpecValidator({name: option}).validate({name: value}).error_messages
     limits = _LIMITS.get(name)
     is_other = kind in ("str", "path", "int", "float") and isinstance(value, (bool, list, tuple, Mapping))
-    is_nested = option.get("elements") in ("str", "path") and any(
-        isinstance(item, (list, tuple, Mapping)) for item in (value if isinstance(value, (list, tuple)) else ())
-    )
-    if is_other or is_nested or (errors and "choices" not in option):
-        return f"{name} must be {_KINDS[option.get('elements') or kind, kind]}, and is {_shown(value)}."
+    items = enumerate(value, 1) if kind == "list" and isinstance(value, (list, tuple)) else ()
+    wrong = [f"its item {number} is {_shown(item)}" for number, item in items if _is_wrong(item, option)]
+    if is_other or (errors and "choices" not in option):
+        wrong.append(f"is {_shown(value)}")
+    if wrong:
+        return f"{name} must be {_KINDS[option.get('elements') or kind, kind]}, and {wrong[0]}."
     if errors:
         return f"value of {name} must be one of: {', '.join(option['choices'])}, and is {_shown(value)}."
+    if name == "caveclient_tokens":
+        return next(filter(None, (wrong_entry(entry, number) for number, entry in enumerate(value, 1))), "")
     if limits and not limits[0] <= float(value) <= limits[1]:
         return f"{name} must be from {limits[0]} to {limits[1]}, and is {_shown(value)}."
     return ""
+
+
+def _is_wrong(item: Any, option: Mapping[str, Any]) -> bool:
+    """Return whether an item of a list cannot be one. Ansible makes text of all, of null and lists, too."""
+    kind = option.get("elements", "raw")
+    if kind == "raw":
+        return False
+    if item is None or (kind in ("str", "path") and isinstance(item, (list, tuple, Mapping))):
+        return True
+    return bool(ArgumentSpecValidator({"item": {"type": kind}}).validate({"item": item}).error_messages)
+
+
+def wrong_entry(entry: Any, number: int, variable: str = "caveclient_tokens") -> str:
+    """Return what is wrong with the form of a user's entry, without its values; empty where nothing is.
+
+    The token is not filled in. Without a user it would go to the account that a task runs as, which is mostly root.
+
+    Args:
+        entry: with user and token.
+        number: its place in the list, from 1.
+        variable: the list.
+
+    Raises:
+        AnsibleError: its user or its state cannot be filled in.
+    """
+    place = f"Entry {number} of {variable}"
+    if not isinstance(entry, Mapping):
+        return f"{place} is not a mapping with user and token."
+    user, state = (given(partial(entry.get, name)) for name in ("user", "state"))
+    if user is None or (isinstance(user, str) and not user.strip()):
+        return f"{place} names no user."
+    if not isinstance(user, str):
+        return f"{place} has a user that is not text. Put the name in quotes."
+    return "" if state in (None, "present", "absent") else f"{place} has a state other than present and absent."
 
 
 def _shown(value: Any) -> str:

@@ -604,8 +604,24 @@ MISTAKES: list[tuple[str, Spoil, tuple[str, ...], int, str]] = [
         for words in [("audit", *OF_ONE), ("decommission", "-e", f"caveclient_decommission_users={_lab.USER}")]
         for kind, tokens, says in [
             ("text", "alice", "-> Write caveclient_tokens as a list of entries with user and token"),
-            ("a list of texts", ["alice"], "caveclient_tokens[0] must be an entry with user and token"),
+            ("a list of texts", ["alice"], "Entry 1 of caveclient_tokens is not a mapping with user and token"),
+            ("nobody's", [{"User": "alice"}], "Entry 1 of caveclient_tokens names no user"),
         ]
+    ),
+    *(
+        (f"{words[0]} of {kind}", variables(caveclient_tokens=[{"user": user, "token": TOKEN}]), words, 2, says)
+        for words in [VERIFY, ("provision", *PASSWORD)]
+        for kind, user, says in [
+            ("a user without a name", "", "Entry 1 of caveclient_tokens names no user"),
+            ("a user that is a number", 0, "Entry 1 of caveclient_tokens has a user that is not text"),
+        ]
+    ),
+    (
+        "an entry that is null",
+        variables(caveclient_tokens=[None]),
+        ("provision", *PASSWORD),
+        2,
+        "caveclient_tokens must be a list of mappings, and its item 1 is null.",
     ),
     (
         "a state that is none",

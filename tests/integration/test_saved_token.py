@@ -313,6 +313,11 @@ def test_many_users_are_served_in_one_task_and_one_failure_stops_no_other(add_us
     assert NEW_TOKEN not in outcome.output
 
 
+def test_an_empty_name_is_not_the_user_that_the_task_runs_as(host: Host) -> None:
+    assert "The user's name is empty" in host.refuse(user="", token=NEW_TOKEN)
+    assert "The user's name is empty" in host.refuse(tokens=[{"user": "", "token": NEW_TOKEN}])
+
+
 @root
 def test_an_ordinary_user_serves_itself_alone(add_user: Callable[[str], User]) -> None:
     if python_for_all() is None:

@@ -139,10 +139,12 @@ def _entry(number: int, item: Mapping[str, Any], params: Mapping[str, Any]) -> _
     values: dict[str, Any] = {
         name: item[name] if item.get(name) is not None else params[name] for name in _ENTRY_DEFAULTS
     }
-    user = values["user"] or _users.current_user().pw_name
+    user = _users.current_user().pw_name if values["user"] is None else values["user"]
     result: dict[str, Any] = {name: values[name] for name in ("server", "key")}
     result.update(user=user, changed=False, files=[])
     try:
+        if not user:
+            raise CaveError("The user's name is empty. Leave user out for the user that the task runs as.")
         server = server_address(values["server"])
         if item.get("datastacks") is None and server != server_address(params["server"]):
             values["datastacks"] = []

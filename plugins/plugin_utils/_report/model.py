@@ -50,9 +50,10 @@ HOST_VERDICTS = ("host_unreachable", "not_run", "error")
 # A verdict's token is known to the server, whatever else is missing.
 _ACCEPTED = frozenset(("ok", "missing_tos", "missing_permission", "unknown_datastack"))
 
-# Around a message: the first since ansible-core 2.19, the others until then.
+# Around a message: the first two since ansible-core 2.19, the others until then.
 _WRAPPING = re.compile(
-    r"^((Task|Action|Module) failed: )+"
+    r"^.*The (lookup|filter) plugin 'connectomics\.cave\.\w+' failed: "
+    r"|^((Task|Action|Module) failed: )+"
     r"|^.*Error was a <class '[\w.]+'>, original message: "
     r"|The error appears to be in '.*",
     re.DOTALL,

@@ -29,7 +29,7 @@ _HOST_REMEDIES = (
         "Define the variable, or correct its name.",
     ),
     (
-        r"'caveclient_tokens'|caveclient_tokens must be",
+        r"'caveclient_tokens'|caveclient_tokens must be|Entry \d+ of caveclient_tokens (is|names)",
         "Write caveclient_tokens as a list of entries with user and token: "
         '[{user: alice, token: "{{ vault_cave_token_alice }}"}]',
     ),

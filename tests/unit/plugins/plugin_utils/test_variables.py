@@ -25,10 +25,18 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._variables impor
         ("cave_client_tokens", "caveclient_tokens"),
         ("CAVEclient_tokens", "caveclient_tokens"),
         ("cavecilent_server", "caveclient_server"),
+        ("caveclient_strategy", "caveclient_rotate_strategy"),
+        ("caveclient_server_address", "caveclient_server"),
     ],
 )
 def test_a_typing_error_is_named_with_what_was_probably_meant(name: str, meant: str) -> None:
     assert unknown_variables([name]) == [f"{name} is no variable of this collection: did you mean {meant}?"]
+
+
+def test_the_variables_of_playbooks_are_named_for_one_without_the_playbook() -> None:
+    (sentence,) = unknown_variables(["caveclient_users"])
+    meant = "caveclient_audit_users, caveclient_decommission_users or caveclient_rotate_users"
+    assert sentence == f"caveclient_users is no variable of this collection: did you mean {meant}?"
 
 
 def test_a_variable_like_none_is_named_all_the_same() -> None:
@@ -66,7 +74,22 @@ def test_the_variables_of_a_host_are_checked_as_those_of_the_role() -> None:
         ("timeout", 10**12, "caveclient_timeout must be from 1 to 86400, and is 1000000000000."),
         ("path", ["a"], "caveclient_path must be a path, and is a list."),
         ("server", {"a": 1}, "caveclient_server must be text, and is a mapping."),
-        ("extras", [["cv"]], "caveclient_extras must be a list of texts, and is a list."),
+        ("extras", [["cv"]], "caveclient_extras must be a list of texts, and its item 1 is a list."),
+        ("packages", ["numpy", None], "caveclient_packages must be a list of texts, and its item 2 is null."),
+        ("packages", {"numpy": 1}, "caveclient_packages must be a list of texts, and is a mapping."),
+        ("tokens", [{"user": "a"}, "b"], "caveclient_tokens must be a list of mappings, and its item 2 is 'b'."),
+        ("tokens", [{"user": "a"}, {"token": "b"}], "Entry 2 of caveclient_tokens names no user."),
+        ("tokens", [{"user": " "}], "Entry 1 of caveclient_tokens names no user."),
+        (
+            "tokens",
+            [{"user": 1000}],
+            "Entry 1 of caveclient_tokens has a user that is not text. Put the name in quotes.",
+        ),
+        (
+            "tokens",
+            [{"user": "a", "state": True}],
+            "Entry 1 of caveclient_tokens has a state other than present and absent.",
+        ),
         ("stale", "0" * 32, "value of caveclient_stale must be one of: update, report, ignore, and is another text."),
         ("verify", None, 'caveclient_verify has no value. Give it one, or leave it out: the default is "api".'),
         (

@@ -113,12 +113,15 @@ def test_a_host_that_is_switched_off_is_pending_with_ansibles_reason() -> None:
     "message",
     [
         "Task failed: Module failed: Attempting to decrypt but no vault secrets found",
+        "Task failed: Finalization of task args for 'connectomics.cave.saved_token' failed: Error while resolving value "
+        "for 'tokens': The lookup plugin 'connectomics.cave.readable_tokens' failed: Attempting to decrypt but no vault "
+        "secrets found",
         "The conditional check 'a' failed. The error was: An unhandled exception occurred while templating '{{ b }}'. "
         "Error was a <class 'ansible.parsing.vault.AnsibleVaultError'>, original message: Attempting to decrypt but no "
         "vault secrets found\n\nThe error appears to be in '/a/verify.yml': line 5, column 3, but may\nbe elsewhere in "
         "the file.\n\n---\n- name: Verify\n  ^ here\n",
     ],
-    ids=["2.19", "2.17"],
+    ids=["2.19", "2.19-own-lookup", "2.17"],
 )
 def test_what_ansible_puts_around_a_message_is_left_out(message: str) -> None:
     (host,) = report_of({"ws1": [{"failed": True, "msg": message}]})["hosts"]
