@@ -113,9 +113,9 @@ def test_a_host_that_is_switched_off_is_pending_with_ansibles_reason() -> None:
     "message",
     [
         "Task failed: Module failed: Attempting to decrypt but no vault secrets found",
-        "Task failed: Finalization of task args for 'connectomics.cave.saved_token' failed: Error while resolving value "
-        "for 'tokens': The lookup plugin 'connectomics.cave.readable_tokens' failed: Attempting to decrypt but no vault "
-        "secrets found",
+        "Task failed: Finalization of task args for 'connectomics.cave.saved_token' failed: Error while resolving "
+        "value for 'tokens': The lookup plugin 'connectomics.cave.readable_tokens' failed: Attempting to decrypt but "
+        "no vault secrets found",
         "The conditional check 'a' failed. The error was: An unhandled exception occurred while templating '{{ b }}'. "
         "Error was a <class 'ansible.parsing.vault.AnsibleVaultError'>, original message: Attempting to decrypt but no "
         "vault secrets found\n\nThe error appears to be in '/a/verify.yml': line 5, column 3, but may\nbe elsewhere in "
