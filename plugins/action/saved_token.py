@@ -46,9 +46,10 @@ class ActionModule(TokenAction):
         completed = super().with_settings(args, task_vars)
         if "tokens" not in completed and "__caveclient_variables" in task_vars:
             completed["tokens"] = []  # the role gives a list, unless a template has left that out
-        self._of_rotation = "tokens" not in args and bool(completed.get("tokens"))
+        entries = completed["tokens"] if "tokens" not in args and isinstance(completed.get("tokens"), list) else []
+        self._of_rotation = any(isinstance(entry, Mapping) and "sealed" in entry for entry in entries)
         if self._of_rotation:
-            completed["tokens"] = [opened(entry) for entry in completed["tokens"]]
+            completed["tokens"] = [opened(entry) for entry in entries]
         return completed
 
     def arguments(self, args: dict[str, Any]) -> dict[str, Any]:

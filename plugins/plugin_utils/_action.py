@@ -33,6 +33,7 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._controller impo
     forces_terminal,
     given,
     is_encrypted,
+    is_omitted,
     plain_string,
 )
 from ansible_collections.connectomics.cave.plugins.plugin_utils._fleet_run import (
@@ -87,7 +88,7 @@ class CaveAction(ActionBase):
         found: dict[str, Any] = {}
         if "__caveclient_options" in task_vars:
             options = self._templar.template(task_vars["__caveclient_options"])
-            found = {name: value for name, value in options.items() if name in self.spec}
+            found = {name: value for name, value in options.items() if name in self.spec and not is_omitted(value)}
         for name in task_vars.get("__caveclient_variables") or ():
             value = given(functools.partial(self._templar.template, task_vars.get(f"caveclient_{name}")))
             if value is not None:

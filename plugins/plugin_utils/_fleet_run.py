@@ -101,14 +101,13 @@ def require_whole_run() -> None:
     playbooks = [str(name) for name in given.get("args", ())]
     if not all(name.startswith("connectomics.cave.") for name in playbooks):
         return  # a playbook of the user's own may have parts of its own to begin at, or to skip
-    # The others have a task by whose name one can begin, and say so in their report.
-    if given.get("start_at_task") and {"connectomics.cave.rotate", "connectomics.cave.decommission"} & {*playbooks}:
+    if given.get("start_at_task"):
         raise AnsibleError(
             "--start-at-task leaves out what the later tasks need. Run it without: what is done already is found, and "
-            "stays as it is."
+            "stays as it is. To run a part of a playbook, name tags: --list-tags shows those that there are."
         )
-    if "always" in given.get("skip_tags", ()):
-        raise AnsibleError("--skip-tags always leaves out the report, and with it whether all is well. Run it without.")
+    for tag in {"always", "tagged"} & set(given.get("skip_tags", ())):
+        raise AnsibleError(f"--skip-tags {tag} leaves out the report, and with it whether all is well. Run it without.")
 
 
 def require_core() -> None:

@@ -252,6 +252,11 @@ MISTAKES: list[tuple[str, Spoil, tuple[str, ...], int, str]] = [
         4,
         "what is done already is found",
     ),
+    ("begun at no task", nothing, (*VERIFY, "--start-at-task", "Verfy"), 4, "To run a part of a playbook, name tags"),
+    ("all with tags left out", nothing, (*TOKEN_ONLY, "--skip-tags", "tagged"), 4, "leaves out the report"),
+    ("tags of nothing to merge", nothing, ("merge_reports", "--tags", "x"), 2, "There is no report to merge"),
+    ("tags of no folder", nothing, ("init", "--tags", "x"), 2, "Name the folder to make: -e dest=lab"),
+    ("tags of nobody to enroll", nothing, ("enroll", "--tags", "x"), 2, "Say whose token it is"),
     # A single value
     (
         "vault value, no password",
@@ -550,7 +555,7 @@ MISTAKES: list[tuple[str, Spoil, tuple[str, ...], int, str]] = [
         "begun in the middle",
         nothing,
         (*VERIFY, "--start-at-task", "Verify that the users' access works"),
-        2,
+        4,
         "To run a part of a playbook, name tags",
     ),
     ("collection not there", collection_missing, VERIFY, 1, "connectomics.cave.verify could not be found"),
@@ -681,6 +686,30 @@ def test_a_task_that_is_tried_again_has_its_token(lab: Lab) -> None:
     lab.write("site.yml", json.dumps([play]))
     run = lab.play("site.yml")
     assert run.ok, run.output
+
+
+@pytest.mark.parametrize("playbook", ["provision", "audit"])
+@pytest.mark.parametrize(
+    "missing", [{"ansible_connection": "nope"}, {"ansible_shell_type": "nope"}, {"ansible_become_method": "nope"}]
+)
+def test_callbacks_are_shown_no_token_where_ansible_does_not_get_to_the_task(
+    lab: Lab, playbook: str, missing: dict[str, str]
+) -> None:
+    lab.write(
+        "listen.py",
+        "from ansible.plugins.callback import CallbackBase\n"
+        "class CallbackModule(CallbackBase):\n"
+        "    CALLBACK_VERSION, CALLBACK_TYPE, CALLBACK_NAME = 2.0, 'notification', 'listen'\n"
+        "    CALLBACK_NEEDS_ENABLED = True\n"
+        "    def v2_runner_on_failed(self, result, ignore_errors=False):\n"
+        "        print('HEARD', result._task_fields['action'], result._task_fields['args'])\n",
+    )
+    lab.environment.update(ANSIBLE_CALLBACKS_ENABLED="listen", ANSIBLE_CALLBACK_PLUGINS=str(lab.folder))
+    lab.hosts["ws1"].update(missing)
+    run = lab.run(playbook, *PASSWORD, "-e", "ansible_become=true", *(OF_ONE if playbook == "audit" else ()))
+    assert "HEARD connectomics.cave." in run.output  # and no token, which Lab.run looks for
+    assert "nope" in run.output
+    assert run.status == 2
 
 
 def test_a_run_that_does_nothing_is_an_error_for_ci_and_its_report_has_no_control_characters(lab: Lab) -> None:
