@@ -380,6 +380,26 @@ def test_what_users_could_not_start_is_refused(
     assert not (host.path / "current").exists()
 
 
+@pytest.mark.parametrize("check", [True, False])
+def test_a_kernel_that_users_could_not_see_is_refused(host: Host, check: bool) -> None:
+    host.jupyter.mkdir(mode=0o700)
+
+    done = host(jupyter_kernel="CAVE", check=check)
+
+    assert f"jupyter_dir: users cannot start what is installed there: {host.jupyter} is closed to them" in done.message
+    assert not host.path.exists()
+
+
+def test_what_is_in_the_way_of_the_doctor_is_told_before_anything_is_installed(host: Host) -> None:
+    other = host.folder / "cave-doctor"
+    other.write_text("another program\n")
+
+    done = host(doctor=str(other))
+
+    assert f"doctor: {other} is another program" in done.message
+    assert not host.path.exists()
+
+
 def test_links_into_roots_cache_are_noticed_before_the_build_goes_live(host: Host) -> None:
     cache = host.folder / "roots-cache"
     cache.mkdir(mode=0o700)

@@ -68,6 +68,8 @@ def _run(options: Options, state: str, mode: Mode, doctor_digest: str) -> dict[s
     wanted = options.kernel if state == "present" else "" if state == "absent" else None
     python = options.interpreter or os.path.join(options.path, "current", "bin", "python")
     kernel_of = _kernel_account(options, wanted, owner)
+    if state != "absent":
+        _doctor_reasons(options, state, doctor_digest, check=True)  # what is in its way is told before anything is done
     answer = _work(options, state, mode, owner)
     if answer.needs:
         plan = {"doing": answer.description, "needs": answer.needs}
@@ -292,6 +294,7 @@ def _kernel_account(
         raise CaveError(f"ca_path: {options.ca_path} {flaw} on this host. Name a file of CA certificates (PEM).")
     if wanted and account is None:
         _proof.check_directory("jupyter_dir", file.parent)
+        _proof.check_open("jupyter_dir", str(file.parent))
         _check_for_users(options)
 
     def work(python: str, name: str | None, check: bool) -> _Kernel:

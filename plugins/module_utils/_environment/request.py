@@ -140,6 +140,8 @@ def parse_options(params: Mapping[str, Any]) -> Options:
     for name in ("path", "jupyter_dir", "ca_path", "doctor"):
         if params[name] and not os.path.isabs(params[name]):
             raise CaveError(f"{name}: {params[name]} is not an absolute path.")
+    if not params["interpreter"] and not os.path.abspath(params["path"]).strip("/"):
+        raise CaveError(f"path: {params['path']} is the root folder. Choose one of its own, such as /opt/caveclient.")
     if ":" in params["path"]:
         raise CaveError(f"path: {params['path']} holds a colon, and no environment works there. Choose another path.")
     if params["keep"] < 0:

@@ -309,6 +309,7 @@ def test_without_the_action_plugin_a_folder_of_the_controller_is_refused(host: H
         ({"find_links": ["https://alice:s3cret@lab.example/wheels"]}, "netrc"),
         ({"keep": -1}, "less than 0"),
         ({"path": "relative"}, "not an absolute path"),
+        ({"path": "//"}, "is the root folder"),
         ({"version": "newest"}, "leave it empty"),
         ({"python": "3.9\n"}, r"python: '3\.9\\n' has control characters"),
         ({"interpreter": "/\x1b[2J"}, r"interpreter: '/\\x1b\[2J' has control characters"),
