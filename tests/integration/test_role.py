@@ -71,6 +71,19 @@ def test_a_token_that_an_entry_saves_without_asking_is_verified_afterwards(own: 
     assert "does not accept the token" in " ".join(run.output.split())
 
 
+def test_a_person_provisions_their_own_computer_as_the_guide_says(lab: Lab) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "docsite" / "rst" / "provision.rst").read_text(encoding="utf-8")
+    block = next(part for part in guide.split(".. code-block:: yaml\n") if "caveclient_become: false" in part)
+    lab.variables |= yaml.safe_load(block.partition("\nAll commands")[0])
+    run = lab.play("provision")
+    assert run.ok, run.output
+    home = lab.home("ws1")
+    places = ("caveclient/current/bin/python", ".local/share/jupyter/kernels/cave", ".local/bin/cave-doctor")
+    assert [place for place in places if not (home / place).exists()] == []
+    assert lab.saved("ws1") == lab.token
+    assert "changed=0" in lab.play("provision").output
+
+
 def test_tags_choose_what_provision_does(lab: Lab) -> None:
     run = lab.play("provision", "--tags", "verify")
     assert "no_token" in run.output

@@ -54,7 +54,7 @@ def run(params: Mapping[str, Any], check_mode: bool, tmpdir: str) -> dict[str, A
     """
     options = parse_options(params)
     controller = params["_controller"] or {}
-    with _explained(options.interpreter or options.path):
+    with _explained(*_environment_of(options)):
         if controller.get("doctor_file"):
             return _install_doctor(options, controller["doctor_file"])
         if controller.get("pack"):
@@ -162,7 +162,7 @@ def _work(options: Options, state: str, mode: Mode, owner: pwd.struct_passwd | N
 
 
 def _do(options: Options, state: str, mode: Mode) -> Answer:
-    with _explained(options.interpreter or options.path):
+    with _explained(*_environment_of(options)):
         if state == "absent" and os.path.isabs(options.interpreter) and not os.path.lexists(options.interpreter):
             return Answer()
         environment = Existing(options, mode) if options.interpreter else Managed(options, mode)
@@ -173,15 +173,31 @@ def _do(options: Options, state: str, mode: Mode) -> Answer:
         return environment.present()
 
 
+def _environment_of(options: Options) -> tuple[str, str]:
+    """Return where the environment is, and which option says so."""
+    return (options.interpreter, "interpreter") if options.interpreter else (options.path, "path")
+
+
 @contextlib.contextmanager
-def _explained(place: str) -> Iterator[None]:
-    """Say what the system refuses, and let everybody use what is made meanwhile, whatever root's umask is."""
+def _explained(place: str, option: str = "") -> Iterator[None]:
+    """Say what the system refuses, and let everybody use what is made meanwhile, whatever root's umask is.
+
+    Args:
+        place: the path of what is worked on.
+        option: which one names it, for the remedy.
+    """
     umask = os.umask(0o022)
     try:
         yield
     except OSError as error:
-        remedy = "Run the task with become: true, or choose another path." if isinstance(error, PermissionError) else ""
-        raise CaveError(f"{error.filename or place}: {error.strerror}. {remedy}".strip()) from error
+        remedy = ""
+        if isinstance(error, PermissionError):
+            role_variable = {"doctor": "doctor_path"}.get(option, option)
+            other = f"{option} (of the role: caveclient_{role_variable})" if option else "path"
+            remedy = f"Run the task with become: true, or choose another {other}."
+        # A file that is made beside another one, and then takes its place, has a name that says nothing.
+        named = error.filename if os.path.isabs(str(error.filename or "")) else place
+        raise CaveError(f"{named}: {error.strerror}. {remedy}".strip()) from error
     finally:
         os.umask(umask)
 
@@ -219,7 +235,7 @@ def _doctor_reasons(options: Options, state: str, wanted: str, check: bool) -> l
     path = options.doctor
     if not path:
         return []
-    with _explained(path):
+    with _explained(path, "doctor"):
         if state == "absent":
             if not _doctor.is_there(path):
                 return []
@@ -243,7 +259,7 @@ def _with_doctor(options: Options) -> str:
 
 def _install_doctor(options: Options, source: str) -> dict[str, Any]:
     wanted = _doctor.digest(Path(source).read_bytes())
-    with _alone(options), _explained(options.doctor):
+    with _alone(options), _explained(options.doctor, "doctor"):
         needed = _doctor_reasons(options, "present", wanted, check=False)
         if needed:
             _doctor.install(options.doctor, source)
@@ -327,7 +343,7 @@ def _check_for_users(options: Options) -> None:
 
 def _update_kernel(file: Path, python: str, wanted: str | None, ca_path: str, check: bool) -> _Kernel:
     """Write or remove the kernel's description, unless ``wanted`` is None or it is as it has to be."""
-    with _explained(str(file)):
+    with _explained(str(file), "jupyter_dir"):
         before = _kernel.belongs_to(file, python)
         if wanted:
             content = _kernel.kernel_content(python, wanted, ca_path)

@@ -222,6 +222,25 @@ def test_a_place_that_may_not_be_written_names_become(host: Host, monkeypatch: p
         host()
 
 
+@pytest.mark.parametrize(("part", "option"), [("kernel", "jupyter_dir"), ("doctor", "doctor_path")])
+def test_a_place_that_may_not_be_written_names_the_option_that_chooses_it(
+    part: str, option: str, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_arguments: Any) -> None:
+        raise PermissionError(13, "Permission denied", ".beside.0123abcd.tmp")
+
+    monkeypatch.setattr(_caveclient._kernel, "write_kernel", refuse)
+    monkeypatch.setattr(_caveclient._doctor, "install", refuse)
+    brought, doctor = host.folder / "brought", host.folder / "bin" / "cave-doctor"
+    brought.write_text("#!/bin/sh\n")
+    asked: dict[str, Any] = {"jupyter_kernel": "CAVE"}
+    if part == "doctor":
+        asked = {"doctor": str(doctor), "_controller": {"doctor_file": str(brought)}}
+    place = doctor if part == "doctor" else host.folder / "jupyter" / "kernels" / "cave" / "kernel.json"
+    with pytest.raises(CaveError, match=rf"^{place}: Permission denied\. .* \(of the role: caveclient_{option}\)"):
+        host(**asked)
+
+
 def test_what_a_killed_run_left_is_removed_by_the_next_and_counts_as_a_change(host: Host) -> None:
     host()
     left = [
