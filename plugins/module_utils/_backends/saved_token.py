@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import grp
 import os.path
+import pwd
+from collections import Counter
 from functools import partial
 from typing import Any, Callable, Iterable, Iterator, Mapping, NamedTuple
 
@@ -204,14 +206,23 @@ def _by_files(entries: Iterable[_Entry], everybodys: str = "") -> list[list[_Ent
     """
     found: dict[tuple[object, str], list[_Entry]] = {}
     by_user = _by_user(entries)
+    accounts = _users.find_users(by_user) if len(by_user) > 1 else {}
+    ids = Counter(account.pw_uid for account in accounts.values() if not isinstance(account, CaveError))
     for name, mine in by_user.items():
+        account = accounts.get(name)
         owner: tuple[object, str] = (name, "")
-        if len(by_user) > 1:
-            with contextlib.suppress(CaveError):
-                account = _users.find_user(name)
-                owner = (None, everybodys) if everybodys else (account.pw_uid, os.path.normpath(account.pw_dir))
+        if isinstance(account, pwd.struct_passwd):
+            home = _real_home(account) if ids[account.pw_uid] > 1 else account.pw_dir
+            owner = (None, everybodys) if everybodys else (account.pw_uid, os.path.normpath(home))
         found.setdefault(owner, []).extend(mine)
     return list(found.values())
+
+
+def _real_home(account: pwd.struct_passwd) -> str:
+    """Return where the way to a home leads, asked by its user: it may hang."""
+    with contextlib.suppress(CaveError):
+        return str(_users.run_as(account, partial(os.path.realpath, account.pw_dir)))
+    return account.pw_dir
 
 
 # The server -----------------------------------------------------------------------------------------------------------

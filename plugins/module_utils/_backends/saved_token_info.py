@@ -33,6 +33,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._secrets.account
     FIRST_USER_ID,
     accounts_on_host,
     is_without_account,
+    without_account,
 )
 from ansible_collections.connectomics.cave.plugins.module_utils._secrets.inspect import (
     Options,
@@ -133,7 +134,7 @@ def _look(
         result, reading, others, bundles = outcome["results"].pop(0)
         item.result.update(result)
         if is_without_account(item.user, accounts[item.user]):
-            item.result.update(has_account=False, msg=f"The user id {item.user} has no account on this host.")
+            item.result.update(has_account=False, msg=without_account(item.user))
         found[item.number] = _Found(Reading(*reading), others, bundles, outcome["home"])
     return found
 

@@ -57,7 +57,7 @@ def accounts_on_host(
         return {me.pw_name: me}
     found: dict[str, pwd.struct_passwd | CaveError] = {}
     for account in pwd.getpwall():
-        found.setdefault(readable(account.pw_name), _users.user_at_home(account))
+        _add(found, _users.user_at_home(account))
     listed = [account for account in found.values() if not isinstance(account, CaveError)]
     known = {os.path.normpath(account.pw_dir) for account in listed}
     people = [os.path.dirname(os.path.normpath(one.pw_dir)) for one in listed if one.pw_uid >= FIRST_USER_ID]
@@ -68,16 +68,36 @@ def accounts_on_host(
         try:
             account = pwd.getpwuid(uid)
         except KeyError:
-            account = pwd.struct_passwd((str(uid), _NO_ACCOUNT, uid, gid, "", home, ""))
-        found.setdefault(readable(account.pw_name), account)
+            account = _nameless(uid, gid, home)
+        _add(found, account)
     found.update({path: error for path, error in silent.items() if path not in known})
     idle = _idle_services(found) if usual_places else ()
     return {name: account for name, account in found.items() if name not in idle}
 
 
+def _add(found: dict[str, pwd.struct_passwd | CaveError], account: pwd.struct_passwd) -> None:
+    """Add an account. Of two with one name, as on the host and in a directory, the second is called by its user id."""
+    first = found.setdefault(readable(account.pw_name), account)
+    if not isinstance(first, CaveError) and first.pw_uid != account.pw_uid:
+        found.setdefault(str(account.pw_uid), _nameless(account.pw_uid, account.pw_gid, account.pw_dir))
+
+
+def _nameless(uid: int, gid: int, home: str) -> pwd.struct_passwd:
+    return pwd.struct_passwd((str(uid), _NO_ACCOUNT, uid, gid, "", home, ""))
+
+
 def is_without_account(name: str, account: pwd.struct_passwd | CaveError) -> bool:
     """Return whether files were found of somebody who has no account any more."""
     return not isinstance(account, CaveError) and account.pw_passwd == _NO_ACCOUNT and name == str(account.pw_uid)
+
+
+def without_account(uid: str) -> str:
+    """Return in words that somebody whose files were found has no account, or none that the name leads to."""
+    try:
+        name = pwd.getpwuid(int(uid)).pw_name
+    except KeyError:
+        return f"The user id {uid} has no account on this host."
+    return f"The user id {uid} has no account of its own on this host: {name} is another one of that name."
 
 
 def _idle_services(accounts: Mapping[str, pwd.struct_passwd | CaveError]) -> set[str]:

@@ -152,11 +152,13 @@ def test_a_group_that_is_none_is_named(group: str) -> None:
     assert "This host has no group" in refused(token=NEW_TOKEN, mode=0o640, group=group).message
 
 
+@pytest.mark.parametrize("other", [".", "../link"])
 def test_two_accounts_with_one_user_id_and_one_home_cannot_have_two_tokens(
-    home: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path, monkeypatch: pytest.MonkeyPatch, other: str
 ) -> None:
     """Each run would write the one, and then the other."""
-    twin = type(pwd.getpwuid(0))(("twin", "x", os.geteuid(), os.getegid(), "", f"{home}/.", "/bin/sh"))
+    (home.parent / "link").symlink_to(home.name)
+    twin = type(pwd.getpwuid(0))(("twin", "x", os.geteuid(), os.getegid(), "", f"{home}/{other}", "/bin/sh"))
     mine = type(twin)((ME, *twin[1:5], str(home), "/bin/sh"))
     monkeypatch.setattr(pwd, "getpwnam", {"twin": twin, ME: mine}.__getitem__)
     error = refused(tokens=[{"user": ME, "token": OLD_TOKEN}, {"user": "twin", "token": NEW_TOKEN}])

@@ -195,6 +195,7 @@ def test_files_of_an_account_that_is_gone_are_listed_under_the_user_id(
     uid = str(os.geteuid())
     gone = pwd.struct_passwd((uid, "none", os.geteuid(), os.getegid(), "", str(people / "alice"), ""))
     monkeypatch.setattr(_saved_token_info, "accounts_on_host", lambda _homes, **_where: {uid: gone})
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
     [user] = look()
     assert (user["user"], user["has_account"], user["fingerprint"]) == (uid, False, fingerprint(NEW_TOKEN))
     assert user["msg"] == f"The user id {uid} has no account on this host."

@@ -86,6 +86,21 @@ def test_who_has_files_and_no_account_is_named_by_the_user_id(host: Path) -> Non
     assert not accounts.is_without_account("alice", accounts.accounts_on_host()["alice"])
 
 
+def test_a_second_account_of_one_name_is_named_by_the_user_id(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a host with a local alice, and another one in its directory service."""
+    home, further = host / "net" / "alice", made(host / "home" / "further", 70_003)
+    listed = [*pwd.getpwall(), account("alice", 70_002, home)]
+    monkeypatch.setattr(pwd, "getpwall", lambda: listed)
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: ROOT if uid == 0 else account("alice", uid, further))
+
+    assert found() == {
+        "alice": (70_001, str(host / "home" / "alice")),
+        "70002": (70_002, str(home)),
+        "70003": (70_003, str(further)),
+    }
+    assert accounts.without_account("70002").endswith("alice is another one of that name.")
+
+
 def test_what_is_no_home_harms_nobody(host: Path) -> None:
     homes = host / "home"
     (homes / "file").write_text("")
