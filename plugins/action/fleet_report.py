@@ -23,6 +23,7 @@ from ansible.utils.display import Display
 
 from ansible_collections.connectomics.cave.plugins.module_utils._errors import CaveError
 from ansible_collections.connectomics.cave.plugins.plugin_utils._action import CaveAction
+from ansible_collections.connectomics.cave.plugins.plugin_utils._private_files import require_plain_file
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report import command as _command
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report import model as _model
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report import text as _text
@@ -429,6 +430,7 @@ def _load(path: Path, clean: Cleaner) -> dict[str, Any]:
     """Return the report in a file, or in the folder that a run was told to write to."""
     if path.is_dir():
         path = path / "report.json"
+    require_plain_file(path)
     try:
         if path.stat().st_size > _LARGEST_FILE:
             raise CaveError(f"{path} is too large for a report of this collection. Give the report.json of a run.")

@@ -25,6 +25,7 @@ from typing import Any
 
 from ansible import constants, context, release
 from ansible.errors import AnsibleError
+from ansible.inventory.manager import split_host_pattern
 from ansible.utils.display import Display
 
 from ansible_collections.connectomics.cave.plugins.plugin_utils._run_memory import RunMemory
@@ -96,8 +97,18 @@ def lab_callback_prints() -> bool:
 
 
 def require_whole_run() -> None:
-    """Raise AnsibleError for options that leave out parts of the collection's playbooks: it would look like success."""
+    """Raise AnsibleError for options that Ansible reads as other than they look.
+
+    It would look like success to leave out parts of the collection's playbooks. And a limit that names no host, such as
+    a file that is empty or a shell's variable that is not set, lets Ansible take all hosts.
+    """
     given = context.CLIARGS
+    limit = given.get("subset")
+    if limit is not None and not any(map(_names_hosts, split_host_pattern(limit))):
+        raise AnsibleError(
+            f"--limit {limit or repr(limit)} names no host, and Ansible would take all of them. Name hosts, or leave "
+            "--limit out."
+        )
     playbooks = [str(name) for name in given.get("args", ())]
     if not all(name.startswith("connectomics.cave.") for name in playbooks):
         return  # a playbook of the user's own may have parts of its own to begin at, or to skip
@@ -108,6 +119,13 @@ def require_whole_run() -> None:
         )
     for tag in {"always", "tagged"} & set(given.get("skip_tags", ())):
         raise AnsibleError(f"--skip-tags {tag} leaves out the report, and with it whether all is well. Run it without.")
+
+
+def _names_hosts(pattern: str) -> bool:
+    if pattern.startswith("@"):
+        with contextlib.suppress(OSError):  # Ansible has said so
+            return bool(Path(pattern[1:]).read_bytes().strip())
+    return bool(pattern.strip())
 
 
 def require_core() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import stat
 from pathlib import Path
 
 from ansible_collections.connectomics.cave.plugins.module_utils import _atomic
@@ -42,6 +43,7 @@ def write_private(path: Path, content: bytes) -> None:
     Raises:
         CaveError: it cannot be written. The old file is as it was.
     """
+    require_plain_file(path)
     try:
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -50,6 +52,14 @@ def write_private(path: Path, content: bytes) -> None:
             os.close(folder)
     except OSError as error:
         raise CaveError(f"The file {path} cannot be written: {error.strerror}. Name another place.") from error
+
+
+def require_plain_file(path: Path) -> None:
+    """Raise CaveError where a device or a pipe is: root would replace /dev/null, and reading might never end."""
+    with contextlib.suppress(OSError):  # there is none, or who opens it says why that fails
+        mode = path.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise CaveError(f"{path} is a device or a pipe, not a file. Name another place.")
 
 
 class _TakenForLeftoverError(Exception):
@@ -126,6 +136,7 @@ def remove_file(path: Path) -> bool:
     Raises:
         CaveError: it cannot be removed.
     """
+    require_plain_file(path)
     try:
         path.unlink()
     except (FileNotFoundError, NotADirectoryError):

@@ -211,6 +211,26 @@ def test_a_place_that_cannot_be_written_is_told_and_left_clean(site: Site) -> No
     assert [path.name for path in (site.folder / "reports").iterdir()] == ["report.json"]
 
 
+@pytest.mark.parametrize("option", ["dest", "junit", "pending"])
+def test_a_pipe_or_device_is_neither_read_nor_replaced(site: Site, option: str) -> None:
+    place = site.folder / "place"
+    place.mkdir()
+    pipe = place / {"dest": "report.json"}.get(option, "pipe")
+    os.mkfifo(pipe)
+    options: dict[str, Any] = {option: str(place if option == "dest" else pipe)}
+    run = site.run({"ws1": [result(ok("alice"))]}, **options)
+    assert run.status == 2
+    assert f"{pipe} is a device or a pipe, not a file. Name another place." in printed(run)
+    assert pipe.is_fifo()
+
+
+def test_a_pipe_is_no_report_to_merge(site: Site) -> None:
+    os.mkfifo(site.folder / "pipe")
+    run = ansible(site.folder, "playbook", "connectomics.cave.merge_reports", "-e", "caveclient_reports=pipe")
+    assert run.status == 2
+    assert "pipe is a device or a pipe, not a file." in printed(run)
+
+
 def test_check_mode_prints_and_writes_nothing(site: Site) -> None:
     run = site.run({"ws1": [result(refused("alice"))]}, "--check", dest="reports", junit="junit.xml")
     assert run.status == 2

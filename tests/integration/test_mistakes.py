@@ -169,6 +169,10 @@ def in_the_way(lab: Lab) -> None:
     lab.write("folder", "")
 
 
+def empty_limit(lab: Lab) -> None:
+    lab.write("done", "\n")
+
+
 def broken_inventory(lab: Lab) -> None:
     lab.write("broken.yml", "all: [hosts")
 
@@ -522,6 +526,18 @@ MISTAKES: list[tuple[str, Spoil, tuple[str, ...], int, str]] = [
     ("inventory broken", broken_inventory, ("verify", "-i", "broken.yml"), 2, "The inventory has no hosts"),
     ("inventory empty", empty_inventory, ("verify", "-i", "empty.yml"), 2, "empty.yml names none"),
     ("misspelt group", nothing, ("verify", "-e", "caveclient_hosts=workstation"), 2, "Did you mean workstations?"),
+    ("empty limit", nothing, ("decommission", "--limit", ""), 4, "--limit '' names no host"),
+    (
+        "limit of an empty file",
+        empty_limit,
+        ("decommission", "--limit", "@done"),
+        4,
+        "--limit @done names no host, and Ansible would take all of them",
+    ),
+    *(
+        (f"hosts {value}", variables(caveclient_hosts=value), VERIFY, 2, "caveclient_hosts names no host")
+        for value in ([], "", [" "])
+    ),
     ("misspelt limit", nothing, ("verify", "--limit", "ws9"), 1, "no hosts to target"),
     ("misspelt tag", nothing, ("provision", "--tags", "tokens", *PASSWORD), 2, "tags: install, token, verify."),
     ("misspelt playbook", nothing, ("verfy",), 1, "connectomics.cave.verfy could not be found"),
@@ -567,6 +583,13 @@ MISTAKES: list[tuple[str, Spoil, tuple[str, ...], int, str]] = [
     ("no folder to make", nothing, ("init",), 2, "Name the folder to make: -e dest=lab"),
     ("folder is there", taken_folder, ("init", "-e", "dest=lab"), 2, "Name a folder that does not exist: -e dest=lab2"),
     ("nobody to ask for a password", nothing, ("init", "-e", "dest=lab"), 2, "Run the command again in a terminal"),
+    (
+        "a number for a password",
+        nothing,
+        ("init", "-e", json.dumps({"dest": "lab", "caveclient_init_vault_password": 1234})),
+        2,
+        "or a number, which needs quotes",
+    ),
     # Whom to rotate, to enroll, to take off
     ("rotate without a password", nothing, ("rotate",), 2, "the vault's password is missing or wrong"),
     ("enroll nobody", nothing, ("enroll", *PASSWORD), 2, "Say whose token it is, and the vault file"),

@@ -19,6 +19,7 @@ from ansible_collections.connectomics.cave.plugins.plugin_utils._private_files i
     make_private_folder,
     remove_file,
     replace_link,
+    require_plain_file,
     write_private,
 )
 from ansible_collections.connectomics.cave.plugins.plugin_utils._report import model as _model
@@ -129,6 +130,7 @@ def _of_rotation(pending: Path) -> Path:
 
 def _names_in(path: Path) -> list[str]:
     """Return the hosts in a file, one a line. Raises CaveError."""
+    require_plain_file(path)
     try:
         return [name for name in map(str.strip, path.read_text(encoding="utf-8").splitlines()) if name]
     except (FileNotFoundError, NotADirectoryError):

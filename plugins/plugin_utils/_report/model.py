@@ -290,8 +290,9 @@ def read_report(data: object, source: str, clean: Cleaner) -> dict[str, Any]:
         users = [user_entry(entry, clean) for entry in entries]
         hosts.append(_finished_host(name, boolean(host.get("changed")), time, problem, users))
     title, check_mode = clean.name(data.get("title")), data.get("check_mode") is True
+    is_readable = isinstance(data.get("unfinished", []), list)  # what is left out would count as done
     unfinished = _sentences(data.get("unfinished"), clean)
-    if not title or not (hosts or unfinished):
+    if not (title and is_readable and (hosts or unfinished)):
         raise CaveError(f"{source} is damaged: it has no title, or says of no host how it is. Run the playbook again.")
     return {**_finished(title, check_mode, _sentences(data.get("notes"), clean), hosts), "unfinished": unfinished}
 

@@ -717,6 +717,11 @@ def test_a_report_without_a_title_is_refused() -> None:
         read_report({**report_of({"ws1": [result(ok("alice"))]}), "title": ""}, "x.json", Cleaner())
 
 
+def test_a_report_is_refused_whose_unfinished_part_cannot_be_read() -> None:
+    with pytest.raises(CaveError, match="damaged"):
+        read_report({**report_of({"ws1": [result(ok("alice"))]}), "unfinished": "The token."}, "x.json", Cleaner())
+
+
 @pytest.mark.parametrize("damage", [{"problem": "it is off"}, {"users": [{"user": "alice"}]}])
 def test_what_is_damaged_in_a_report_is_not_ok(damage: dict[str, Any]) -> None:
     report = deepcopy(report_of({"ws1": [result(ok("alice"))]}))
