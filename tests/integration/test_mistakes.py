@@ -588,7 +588,7 @@ MISTAKES: list[tuple[str, Spoil, tuple[str, ...], int, str]] = [
         nothing,
         ("init", "-e", json.dumps({"dest": "lab", "caveclient_init_vault_password": 1234})),
         2,
-        "or a number, which needs quotes",
+        "A number needs quotes.",
     ),
     # Whom to rotate, to enroll, to take off
     ("rotate without a password", nothing, ("rotate",), 2, "the vault's password is missing or wrong"),
