@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleError
+from ansible.inventory.manager import split_host_pattern
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.yaml import yaml_load
 from jinja2 import UndefinedError
@@ -222,7 +223,7 @@ def _complaint(name: str, value: Any) -> str:
             return ""
         default = json.dumps(option["default"])
         return f"{name} has no value. Give it one, or leave it out: the default is {default}."
-    if name == "caveclient_hosts" and not any(str(item).strip() for item in _listed(value)):
+    if name == "caveclient_hosts" and not split_host_pattern(value):
         return f"{name} names no host. Name hosts or groups, or leave it out."
     errors = ArgumentSpecValidator({name: option}).validate({name: value}).error_messages
     limits = _LIMITS.get(name)
@@ -274,10 +275,6 @@ def wrong_entry(entry: Any, number: int, variable: str = "caveclient_tokens") ->
     if not isinstance(user, str):
         return f"{place} has a user that is not text. Put the name in quotes."
     return "" if state in (None, "present", "absent") else f"{place} has a state other than present and absent."
-
-
-def _listed(value: Any) -> Iterable[Any]:
-    return value if isinstance(value, (list, tuple)) else [value]
 
 
 def _shown(value: Any) -> str:

@@ -90,6 +90,9 @@ def test_the_variables_of_a_host_are_checked_as_those_of_the_role() -> None:
             [{"user": "a", "state": True}],
             "Entry 1 of caveclient_tokens has a state other than present and absent.",
         ),
+        ("hosts", " , ", "caveclient_hosts names no host. Name hosts or groups, or leave it out."),
+        ("hosts", [",", ""], "caveclient_hosts names no host. Name hosts or groups, or leave it out."),
+        ("hosts", ["ws1", ""], ""),
         ("stale", "0" * 32, "value of caveclient_stale must be one of: update, report, ignore, and is another text."),
         ("verify", None, 'caveclient_verify has no value. Give it one, or leave it out: the default is "api".'),
         (
