@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,7 +24,7 @@ _ROOMS = ("_cave", "_doctor", "_secrets", "_backends")
 _NOT_FOR_IT = (
     "_module.py",
     "_basic.py",
-    "_trust.py",
+    "_ends.py",
     # It installs nothing, makes no token, and asks without caveclient.
     "_backends/caveclient.py",
     "_backends/client_check.py",
@@ -34,6 +35,7 @@ _NOT_FOR_IT = (
 )
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 SHEBANG = b"#!/usr/bin/env python3\n"
+_HEADER = re.compile(r"\A(?:#.*\n)+")
 
 
 def build_for(defaults: Mapping[str, Any] | None) -> bytes:
@@ -61,8 +63,10 @@ def build(lab: Mapping[str, Any]) -> bytes:
 
 
 def _files(lab: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    licence, _blank, _rest = Path(__file__).read_text(encoding="utf-8").partition("\n\n")
     yield (
         "__main__.py",
+        f"{licence}\n\n"  # once, for all files
         "import sys\n"
         "if sys.version_info < (3, 8):\n"
         "    sys.exit('cave-doctor needs Python 3.8 or later; %s is %s.' % (sys.executable, sys.version.split()[0]))\n"
@@ -76,6 +80,8 @@ def _files(lab: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         inside = path.relative_to(MODULE_UTILS)
         is_wanted = inside.as_posix() not in _NOT_FOR_IT and (len(inside.parts) == 1 or inside.parts[0] in _ROOMS)
         if is_wanted and inside.name != "__init__.py":
-            yield f"{_PACKAGE}/{inside.as_posix()}", path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8")
+            # The other lines keep their numbers, which an unexpected error is told with.
+            yield f"{_PACKAGE}/{inside.as_posix()}", _HEADER.sub(lambda header: "\n" * header[0].count("\n"), text)
         elif is_wanted and len(inside.parts) > 1:
             yield f"{_PACKAGE}/{inside.as_posix()}", ""

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import ast
+import io
 import json
 import os
 import subprocess
@@ -20,7 +22,7 @@ from interpreters import find_interpreters
 from lab import Lab
 
 from ansible_collections.connectomics.cave.plugins.module_utils._doctor import words
-from ansible_collections.connectomics.cave.plugins.plugin_utils._doctor_file import build
+from ansible_collections.connectomics.cave.plugins.plugin_utils._doctor_file import MODULE_UTILS, build
 from cave_server import CaveServer
 
 YOURS, ADMINISTRATORS, CAVES = (words.EXIT_STATUS[whose] for whose in words.EXIT_STATUS)
@@ -295,6 +297,20 @@ def test_it_answers_offline_in_a_quarter_of_a_second(desk: Desk, cave: CaveServe
         return after.children_user + after.children_system - before.children_user - before.children_system
 
     assert min(seconds() for _again in range(5)) <= 0.25
+
+
+def test_the_program_has_all_that_its_parts_import() -> None:
+    package = "ansible_collections.connectomics.cave.plugins.module_utils"
+    place = package.replace(".", "/")
+    with zipfile.ZipFile(io.BytesIO(build({"version": "0.1.0"}))) as program:
+        parts = {name: program.read(name) for name in program.namelist() if name.startswith(place)}
+    imported = set()
+    for node in (node for text in parts.values() for node in ast.walk(ast.parse(text))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(package):
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            imported |= {f"{name.replace('.', '/')}.py" for name in names}
+    there = {f"{place}/{path.relative_to(MODULE_UTILS).as_posix()}" for path in MODULE_UTILS.rglob("*.py")}
+    assert (imported & there) - parts.keys() == {f"{place}/_backends/client_check.py"}  # it asks without caveclient
 
 
 def test_the_same_program_is_built_byte_for_byte() -> None:
