@@ -182,7 +182,7 @@ def stores(run: Run) -> None:
     run.pytest("tests/slow/stores")
 
 
-@stage(one_core=True)
+@stage(limit=25 * MINUTE, one_core=True)
 def long(run: Run) -> None:
     """What the integration tests leave out, as it is one more of many alike."""
     run.pytest("tests/integration", marked="long")
@@ -319,7 +319,7 @@ def coverage(session: nox.Session) -> None:
         # Apart, as the stages do. Whether tests pass is asked elsewhere: under measurement everything takes several
         # times as long, and some of them are about time.
         for suite in ("tests/unit", "tests/integration", "tests/slow/stores"):
-            words = session.posargs or [*TWO_CORES, "-m", "not long", suite]
+            words = session.posargs or [*TWO_CORES, suite]
             session.run("coverage", "run", "-m", "pytest", *words, env=measured, success_codes=[0, 1])
         session.run("coverage", "combine", "--quiet", env=measured)
         session.run("coverage", "report", env=measured)

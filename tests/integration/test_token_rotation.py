@@ -22,7 +22,7 @@ from ansible_collections.connectomics.cave.plugins.module_utils._masking import 
 from ansible_collections.connectomics.cave.plugins.plugin_utils._vault.file import read_variable
 from cave_server import CaveServer
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 YEAR = 365 * 86400
 
